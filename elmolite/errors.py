@@ -1,0 +1,11 @@
+"""The one kind of error that a user can cause and that the command line shows as a message, not a traceback."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """Bad input: a file, an argument or a folder that cannot be used.
+
+    The message names the file and line or the argument, says what was found and what was expected. The command
+    line prints it and leaves with exit code 2.
+    """

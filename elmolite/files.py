@@ -1,0 +1,131 @@
+"""Writing files and folders whole or not at all; the only place that does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from elmolite.errors import InputError
+
+
+def _sync(path: Path) -> None:
+    """Force a file or, where the system allows it, a folder to the disk."""
+    with suppress(PermissionError):  # Windows does not open folders
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a binary file that appears under ``path`` only when the block ends without an error.
+
+    :raises InputError: the file cannot be written (no such folder, no permission, disk full); nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file or leave what was there."""
+    with writing(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def writing_folder(folder: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Give an empty temporary folder that becomes ``folder`` when the block ends without an error.
+
+    :raises InputError: ``folder`` exists and ``overwrite`` is false, or it cannot be written.
+    """
+    if folder.exists() and not overwrite:
+        raise InputError(f"{folder} exists already: choose another folder, or say --overwrite")
+    temporary = folder.with_name(f".{folder.name}.partial")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)  # what a killed run left
+        temporary.mkdir(parents=True)
+        yield temporary
+        for path in temporary.iterdir():
+            _sync(path)
+        _sync(temporary)
+        _swap(temporary, folder)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _swap(new: Path, folder: Path) -> None:
+    """Put ``new`` in the place of ``folder``; the old content goes only when the new one stands."""
+    if not folder.exists():
+        new.replace(folder)
+    else:
+        old = new.with_suffix(".old")
+        folder.replace(old)
+        new.replace(folder)
+        shutil.rmtree(old)
+    _sync(folder.parent)
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    """Return the size in bytes and the SHA-256 of a file, as they stand in a manifest."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"bytes": path.stat().st_size, "sha256": digest}
+
+
+def check_manifest(folder: Path, manifest: dict[str, Any], *, read_all: bool) -> None:
+    """Hold every file of ``folder`` against the sizes, and with ``read_all`` the checksums, of its manifest.
+
+    :raises InputError: a file is missing, cut short or changed; the message names it.
+    """
+    for name, expected in manifest.items():
+        path = folder / name
+        if not path.is_file():
+            raise InputError(f"{path} is missing: the folder is not whole; copy or make it again")
+        size = path.stat().st_size
+        if size != expected["bytes"]:
+            raise InputError(f"{path} has {size} bytes where {expected['bytes']} were written: make it again")
+        if read_all and fingerprint(path)["sha256"] != expected["sha256"]:
+            raise InputError(f"{path} is damaged (its checksum differs): copy or make it again")
+
+
+def read_json(path: Path, *, kind: str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    :param kind: what the file belongs to, for the message ("corpus", "model").
+    :raises InputError: it is missing, unreadable or no JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path.parent} is not a whole {kind} folder: {path.name} is missing") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not a readable JSON file: {error}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a JSON object, found {type(content).__name__}")
+    return content
+
+
+def json_bytes(content: dict[str, Any]) -> bytes:
+    """Serialise as readable JSON."""
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()

@@ -1,0 +1,124 @@
+"""Text files -> documents of lines.
+
+A document is a block of lines between blank lines; where a file has none, a run of 1,000 lines. A file's end is
+always a document's end. Files may be compressed with gzip; ``-`` is standard input.
+"""
+
+from __future__ import annotations
+
+import glob
+import gzip
+import io
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from elmolite.errors import InputError
+
+MAX_DOCUMENT_LINES = 1000
+"""A longer document is cut here, so that one without blank lines needs no more memory than this many lines."""
+
+
+@dataclass
+class Progress:
+    """How much has been read, for a progress bar: ``bytes_read`` of ``bytes_total`` (0 when unknown) on disk."""
+
+    bytes_total: int = 0
+    bytes_read: int = 0
+
+
+def find_files(sources: Sequence[str]) -> list[Path | None]:
+    """Expand files, folders (all files below, hidden ones excepted), globs and ``-`` (``None``), in order.
+
+    :raises InputError: a source does not exist, or a folder or pattern holds no file.
+    """
+    found: list[Path | None] = []
+    for source in sources:
+        path = Path(source)
+        if source == "-":
+            found.append(None)
+        elif path.is_dir():
+            inside = [file for file in sorted(path.rglob("*")) if file.is_file() and not _is_hidden(file, path)]
+            if not inside:
+                raise InputError(f"{source}: the folder holds no files")
+            found.extend(inside)
+        elif path.exists():
+            found.append(path)
+        else:
+            matches = sorted(match for match in glob.glob(source, recursive=True) if Path(match).is_file())
+            if not matches:
+                raise InputError(f"{source}: no such file, folder or pattern")
+            found.extend(Path(match) for match in matches)
+    if not found:
+        raise InputError("no text was given: name files, folders, patterns or - for standard input")
+    return found
+
+
+def _is_hidden(file: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
+
+
+def read_lines(path: Path | None, progress: Progress | None = None) -> Iterator[str]:
+    """Yield the lines of a UTF-8 text without their line ends; a byte order mark is dropped.
+
+    :param path: a file, compressed if its name ends in ``.gz``; ``None`` is standard input.
+    :raises InputError: the file cannot be read, is binary or is not UTF-8; the message names the line.
+    """
+    name = "standard input" if path is None else str(path)
+    number = 0
+    try:
+        with _open(path) as raw, _decompressed(raw, name) as file:
+            at = 0
+            for number, line in enumerate(file, start=1):
+                if progress is not None and path is not None and number % 256 == 0:
+                    here = raw.tell()
+                    progress.bytes_read += here - at
+                    at = here
+                if b"\0" in line:
+                    raise InputError(f"{name}, line {number}: holds a NUL byte; this is a binary file or UTF-16")
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            if progress is not None and path is not None:
+                progress.bytes_read += raw.tell() - at
+    except UnicodeDecodeError as error:
+        bad = error.object[error.start]
+        raise InputError(f"{name}, line {number}: not UTF-8 (byte 0x{bad:02x} at column {error.start + 1})") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{name}: broken gzip file after line {number}: {error}") from None
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read: {error.strerror or error}") from None
+
+
+def _open(path: Path | None) -> IO[bytes]:
+    return sys.stdin.buffer if path is None else path.open("rb")
+
+
+def _decompressed(raw: IO[bytes], name: str) -> IO[bytes]:
+    return io.BufferedReader(gzip.GzipFile(fileobj=raw)) if name.endswith(".gz") else raw
+
+
+def read_documents(sources: Sequence[str], progress: Progress | None = None) -> Iterator[list[str]]:
+    """Yield documents, each a list of lines that are not blank.
+
+    :param sources: what :func:`find_files` takes.
+    :raises InputError: a source is missing, empty, binary or undecodable.
+    """
+    files = find_files(sources)
+    if progress is not None and None not in files:
+        progress.bytes_total = sum(file.stat().st_size for file in files if file is not None)
+    for file in files:
+        has_text = False
+        lines: list[str] = []
+        for line in read_lines(file, progress):
+            if line and not line.isspace():
+                lines.append(line)
+                has_text = True
+            if lines and (len(lines) == MAX_DOCUMENT_LINES or not line or line.isspace()):
+                yield lines
+                lines = []
+        if lines:
+            yield lines
+        if not has_text:
+            raise InputError(f"{file or 'standard input'}: the file is empty (no line with text)")

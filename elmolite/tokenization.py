@@ -1,0 +1,138 @@
+"""Lines of text -> sentences -> tokens, recorded as a Hugging Face ``tokenizer.json``.
+
+The normalizer of that file puts a newline at each sentence boundary, its pre-tokenizer finds the tokens; so the file
+alone says how the text of a model was cut, and ``tokenizers.Tokenizer.from_file`` reads it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+
+from elmolite.errors import InputError
+
+FILE_NAME = "tokenizer.json"
+
+_ABBREVIATIONS = (
+    "Mr Mrs Ms Messrs Dr Prof Rev Hon Gen Col Capt Lt Maj Sgt Cmdr Gov Sen Rep Pres St Mt Ft Jr Sr Esq "
+    "Inc Ltd Co Corp vs viz cf al approx dept est fig vol ed pp p Nos "
+    "Jan Feb Mar Apr Jun Jul Aug Sep Sept Oct Nov Dec Ave Blvd Rd i\\.e e\\.g U\\.S U\\.K U\\.N a\\.m p\\.m"
+).split()
+
+_CLOSING = r"""["'’”»)\]]"""
+_OPENING = r"""["'‘“«(\[]"""
+
+SENTENCE_BOUNDARY = (
+    # a terminator (closing quotes and brackets belong to it), white space, then what can open a sentence
+    rf"(?<=[.!?…。！？]|[.!?…]{_CLOSING}|[.!?…]{_CLOSING}{_CLOSING})"
+    + "".join(rf"(?<!\b{word}\.)" for word in _ABBREVIATIONS)
+    + r"(?<!\b\p{Lu}\.)"  # initials: "J. Smith"
+    + rf"\s+(?={_OPENING}{{0,2}}[\p{{Lu}}\p{{Lo}}\p{{N}}])"
+    + r"(?!\p{N}(?<=\bNo\.\s.))"  # "No. 5", but not "No. He"
+    + r"|(?<=\p{Ll}{4}\.)(?<!\b(?:dept|prox|cent)\.)\s+(?=\p{Ll})"  # careless writing: no capital after a full stop
+)
+
+TOKEN = "|".join(
+    [
+        r"\n",  # the sentence boundary
+        r"(?:https?://|www\.)[^\s<>\"]*[^\s<>\".,;:!?)'\]]",
+        r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+",
+        r"[:;=8][-o*']?[)\](\[dDpP/\\|](?!\w)",  # faces
+        r"(?i:can(?=not\b))",
+        r"(?i:(?:gon|wan|got)(?=(?:na|ta)\b))",
+        r"(?:\p{Lu}\.){2,}",  # U.S.
+        r"(?:" + "|".join(_ABBREVIATIONS) + r")\.|etc\.|\p{Lu}\.(?=\s+\p{Lu})",
+        r"[$£€¥#]",
+        r"\d+(?:[.,:/-]\d+)+|\d+(?=(?:st|nd|rd|th|am|pm|[a-zA-Z])\b)(?:st|nd|rd|th)?|\.\d+",
+        r"(?i:n['’]t\b)",  # do n't
+        r"(?i:['’](?:s|m|d|ll|re|ve)\b)",
+        r"[\p{L}\p{M}\p{N}_](?:(?!(?i:n['’]t\b))[\p{L}\p{M}\p{N}_])*(?:['’](?!(?i:s|m|d|ll|re|ve|t)\b)\p{L}+)*",
+        r"\.{2,}|-{2,}|[!?]+|<+|>+|\*+|=+|_+|~+",
+        r"\S",
+    ]
+)
+
+
+class SentenceTokenizer:
+    """Cuts text into sentences and sentences into tokens.
+
+    Make one with :meth:`english` (rules for raw text in scripts with spaces), :meth:`whitespace` (text that is
+    tokenised already, one sentence a line) or :meth:`load`.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._normalizer = tokenizer.normalizer
+        self._pre_tokenizer = tokenizer.pre_tokenizer
+
+    @classmethod
+    def english(cls) -> SentenceTokenizer:
+        """Sentence boundaries and tokens by rules in the manner of the Penn Treebank (``do n't``, ``'s``)."""
+        tokenizer = _empty_tokenizer()
+        tokenizer.normalizer = normalizers.Replace(Regex(SENTENCE_BOUNDARY), "\n")
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(TOKEN), behavior="removed", invert=True)
+        return cls(tokenizer)
+
+    @classmethod
+    def whitespace(cls) -> SentenceTokenizer:
+        """One sentence a line, white space between tokens."""
+        tokenizer = _empty_tokenizer()
+        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        return cls(tokenizer)
+
+    @property
+    def is_whitespace(self) -> bool:
+        """Whether text must be tokenised already, one sentence a line."""
+        return isinstance(self._pre_tokenizer, pre_tokenizers.WhitespaceSplit)
+
+    def sentences(self, line: str) -> list[list[str]]:
+        """Return the tokens of each sentence of a line; a blank line has none."""
+        if self.is_whitespace:
+            tokens = line.split()
+            return [tokens] if tokens else []
+        sentences: list[list[str]] = [[]]
+        for token, _ in self._pre_tokenizer.pre_tokenize_str(self._normalizer.normalize_str(_one_line(line))):
+            if token == "\n":
+                sentences.append([])
+            else:
+                sentences[-1].append(token)
+        return [sentence for sentence in sentences if sentence]
+
+    def tokens(self, sentence: str) -> list[str]:
+        """Return the tokens of one sentence, without looking for sentence boundaries inside it."""
+        if self.is_whitespace:
+            return sentence.split()
+        return [token for token, _ in self._pre_tokenizer.pre_tokenize_str(_one_line(sentence))]
+
+    def to_bytes(self) -> bytes:
+        """Serialise as the content of ``tokenizer.json``."""
+        return self._tokenizer.to_str(pretty=True).encode()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> SentenceTokenizer:
+        """Read what :meth:`to_bytes` gave."""
+        return cls(Tokenizer.from_str(content.decode()))
+
+    @classmethod
+    def load(cls, path: Path) -> SentenceTokenizer:
+        """Read a ``tokenizer.json``.
+
+        :raises InputError: the file is missing or not of that format.
+        """
+        try:
+            return cls.from_bytes(path.read_bytes())
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+        except Exception as error:  # the Rust side raises Exception itself
+            raise InputError(f"{path}: not a tokenizer.json that can be read: {error}") from None
+
+
+def _empty_tokenizer() -> Tokenizer:
+    """Return a tokenizer without a vocabulary: the words are owned by ``vocab.txt``."""
+    return Tokenizer(models.WordLevel({"<UNK>": 0}, unk_token="<UNK>"))
+
+
+def _one_line(text: str) -> str:
+    """Replace what the Rust side refuses (lone surrogates) and what would read as a sentence boundary."""
+    return text.replace("\n", " ").encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,94 @@
+"""Word <-> id of the softmax: the words that the language model predicts, most frequent first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from elmolite.errors import InputError
+from elmolite.text import read_lines
+
+BEGIN_SENTENCE = "<S>"
+END_SENTENCE = "</S>"
+UNKNOWN = "<UNK>"
+SPECIALS = (BEGIN_SENTENCE, END_SENTENCE, UNKNOWN)
+BEGIN_SENTENCE_ID, END_SENTENCE_ID, UNKNOWN_ID = range(3)
+
+
+class Vocabulary:
+    """The words of the softmax, ``<S> </S> <UNK>`` first, with their counts in the training text.
+
+    A word's place in :attr:`words` is its id. A count of 0 means that none is known.
+    """
+
+    def __init__(self, words: Sequence[str], counts: Sequence[int]) -> None:
+        if tuple(words[:3]) != SPECIALS:
+            raise ValueError(f"a vocabulary begins with {' '.join(SPECIALS)}, not with {' '.join(words[:3])}")
+        self.words = list(words)
+        self.counts = list(counts)
+        self._ids = {word: index for index, word in enumerate(words)}
+
+    @classmethod
+    def from_counts(
+        cls, counts: Mapping[str, int], *, n_sentences: int, max_size: int | None, min_count: int
+    ) -> Vocabulary:
+        """Take the most frequent words.
+
+        :param counts: how often each word form stands in the training text.
+        :param n_sentences: the count of ``<S>`` and ``</S>``.
+        :param max_size: at most so many words, the three specials included; ``None`` for all.
+        :param min_count: rarer words are left out.
+        """
+        kept = [word for word in counts if counts[word] >= min_count and word not in SPECIALS]
+        kept.sort(key=lambda word: (-counts[word], word))
+        if max_size is not None:
+            kept = kept[: max(0, max_size - len(SPECIALS))]
+        n_unknown = sum(counts.values()) - sum(counts[word] for word in kept)
+        return cls(
+            [*SPECIALS, *kept], [n_sentences, n_sentences, n_unknown, *(counts[word] for word in kept)]
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> Vocabulary:
+        """Read one word a line, optionally with a tab and its count; this is bilm-tf's format too.
+
+        Specials that are missing are put first; those that stand elsewhere move there.
+
+        :raises InputError: the file cannot be read, has a word twice, a blank line or a count that is no number.
+        """
+        counts: dict[str, int] = {}
+        for number, line in enumerate(read_lines(path), start=1):
+            word, _, count = line.partition("\t")
+            if not word or word.isspace():
+                raise InputError(f"{path}, line {number}: a blank line where a word was expected")
+            if count and not count.isdecimal():
+                raise InputError(f"{path}, line {number}: the count {count!r} is not a number")
+            if word in counts:
+                raise InputError(f"{path}, line {number}: the word {word!r} stands there twice")
+            counts[word] = int(count or 0)
+        if not counts:
+            raise InputError(f"{path}: the vocabulary is empty")
+        words = [*SPECIALS, *(word for word in counts if word not in SPECIALS)]
+        return cls(words, [counts.get(word, 0) for word in words])
+
+    def to_bytes(self) -> bytes:
+        """Serialise as ``word<TAB>count`` lines."""
+        return "".join(f"{word}\t{count}\n" for word, count in zip(self.words, self.counts, strict=True)).encode()
+
+    def with_counts(self, counts: Mapping[str, int], *, n_sentences: int) -> Vocabulary:
+        """Return the same words in the same order, with the counts of another text."""
+        known = [0 if word in SPECIALS else counts.get(word, 0) for word in self.words]
+        known[:3] = n_sentences, n_sentences, sum(counts.values()) - sum(known)
+        return Vocabulary(self.words, known)
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def id(self, word: str) -> int:  # noqa: A003
+        """Return the id of a word of running text; unknown words, and text that spells a special, are ``<UNK>``."""
+        index = self._ids.get(word, UNKNOWN_ID)
+        return index if index >= len(SPECIALS) else UNKNOWN_ID
+
+    def ids(self, words: Iterable[str]) -> list[int]:
+        """Return the id of each word."""
+        return [self.id(word) for word in words]
