@@ -1,0 +1,293 @@
+"""A tokenised corpus on disk, memory-mapped, and the batches that training and evaluation read from it.
+
+The folder holds, besides ``vocab.txt`` and ``tokenizer.json``:
+
+=====================  ======================================================================================
+``corpus.json``        counts, and the size and checksum of every other file; written last
+``words.txt``          the distinct word forms; form i + 2 is line i (0 is ``<S>``, 1 is ``</S>``)
+``characters.npy``     their character ids, (number of forms, 50)
+``vocab_ids.npy``      their ids in the softmax vocabulary, (number of forms)
+``*.tokens.npy``       ``train`` and ``valid``: the forms of all sentences on end, ``<S>`` in front of each
+``*.sentences.npy``    where each sentence begins in the tokens, and the end
+``*.documents.npy``    which sentence each document begins with, and the end
+=====================  ======================================================================================
+
+A sentence of n tokens takes n + 1 positions. At position j the forward model reads ``<S> w1 .. wn``\\ [j] and predicts
+``w1 .. wn </S>``\\ [j], the backward model reads ``</S> wn .. w1``\\ [j] and predicts ``wn .. w1 <S>``\\ [j]; so a
+window of positions covers the same sentences for both. What a batch holds depends on (corpus, seed, step) alone.
+
+Shapes: B rows, T positions, U distinct word forms of the batch, C characters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from elmolite import chars, files
+from elmolite.errors import InputError
+from elmolite.tokenization import FILE_NAME as TOKENIZER_FILE
+from elmolite.tokenization import SentenceTokenizer
+from elmolite.vocab import Vocabulary
+
+FORMAT_VERSION = 1
+SUMMARY_FILE = "corpus.json"
+VOCAB_FILE = "vocab.txt"
+IGNORED = -100
+"""The target of a position behind the end of a row; no loss counts it."""
+
+_BEGIN_SENTENCE, _END_SENTENCE = 0, 1
+
+
+@dataclass
+class Split:
+    """Sentences on end, of the training or of the held-out text."""
+
+    tokens: NDArray[np.uint32]  # (number of positions): word forms
+    sentences: NDArray[np.int64]  # (n_sentences + 1): offsets in tokens
+    documents: NDArray[np.int64]  # (n_documents + 1): offsets in sentences
+
+    @property
+    def n_sentences(self) -> int:
+        """Number of sentences."""
+        return len(self.sentences) - 1
+
+    @property
+    def n_documents(self) -> int:
+        """Number of documents."""
+        return len(self.documents) - 1
+
+    @property
+    def n_tokens(self) -> int:
+        """Number of tokens, sentence marks not counted."""
+        return len(self.tokens) - self.n_sentences
+
+    def first_sentences(self, max_tokens: int) -> Split:
+        """Return as many whole sentences from the start as have at most ``max_tokens`` tokens, at least one."""
+        tokens_before = self.sentences - np.arange(len(self.sentences))
+        n = max(1, int(np.searchsorted(tokens_before, max_tokens, side="right")) - 1)
+        documents = self.documents[self.documents < n]
+        return Split(self.tokens[: self.sentences[n]], self.sentences[: n + 1], np.append(documents, n))
+
+
+class Corpus:
+    """A corpus folder that :func:`elmolite.preparation.prepare` made."""
+
+    def __init__(self, folder: Path, summary: dict[str, Any]) -> None:
+        self.folder = folder
+        self.summary = summary
+        self.vocabulary = Vocabulary.load(folder / VOCAB_FILE)
+        self.tokenizer = SentenceTokenizer.load(folder / TOKENIZER_FILE)
+        self.characters: NDArray[np.int16] = self._map("characters")
+        self.vocab_ids: NDArray[np.int32] = self._map("vocab_ids")
+        self.train = self._split("train")
+        self.valid = self._split("valid")
+
+    @classmethod
+    def open(cls, folder: Path) -> Corpus:  # noqa: A003
+        """Open a corpus.
+
+        :raises InputError: the folder is not a whole corpus; the message names the file.
+        """
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such corpus folder; make one with: elmolite prepare TEXT --out {folder}")
+        summary = files.read_json(folder / SUMMARY_FILE, kind="corpus")
+        if summary.get("format_version") != FORMAT_VERSION:
+            raise InputError(
+                f"{folder / SUMMARY_FILE}: format_version {summary.get('format_version')!r} where {FORMAT_VERSION} "
+                "was expected; prepare the corpus again"
+            )
+        files.check_manifest(folder, summary["files"], read_all=False)
+        return cls(folder, summary)
+
+    def words(self) -> list[str]:
+        """Return the word forms, ``<S>`` and ``</S>`` first, so that the index is the form."""
+        text = (self.folder / "words.txt").read_text(encoding="utf-8")
+        return ["<S>", "</S>", *text.split("\n")[:-1]]
+
+    def sentences(self, split: Split, max_sentences: int) -> list[list[str]]:
+        """Return the tokens of the first sentences of a split."""
+        words = self.words()
+        bounds = split.sentences[: max_sentences + 1]
+        return [
+            [words[form] for form in split.tokens[begin + 1 : end]] for begin, end in zip(bounds, bounds[1:], strict=False)
+        ]
+
+    def describe(self) -> str:
+        """Return the counts, for a person."""
+        summary, train, valid = self.summary, self.summary["train"], self.summary["valid"]
+        return "\n".join(
+            [
+                f"corpus      {self.folder}",
+                f"training    {_counts(train)}",
+                f"held out    {_counts(valid)}",
+                f"vocabulary  {summary['vocabulary_size']:,} words of the softmax; "
+                f"{summary['word_forms']:,} word forms with characters",
+                f"cut words   {summary['cut_tokens']:,} tokens ({summary['cut_word_forms']:,} forms) are longer than "
+                f"{chars.MAX_CHARACTERS - 2} bytes",
+            ]
+        )
+
+    def _map(self, name: str) -> NDArray[Any]:
+        path = self.folder / f"{name}.npy"
+        try:
+            return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+        except (ValueError, OSError) as error:
+            raise InputError(f"{path}: not an array that can be read: {error}") from None
+
+    def _split(self, name: str) -> Split:
+        return Split(*(self._map(f"{name}.{part}") for part in ("tokens", "sentences", "documents")))
+
+
+def _counts(part: dict[str, int]) -> str:
+    unknown = part["unknown_tokens"] / max(1, part["tokens"])
+    return (
+        f"{part['tokens']:,} tokens, {part['sentences']:,} sentences, {part['documents']:,} documents, "
+        f"{unknown:.2%} outside the vocabulary"
+    )
+
+
+class Batch(NamedTuple):
+    """A window of every row, for both directions."""
+
+    characters: Tensor  # (U, C): character ids of the distinct word forms
+    forward_inputs: Tensor  # (B, T): index into characters
+    backward_inputs: Tensor  # (B, T)
+    forward_targets: Tensor  # (B, T): ids in the vocabulary, or IGNORED
+    backward_targets: Tensor  # (B, T)
+    starts: Tensor  # (B, T): whether the state is set to zero before this position
+    n_targets: int  # of one direction
+
+    def to(self, device: torch.device) -> Batch:
+        """Copy the tensors to a device."""
+        return Batch(*(part.to(device) if isinstance(part, Tensor) else part for part in self))
+
+
+@dataclass
+class _Epoch:
+    """The order of the documents of an epoch, dealt to the rows as contiguous streams of whole sentences."""
+
+    document_starts: NDArray[np.int64]  # in split.tokens, in the order of this epoch
+    document_ends_in_order: NDArray[np.int64]  # positions passed at the end of each document in this order
+    row_bounds: NDArray[np.int64]  # (B + 1): the positions, in this order, at which the rows begin and end
+    first_step: int
+    n_steps: int
+
+
+@dataclass
+class Streams:
+    """The batches of a split: a pure function of the step.
+
+    :param corpus: whose word forms and vocabulary are read.
+    :param split: its training or held-out text.
+    :param n_rows: B, the number of streams side by side.
+    :param window: T, positions of a batch.
+    :param seed: orders the documents of each epoch; ``None`` leaves them as they are.
+    :param reset_probability: of starting a sentence from zero state; 0 carries the state through the whole stream,
+        1 starts every sentence afresh.
+    :raises InputError: there is less text than one window of every row.
+    """
+
+    corpus: Corpus
+    split: Split
+    n_rows: int
+    window: int
+    seed: int | None = None
+    reset_probability: float = 0.0
+    _epochs: list[_Epoch] = field(default_factory=list, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.split.n_sentences < self.n_rows:
+            raise InputError(
+                f"{self.corpus.folder}: {self.split.n_sentences} sentences are too few for {self.n_rows} rows; "
+                "give more text or fewer rows"
+            )
+
+    def epoch_steps(self, epoch: int) -> int:
+        """Return the number of steps of an epoch; its last may be partly empty, and epochs differ by a few."""
+        return self._epoch(epoch).n_steps
+
+    def end_of_epoch(self, epoch: int) -> int:
+        """Return the step at which the next epoch begins."""
+        plan = self._epoch(epoch)
+        return plan.first_step + plan.n_steps
+
+    def batch(self, step: int, *, rows: slice = slice(None)) -> Batch:
+        """Return the batch of a step, or only some rows of it."""
+        plan = self._epoch_of(step)
+        column = (step - plan.first_step) * self.window + np.arange(self.window)
+        at = plan.row_bounds[:-1, None][rows] + column  # (B, T)
+        inside = at < plan.row_bounds[1:, None][rows]
+        at = np.minimum(at, plan.row_bounds[-1] - 1)
+        document = np.searchsorted(plan.document_ends_in_order, at, side="right")
+        ends = plan.document_ends_in_order
+        passed = np.where(document > 0, ends[document - 1], 0)
+        at = plan.document_starts[document] + at - passed
+        return self._read(at, inside, self._may_reset(column, step)[rows])
+
+    def _read(self, at: NDArray[np.int64], inside: NDArray[np.bool_], may_reset: NDArray[np.bool_]) -> Batch:
+        """Read positions of the split; every argument is (B, T)."""
+        tokens, sentences = self.split.tokens, self.split.sentences
+        sentence = np.searchsorted(sentences, at, side="right") - 1
+        begin, end = sentences[sentence], sentences[sentence + 1]
+        offset = at - begin
+        forward = tokens[at]
+        forward_next = np.where(at + 1 < end, tokens[np.minimum(at + 1, len(tokens) - 1)], _END_SENTENCE)
+        backward = np.where(offset > 0, tokens[np.minimum(end - offset, len(tokens) - 1)], _END_SENTENCE)
+        backward_next = tokens[end - 1 - offset]
+        forms, index = np.unique(np.stack([forward, backward]), return_inverse=True)
+        index = index.reshape(2, *at.shape)
+        vocab_ids = self.corpus.vocab_ids
+        return Batch(
+            torch.from_numpy(chars.trim(self.corpus.characters[forms]).astype(np.int32)),
+            torch.from_numpy(index[0]),
+            torch.from_numpy(index[1]),
+            torch.from_numpy(np.where(inside, vocab_ids[forward_next], IGNORED).astype(np.int64)),
+            torch.from_numpy(np.where(inside, vocab_ids[backward_next], IGNORED).astype(np.int64)),
+            torch.from_numpy(may_reset & (offset == 0)),
+            int(inside.sum()),
+        )
+
+    def _may_reset(self, column: NDArray[np.int64], step: int) -> NDArray[np.bool_]:
+        """Choose, (B, T), where a sentence that starts does so from zero state; at the start of an epoch all do."""
+        if 0 < self.reset_probability < 1:
+            draws = np.random.default_rng((self.seed or 0, step)).random((self.n_rows, self.window))
+            may_reset = draws < self.reset_probability
+        else:
+            may_reset = np.full((self.n_rows, self.window), self.reset_probability == 1)
+        may_reset[:, column == 0] = True
+        return may_reset
+
+    def _epoch_of(self, step: int) -> _Epoch:
+        epoch = 0
+        while step >= self.end_of_epoch(epoch):
+            epoch += 1
+        return self._epoch(epoch)
+
+    def _epoch(self, epoch: int) -> _Epoch:
+        while len(self._epochs) <= epoch:
+            first_step = self._epochs[-1].first_step + self._epochs[-1].n_steps if self._epochs else 0
+            self._epochs.append(self._plan(len(self._epochs), first_step))
+        return self._epochs[epoch]
+
+    def _plan(self, epoch: int, first_step: int) -> _Epoch:
+        split = self.split
+        order = np.arange(split.n_documents)
+        if self.seed is not None:
+            order = np.random.default_rng((self.seed, epoch)).permutation(order)
+        bounds = split.sentences[split.documents]
+        starts, ends = bounds[:-1][order], bounds[1:][order]
+        passed = np.cumsum(ends - starts)
+        # The border of two rows is the first sentence border at or behind an equal share of the positions.
+        shares = len(split.tokens) * np.arange(self.n_rows + 1) // self.n_rows
+        document = np.minimum(np.searchsorted(passed, shares, side="right"), len(order) - 1)
+        shift = starts[document] - np.where(document > 0, passed[document - 1], 0)
+        rows = split.sentences[np.searchsorted(split.sentences, shares + shift)] - shift
+        longest = int((rows[1:] - rows[:-1]).max())
+        return _Epoch(starts, passed, rows, first_step, -(-longest // self.window))
