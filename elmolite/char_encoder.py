@@ -1,0 +1,91 @@
+"""Characters of a word -> its vector: character CNN, highway layers, projection (Kim et al. 2016; ELMo section 3.4).
+
+Each distinct word of a batch comes here once. Shapes: U words, C characters, F filters, P projection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from elmolite.chars import MAX_CHARACTERS, N_CHARACTERS, PADDING
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "tanh": torch.tanh}
+
+
+class Highway(nn.Module):
+    """Highway layer (Srivastava et al. 2015): ``g * relu(W x + b) + (1 - g) * x`` with ``g = sigmoid(V x + c)``."""
+
+    def __init__(self, *, size: int) -> None:
+        super().__init__()
+        self.transform = nn.Linear(size, size)
+        self.gate = nn.Linear(size, size)
+        nn.init.normal_(self.transform.weight, std=size**-0.5)
+        nn.init.normal_(self.gate.weight, std=size**-0.5)
+        nn.init.zeros_(self.transform.bias)
+        nn.init.constant_(self.gate.bias, -2.0)  # carry the input at first
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (U, F) to (U, F)."""
+        return torch.lerp(x, torch.relu(self.transform(x)), torch.sigmoid(self.gate(x)))
+
+
+class CharacterEncoder(nn.Module):
+    """Word vectors from characters."""
+
+    def __init__(
+        self,
+        *,
+        embedding_size: int,
+        filters: Sequence[tuple[int, int]],
+        activation: str,
+        n_highway_layers: int,
+        projection_size: int,
+    ) -> None:
+        """:param filters: (width, number of filters) of each convolution."""
+        super().__init__()
+        n_filters = sum(count for _, count in filters)
+        self.embedding = nn.Embedding(N_CHARACTERS, embedding_size, padding_idx=0)
+        self.convolutions = nn.ModuleList(nn.Linear(width * embedding_size, count) for width, count in filters)
+        self.widths = [width for width, _ in filters]
+        self.activation = ACTIVATIONS[activation]
+        self.highways = nn.ModuleList(Highway(size=n_filters) for _ in range(n_highway_layers))
+        self.projection = nn.Linear(n_filters, projection_size)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initialise as bilm-tf does (highways initialise themselves)."""
+        nn.init.uniform_(self.embedding.weight[1:], -1.0, 1.0)
+        for convolution in self.convolutions:
+            nn.init.uniform_(convolution.weight, -0.05, 0.05)
+            nn.init.zeros_(convolution.bias)
+        nn.init.normal_(self.projection.weight, std=self.projection.in_features**-0.5)
+        nn.init.zeros_(self.projection.bias)
+
+    def forward(self, characters: Tensor) -> Tensor:
+        """Encode words.
+
+        :param characters: ids, (U, C). Columns that are missing up to 50 count as padding, so that callers may
+            trim them: beyond the longest word, one window of padding gives all that the others would.
+        :returns: (U, P).
+        """
+        n_columns = characters.shape[1]
+        n_padding = min(max(self.widths), MAX_CHARACTERS - n_columns)
+        embedded = self.embedding(F.pad(characters, (0, n_padding), value=PADDING))  # (U, C, E)
+        pooled = [
+            _windows(embedded, width, convolution).amax(dim=1)
+            for width, convolution in zip(self.widths, self.convolutions, strict=True)
+        ]
+        x = self.activation(torch.cat(pooled, dim=1))
+        for highway in self.highways:
+            x = highway(x)
+        return self.projection(x)  # type: ignore[no-any-return]
+
+
+def _windows(embedded: Tensor, width: int, convolution: nn.Module) -> Tensor:
+    """Apply a convolution as one product over all windows: (U, C, E) -> (U, C - width + 1, number of filters)."""
+    windows = embedded.unfold(1, width, 1).transpose(2, 3).flatten(2)  # (U, C - width + 1, width * E)
+    return convolution(windows)  # type: ignore[no-any-return]

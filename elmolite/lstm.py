@@ -1,0 +1,415 @@
+"""LSTM with projection and clipping: the plain reference, and the path that is used, held equal to it by tests.
+
+The cell (Sak et al. 2014, with the clips of bilm-tf), for input x, output h and cell state c of the step before::
+
+    i, j, f, o = split(W x + U h + b)
+    c = clip(sigmoid(f + forget_bias) * c + sigmoid(i) * tanh(j), cell_clip)
+    h = clip(P (sigmoid(o) * tanh(c)), projection_clip)
+
+Sequences are *packed*: sorted by length, longest first, then laid out time-major without padding, so that the rows of
+a step are the sequences that still run. Training windows are the case in which every step has all rows.
+
+Shapes: N positions of all sequences together, B sequences, D input size, P projection, H cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Weights(NamedTuple):
+    """Parameters of one layer; the rows of the gates are i, j (candidate), f, o, as in bilm-tf."""
+
+    input: Tensor  # (4H, D)
+    recurrent: Tensor  # (4H, P)
+    bias: Tensor  # (4H): the forget bias is not in it
+    projection: Tensor  # (P, H)
+
+
+class State(NamedTuple):
+    """What a layer carries from one step to the next, or a stack of layers with one more dimension in front."""
+
+    hidden: Tensor  # (B, P)
+    cell: Tensor  # (B, H)
+
+
+class Constants(NamedTuple):
+    """The numbers of a layer that are not learnt; a clip of ``None`` is none."""
+
+    cell_clip: float | None
+    projection_clip: float | None
+    forget_bias: float
+
+
+def lstm_reference(
+    x: Tensor,
+    batch_sizes: Sequence[int],
+    state: State,
+    weights: Weights,
+    constants: Constants,
+    starts: Tensor | None = None,
+) -> tuple[Tensor, State]:
+    """Run one layer over packed sequences, as the equations say and no faster.
+
+    :param x: packed input, (N, D).
+    :param batch_sizes: rows of each step, never increasing; they sum to N.
+    :param state: before the first step, B = ``batch_sizes[0]`` rows.
+    :param starts: (N), true where the state is set to zero before the step.
+    :returns: packed outputs (N, P) and the state of each sequence after its last step.
+    """
+    hidden, cell = state
+    outputs: list[Tensor] = []
+    at = 0
+    for n_rows in batch_sizes:
+        h, c = hidden[:n_rows], cell[:n_rows]
+        if starts is not None:
+            keep = ~starts[at : at + n_rows, None]
+            h, c = h * keep, c * keep
+        gates = x[at : at + n_rows] @ weights.input.T + h @ weights.recurrent.T + weights.bias
+        i, j, f, o = gates.chunk(4, dim=1)
+        c = torch.sigmoid(f + constants.forget_bias) * c + torch.sigmoid(i) * torch.tanh(j)
+        c = _clip(c, constants.cell_clip)
+        h = (torch.sigmoid(o) * torch.tanh(c)) @ weights.projection.T
+        h = _clip(h, constants.projection_clip)
+        outputs.append(h)
+        hidden, cell = torch.cat([h, hidden[n_rows:]]), torch.cat([c, cell[n_rows:]])
+        at += n_rows
+    return torch.cat(outputs), State(hidden, cell)
+
+
+def _clip(x: Tensor, limit: float | None) -> Tensor:
+    return x if limit is None else x.clamp(-limit, limit)
+
+
+def lstm(
+    x: Tensor,
+    batch_sizes: Sequence[int],
+    state: State,
+    weights: Weights,
+    constants: Constants,
+    starts: Tensor | None = None,
+) -> tuple[Tensor, State]:
+    """Compute what :func:`lstm_reference` does, faster.
+
+    The input product of all steps is one matrix product before the loop, the weight gradients are one product each
+    after it. Under autocast the products run in its dtype; gates and cell state stay in that of ``x``.
+    """
+    device = x.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weights.input.dtype
+    outputs, hidden, cell = _LSTM.apply(
+        x, state.hidden, state.cell, *weights, starts, tuple(batch_sizes), constants, dtype
+    )
+    return outputs, State(hidden, cell)
+
+
+class _LSTM(torch.autograd.Function):
+    """The loop over time with its own backward loop, so that no step is taped and no gradient is added up in parts."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        hidden: Tensor,
+        cell: Tensor,
+        input_weight: Tensor,
+        recurrent_weight: Tensor,
+        bias: Tensor,
+        projection_weight: Tensor,
+        starts: Tensor | None,
+        batch_sizes: tuple[int, ...],
+        constants: Constants,
+        dtype: torch.dtype,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        with _no_autocast(x.device.type):
+            weights = Weights(
+                input_weight.to(dtype), recurrent_weight.to(dtype), bias, projection_weight.to(dtype)
+            )
+            run = _Run(batch_sizes, constants, None if starts is None else ~starts.unsqueeze(1))
+            needs_gradient = any(ctx.needs_input_grad)
+            final = run.forward(x.to(dtype), State(hidden, cell), weights, keep_all=needs_gradient)
+        if needs_gradient:
+            ctx.save_for_backward(x, hidden, cell, *weights)
+            ctx.run, ctx.dtypes = run, (input_weight.dtype, bias.dtype)
+        return run.outputs, final.hidden, final.cell
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, hidden, cell, *weights = ctx.saved_tensors
+        grad_outputs, grad_hidden, grad_cell = grads
+        run: _Run = ctx.run
+        with _no_autocast(x.device.type):
+            grads_of_weights, grad_x, grad_state = run.backward(
+                x, State(hidden, cell), Weights(*weights), grad_outputs, State(grad_hidden, grad_cell)
+            )
+        return grad_x, *grad_state, *grads_of_weights, None, None, None, None
+
+
+def _no_autocast(device: str) -> AbstractContextManager[Any]:
+    return torch.autocast(device, enabled=False)
+
+
+class _Run:
+    """One pass over packed sequences: the buffers that the forward loop fills and the backward loop reads.
+
+    ``gates`` holds i, j, f, o after their activation; ``keep`` is false where a state is set to zero.
+    """
+
+    gates: Tensor  # (N, 4H)
+    cells: Tensor  # (N, H)
+    tanh_cells: Tensor  # (N, H)
+    outputs: Tensor  # (N, P)
+
+    def __init__(self, batch_sizes: tuple[int, ...], constants: Constants, keep: Tensor | None) -> None:
+        self.batch_sizes = batch_sizes
+        self.constants = constants
+        self.keep = keep
+        self.offsets = [0]
+        for n_rows in batch_sizes:
+            self.offsets.append(self.offsets[-1] + n_rows)
+
+    def forward(self, x: Tensor, state: State, weights: Weights, *, keep_all: bool) -> State:
+        """Fill the buffers and return the last state of each sequence.
+
+        :param keep_all: keep what the backward loop reads; otherwise only ``outputs`` stands afterwards.
+        """
+        n, n_cells = self.offsets[-1], weights.projection.shape[1]
+        bias = weights.bias.clone()
+        bias[2 * n_cells : 3 * n_cells] += self.constants.forget_bias
+        self.gates = torch.addmm(bias.to(x.dtype), x, weights.input.T).to(state.cell.dtype)
+        self.outputs = state.hidden.new_empty(n, weights.projection.shape[0])
+        n_kept = n if keep_all else self.batch_sizes[0]
+        self.cells = state.cell.new_empty(n_kept, n_cells)
+        self.tanh_cells = torch.empty_like(self.cells)
+        hidden, cell = state.hidden, state.cell
+        ended: list[State] = []
+        for step, n_rows in enumerate(self.batch_sizes):
+            at = self.offsets[step]
+            if n_rows < len(hidden):
+                ended.append(State(hidden[n_rows:], cell[n_rows:].clone()))
+                hidden, cell = hidden[:n_rows], cell[:n_rows]
+            if self.keep is not None:
+                keep = self.keep[at : at + n_rows]
+                hidden, cell = hidden * keep, cell * keep
+            at_cells = at if keep_all else 0
+            hidden, cell = self._step(
+                self.gates[at : at + n_rows],
+                State(hidden, cell),
+                self.cells[at_cells : at_cells + n_rows],
+                self.tanh_cells[at_cells : at_cells + n_rows],
+                self.outputs[at : at + n_rows],
+                weights,
+            )
+        ended.append(State(hidden, cell))
+        final = State(*(torch.cat(parts[::-1]) for parts in zip(*ended, strict=True)))
+        if not keep_all:
+            del self.gates, self.cells, self.tanh_cells
+        return final
+
+    def _step(
+        self, gates: Tensor, state: State, new_cell: Tensor, tanh_cell: Tensor, output: Tensor, weights: Weights
+    ) -> State:
+        """Take one step in place; every tensor is a view of the rows of this step."""
+        dtype = weights.recurrent.dtype
+        if dtype == gates.dtype:
+            gates.addmm_(state.hidden, weights.recurrent.T)
+        else:
+            gates.add_(state.hidden.to(dtype) @ weights.recurrent.T)
+        i, j, f, o = gates.chunk(4, dim=1)
+        j.mul_(2)
+        gates.sigmoid_()
+        _tanh_of_half_(j)
+        torch.mul(state.cell, f, out=new_cell)
+        new_cell.addcmul_(i, j)
+        if self.constants.cell_clip is not None:
+            new_cell.clamp_(-self.constants.cell_clip, self.constants.cell_clip)
+        torch.mul(new_cell, 2, out=tanh_cell)
+        _tanh_of_half_(tanh_cell.sigmoid_())
+        projected = (o * tanh_cell).to(dtype) @ weights.projection.T
+        output.copy_(_clip(projected, self.constants.projection_clip))
+        return State(output, new_cell)
+
+    def backward(
+        self, x: Tensor, state: State, weights: Weights, grad_outputs: Tensor, grad_final: State
+    ) -> tuple[Weights, Tensor, State]:
+        """Return the gradients of the weights, of the input and of the first state."""
+        dtype, n_cells = weights.recurrent.dtype, weights.projection.shape[1]
+        before = self._states_before(state)
+        gated = self.gates[:, 3 * n_cells :] * self.tanh_cells  # what was projected, (N, H)
+        slopes, output_slope, carry = self._slopes(before.cell)
+        output_inside = _inside(self.outputs, self.constants.projection_clip)
+        grad_projected = torch.empty_like(self.outputs)
+        grad_gates = slopes if dtype == slopes.dtype else torch.empty_like(slopes, dtype=dtype)
+        grad_hidden, grad_cell = grad_final.hidden.clone(), grad_final.cell.clone()
+        for step in reversed(range(len(self.batch_sizes))):
+            rows = slice(self.offsets[step], self.offsets[step + 1])
+            n_rows = self.batch_sizes[step]
+            grad_h, grad_c = grad_hidden[:n_rows], grad_cell[:n_rows]
+            torch.add(grad_outputs[rows], grad_h, out=grad_projected[rows])
+            if output_inside is not None:
+                grad_projected[rows] *= output_inside[rows]
+            grad_m = grad_projected[rows].to(dtype) @ weights.projection
+            grad_c.addcmul_(grad_m, output_slope[rows])
+            slopes[rows].unflatten(1, (4, n_cells))[:, :3].mul_(grad_c.unsqueeze(1))
+            slopes[rows, 3 * n_cells :].mul_(grad_m)
+            grad_c.mul_(carry[rows])
+            if grad_gates is not slopes:
+                grad_gates[rows] = slopes[rows]
+            grad_h.copy_(grad_gates[rows] @ weights.recurrent)
+            if self.keep is not None:
+                grad_h.mul_(self.keep[rows])
+                grad_c.mul_(self.keep[rows])
+        grads_of_weights = Weights(
+            (grad_gates.T @ x.to(dtype)).to(x.dtype),
+            (grad_gates.T @ before.hidden.to(dtype)).to(x.dtype),
+            slopes.sum(dim=0),
+            (grad_projected.to(dtype).T @ gated.to(dtype)).to(x.dtype),
+        )
+        return grads_of_weights, (grad_gates @ weights.input).to(x.dtype), State(grad_hidden, grad_cell)
+
+    def _slopes(self, cells_before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what the loop multiplies gradients by, for all positions at once.
+
+        :returns: (N, 4H) from the cell state (i, j, f) or the gated output (o) to the gates before activation;
+            (N, H) from the gated output to the cell state; (N, H) from the cell state to the one before.
+        """
+        i, j, f, o = self.gates.chunk(4, dim=1)
+        slopes = torch.addcmul(self.gates, self.gates, self.gates, value=-1)  # of the sigmoid: s - s * s
+        slope_i, slope_j, slope_f, slope_o = slopes.chunk(4, dim=1)
+        slope_i.mul_(j)
+        torch.addcmul(i, i * j, j, value=-1, out=slope_j)
+        slope_f.mul_(cells_before)
+        slope_o.mul_(self.tanh_cells)
+        output_slope = torch.addcmul(o, o * self.tanh_cells, self.tanh_cells, value=-1)
+        inside = _inside(self.cells, self.constants.cell_clip)
+        if inside is None:
+            return slopes, output_slope, f
+        slopes.unflatten(1, (4, -1))[:, :3].mul_(inside.unsqueeze(1))
+        return slopes, output_slope, f * inside
+
+    def _states_before(self, state: State) -> State:
+        """Return the hidden and cell state that each position started from, (N, P) and (N, H)."""
+        parts = [(state.hidden[: self.batch_sizes[0]], state.cell[: self.batch_sizes[0]])]
+        for at, n_rows in zip(self.offsets, self.batch_sizes[1:], strict=False):
+            parts.append((self.outputs[at : at + n_rows], self.cells[at : at + n_rows]))
+        hidden, cell = (torch.cat(part) for part in zip(*parts, strict=True))
+        if self.keep is not None:
+            hidden, cell = hidden * self.keep, cell * self.keep
+        return State(hidden, cell)
+
+
+def _inside(clipped: Tensor, limit: float | None) -> Tensor | None:
+    """Tell where a gradient passes a clip: 1 inside, 0 at the bound; ``None`` without a clip."""
+    return None if limit is None else (clipped.abs() < limit).to(clipped.dtype)
+
+
+def _tanh_of_half_(sigmoid: Tensor) -> None:
+    """Turn sigmoid(2 x) into tanh(x) in place; torch's own tanh takes six times as long as its sigmoid on a CPU."""
+    sigmoid.mul_(2).sub_(1)
+
+
+class LSTMLayer(nn.Module):
+    """One layer of one direction."""
+
+    def __init__(
+        self,
+        *,
+        input_size: int,
+        cell_size: int,
+        projection_size: int,
+        cell_clip: float | None,
+        projection_clip: float | None,
+        forget_bias: float,
+    ) -> None:
+        super().__init__()
+        self.input_weight = nn.Parameter(torch.empty(4 * cell_size, input_size))
+        self.recurrent_weight = nn.Parameter(torch.empty(4 * cell_size, projection_size))
+        self.bias = nn.Parameter(torch.empty(4 * cell_size))
+        self.projection_weight = nn.Parameter(torch.empty(projection_size, cell_size))
+        self.constants = Constants(cell_clip, projection_clip, forget_bias)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Glorot-uniform weights as in TensorFlow's cell, whose two gate matrices are one; no bias."""
+        n_out, n_in = self.input_weight.shape
+        gates = torch.empty(n_out, n_in + self.recurrent_weight.shape[1])
+        nn.init.xavier_uniform_(gates)
+        with torch.no_grad():
+            self.input_weight.copy_(gates[:, :n_in])
+            self.recurrent_weight.copy_(gates[:, n_in:])
+        nn.init.xavier_uniform_(self.projection_weight)
+        nn.init.zeros_(self.bias)
+
+    def forward(
+        self, x: Tensor, batch_sizes: Sequence[int], state: State, starts: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Run over packed sequences; shapes as in :func:`lstm`."""
+        weights = Weights(self.input_weight, self.recurrent_weight, self.bias, self.projection_weight)
+        return lstm(x, batch_sizes, state, weights, self.constants, starts)
+
+
+class LSTMStack(nn.Module):
+    """The layers of one direction; from the second on, a layer's output is its input plus what its LSTM gives.
+
+    In training, dropout is applied to the input of each layer before the residual sum, as in bilm-tf.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_layers: int,
+        projection_size: int,
+        cell_size: int,
+        cell_clip: float | None,
+        projection_clip: float | None,
+        forget_bias: float,
+        use_residual: bool,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.projection_size = projection_size
+        self.cell_size = cell_size
+        self.use_residual = use_residual
+        self.dropout = dropout
+        self.layers = nn.ModuleList(
+            LSTMLayer(
+                input_size=projection_size,
+                cell_size=cell_size,
+                projection_size=projection_size,
+                cell_clip=cell_clip,
+                projection_clip=projection_clip,
+                forget_bias=forget_bias,
+            )
+            for _ in range(n_layers)
+        )
+
+    def zero_state(self, n_rows: int, like: Tensor) -> State:
+        """Return the state of fresh sequences: (L, B, P) and (L, B, H), on the device and with the dtype of ``like``."""
+        n_layers = len(self.layers)
+        return State(
+            like.new_zeros(n_layers, n_rows, self.projection_size), like.new_zeros(n_layers, n_rows, self.cell_size)
+        )
+
+    def forward(
+        self, x: Tensor, batch_sizes: Sequence[int], state: State, starts: Tensor | None = None
+    ) -> tuple[list[Tensor], State]:
+        """Run over packed sequences.
+
+        :param x: (N, P), packed as :func:`lstm` says; ``starts`` as there.
+        :param state: (L, B, P) and (L, B, H).
+        :returns: the output of each layer, (N, P), and the state after the last step.
+        """
+        outputs: list[Tensor] = []
+        states: list[State] = []
+        for index, layer in enumerate(self.layers):
+            x = F.dropout(x, self.dropout, self.training)
+            hidden, after = layer(x, batch_sizes, State(state.hidden[index], state.cell[index]), starts)
+            x = x + hidden if self.use_residual and index > 0 else hidden
+            outputs.append(x)
+            states.append(after)
+        return outputs, State(*(torch.stack(parts) for parts in zip(*states, strict=True)))

@@ -1,0 +1,111 @@
+"""The softmax over the vocabulary, shared by both directions: exact in chunks, or sampled.
+
+Shapes: N positions, P projection, V vocabulary, S sampled negatives.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from elmolite.corpus import IGNORED
+
+CHUNK_LOGITS = 1 << 22
+"""Logits that stand in memory at once."""
+
+
+class Softmax(nn.Module):
+    """Output weights of the language model and the losses over them."""
+
+    def __init__(self, *, vocabulary_size: int, projection_size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(vocabulary_size, projection_size))
+        self.bias = nn.Parameter(torch.zeros(vocabulary_size))
+        nn.init.normal_(self.weight, std=projection_size**-0.5)
+
+    def full_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Return the summed negative log-likelihood of the targets over the whole vocabulary.
+
+        :param hidden: (N, P).
+        :param targets: ids, (N); IGNORED positions count nothing.
+        """
+        device = hidden.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+        loss: Tensor = _FullLoss.apply(hidden, self.weight, self.bias, targets, dtype)
+        return loss
+
+    def sampled_loss(self, hidden: Tensor, targets: Tensor, *, n_negatives: int, seed: int) -> Tensor:
+        """Return the summed sampled-softmax loss (Jean et al. 2015), an estimate for training; never a perplexity.
+
+        ``n_negatives`` words are drawn with replacement from a log-uniform (Zipfian) distribution over the ids, and
+        serve all positions. Each logit is lowered by the logarithm of the probability that its word is drawn at all.
+
+        :param hidden: (N, P).
+        :param targets: ids, (N); IGNORED positions count nothing.
+        :param seed: the negatives are a function of it.
+        """
+        counted = targets != IGNORED
+        targets = targets.where(counted, 0)
+        negatives = log_uniform_sample(len(self.weight), n_negatives, seed=seed, device=hidden.device)
+        repeated = F.pad(negatives[1:] == negatives[:-1], (1, 0))
+        logits = F.linear(hidden, F.embedding(negatives, self.weight), self.bias[negatives]).float()  # (N, S)
+        logits = logits - self._log_expected(negatives, n_negatives)
+        logits = logits.masked_fill(repeated | (negatives == targets[:, None]), -torch.inf)
+        true_logits = (hidden * F.embedding(targets, self.weight)).sum(dim=1).float() + self.bias[targets]
+        true_logits = true_logits - self._log_expected(targets, n_negatives)
+        losses = torch.cat([true_logits[:, None], logits], dim=1).logsumexp(dim=1) - true_logits
+        return losses.where(counted, 0).sum()
+
+    def _log_expected(self, ids: Tensor, n_tries: int) -> Tensor:
+        """Return the log-probability of words to be among ``n_tries`` draws, 1 - (1 - p) ** n_tries."""
+        probability = torch.log1p(1 / (ids + 1.0)) / torch.log(torch.tensor(len(self.weight) + 1.0))
+        return torch.log(-torch.expm1(n_tries * torch.log1p(-probability)))
+
+
+def log_uniform_sample(vocabulary_size: int, n_samples: int, *, seed: int, device: torch.device) -> Tensor:
+    """Draw ids with P(k) = log((k + 2) / (k + 1)) / log(V + 1), with replacement, and sort them."""
+    generator = torch.Generator(device).manual_seed(seed)
+    uniform = torch.rand(n_samples, generator=generator, device=device, dtype=torch.float64)
+    ids = torch.exp(uniform * torch.log(torch.tensor(vocabulary_size + 1.0, dtype=torch.float64))).long() - 1
+    return ids.clamp_(0, vocabulary_size - 1).sort().values
+
+
+class _FullLoss(torch.autograd.Function):
+    """Cross entropy whose logits are made, used for the gradients and dropped chunk by chunk."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, dtype: torch.dtype
+    ) -> Tensor:
+        with torch.autocast(hidden.device.type, enabled=False):
+            needs_gradient = any(ctx.needs_input_grad)
+            low_hidden, low_weight = hidden.to(dtype), weight.to(dtype)
+            loss = hidden.new_zeros(())
+            grad_hidden = torch.empty_like(hidden) if needs_gradient else None
+            grad_weight, grad_bias = torch.zeros_like(weight), torch.zeros_like(bias)
+            n_rows = max(1, CHUNK_LOGITS // len(weight))
+            for start in range(0, len(hidden), n_rows):
+                chunk = slice(start, start + n_rows)
+                logits = torch.addmm(bias.to(dtype), low_hidden[chunk], low_weight.T).to(bias.dtype)
+                counted = (targets[chunk] != IGNORED).unsqueeze(1)
+                index = targets[chunk].unsqueeze(1).where(counted, 0)
+                top = logits.amax(dim=1, keepdim=True)
+                margin = top - logits.gather(1, index)
+                total = logits.sub_(top).exp_().sum(dim=1, keepdim=True)
+                loss += (total.log() + margin).where(counted, 0).sum()
+                if grad_hidden is not None:
+                    grad = logits.div_(total)
+                    grad.scatter_add_(1, index, -torch.ones_like(total)).mul_(counted)
+                    low_grad = grad.to(dtype)
+                    grad_hidden[chunk] = low_grad @ low_weight
+                    grad_weight += low_grad.T @ low_hidden[chunk]
+                    grad_bias += grad.sum(dim=0)
+            ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return *(grads[0] * saved for saved in ctx.saved_tensors), None, None
