@@ -1,0 +1,133 @@
+"""A trained model as a folder of plain files, written whole and read back the same.
+
+=========================  ==================================================================================
+``config.json``            the model's configuration, and the size and checksum of every other file
+``model.safetensors``      the token encoder and both LSTM stacks
+``softmax.safetensors``    the output weights (optional: embedding does without)
+``vocab.txt``              the words of the softmax with their counts (optional, goes with it)
+``tokenizer.json``         how text was cut into tokens
+=========================  ==================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from elmolite import files
+from elmolite.bilm import BiLM, BiLMConfig
+from elmolite.corpus import VOCAB_FILE
+from elmolite.errors import InputError
+from elmolite.softmax import Softmax
+from elmolite.suggest import check_keys
+from elmolite.tokenization import FILE_NAME as TOKENIZER_FILE
+from elmolite.tokenization import SentenceTokenizer
+from elmolite.vocab import Vocabulary
+
+FORMAT_VERSION = 1
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+SOFTMAX_FILE = "softmax.safetensors"
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+@dataclass
+class Checkpoint:
+    """What a model folder holds; ``training`` is a record for the reader, nothing depends on it."""
+
+    bilm: BiLM
+    tokenizer: SentenceTokenizer
+    softmax: Softmax | None = None
+    vocabulary: Vocabulary | None = None
+    training: Mapping[str, Any] | None = None
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write the folder, in the place of an earlier one.
+
+        :raises InputError: it cannot be written; an earlier one stands then as it was.
+        """
+        with files.writing_folder(folder, overwrite=True) as new:
+            files.write_bytes(new / WEIGHTS_FILE, save(_contiguous(self.bilm)))
+            files.write_bytes(new / TOKENIZER_FILE, self.tokenizer.to_bytes())
+            if self.softmax is not None and self.vocabulary is not None:
+                files.write_bytes(new / SOFTMAX_FILE, save(_contiguous(self.softmax)))
+                files.write_bytes(new / VOCAB_FILE, self.vocabulary.to_bytes())
+            config = {
+                "format_version": FORMAT_VERSION,
+                "model": asdict(self.bilm.config),
+                "training": dict(self.training or {}),
+                "files": {path.name: files.fingerprint(path) for path in sorted(new.iterdir())},
+            }
+            files.write_bytes(new / CONFIG_FILE, files.json_bytes(config))
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> Checkpoint:
+        """Read a model folder; the modules come in evaluation mode, on the CPU.
+
+        :raises InputError: a file is missing, cut short, damaged or of another shape; the message names it.
+        """
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such model folder")
+        config = files.read_json(folder / CONFIG_FILE, kind="model")
+        if config.get("format_version") != FORMAT_VERSION:
+            raise InputError(
+                f"{folder / CONFIG_FILE}: format_version {config.get('format_version')!r}; this version of elmolite "
+                f"reads {FORMAT_VERSION}"
+            )
+        manifest = config.get("files")
+        if not isinstance(manifest, dict) or not {WEIGHTS_FILE, TOKENIZER_FILE} <= manifest.keys():
+            raise InputError(f"{folder / CONFIG_FILE}: 'files' must name {WEIGHTS_FILE} and {TOKENIZER_FILE}")
+        files.check_manifest(folder, manifest, read_all=True)
+        model_config = _read_config(config.get("model"), folder / CONFIG_FILE)
+        bilm = _load(BiLM, folder / WEIGHTS_FILE, config=model_config)
+        tokenizer = SentenceTokenizer.load(folder / TOKENIZER_FILE)
+        softmax = vocabulary = None
+        if SOFTMAX_FILE in manifest and VOCAB_FILE in manifest:
+            vocabulary = Vocabulary.load(folder / VOCAB_FILE)
+            softmax = _load(
+                Softmax,
+                folder / SOFTMAX_FILE,
+                vocabulary_size=len(vocabulary),
+                projection_size=model_config.projection_size,
+            )
+        return cls(bilm, tokenizer, softmax, vocabulary, config.get("training"))
+
+
+def _contiguous(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+
+
+def _read_config(fields: Any, path: Path) -> BiLMConfig:
+    if not isinstance(fields, dict):
+        raise InputError(f"{path}: 'model' must be an object with the fields of BiLMConfig")
+    check_keys(fields, BiLMConfig, where=f"{path}, 'model'")
+    try:
+        return BiLMConfig(**fields)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}, 'model': {error}") from None
+
+
+def _load(kind: type[ModuleT], path: Path, **arguments: Any) -> ModuleT:
+    """Make a module and fill it from a file, which must have its tensors and no others."""
+    try:
+        weights = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a safetensors file that can be read: {error}") from None
+    with torch.device("meta"):
+        module = kind(**arguments)
+    expected = module.state_dict()
+    for name in sorted(expected.keys() | weights.keys()):
+        found = tuple(weights[name].shape) if name in weights else "nothing"
+        wanted = tuple(expected[name].shape) if name in expected else "nothing"
+        if found != wanted:
+            raise InputError(f"{path}: tensor {name!r} has {found} where the configuration asks for {wanted}")
+    module.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
+    return module.requires_grad_(True).eval()

@@ -1,0 +1,204 @@
+"""The command line: each subcommand is one call into the module that does the work.
+
+The modules are imported where a subcommand needs them, so that ``elmolite --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from elmolite.errors import InputError
+from elmolite.suggest import nearest
+
+if TYPE_CHECKING:
+    from elmolite.elmo import LayerChoice
+
+INPUT_ERROR_EXIT_CODE = 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises what it finds wrong, and names the nearest option to a wrong one."""
+
+    def error(self, message: str) -> Any:
+        """Turn a usage error into the one kind of error that :func:`main` shows."""
+        prefix = "unrecognized arguments: "
+        if message.startswith(prefix):
+            name = message.removeprefix(prefix).split()[0].split("=")[0]
+            message = f"unknown argument {name}{nearest(name, self._option_string_actions)}"
+        raise InputError(f"{message}\n{self.format_usage().rstrip()}")
+
+
+def _parser(command: str, description: str) -> _Parser:
+    return _Parser(prog=f"elmolite {command}", description=description, allow_abbrev=False)
+
+
+def prepare(arguments: Sequence[str]) -> None:
+    """Text -> a tokenised corpus with its vocabulary."""
+    parser = _parser("prepare", prepare.__doc__ or "")
+    parser.add_argument("text", nargs="+", metavar="TEXT", help="files, folders, globs, .gz, or - for standard input")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="the corpus folder to make")
+    parser.add_argument("--valid", nargs="+", default=[], metavar="TEXT", help="held-out text (default: set aside)")
+    parser.add_argument(
+        "--pretokenized",
+        action="store_true",
+        help="one sentence a line, spaces between tokens; also for languages that write no spaces",
+    )
+    parser.add_argument("--vocab-size", type=int, metavar="N", help="words of the softmax, 3 specials included")
+    parser.add_argument("--min-count", type=int, default=1, metavar="N", help="leave rarer words out (default: 1)")
+    parser.add_argument("--vocab", type=Path, metavar="FILE", help="a given vocabulary, one word a line")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
+    options = parser.parse_args(arguments)
+    if options.workers is not None and options.workers < 1:
+        raise InputError(f"--workers {options.workers}: at least 1 is needed")
+
+    from elmolite.preparation import prepare as run
+    from elmolite.tokenization import SentenceTokenizer
+    from elmolite.vocab import Vocabulary
+
+    corpus = run(
+        options.text,
+        options.out,
+        valid=options.valid,
+        tokenizer=SentenceTokenizer.whitespace() if options.pretokenized else SentenceTokenizer.english(),
+        vocab_size=options.vocab_size,
+        min_count=options.min_count,
+        vocabulary=None if options.vocab is None else Vocabulary.load(options.vocab),
+        n_workers=options.workers,
+        overwrite=options.overwrite,
+    )
+    print(corpus.describe())
+    print(f"next: elmolite pretrain --corpus {options.out} --preset mini --out runs/mini")
+
+
+def pretrain(arguments: Sequence[str]) -> None:
+    """Pretrain a bidirectional language model on a prepared corpus."""
+    from elmolite.pretrain_options import parse
+
+    options = parse(arguments)
+
+    from elmolite.pretraining import pretrain as run
+
+    model = run(options.corpus, options.out, model=options.model, training=options.training, resume=options.resume)
+    print(f"model: {model}\nnext: elmolite embed {model} --input TEXT --output vectors.npz")
+
+
+def evaluate(arguments: Sequence[str]) -> None:
+    """Perplexity of a model on a text: each direction and both, over running text and sentence by sentence."""
+    parser = _parser("evaluate", evaluate.__doc__ or "")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a model folder with its softmax")
+    parser.add_argument("text", nargs="+", metavar="TEXT", help="files, folders, globs, .gz, or - for standard input")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    options = parser.parse_args(arguments)
+
+    from elmolite.perplexity import evaluate_text
+
+    result = evaluate_text(options.model, options.text, show_progress=not options.json)
+    if options.json:
+        print(json.dumps(result.as_dict()))
+    else:
+        print(result.describe())
+
+
+def embed(arguments: Sequence[str]) -> None:
+    """Vectors of the sentences of a file, one sentence a line, into an .npz file with an array a line: "0", "1" ..."""
+    parser = _parser("embed", embed.__doc__ or "")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a model folder")
+    parser.add_argument("--input", required=True, metavar="FILE", help="text, one sentence a line, or -")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE.npz")
+    parser.add_argument("--layers", default="all", help="all, top, average, or the number of one (default: all)")
+    parser.add_argument("--batch-tokens", type=int, default=4096, metavar="N", help="computed at once (default: 4096)")
+    parser.add_argument("--pretokenized", action="store_true", help="cut lines at spaces, whatever the model's text was")
+    options = parser.parse_args(arguments)
+
+    from elmolite.embedding_files import embed_file
+
+    layers: LayerChoice = int(options.layers) if options.layers.isdecimal() else options.layers
+    n_sentences, n_tokens = embed_file(
+        options.model,
+        options.input,
+        options.output,
+        layers=layers,
+        batch_tokens=options.batch_tokens,
+        pretokenized=options.pretokenized,
+    )
+    print(f"{options.output}: {n_sentences:,} sentences, {n_tokens:,} tokens")
+
+
+def info(arguments: Sequence[str]) -> None:
+    """Sizes of a model folder or a preset, of all presets without a name, and what computes on this machine."""
+    parser = _parser("info", info.__doc__ or "")
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="a model folder or a preset")
+    parser.add_argument("--runtime", action="store_true", help="the device, threads and versions that compute")
+    options = parser.parse_args(arguments)
+
+    from elmolite.info import describe_model, describe_presets, describe_runtime
+
+    if options.runtime:
+        print(describe_runtime())
+    if options.model:
+        print(describe_model(options.model))
+    elif not options.runtime:
+        print(describe_presets())
+
+
+def demo(arguments: Sequence[str]) -> None:
+    """From the documentation of Python and its packages to a trained model and its vectors, in about three minutes."""
+    parser = _parser("demo", demo.__doc__ or "")
+    parser.add_argument("--size", choices=("full", "smoke"), default="full", help="smoke: all of it, in seconds")
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"), metavar="FOLDER", help="default: runs/demo")
+    options = parser.parse_args(arguments)
+
+    from elmolite.demo import run
+
+    run(options.out, size=options.size)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    command.__name__: command for command in (prepare, pretrain, evaluate, embed, info, demo)
+}
+
+
+def _overview() -> str:
+    lines = [f"  {name:<10} {(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items()]
+    return "usage: elmolite COMMAND ...\n\n" + "\n".join(lines) + "\n\nelmolite COMMAND --help tells more."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line.
+
+    :returns: the exit code: 0, or 2 with one message for an error that the user can mend.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())
+        return 0 if arguments else INPUT_ERROR_EXIT_CODE
+    if arguments[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"elmolite {version('elmolite')}")
+        return 0
+    try:
+        if arguments[0] not in COMMANDS:
+            raise InputError(f"unknown command {arguments[0]!r}{nearest(arguments[0], COMMANDS)}")
+        COMMANDS[arguments[0]](arguments[1:])
+    except InputError as error:
+        print(f"elmolite: {error}", file=sys.stderr)
+        return INPUT_ERROR_EXIT_CODE
+    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("elmolite: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,187 @@
+"""The demonstration: from the documentation of this installation to a trained model, its vectors and a picture."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from elmolite import documentation, files
+from elmolite.bilm import BiLMConfig, tiny
+from elmolite.corpus import Corpus
+from elmolite.elmo import ELMo
+from elmolite.preparation import prepare
+from elmolite.pretraining import pretrain
+from elmolite.pretraining_config import PretrainingConfig
+
+SENTENCES = ("The children play in the park.", "The play premiered yesterday.")
+QUERIES = ("returns", "set", "object", "first")
+"""Words whose neighbours in context are shown."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a demonstration is."""
+
+    max_words: int
+    vocab_size: int
+    model: BiLMConfig
+    training: PretrainingConfig
+    max_context_sentences: int
+
+
+def _size(name: Literal["full", "smoke"]) -> Size:
+    if name == "smoke":
+        model = BiLMConfig(
+            filters=[(1, 16), (2, 16), (3, 32)], cell_size=64, projection_size=32, n_highway_layers=1
+        )
+        training = PretrainingConfig(
+            max_steps=150, n_validations=3, valid_tokens=3000, warmup_steps=20, learning_rate=0.01
+        )
+        return Size(60_000, 2000, model, training, 200)
+    training = PretrainingConfig(max_steps=1200, n_validations=4, valid_tokens=20_000, learning_rate=0.005)
+    return Size(5_000_000, 10_000, tiny(), training, 2000)
+
+
+def run(out: Path, *, size: Literal["full", "smoke"] = "full") -> None:
+    """Run all of it.
+
+    :param out: the folder for everything that is made; an earlier demonstration in it is replaced.
+    """
+    started = time.perf_counter()
+    plan = _size(size)
+    for name in ("text.txt", "run"):  # of an earlier demonstration
+        path = out / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+    _heading("1. Text: the documentation of Python and of the installed packages")
+    n_words = _write_text(out / "text.txt", plan.max_words)
+    print(f"{n_words:,} words of prose")
+
+    _heading("2. elmolite prepare: sentences, tokens, vocabulary, held-out documents")
+    corpus = prepare([str(out / "text.txt")], out / "corpus", vocab_size=plan.vocab_size, overwrite=True)
+    print(corpus.describe())
+
+    _heading("3. elmolite pretrain: a character CNN and two LSTMs in each direction")
+    model = pretrain(out / "corpus", out / "run", model=plan.model, training=plan.training)
+    history = _read_log(out / "run" / "log.csv")
+    _print_fall(history)
+
+    _heading("4. Vectors: the same word in two sentences")
+    elmo = ELMo.from_pretrained(model)
+    _print_two_senses(elmo)
+
+    _heading("5. Nearest neighbours in context, from the held-out text")
+    _print_neighbours(elmo, corpus, plan.max_context_sentences)
+
+    picture = _draw(history, out / "loss.png")
+    _heading(f"Done in {time.perf_counter() - started:.0f} s")
+    print(f"model     {model}\nlog       {out / 'run' / 'log.csv'}")
+    if picture:
+        print(f"picture   {picture}")
+    print(f"next      elmolite evaluate {model} YOUR_TEXT.txt")
+    print(f"          elmolite embed {model} --input YOUR_TEXT.txt --output vectors.npz")
+    print("          elmolite prepare YOUR_TEXT.txt --out corpus   # then pretrain on it")
+
+
+def _heading(text: str) -> None:
+    print(f"\n== {text}", flush=True)
+
+
+def _write_text(path: Path, max_words: int) -> int:
+    """Write a paragraph a line and a blank line behind each document; return the number of words."""
+    n_words = 0
+    with files.writing(path) as file, tqdm(unit="words", unit_scale=True) as bar:
+        for document in documentation.documents():
+            file.write(("\n".join(document) + "\n\n").encode("utf-8", "ignore"))
+            n_new = sum(len(paragraph.split()) for paragraph in document)
+            bar.update(n_new)
+            n_words += n_new
+            if n_words >= max_words:
+                break
+    return n_words
+
+
+def _read_log(path: Path) -> list[dict[str, float]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+def _print_fall(history: list[dict[str, float]]) -> None:
+    """Say how far the perplexity of each direction fell."""
+    validations = [row for row in history if "valid_average" in row]
+    first, last = validations[0], validations[-1]
+    for direction in ("forward", "backward"):
+        before, after = first[f"valid_{direction}"], last[f"valid_{direction}"]
+        print(f"held-out perplexity, {direction:<9}{before:>9.1f} -> {after:>7.1f}  ({before / after:.0f} times lower)")
+
+
+def _print_two_senses(elmo: ELMo) -> None:
+    vectors = elmo.embed(list(SENTENCES))
+    for sentence, layers in zip(SENTENCES, vectors, strict=True):
+        print(f"{sentence!r:<36} -> {layers.shape[0]} layers x {layers.shape[1]} tokens x {layers.shape[2]}")
+    at = [elmo.tokenizer.tokens(sentence).index("play") for sentence in SENTENCES]
+    for layer in range(elmo.n_layers):
+        a, b = (_unit(vectors[i][layer, at[i]]) for i in range(2))
+        name = "token layer" if layer == 0 else f"LSTM layer {layer}"
+        print(f"cosine of the two 'play', {name}: {float(a @ b):.3f}")
+
+
+def _print_neighbours(elmo: ELMo, corpus: Corpus, max_sentences: int) -> None:
+    """Print, for some words of the held-out text, the tokens elsewhere whose top-layer vectors are nearest."""
+    sentences = corpus.sentences(corpus.valid, max_sentences)
+    vectors = _unit(np.concatenate(elmo.embed(sentences, layers="top")))
+    places = [(number, index) for number, sentence in enumerate(sentences) for index in range(len(sentence))]
+    words = np.array([sentences[number][index].lower() for number, index in places])
+    for query in QUERIES:
+        found = np.flatnonzero(words == query)
+        if len(found) == 0:
+            continue
+        at = int(found[len(found) // 2])
+        similarity = vectors @ vectors[at]
+        own = [index for index, (number, _) in enumerate(places) if number == places[at][0]]
+        similarity[own] = -1
+        print(f"\n        {_context(sentences, places[at])}")
+        for near in np.argsort(-similarity)[:4]:
+            print(f"  {similarity[near]:.3f} {_context(sentences, places[int(near)])}")
+
+
+def _context(sentences: list[list[str]], place: tuple[int, int], *, width: int = 5) -> str:
+    sentence, index = sentences[place[0]], place[1]
+    before, after = sentence[max(0, index - width) : index], sentence[index + 1 : index + 1 + width]
+    return f"{' '.join(before):>40} [{sentence[index]}] {' '.join(after)}"
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    scaled: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True).clip(1e-9)
+    return scaled
+
+
+def _draw(history: list[dict[str, float]], path: Path) -> Path | None:
+    """Draw the training loss and the held-out perplexity; say so where matplotlib is missing."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        print("\nno picture: matplotlib is not installed (pip install 'elmolite[plot]')")
+        return None
+    training = [row for row in history if "loss" in row]
+    validation = [row for row in history if "valid_average" in row]
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([row["step"] for row in training], np.exp([row["loss"] for row in training]), label="training text")
+    for direction in ("forward", "backward"):
+        values = [row[f"valid_{direction}"] for row in validation]
+        axes.plot([row["step"] for row in validation], values, "o--", label=f"held out, {direction}")
+    axes.set(xlabel="step", ylabel="perplexity", yscale="log", title="Pretraining")
+    axes.grid(visible=True, which="both", alpha=0.3)
+    axes.legend()
+    with files.writing(path) as file:
+        figure.savefig(file, format="png", dpi=120)
+    return path

@@ -1,0 +1,73 @@
+"""What a model, a preset or this machine is, in a few lines."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import torch
+
+from elmolite.bilm import PRESETS, BiLM, BiLMConfig
+from elmolite.checkpoint import Checkpoint
+
+
+def describe_presets() -> str:
+    """Return a table of the presets with their parameter counts."""
+    lines = ["preset     parameters    cells  projection  filters  highway  layers"]
+    for name, preset in PRESETS.items():
+        config = preset()
+        n_filters = sum(count for _, count in config.filters)
+        lines.append(
+            f"{name:<10} {_n_parameters(config):>10,} {config.cell_size:>8} {config.projection_size:>11} "
+            f"{n_filters:>8} {config.n_highway_layers:>8} {config.n_layers:>7}"
+        )
+    return "\n".join([*lines, "parameters without the softmax, which has vocabulary x (projection + 1)"])
+
+
+def describe_model(name: str) -> str:
+    """Describe a preset or a model folder.
+
+    :raises InputError: the folder is not a model.
+    """
+    if name in PRESETS:
+        config = PRESETS[name]()
+        return f"{_describe_config(config)}\nparameters {_n_parameters(config):,}, without the softmax"
+    checkpoint = Checkpoint.from_pretrained(Path(name))
+    lines = [_describe_config(checkpoint.bilm.config), f"parameters {checkpoint.bilm.n_parameters:,}"]
+    if checkpoint.softmax is not None and checkpoint.vocabulary is not None:
+        n_softmax = sum(parameter.numel() for parameter in checkpoint.softmax.parameters())
+        lines.append(f"softmax    {n_softmax:,} more, over {len(checkpoint.vocabulary):,} words")
+    lines.append(f"text       {'white space between tokens' if checkpoint.tokenizer.is_whitespace else 'raw'}")
+    training = checkpoint.training or {}
+    if perplexity := training.get("held_out_perplexity"):
+        lines.append(
+            f"held out   perplexity forward {perplexity['forward']:.2f}, backward {perplexity['backward']:.2f} "
+            f"after {training['step']:,} steps"
+        )
+    return "\n".join(lines)
+
+
+def _describe_config(config: BiLMConfig) -> str:
+    widths = " ".join(f"{width}x{count}" for width, count in config.filters)
+    return (
+        f"encoder    characters of {config.character_embedding_size}, filters {widths}, {config.activation}, "
+        f"{config.n_highway_layers} highway\n"
+        f"LSTM       {config.n_layers} layers of {config.cell_size} cells, projected to {config.projection_size}, "
+        f"clipped at {config.cell_clip} and {config.projection_clip}\n"
+        f"vectors    {config.n_layers + 1} layers of {2 * config.projection_size}"
+    )
+
+
+def _n_parameters(config: BiLMConfig) -> int:
+    with torch.device("meta"):
+        return BiLM(config).n_parameters
+
+
+def describe_runtime() -> str:
+    """Return what computes here: same vectors, bit for bit, are promised where these lines are the same."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {platform.machine()}"
+    return (
+        f"device     {device}\n"
+        f"capability {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads\n"
+        f"torch      {torch.__version__}, Python {platform.python_version()}"
+    )

@@ -1,0 +1,150 @@
+"""The options of ``elmolite pretrain``: preset, then configuration file, then command line, into the dataclasses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+from elmolite.bilm import PRESETS, BiLMConfig
+from elmolite.errors import InputError
+from elmolite.pretraining_config import PretrainingConfig
+from elmolite.suggest import nearest
+
+DEFAULT_PRESET = "mini"
+
+
+@dataclass
+class Options:
+    """What a command line asks for."""
+
+    corpus: Path
+    out: Path
+    model: BiLMConfig
+    training: PretrainingConfig
+    resume: bool
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    """Read the options.
+
+    :raises InputError: an unknown or misspelt key (the message names the nearest), a value of another kind.
+    """
+    arguments = [_with_underscores(argument) for argument in arguments]
+    file = _config_file(arguments)
+    valid = _valid_names()
+    for name in _flatten(file[1]) if file else []:
+        if name not in valid:
+            raise InputError(f"{file[0] if file else ''}: unknown key {name!r}{nearest(name, valid)}")
+    for argument in arguments:
+        name = argument.split("=")[0].removeprefix("--")
+        if argument.startswith("--") and name not in {*valid, "config", "help"}:
+            wanted = nearest(name, valid).replace("_", "-")
+            raise InputError(f"unknown argument --{name.replace('_', '-')}{wanted}")
+    preset = _value_of("preset", arguments) or (file[1].get("preset") if file else None) or DEFAULT_PRESET
+    parser = _parser(str(preset))
+    try:
+        values = parser.parse_args(arguments)
+    except ArgumentError as error:
+        raise InputError(_readable(str(error))) from None
+    for name in ("corpus", "out"):
+        if values[name] is None:
+            raise InputError(f"--{name} is missing; see elmolite pretrain --help")
+    return Options(
+        Path(values.corpus),
+        Path(values.out),
+        BiLMConfig(**_fields_of(BiLMConfig, values.model)),
+        PretrainingConfig(**_fields_of(PretrainingConfig, values)),
+        values.resume,
+    )
+
+
+class _Parser(ArgumentParser):
+    """Spells options with hyphens in the help."""
+
+    def format_help(self) -> str:
+        """Return the help text."""
+        text: str = super().format_help()
+        return re.sub(r"--[a-z_.]+", lambda match: match[0].replace("_", "-"), text)
+
+
+def _parser(preset: str) -> ArgumentParser:
+    if preset not in PRESETS:
+        raise InputError(f"unknown preset {preset!r}{nearest(preset, PRESETS)}")
+    parser = _Parser(
+        prog="elmolite pretrain",
+        description="Pretrain a bidirectional language model on a prepared corpus.",
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", action="config", help="a YAML file with any of the options below")
+    parser.add_argument("--corpus", type=str | None, default=None, help="a folder made by elmolite prepare")
+    parser.add_argument("--out", type=str | None, default=None, help="folder for the log, the model and the resume point")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--preset", default=preset, help=f"sizes of the model: {', '.join(PRESETS)} (default: mini)")
+    parser.add_class_arguments(PretrainingConfig)
+    parser.add_class_arguments(BiLMConfig, "model")
+    config = PRESETS[preset]()
+    parser.set_defaults({f"model.{field.name}": getattr(config, field.name) for field in fields(config)})
+    return parser
+
+
+def _valid_names() -> set[str]:
+    names = {"corpus", "out", "resume", "preset"}
+    names |= {field.name for field in fields(PretrainingConfig)}
+    return names | {f"model.{field.name}" for field in fields(BiLMConfig)}
+
+
+def _with_underscores(argument: str) -> str:
+    """Accept ``--valid-tokens`` for ``--valid_tokens``."""
+    name, equals, value = argument.partition("=")
+    return name.replace("-", "_").replace("__", "--", 1) + equals + value if argument.startswith("--") else argument
+
+
+def _value_of(name: str, arguments: Sequence[str]) -> str | None:
+    """Return the last value of an option on the command line."""
+    found = None
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if argument == f"--{name}":
+            found = following
+        elif argument.startswith(f"--{name}="):
+            found = argument.partition("=")[2]
+    return found
+
+
+def _config_file(arguments: Sequence[str]) -> tuple[str, dict[str, Any]] | None:
+    path = _value_of("config", arguments)
+    if path is None:
+        return None
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected 'key: value' lines")
+    return path, content
+
+
+def _flatten(content: dict[str, Any]) -> list[str]:
+    """Return the keys of a configuration file, those below ``model`` as ``model.key``."""
+    names: list[str] = []
+    for key, value in content.items():
+        nested = value if key == "model" and isinstance(value, dict) else None
+        names += [str(key)] if nested is None else [f"model.{inner}" for inner in nested]
+    return names
+
+
+def _fields_of(kind: type[Any], values: Namespace) -> dict[str, Any]:
+    return {field.name: values[field.name] for field in fields(kind)}
+
+
+def _readable(message: str) -> str:
+    """Keep the parser's message to its first lines, on one."""
+    return " ".join(message.split())

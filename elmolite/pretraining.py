@@ -1,0 +1,316 @@
+"""Pretraining: a prepared corpus -> a model folder. The wiring of Lightning, and the one function that runs it.
+
+The mathematics is in :mod:`elmolite.bilm` and :mod:`elmolite.softmax`, the data in :mod:`elmolite.corpus`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from elmolite import files
+from elmolite.bilm import BiLM, BiLMConfig, BiLMState
+from elmolite.checkpoint import Checkpoint
+from elmolite.corpus import Batch, Corpus, Streams
+from elmolite.errors import InputError
+from elmolite.lstm import State
+from elmolite.perplexity import Perplexity, PerplexityMeter, evaluation_streams, run_batch, time_major
+from elmolite.pretraining_config import PretrainingConfig
+from elmolite.runtime import keep_freed_memory
+from elmolite.softmax import Softmax
+from elmolite.training_callbacks import CsvLog, ResumePoint, TrainingLog, WholeFileIO
+
+CONFIG_FILE = "pretraining.json"
+RESUME_FILE = "last.ckpt"
+MODEL_FOLDER = "model"
+
+
+class PretrainingModule(LightningModule):
+    """Loss, optimizer step and validation of a BiLM over streams, with the state carried from step to step."""
+
+    def __init__(self, bilm: BiLM, softmax: Softmax, config: PretrainingConfig, n_steps: int) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.bilm = bilm
+        self.softmax = softmax
+        self.config = config
+        self.n_steps = n_steps
+        self.uses_sampled = config.uses_sampled_softmax(len(softmax.weight))
+        self.last_perplexity: Perplexity | None = None
+        self._state: BiLMState | None = None
+        self._meter: PerplexityMeter | None = None
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Make the optimizer; :meth:`training_step` sets its learning rate."""
+        if self.config.optimizer == "adagrad":
+            return torch.optim.Adagrad(self.parameters(), lr=self.config.learning_rate, initial_accumulator_value=1.0)
+        return torch.optim.Adam(self.parameters(), lr=self.config.learning_rate, fused=True)
+
+    def training_step(self, batch: Batch, step: int) -> dict[str, Any]:
+        """Take one optimizer step; everything random in it is a function of (seed, step, rank)."""
+        torch.manual_seed(hash((self.config.seed, step, self.global_rank)) & 0x7FFF_FFFF)
+        loss, n_targets = self._loss(batch, step)
+        self.manual_backward(loss * (self.trainer.world_size / (2 * n_targets)))  # DDP divides by the world size
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), self.config.clip_norm)
+        optimizer = self.optimizers()
+        learning_rate = self.config.learning_rate_at(step, self.n_steps)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate
+        optimizer.step()
+        optimizer.zero_grad()
+        return {
+            "loss_sum": loss.detach(),
+            "n_targets": batch.n_targets,
+            "learning_rate": learning_rate,
+            "gradient_norm": norm,
+        }
+
+    def _loss(self, batch: Batch, step: int) -> tuple[Tensor, int]:
+        """Return the loss of both directions summed over this rank's targets, and the targets of all ranks."""
+        if self._state is None:
+            self._state = self.bilm.zero_state(len(batch.starts))
+        forward, backward, state = run_batch(self.bilm, batch, self._state)
+        self._state = state.detach()
+        hidden = F.dropout(torch.cat([forward, backward]), self.bilm.config.dropout, self.training)
+        targets = torch.cat([time_major(batch.forward_targets), time_major(batch.backward_targets)])
+        if self.uses_sampled:
+            seed = hash((self.config.seed, step)) & 0x7FFF_FFFF
+            loss = self.softmax.sampled_loss(hidden, targets, n_negatives=self.config.n_negatives, seed=seed)
+        else:
+            loss = self.softmax.full_loss(hidden, targets)
+        n_targets = batch.n_targets
+        if self.trainer.world_size > 1:
+            counts = self.all_gather(torch.tensor(n_targets, device=self.device))
+            n_targets = int(counts.sum())
+        return loss, max(1, n_targets)
+
+    def on_validation_epoch_start(self) -> None:
+        """Start counting; the training state is not touched."""
+        self._meter = PerplexityMeter(self.bilm, self.softmax)
+
+    def validation_step(self, batch: Batch, step: int) -> None:  # noqa: ARG002
+        """Count a batch; every process evaluates the whole held-out text."""
+        assert self._meter is not None
+        self._meter.update(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the perplexities."""
+        assert self._meter is not None
+        self.last_perplexity = result = self._meter.result()
+        values = {"forward": result.forward, "backward": result.backward, "average": result.average}
+        for logger in self.loggers:
+            logger.log_metrics({f"valid_{name}": value for name, value in values.items()}, self.global_step)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the LSTM state of every row of this process."""
+        checkpoint["lstm_state"] = None if self._state is None else [list(part) for part in self._state]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the LSTM state back."""
+        state = checkpoint["lstm_state"]
+        self._state = None if state is None else BiLMState(*(State(*(t.to(self.device) for t in p)) for p in state))
+
+
+class _Steps(Dataset[Batch]):
+    """The batches of streams, as a map from the step."""
+
+    def __init__(self, streams: Streams, n_steps: int, rows: slice) -> None:
+        self.streams, self.n_steps, self.rows = streams, n_steps, rows
+
+    def __len__(self) -> int:
+        return self.n_steps
+
+    def __getitem__(self, step: int) -> Batch:
+        return self.streams.batch(step, rows=self.rows)
+
+
+class _FromStep(Sampler[int]):
+    """Steps from the one at which a run resumes; Lightning counts on with the length of the whole run."""
+
+    def __init__(self, first: int, n_steps: int) -> None:
+        self.first, self.n_steps = first, n_steps
+
+    def __len__(self) -> int:
+        return self.n_steps
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.first, self.n_steps))
+
+
+class PretrainingData(LightningDataModule):
+    """The rows of this process of the training streams, and the held-out text."""
+
+    def __init__(self, train: Streams, valid: Streams | None, n_steps: int) -> None:
+        super().__init__()
+        self.train, self.valid, self.n_steps = train, valid, n_steps
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Return the steps that are left."""
+        assert self.trainer is not None
+        n_rows = self.train.n_rows // self.trainer.world_size
+        first_row = n_rows * self.trainer.global_rank
+        steps = _Steps(self.train, self.n_steps, slice(first_row, first_row + n_rows))
+        return DataLoader(steps, batch_size=None, sampler=_FromStep(self.trainer.global_step, self.n_steps))
+
+    def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
+        """Return the evaluation batches of the held-out text, or none."""
+        if self.valid is None:
+            return []
+        return DataLoader(_Steps(self.valid, self.valid.epoch_steps(0), slice(None)), batch_size=None)
+
+
+def pretrain(
+    corpus: Path,
+    out: Path,
+    *,
+    model: BiLMConfig,
+    training: PretrainingConfig | None = None,
+    resume: bool = False,
+    show_progress: bool = True,
+) -> Path:
+    """Pretrain a bidirectional language model.
+
+    :param corpus: a prepared corpus.
+    :param out: folder for the log, the point to resume from, and the model with the best perplexity.
+    :param model: sizes, for instance ``elmolite.bilm.mini()``.
+    :param training: how to train.
+    :param resume: go on with an interrupted run in ``out``, under the same configuration.
+    :returns: the model folder, ``out/model``.
+    :raises InputError: the corpus is too small, or ``out`` holds another run.
+    """
+    keep_freed_memory()
+    training = training or PretrainingConfig()
+    data = Corpus.open(corpus)
+    train = Streams(
+        data, data.train, training.n_rows, training.window, training.seed, training.reset_probability
+    )
+    n_steps = training.n_steps(train)
+    capped = data.valid.first_sentences(training.valid_tokens) if data.valid.n_tokens else None
+    valid = None if capped is None else evaluation_streams(data, capped, by_sentence=False)
+    record = _claim(out, data, model, training, resume=resume)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # what it announces is said below, or is no news
+    with warnings.catch_warnings():
+        _ignore_known_warnings()
+        seed_everything(training.seed, verbose=False)
+        bilm = BiLM(model)
+        softmax = Softmax(vocabulary_size=len(data.vocabulary), projection_size=model.projection_size)
+        module = PretrainingModule(bilm, softmax, training, n_steps)
+        checkpoint = Checkpoint(bilm, data.tokenizer, softmax, data.vocabulary, record)
+        point = ResumePoint(out / RESUME_FILE, out / MODEL_FOLDER, checkpoint)
+        log = TrainingLog(n_steps, every=training.log_every_steps, show=show_progress)
+        trainer = _trainer(out, training, n_steps, [log, point], resume)
+        if show_progress and trainer.is_global_zero:
+            _announce(data, bilm, module, training, n_steps, capped.n_tokens if capped else 0)
+        source = PretrainingData(train, valid, n_steps)
+        if valid is not None and not resume:
+            trainer.validate(module, source, verbose=False)
+        trainer.fit(module, source, ckpt_path=str(out / RESUME_FILE) if resume else None, weights_only=True)
+        if point.saved_step != n_steps:
+            trainer.validate(module, source, verbose=False) if valid is not None else point.save(trainer, module)
+    return out / MODEL_FOLDER
+
+
+def _claim(
+    out: Path, data: Corpus, model: BiLMConfig, training: PretrainingConfig, *, resume: bool
+) -> dict[str, Any]:
+    """Record the run in its folder, or hold a resumed one against that record.
+
+    :raises InputError: there is a run already, or none to resume, or it had another configuration.
+    """
+    train = data.summary["train"]
+    record = {
+        "model": asdict(model),
+        "training": asdict(training),
+        "corpus": {"tokens": train["tokens"], "sha256": data.summary["files"]["train.tokens.npy"]["sha256"]},
+    }
+    record = _as_json(record)
+    if rank_zero_only.rank != 0:  # the first process has looked
+        return record
+    if not resume:
+        if (out / CONFIG_FILE).exists():
+            raise InputError(f"{out} holds a run already: say --resume to go on with it, or choose another folder")
+        files.write_bytes(out / CONFIG_FILE, files.json_bytes(record))
+        return record
+    if not (out / RESUME_FILE).is_file():
+        raise InputError(f"{out}: nothing to resume ({RESUME_FILE} is missing); start the run without --resume")
+    earlier = files.read_json(out / CONFIG_FILE, kind="run")
+    for part, fields in record.items():
+        for key, value in fields.items():
+            if earlier.get(part, {}).get(key) != value:
+                raise InputError(
+                    f"{out}: the run was started with {part}.{key} = {earlier.get(part, {}).get(key)!r}, "
+                    f"now it is {value!r}; a run resumes only under its own configuration"
+                )
+    return record
+
+
+def _as_json(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the record as it reads back (tuples become lists)."""
+    return json.loads(json.dumps(record))  # type: ignore[no-any-return]
+
+
+def _trainer(
+    out: Path, training: PretrainingConfig, n_steps: int, callbacks: list[Any], resume: bool
+) -> Trainer:
+    loggers: list[Logger] = [CsvLog(out / "log.csv", keep=resume)]
+    if find_spec("tensorboard") is not None:
+        loggers.append(TensorBoardLogger(out, name="tensorboard", version=""))
+    return Trainer(
+        accelerator="auto",
+        devices=training.n_devices,
+        num_nodes=training.n_nodes,
+        precision=training.precision,
+        max_steps=n_steps,
+        val_check_interval=max(1, math.ceil(n_steps / training.n_validations)),
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        log_every_n_steps=training.log_every_steps,
+        logger=loggers,
+        callbacks=callbacks,
+        plugins=[WholeFileIO()],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=out,
+    )
+
+
+def _ignore_known_warnings() -> None:
+    """Silence what Lightning says about choices that are deliberate here."""
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*Total length of `DataLoader`.*")
+
+
+def _announce(
+    data: Corpus, bilm: BiLM, module: PretrainingModule, training: PretrainingConfig, n_steps: int, n_valid: int
+) -> None:
+    """Say what will be trained on what."""
+    kind = f"sampled softmax ({training.n_negatives} draws)" if module.uses_sampled else "full softmax"
+    print(
+        f"{bilm.n_parameters / 1e6:.1f} M parameters and a {kind} over {len(data.vocabulary):,} words; "
+        f"{data.train.n_tokens:,} tokens; {n_steps:,} steps of {training.n_rows} x {training.window}; "
+        f"{training.precision}, seed {training.seed}"
+    )
+    if n_valid:
+        share = "" if n_valid == data.valid.n_tokens else f" of {data.valid.n_tokens:,} (--valid_tokens)"
+        print(f"validation on {n_valid:,}{share} held-out tokens, {training.n_validations} times")
+    else:
+        print("no held-out text: nothing will be validated, and the last model is kept")

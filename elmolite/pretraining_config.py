@@ -1,0 +1,90 @@
+"""How to train: the fields of a recipe and of the command line of ``elmolite pretrain``."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from elmolite.errors import InputError
+
+if TYPE_CHECKING:
+    from elmolite.corpus import Streams
+
+SAMPLED_FROM_VOCABULARY = 30_000
+"""From this vocabulary on ``softmax: auto`` samples."""
+
+@dataclass
+class PretrainingConfig:
+    """How to train.
+
+    :param n_epochs: passes over the training text.
+    :param max_steps: stop earlier, after so many optimizer steps; null for no such bound.
+    :param n_rows: streams side by side, over all devices.
+    :param window: positions of truncated backpropagation through time.
+    :param reset_probability: of starting a sentence from zero state: 0 carries the state, 1 starts each afresh.
+    :param optimizer: Adam, or Adagrad with its accumulator starting at 1.
+    :param learning_rate: the highest.
+    :param schedule: of the learning rate after the warm-up: down to 0 along a cosine or a line, or constant.
+    :param warmup_steps: steps over which the learning rate rises from 0.
+    :param clip_norm: bound of the gradient's global norm.
+    :param softmax: full, sampled, or full up to a vocabulary of 30,000 and sampled from there.
+    :param n_negatives: draws of the sampled softmax.
+    :param n_validations: evaluations of the held-out text, evenly over the run, the last at its end.
+    :param valid_tokens: at most so many tokens of it are evaluated.
+    :param seed: of the weights, the order of the documents, dropout and negatives.
+    :param precision: of the products in training; validation always computes in fp32.
+    :param n_devices: GPUs, or processes on the CPU, of each node.
+    :param n_nodes: machines.
+    :param log_every_steps: between two lines of the log.
+    """
+
+    n_epochs: float = 10.0
+    max_steps: int | None = None
+    n_rows: int = 32
+    window: int = 20
+    reset_probability: float = 0.0
+    optimizer: Literal["adam", "adagrad"] = "adam"
+    learning_rate: float = 2e-3
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_steps: int = 200
+    clip_norm: float = 1.0
+    softmax: Literal["auto", "full", "sampled"] = "auto"
+    n_negatives: int = 1024
+    n_validations: int = 10
+    valid_tokens: int = 200_000
+    seed: int = 0
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    n_devices: int = 1
+    n_nodes: int = 1
+    log_every_steps: int = 20
+
+    def __post_init__(self) -> None:
+        positive = ("n_epochs", "n_rows", "window", "learning_rate", "clip_norm", "n_negatives", "n_validations")
+        for name in (*positive, "valid_tokens", "n_devices", "n_nodes", "log_every_steps"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"{name}: {getattr(self, name)} is not greater than 0")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise InputError(f"max_steps: {self.max_steps} is not greater than 0")
+        if self.warmup_steps < 0 or not 0 <= self.reset_probability <= 1:
+            raise InputError("warmup_steps must be at least 0 and reset_probability in [0, 1]")
+        if self.n_rows % (self.n_devices * self.n_nodes):
+            raise InputError(f"n_rows: {self.n_rows} cannot be dealt evenly to {self.n_devices * self.n_nodes} processes")
+
+    def n_steps(self, streams: Streams) -> int:
+        """Return the number of optimizer steps of the run."""
+        whole, part = int(self.n_epochs), self.n_epochs % 1
+        steps = streams.end_of_epoch(whole - 1) if whole else 0
+        steps += math.ceil(part * streams.epoch_steps(whole)) if part else 0
+        return min(steps, self.max_steps or steps)
+
+    def learning_rate_at(self, step: int, n_steps: int) -> float:
+        """Return the learning rate of a step, counted from 0."""
+        warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        left = 1 - step / n_steps
+        decay = {"cosine": 0.5 - 0.5 * math.cos(math.pi * left), "linear": left, "constant": 1.0}[self.schedule]
+        return self.learning_rate * warm * decay
+
+    def uses_sampled_softmax(self, vocabulary_size: int) -> bool:
+        """Tell which softmax trains."""
+        return self.softmax == "sampled" or (self.softmax == "auto" and vocabulary_size >= SAMPLED_FROM_VOCABULARY)

@@ -1,0 +1,219 @@
+"""What happens round the training steps: the log, the progress bar, the point to resume from, whole files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import sys
+import time
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities import rank_zero_only
+from tqdm import tqdm
+
+from elmolite import files
+
+if TYPE_CHECKING:
+    from elmolite.checkpoint import Checkpoint
+
+PLAIN_LINE_SECONDS = 15.0
+"""Between two lines of progress where there is no terminal for a bar."""
+
+
+class CsvLog(Logger):
+    """A table of the run, ``log.csv``: one line per logged step or validation; a resumed run goes on below."""
+
+    COLUMNS = (
+        "step",
+        "seconds",
+        "loss",
+        "tokens_per_second",
+        "learning_rate",
+        "gradient_norm",
+        "valid_forward",
+        "valid_backward",
+        "valid_average",
+    )
+
+    def __init__(self, path: Path, *, keep: bool) -> None:
+        """:param keep: go on below the lines that are there, as far as the step that is resumed."""
+        super().__init__()
+        self.path = path
+        self.keep = keep
+        self._started = time.monotonic()
+        self._seconds_before = 0.0
+        self._is_open = False
+
+    @property
+    def name(self) -> str:
+        """Lightning's name for the logger."""
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        """No versions: a run has a folder of its own."""
+        return ""
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: the configuration is in ``pretraining.json``."""
+
+    @rank_zero_only  # type: ignore[untyped-decorator]
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Add a line."""
+        if not self._is_open:
+            self._open(step or 0)
+        seconds = self._seconds_before + time.monotonic() - self._started
+        values = {"step": step, "seconds": seconds, **metrics}
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerow([_short(values.get(column)) for column in self.COLUMNS])
+
+    def _open(self, step: int) -> None:
+        """Write the heading, and below it what an earlier run logged before this step."""
+        rows: list[dict[str, str]] = []
+        if self.keep and self.path.is_file():
+            with self.path.open(newline="", encoding="utf-8") as file:
+                rows = [row for row in csv.DictReader(file) if int(row["step"]) < step]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+        files.write_bytes(self.path, text.getvalue().encode())
+        self._seconds_before = float(rows[-1]["seconds"]) if rows else 0.0
+        self._is_open = True
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+class TrainingLog(Callback):
+    """Adds up losses, writes them to the loggers, and shows progress: a bar, or lines where there is no terminal."""
+
+    def __init__(self, n_steps: int, *, every: int, show: bool) -> None:
+        self.n_steps = n_steps
+        self.every = every
+        self.show = show
+        self._bar: tqdm[Any] | None = None
+        self._loss_sum: torch.Tensor | float = 0.0
+        self._n_targets = 0
+        self._since = self._line_at = time.monotonic()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Open the bar."""
+        self._since = self._line_at = time.monotonic()
+        if self.show and trainer.is_global_zero and sys.stderr.isatty():
+            self._bar = tqdm(total=self.n_steps, initial=trainer.global_step, desc="pretraining", unit="step")
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,  # noqa: ARG002
+        outputs: Any,
+        batch: Any,  # noqa: ARG002
+        batch_idx: int,  # noqa: ARG002
+    ) -> None:
+        """Count a step, and log every so many."""
+        self._loss_sum = self._loss_sum + outputs["loss_sum"]
+        self._n_targets += outputs["n_targets"]
+        step = trainer.global_step
+        if step % self.every and step != self.n_steps:
+            return
+        now = time.monotonic()
+        loss = float(self._loss_sum) / max(1, 2 * self._n_targets)
+        speed = self._n_targets * trainer.world_size / (now - self._since)
+        metrics = {
+            "loss": loss,
+            "tokens_per_second": speed,
+            "learning_rate": outputs["learning_rate"],
+            "gradient_norm": float(outputs["gradient_norm"]),
+        }
+        for logger in trainer.loggers:
+            logger.log_metrics(metrics, step)
+        self._loss_sum, self._n_targets, self._since = 0.0, 0, now
+        self._show(trainer, f"loss {loss:.3f}, {speed:,.0f} tokens/s", now)
+
+    def _show(self, trainer: Trainer, text: str, now: float) -> None:
+        step = trainer.global_step
+        if self._bar is not None:
+            self._bar.set_postfix_str(text, refresh=False)
+            self._bar.update(step - self._bar.n)
+        elif self.show and trainer.is_global_zero and (now - self._line_at > PLAIN_LINE_SECONDS):
+            print(f"step {step:,} of {self.n_steps:,}: {text}", flush=True)
+            self._line_at = now
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Take the time out of the speed of training."""
+        self._paused = time.monotonic()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the perplexities."""
+        self._since += time.monotonic() - self._paused
+        result = pl_module.last_perplexity
+        if self.show and trainer.is_global_zero and result is not None:
+            tqdm.write(
+                f"step {trainer.global_step:,}: held-out perplexity {result.average:.1f} "
+                f"(forward {result.forward:.1f}, backward {result.backward:.1f})",
+                file=sys.stdout,
+            )
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Close the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+class ResumePoint(Callback):
+    """After each validation, saves the point to resume from, and the model if its perplexity is the best so far."""
+
+    def __init__(self, path: Path, model_folder: Path, checkpoint: Checkpoint) -> None:
+        self.path = path
+        self.model_folder = model_folder
+        self.checkpoint = checkpoint
+        self.best = math.inf
+        self.saved_step = -1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from an earlier run."""
+        self.best = state_dict["best"]
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save, unless nothing was trained yet."""
+        if trainer.global_step > 0:
+            self.save(trainer, pl_module)
+
+    def save(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Export the model if it is the best, then save the point to resume from."""
+        result = pl_module.last_perplexity
+        self.saved_step = trainer.global_step
+        if result is None or result.average < self.best:
+            self.best = math.inf if result is None else result.average
+            if trainer.is_global_zero:
+                self._export(trainer.global_step, result)
+        trainer.save_checkpoint(self.path)
+
+    def _export(self, step: int, result: Any) -> None:
+        record = dict(self.checkpoint.training or {})
+        perplexity = None if result is None else {"forward": result.forward, "backward": result.backward}
+        self.checkpoint.training = {**record, "step": step, "held_out_perplexity": perplexity}
+        self.checkpoint.save_pretrained(self.model_folder)
+
+
+class WholeFileIO(TorchCheckpointIO):
+    """Writes Lightning's checkpoints whole or not at all, and reads tensors and plain values only."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:  # noqa: ARG002
+        """Serialise in memory, then write."""
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        files.write_bytes(Path(path), buffer.getvalue())
