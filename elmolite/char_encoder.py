@@ -49,8 +49,8 @@ class CharacterEncoder(nn.Module):
         super().__init__()
         n_filters = sum(count for _, count in filters)
         self.embedding = nn.Embedding(N_CHARACTERS, embedding_size, padding_idx=0)
-        self.convolutions = nn.ModuleList(nn.Linear(width * embedding_size, count) for width, count in filters)
-        self.widths = [width for width, _ in filters]
+        self.convolutions = nn.ModuleList(nn.Conv1d(embedding_size, count, width) for width, count in filters)
+        self.max_width = max(width for width, _ in filters)
         self.activation = ACTIVATIONS[activation]
         self.highways = nn.ModuleList(Highway(size=n_filters) for _ in range(n_highway_layers))
         self.projection = nn.Linear(n_filters, projection_size)
@@ -73,19 +73,16 @@ class CharacterEncoder(nn.Module):
         :returns: (U, P).
         """
         n_columns = characters.shape[1]
-        n_padding = min(max(self.widths), MAX_CHARACTERS - n_columns)
+        n_padding = min(self.max_width, MAX_CHARACTERS - n_columns)
         embedded = self.embedding(F.pad(characters, (0, n_padding), value=PADDING))  # (U, C, E)
-        pooled = [
-            _windows(embedded, width, convolution).amax(dim=1)
-            for width, convolution in zip(self.widths, self.convolutions, strict=True)
-        ]
+        embedded = embedded.transpose(1, 2).contiguous()  # (U, E, C)
+        pooled = [_max_over_positions(convolution(embedded)) for convolution in self.convolutions]
         x = self.activation(torch.cat(pooled, dim=1))
         for highway in self.highways:
             x = highway(x)
         return self.projection(x)  # type: ignore[no-any-return]
 
 
-def _windows(embedded: Tensor, width: int, convolution: nn.Module) -> Tensor:
-    """Apply a convolution as one product over all windows: (U, C, E) -> (U, C - width + 1, number of filters)."""
-    windows = embedded.unfold(1, width, 1).transpose(2, 3).flatten(2)  # (U, C - width + 1, width * E)
-    return convolution(windows)  # type: ignore[no-any-return]
+def _max_over_positions(x: Tensor) -> Tensor:
+    """Reduce (U, filters, C) to (U, filters)."""
+    return F.max_pool1d(x, x.shape[2]).squeeze(2)

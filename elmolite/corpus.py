@@ -156,17 +156,26 @@ def _counts(part: dict[str, int]) -> str:
 class Batch(NamedTuple):
     """A window of every row, for both directions."""
 
-    characters: Tensor  # (U, C): character ids of the distinct word forms
+    characters: Tensor  # (U, C): character ids of the distinct word forms, and some rows of padding
     forward_inputs: Tensor  # (B, T): index into characters
     backward_inputs: Tensor  # (B, T)
     forward_targets: Tensor  # (B, T): ids in the vocabulary, or IGNORED
     backward_targets: Tensor  # (B, T)
-    starts: Tensor  # (B, T): whether the state is set to zero before this position
+    starts: Tensor | None  # (B, T): whether the state is set to zero before this position; none: nowhere
     n_targets: int  # of one direction
 
     def to(self, device: torch.device) -> Batch:
         """Copy the tensors to a device."""
         return Batch(*(part.to(device) if isinstance(part, Tensor) else part for part in self))
+
+
+def _rounded_up(characters: NDArray[np.int16]) -> Tensor:
+    """Pad (U, C) to one of few shapes: the CPU's kernels are made anew for each shape that they meet."""
+    n_words, n_columns = characters.shape
+    shape = -(-n_words // 64) * 64, min(-(-n_columns // 4) * 4, chars.MAX_CHARACTERS)
+    padded = np.full(shape, chars.PADDING, np.int32)
+    padded[:n_words, :n_columns] = characters
+    return torch.from_numpy(padded)
 
 
 @dataclass
@@ -244,13 +253,14 @@ class Streams:
         forms, index = np.unique(np.stack([forward, backward]), return_inverse=True)
         index = index.reshape(2, *at.shape)
         vocab_ids = self.corpus.vocab_ids
+        starts = may_reset & (offset == 0)
         return Batch(
-            torch.from_numpy(chars.trim(self.corpus.characters[forms]).astype(np.int32)),
+            _rounded_up(chars.trim(self.corpus.characters[forms])),
             torch.from_numpy(index[0]),
             torch.from_numpy(index[1]),
             torch.from_numpy(np.where(inside, vocab_ids[forward_next], IGNORED).astype(np.int64)),
             torch.from_numpy(np.where(inside, vocab_ids[backward_next], IGNORED).astype(np.int64)),
-            torch.from_numpy(may_reset & (offset == 0)),
+            torch.from_numpy(starts) if starts.any() else None,
             int(inside.sum()),
         )
 

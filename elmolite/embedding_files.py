@@ -13,7 +13,6 @@ from tqdm import tqdm
 from elmolite import files
 from elmolite.elmo import ELMo, LayerChoice
 from elmolite.errors import InputError
-from elmolite.runtime import keep_freed_memory
 from elmolite.text import Progress, read_lines
 from elmolite.tokenization import SentenceTokenizer
 
@@ -42,7 +41,6 @@ def embed_file(
     """
     if output.suffix != ".npz":
         raise InputError(f"{output}: the output is written as .npz, give it a name that ends so")
-    keep_freed_memory()
     path = None if text == "-" else Path(text)
     if path is not None and not path.is_file():
         raise InputError(f"{path}: no such file")

@@ -14,13 +14,19 @@ Shapes: N positions of all sequences together, B sequences, D input size, P proj
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+WINDOW_POSITIONS = 2048
+"""Positions whose gates stand in memory at once where no gradient is wanted: memory does not grow with the text."""
 
 
 class Weights(NamedTuple):
@@ -130,22 +136,21 @@ class _LSTM(torch.autograd.Function):
             weights = Weights(
                 input_weight.to(dtype), recurrent_weight.to(dtype), bias, projection_weight.to(dtype)
             )
-            run = _Run(batch_sizes, constants, None if starts is None else ~starts.unsqueeze(1))
+            loop = _Loop(batch_sizes, constants, None if starts is None else ~starts.unsqueeze(1))
             needs_gradient = any(ctx.needs_input_grad)
-            final = run.forward(x.to(dtype), State(hidden, cell), weights, keep_all=needs_gradient)
-        if needs_gradient:
-            ctx.save_for_backward(x, hidden, cell, *weights)
-            ctx.run, ctx.dtypes = run, (input_weight.dtype, bias.dtype)
-        return run.outputs, final.hidden, final.cell
+            final, buffers = loop.forward(x.to(dtype), State(hidden, cell), weights, keep_all=needs_gradient)
+        if needs_gradient:  # saved this way, and not on the loop, an output does not keep itself alive
+            ctx.save_for_backward(x, hidden, cell, *weights, *buffers)
+            ctx.loop = loop
+        return buffers.outputs, final.hidden, final.cell
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, hidden, cell, *weights = ctx.saved_tensors
-        grad_outputs, grad_hidden, grad_cell = grads
-        run: _Run = ctx.run
+        x, hidden, cell, *saved = ctx.saved_tensors
+        weights, buffers = Weights(*saved[:4]), _Buffers(*saved[4:])
         with _no_autocast(x.device.type):
-            grads_of_weights, grad_x, grad_state = run.backward(
-                x, State(hidden, cell), Weights(*weights), grad_outputs, State(grad_hidden, grad_cell)
+            grads_of_weights, grad_x, grad_state = ctx.loop.backward(
+                x, State(hidden, cell), weights, buffers, grads[0], State(grads[1], grads[2])
             )
         return grad_x, *grad_state, *grads_of_weights, None, None, None, None
 
@@ -154,62 +159,72 @@ def _no_autocast(device: str) -> AbstractContextManager[Any]:
     return torch.autocast(device, enabled=False)
 
 
-class _Run:
-    """One pass over packed sequences: the buffers that the forward loop fills and the backward loop reads.
+class _Buffers(NamedTuple):
+    """What the forward loop fills and the backward loop reads."""
 
-    ``gates`` holds i, j, f, o after their activation; ``keep`` is false where a state is set to zero.
-    """
-
-    gates: Tensor  # (N, 4H)
+    gates: Tensor  # (N, 4H): i, j, f, o after their activation
     cells: Tensor  # (N, H)
     tanh_cells: Tensor  # (N, H)
     outputs: Tensor  # (N, P)
+
+
+class _Loop:
+    """The loop over the steps of packed sequences, forward and backward.
+
+    ``keep``, (N, 1), is false where a state is set to zero before the step.
+    """
 
     def __init__(self, batch_sizes: tuple[int, ...], constants: Constants, keep: Tensor | None) -> None:
         self.batch_sizes = batch_sizes
         self.constants = constants
         self.keep = keep
-        self.offsets = [0]
-        for n_rows in batch_sizes:
-            self.offsets.append(self.offsets[-1] + n_rows)
+        self.offsets = [0, *accumulate(batch_sizes)]
 
-    def forward(self, x: Tensor, state: State, weights: Weights, *, keep_all: bool) -> State:
-        """Fill the buffers and return the last state of each sequence.
+    def forward(self, x: Tensor, state: State, weights: Weights, *, keep_all: bool) -> tuple[State, _Buffers]:
+        """Run all steps; return the last state of each sequence, and the buffers.
 
-        :param keep_all: keep what the backward loop reads; otherwise only ``outputs`` stands afterwards.
+        :param keep_all: keep what the backward loop reads; otherwise only the outputs are of use afterwards, and the
+            other buffers are no longer than :data:`WINDOW_POSITIONS` asks.
         """
         n, n_cells = self.offsets[-1], weights.projection.shape[1]
         bias = weights.bias.clone()
         bias[2 * n_cells : 3 * n_cells] += self.constants.forget_bias
-        self.gates = torch.addmm(bias.to(x.dtype), x, weights.input.T).to(state.cell.dtype)
-        self.outputs = state.hidden.new_empty(n, weights.projection.shape[0])
-        n_kept = n if keep_all else self.batch_sizes[0]
-        self.cells = state.cell.new_empty(n_kept, n_cells)
-        self.tanh_cells = torch.empty_like(self.cells)
-        hidden, cell = state.hidden, state.cell
+        outputs = state.hidden.new_empty(n, weights.projection.shape[0])
+        cells = state.cell.new_empty(n if keep_all else self.batch_sizes[0], n_cells)
+        tanh_cells = torch.empty_like(cells)
+        gates = state.cell.new_empty(0, 4 * n_cells)
+        hidden, cell = state
+        first = end = 0  # the positions that the gates stand for
         ended: list[State] = []
-        for step, n_rows in enumerate(self.batch_sizes):
-            at = self.offsets[step]
+        for at, n_rows in zip(self.offsets, self.batch_sizes, strict=False):
+            if at == end:
+                first, end = at, n if keep_all else self._window_end(at)
+                gates = torch.addmm(bias.to(x.dtype), x[first:end], weights.input.T).to(cell.dtype)
             if n_rows < len(hidden):
                 ended.append(State(hidden[n_rows:], cell[n_rows:].clone()))
                 hidden, cell = hidden[:n_rows], cell[:n_rows]
             if self.keep is not None:
                 keep = self.keep[at : at + n_rows]
                 hidden, cell = hidden * keep, cell * keep
-            at_cells = at if keep_all else 0
+            rows = slice(at, at + n_rows) if keep_all else slice(0, n_rows)
             hidden, cell = self._step(
-                self.gates[at : at + n_rows],
+                gates[at - first : at - first + n_rows],
                 State(hidden, cell),
-                self.cells[at_cells : at_cells + n_rows],
-                self.tanh_cells[at_cells : at_cells + n_rows],
-                self.outputs[at : at + n_rows],
+                cells[rows],
+                tanh_cells[rows],
+                outputs[at : at + n_rows],
                 weights,
             )
         ended.append(State(hidden, cell))
         final = State(*(torch.cat(parts[::-1]) for parts in zip(*ended, strict=True)))
-        if not keep_all:
-            del self.gates, self.cells, self.tanh_cells
-        return final
+        return final, _Buffers(gates, cells, tanh_cells, outputs)
+
+    def _window_end(self, at: int) -> int:
+        """Return where whole steps from a position on reach the size of a window."""
+        step = bisect_left(self.offsets, at) + 1
+        while step < len(self.batch_sizes) and self.offsets[step] - at < WINDOW_POSITIONS:
+            step += 1
+        return self.offsets[step]
 
     def _step(
         self, gates: Tensor, state: State, new_cell: Tensor, tanh_cell: Tensor, output: Tensor, weights: Weights
@@ -235,15 +250,15 @@ class _Run:
         return State(output, new_cell)
 
     def backward(
-        self, x: Tensor, state: State, weights: Weights, grad_outputs: Tensor, grad_final: State
+        self, x: Tensor, state: State, weights: Weights, buffers: _Buffers, grad_outputs: Tensor, grad_final: State
     ) -> tuple[Weights, Tensor, State]:
         """Return the gradients of the weights, of the input and of the first state."""
         dtype, n_cells = weights.recurrent.dtype, weights.projection.shape[1]
-        before = self._states_before(state)
-        gated = self.gates[:, 3 * n_cells :] * self.tanh_cells  # what was projected, (N, H)
-        slopes, output_slope, carry = self._slopes(before.cell)
-        output_inside = _inside(self.outputs, self.constants.projection_clip)
-        grad_projected = torch.empty_like(self.outputs)
+        before = self._states_before(state, buffers)
+        gated = buffers.gates[:, 3 * n_cells :] * buffers.tanh_cells  # what was projected, (N, H)
+        slopes, output_slope, carry = self._slopes(before.cell, buffers)
+        output_inside = _inside(buffers.outputs, self.constants.projection_clip)
+        grad_projected = torch.empty_like(buffers.outputs)
         grad_gates = slopes if dtype == slopes.dtype else torch.empty_like(slopes, dtype=dtype)
         grad_hidden, grad_cell = grad_final.hidden.clone(), grad_final.cell.clone()
         for step in reversed(range(len(self.batch_sizes))):
@@ -265,38 +280,39 @@ class _Run:
                 grad_h.mul_(self.keep[rows])
                 grad_c.mul_(self.keep[rows])
         grads_of_weights = Weights(
-            (grad_gates.T @ x.to(dtype)).to(x.dtype),
-            (grad_gates.T @ before.hidden.to(dtype)).to(x.dtype),
+            (grad_gates.T @ x.to(dtype)).to(slopes.dtype),
+            (grad_gates.T @ before.hidden.to(dtype)).to(slopes.dtype),
             slopes.sum(dim=0),
-            (grad_projected.to(dtype).T @ gated.to(dtype)).to(x.dtype),
+            (grad_projected.to(dtype).T @ gated.to(dtype)).to(slopes.dtype),
         )
         return grads_of_weights, (grad_gates @ weights.input).to(x.dtype), State(grad_hidden, grad_cell)
 
-    def _slopes(self, cells_before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _slopes(self, cells_before: Tensor, buffers: _Buffers) -> tuple[Tensor, Tensor, Tensor]:
         """Return what the loop multiplies gradients by, for all positions at once.
 
         :returns: (N, 4H) from the cell state (i, j, f) or the gated output (o) to the gates before activation;
             (N, H) from the gated output to the cell state; (N, H) from the cell state to the one before.
         """
-        i, j, f, o = self.gates.chunk(4, dim=1)
-        slopes = torch.addcmul(self.gates, self.gates, self.gates, value=-1)  # of the sigmoid: s - s * s
+        gates, cells, tanh_cells, _ = buffers
+        i, j, f, o = gates.chunk(4, dim=1)
+        slopes = torch.addcmul(gates, gates, gates, value=-1)  # of the sigmoid: s - s * s
         slope_i, slope_j, slope_f, slope_o = slopes.chunk(4, dim=1)
         slope_i.mul_(j)
         torch.addcmul(i, i * j, j, value=-1, out=slope_j)
         slope_f.mul_(cells_before)
-        slope_o.mul_(self.tanh_cells)
-        output_slope = torch.addcmul(o, o * self.tanh_cells, self.tanh_cells, value=-1)
-        inside = _inside(self.cells, self.constants.cell_clip)
+        slope_o.mul_(tanh_cells)
+        output_slope = torch.addcmul(o, o * tanh_cells, tanh_cells, value=-1)
+        inside = _inside(cells, self.constants.cell_clip)
         if inside is None:
             return slopes, output_slope, f
         slopes.unflatten(1, (4, -1))[:, :3].mul_(inside.unsqueeze(1))
         return slopes, output_slope, f * inside
 
-    def _states_before(self, state: State) -> State:
+    def _states_before(self, state: State, buffers: _Buffers) -> State:
         """Return the hidden and cell state that each position started from, (N, P) and (N, H)."""
         parts = [(state.hidden[: self.batch_sizes[0]], state.cell[: self.batch_sizes[0]])]
         for at, n_rows in zip(self.offsets, self.batch_sizes[1:], strict=False):
-            parts.append((self.outputs[at : at + n_rows], self.cells[at : at + n_rows]))
+            parts.append((buffers.outputs[at : at + n_rows], buffers.cells[at : at + n_rows]))
         hidden, cell = (torch.cat(part) for part in zip(*parts, strict=True))
         if self.keep is not None:
             hidden, cell = hidden * self.keep, cell * self.keep

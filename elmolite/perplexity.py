@@ -70,7 +70,7 @@ def run_batch(bilm: BiLM, batch: Batch, state: BiLMState) -> tuple[Tensor, Tenso
         time_major(batch.backward_inputs),
         [n_rows] * n_steps,
         state,
-        time_major(batch.starts),
+        None if batch.starts is None else time_major(batch.starts),
     )
     return forward_layers[-1], backward_layers[-1], state
 
@@ -98,7 +98,7 @@ class PerplexityMeter:
     def update(self, batch: Batch) -> None:
         """Count the next batch."""
         if self._state is None:
-            self._state = self.bilm.zero_state(len(batch.starts))
+            self._state = self.bilm.zero_state(len(batch.forward_inputs))
         with torch.autocast(self.bilm.device.type, enabled=False):
             forward, backward, self._state = run_batch(self.bilm, batch, self._state)
             for direction, (hidden, targets) in enumerate(

@@ -31,7 +31,6 @@ from elmolite.errors import InputError
 from elmolite.lstm import State
 from elmolite.perplexity import Perplexity, PerplexityMeter, evaluation_streams, run_batch, time_major
 from elmolite.pretraining_config import PretrainingConfig
-from elmolite.runtime import keep_freed_memory
 from elmolite.softmax import Softmax
 from elmolite.training_callbacks import CsvLog, ResumePoint, TrainingLog, WholeFileIO
 
@@ -83,7 +82,7 @@ class PretrainingModule(LightningModule):
     def _loss(self, batch: Batch, step: int) -> tuple[Tensor, int]:
         """Return the loss of both directions summed over this rank's targets, and the targets of all ranks."""
         if self._state is None:
-            self._state = self.bilm.zero_state(len(batch.starts))
+            self._state = self.bilm.zero_state(len(batch.forward_inputs))
         forward, backward, state = run_batch(self.bilm, batch, self._state)
         self._state = state.detach()
         hidden = F.dropout(torch.cat([forward, backward]), self.bilm.config.dropout, self.training)
@@ -193,7 +192,6 @@ def pretrain(
     :returns: the model folder, ``out/model``.
     :raises InputError: the corpus is too small, or ``out`` holds another run.
     """
-    keep_freed_memory()
     training = training or PretrainingConfig()
     data = Corpus.open(corpus)
     train = Streams(

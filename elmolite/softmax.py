@@ -13,8 +13,10 @@ from torch.nn import functional as F
 
 from elmolite.corpus import IGNORED
 
-CHUNK_LOGITS = 1 << 22
-"""Logits that stand in memory at once."""
+CHUNK_LOGITS = {"cpu": 1 << 20}
+"""Logits that stand in memory at once: what the cache of a CPU holds ..."""
+CHUNK_LOGITS_ELSEWHERE = 1 << 25
+"""... and enough of them to fill a GPU."""
 
 
 class Softmax(nn.Module):
@@ -86,19 +88,17 @@ class _FullLoss(torch.autograd.Function):
             loss = hidden.new_zeros(())
             grad_hidden = torch.empty_like(hidden) if needs_gradient else None
             grad_weight, grad_bias = torch.zeros_like(weight), torch.zeros_like(bias)
-            n_rows = max(1, CHUNK_LOGITS // len(weight))
+            n_rows = max(1, CHUNK_LOGITS.get(hidden.device.type, CHUNK_LOGITS_ELSEWHERE) // len(weight))
             for start in range(0, len(hidden), n_rows):
                 chunk = slice(start, start + n_rows)
-                logits = torch.addmm(bias.to(dtype), low_hidden[chunk], low_weight.T).to(bias.dtype)
+                logits = torch.addmm(bias.to(dtype), low_hidden[chunk], low_weight.T)
+                log_probs = logits.log_softmax(dim=1, dtype=bias.dtype)
                 counted = (targets[chunk] != IGNORED).unsqueeze(1)
                 index = targets[chunk].unsqueeze(1).where(counted, 0)
-                top = logits.amax(dim=1, keepdim=True)
-                margin = top - logits.gather(1, index)
-                total = logits.sub_(top).exp_().sum(dim=1, keepdim=True)
-                loss += (total.log() + margin).where(counted, 0).sum()
+                loss -= log_probs.gather(1, index).where(counted, 0).sum()
                 if grad_hidden is not None:
-                    grad = logits.div_(total)
-                    grad.scatter_add_(1, index, -torch.ones_like(total)).mul_(counted)
+                    counted = counted.to(bias.dtype)
+                    grad = log_probs.exp_().mul_(counted).scatter_add_(1, index, -counted)
                     low_grad = grad.to(dtype)
                     grad_hidden[chunk] = low_grad @ low_weight
                     grad_weight += low_grad.T @ low_hidden[chunk]
