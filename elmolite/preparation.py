@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, islice
 from multiprocessing import get_context
@@ -142,9 +143,13 @@ class _Spool:
         self.n_ids += len(ids)
         self.n_documents += len(document_lengths)
 
-    def close(self) -> corpus.Split:
-        """Return what was spooled, as provisional word forms."""
+    def close(self) -> None:
+        """Close the file."""
         self._file.close()
+
+    def split(self) -> corpus.Split:
+        """Return what was spooled, as provisional word forms."""
+        self.close()
         sentences = np.concatenate([*self.sentence_starts, np.array([self.n_ids])])
         documents = np.concatenate([*self.document_starts, np.array([self.n_ids])])
         tokens = np.memmap(self.path, np.uint32, "r") if self.n_ids else np.zeros(0, np.uint32)
@@ -179,12 +184,17 @@ class _Collector:
         """Add text that was given for validation."""
         self.valid.add(self._renumber(part), part.document_lengths)
 
-    def close(self, *, hold_out: bool) -> tuple[corpus.Split, corpus.Split]:
+    def close(self) -> None:
+        """Close the spools."""
+        self.train.close()
+        self.valid.close()
+
+    def splits(self, *, hold_out: bool) -> tuple[corpus.Split, corpus.Split]:
         """Return the training and the held-out text.
 
         :raises InputError: there is no token.
         """
-        train, valid = self.train.close(), self.valid.close()
+        train, valid = self.train.split(), self.valid.split()
         if not train.n_tokens:
             raise InputError("the text holds no tokens")
         if hold_out and not valid.n_sentences and train.n_sentences > 1:
@@ -294,14 +304,13 @@ def prepare(
     tokenizer = tokenizer or SentenceTokenizer.english()
     n_workers = n_workers or os.cpu_count() or 1
     started = time.perf_counter()
-    with files.writing_folder(out, overwrite=overwrite) as folder:
-        collector = _Collector(folder)
+    with files.writing_folder(out, overwrite=overwrite) as folder, closing(_Collector(folder)) as collector:
         for part in _tokenised(text, tokenizer, n_workers, "tokenising", show_progress):
             collector.add(part, hold_out=hold_out and not valid)
         if valid:
             for part in _tokenised(valid, tokenizer, n_workers, "held-out text", show_progress):
                 collector.add_valid(part)
-        train, valid_split = collector.close(hold_out=hold_out)
+        train, valid_split = collector.splits(hold_out=hold_out)
         words = list(collector.numbering)
         summary = _write(folder, words, train, valid_split, vocabulary, vocab_size, min_count)
         collector.remove_spools()

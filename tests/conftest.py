@@ -1,0 +1,80 @@
+import os
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from elmolite.bilm import BiLM, BiLMConfig
+from elmolite.checkpoint import Checkpoint
+from elmolite.corpus import Corpus
+from elmolite.preparation import prepare
+from elmolite.softmax import Softmax
+from elmolite.tokenization import SentenceTokenizer
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data folder is not beside the checkout")
+
+
+def pytest_configure(config):
+    # Two threads are what results are compared under; workers of a test runner would fight over more.
+    torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+def random_sentences(n, *, seed=0, words=None):
+    """Sentences of a small random language in which a word depends on the one before; no two are alike by design."""
+    rng = random.Random(seed)
+    words = words or [a + b for a in ("ba", "do", "ki", "lu", "me", "ra") for b in ("n", "st", "ve", "ly", "é")]
+    sentences = []
+    for _ in range(n):
+        at = rng.randrange(len(words))
+        sentence = []
+        for _ in range(rng.randint(1, 12)):
+            sentence.append(words[at])
+            at = (at * 7 + rng.randint(1, 3)) % len(words)
+        sentences.append(sentence)
+    return sentences
+
+
+def write_sentences(path, sentences, *, document_every=10):
+    lines = []
+    for number, sentence in enumerate(sentences):
+        if number and number % document_every == 0:
+            lines.append("")
+        lines.append(" ".join(sentence))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def make_corpus(folder, sentences, **options) -> Corpus:
+    folder.mkdir(parents=True, exist_ok=True)
+    text = write_sentences(folder / "text.txt", sentences)
+    options = {"tokenizer": SentenceTokenizer.whitespace(), "show_progress": False, **options}
+    return prepare([str(text)], folder / "corpus", **options)
+
+
+def small_config(**changes) -> BiLMConfig:
+    sizes = {"filters": [(1, 8), (2, 8), (3, 16)], "cell_size": 24, "projection_size": 12, "n_highway_layers": 1}
+    return BiLMConfig(**{**sizes, **changes})
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory) -> Corpus:
+    return make_corpus(tmp_path_factory.mktemp("corpus"), random_sentences(400))
+
+
+@pytest.fixture
+def bilm() -> BiLM:
+    torch.manual_seed(1)
+    return BiLM(small_config()).eval()
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory, corpus) -> Path:
+    torch.manual_seed(2)
+    config = small_config()
+    softmax = Softmax(vocabulary_size=len(corpus.vocabulary), projection_size=config.projection_size)
+    folder = tmp_path_factory.mktemp("models") / "model"
+    Checkpoint(BiLM(config), corpus.tokenizer, softmax, corpus.vocabulary).save_pretrained(folder)
+    return folder

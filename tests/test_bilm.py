@@ -1,0 +1,81 @@
+import pytest
+import torch
+from conftest import make_corpus, random_sentences, small_config
+
+from elmolite import bilm as module
+from elmolite.bilm import PRESETS, BiLM
+from elmolite.corpus import Streams
+from elmolite.errors import InputError
+from elmolite.perplexity import run_batch
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"), [("tiny", 0.8), ("mini", 3.0), ("small", 13.6), ("medium", 28.0), ("original", 93.6)]
+)
+def test_presets_have_the_published_numbers_of_parameters(name, millions):
+    with torch.device("meta"):
+        assert round(BiLM(PRESETS[name]()).n_parameters / 1e6, 1) == millions
+
+
+def test_original_is_the_paper():
+    config = module.original()
+    assert config.filters == [(1, 32), (2, 32), (3, 64), (4, 128), (5, 256), (6, 512), (7, 1024)]
+    assert (config.cell_size, config.projection_size, config.n_highway_layers, config.n_layers) == (4096, 512, 2, 2)
+    assert (config.cell_clip, config.projection_clip, config.use_residual) == (3.0, 3.0, True)
+
+
+@pytest.mark.parametrize("changes", [{"cell_size": 0}, {"filters": []}, {"filters": [(0, 3)]}, {"dropout": 1.0}])
+def test_impossible_sizes_are_refused(changes):
+    with pytest.raises(InputError, match=next(iter(changes))):
+        small_config(**changes)
+
+
+def hidden_states(bilm, corpus, n_windows, window=5):
+    """Run one stream through several windows with carried state: top layers (positions, P) of both directions."""
+    streams = Streams(corpus, corpus.train, n_rows=1, window=window)
+    state = bilm.zero_state(1)
+    forward, backward = [], []
+    for step in range(n_windows):
+        f, b, state = run_batch(bilm, streams.batch(step), state)
+        forward.append(f)
+        backward.append(b)
+    return torch.cat(forward).detach(), torch.cat(backward).detach()
+
+
+@pytest.mark.parametrize("at", [3, 9, 22, 40])
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_no_prediction_sees_its_target_or_what_lies_beyond(tmp_path, bilm, direction, at):
+    """Change the target of a position and all that the direction has yet to read, through twelve training windows."""
+    sentences = random_sentences(30, seed=4)
+    index = 0  # of the sentence that holds the position: n tokens take n + 1 positions
+    offset = at
+    while offset > len(sentences[index]):
+        offset -= len(sentences[index]) + 1
+        index += 1
+    n = len(sentences[index])
+    unseen = range(offset, n) if direction == "forward" else range(n - offset)
+    changed = [list(sentence) for sentence in sentences]
+    for token in unseen:
+        changed[index][token] += "x"
+    for later in changed[index + 1 :]:
+        later[:] = [token + "x" for token in later]
+
+    which = ("forward", "backward").index(direction)
+    before, after = (
+        hidden_states(bilm, make_corpus(tmp_path / name, text, hold_out=False), n_windows=12)[which]
+        for name, text in (("before", sentences), ("after", changed))
+    )
+    same = (before - after).abs().amax(dim=1) < 1e-6
+    assert same[: at + 1].all()
+    assert not same[at + 2 :].all()
+
+
+def test_directions_share_no_state(bilm, corpus):
+    batch = Streams(corpus, corpus.train, 4, 10).batch(0)
+    forward, backward, _ = run_batch(bilm, batch, bilm.zero_state(4))
+    with torch.no_grad():
+        for parameter in bilm.backward_lstm.parameters():
+            parameter.mul_(2)
+    forward_again, backward_again, _ = run_batch(bilm, batch, bilm.zero_state(4))
+    assert torch.equal(forward, forward_again)
+    assert not torch.allclose(backward, backward_again)

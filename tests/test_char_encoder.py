@@ -1,0 +1,63 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from elmolite import chars
+from elmolite.char_encoder import CharacterEncoder, Highway
+
+WORDS = ["a", "the", "elephantine", "naïve", "東京"]
+
+
+def make_encoder(**changes):
+    torch.manual_seed(0)
+    sizes = {"embedding_size": 4, "filters": [(1, 6), (2, 6), (5, 8)], "n_highway_layers": 2, "projection_size": 5}
+    return CharacterEncoder(**{"activation": "relu", **sizes, **changes})
+
+
+def by_the_definition(encoder, word):
+    """The paper's encoder for one word at its full 50 columns, window by window."""
+    ids = torch.from_numpy(chars.character_ids([word])[0]).long()
+    embedded = encoder.embedding.weight[ids]  # (50, E)
+    features = []
+    for convolution in encoder.convolutions:
+        width = convolution.kernel_size[0]
+        windows = torch.stack([embedded[at : at + width] for at in range(50 - width + 1)])
+        values = torch.einsum("nwe,few->nf", windows, convolution.weight) + convolution.bias
+        features.append(values.max(dim=0).values)
+    x = encoder.activation(torch.cat(features))
+    for highway in encoder.highways:
+        gate = torch.sigmoid(highway.gate(x))
+        x = gate * torch.relu(highway.transform(x)) + (1 - gate) * x
+    return encoder.projection(x)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_equals_the_definition(activation):
+    encoder = make_encoder(activation=activation)
+    encoded = encoder(torch.from_numpy(chars.character_ids(WORDS)).long())
+    for word, vector in zip(WORDS, encoded, strict=True):
+        torch.testing.assert_close(vector, by_the_definition(encoder, word), rtol=1e-5, atol=1e-6)
+
+
+def test_trimmed_columns_change_nothing():
+    encoder = make_encoder()
+    with torch.no_grad():  # a bias of padding that would be missed if one window of it did not take part
+        encoder.convolutions[2].weight.copy_(torch.randn_like(encoder.convolutions[2].weight))
+        encoder.embedding.weight[chars.PADDING] = 10.0
+    rows = chars.character_ids(WORDS)
+    whole = encoder(torch.from_numpy(rows).long())
+    trimmed = encoder(torch.from_numpy(chars.trim(rows)).long())
+    torch.testing.assert_close(trimmed, whole)
+    longest = chars.trim(chars.character_ids(["x" * 47]))
+    torch.testing.assert_close(
+        encoder(torch.from_numpy(longest).long())[0], by_the_definition(encoder, "x" * 47), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_highway_carries_its_input_where_the_gate_is_shut():
+    highway = Highway(size=4)
+    torch.nn.init.constant_(highway.gate.bias, -1e4)
+    x = torch.randn(3, 4)
+    torch.testing.assert_close(highway(x), x)
+    torch.nn.init.constant_(highway.gate.bias, 1e4)
+    torch.testing.assert_close(highway(x), F.relu(highway.transform(x)))

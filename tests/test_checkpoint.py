@@ -1,0 +1,102 @@
+import json
+
+import pytest
+import torch
+from conftest import small_config
+
+from elmolite.bilm import BiLM
+from elmolite.checkpoint import Checkpoint
+from elmolite.errors import InputError
+from elmolite.files import fingerprint
+from elmolite.softmax import Softmax
+
+
+@pytest.fixture
+def checkpoint(corpus):
+    torch.manual_seed(5)
+    config = small_config(cell_clip=None, activation="tanh", forget_bias=0.0)
+    softmax = Softmax(vocabulary_size=len(corpus.vocabulary), projection_size=config.projection_size)
+    return Checkpoint(BiLM(config), corpus.tokenizer, softmax, corpus.vocabulary, {"step": 7})
+
+
+def test_reads_back_what_was_saved(tmp_path, checkpoint):
+    checkpoint.save_pretrained(tmp_path / "model")
+    loaded = Checkpoint.from_pretrained(tmp_path / "model")
+    assert loaded.bilm.config == checkpoint.bilm.config
+    for ours, theirs in ((loaded.bilm, checkpoint.bilm), (loaded.softmax, checkpoint.softmax)):
+        assert ours.state_dict().keys() == theirs.state_dict().keys()
+        assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+    assert loaded.vocabulary.words == checkpoint.vocabulary.words
+    assert loaded.vocabulary.counts == checkpoint.vocabulary.counts
+    assert loaded.tokenizer.is_whitespace
+    assert loaded.training == {"step": 7}
+    assert not loaded.bilm.training
+
+
+def test_softmax_is_optional(tmp_path, checkpoint):
+    Checkpoint(checkpoint.bilm, checkpoint.tokenizer).save_pretrained(tmp_path / "model")
+    assert Checkpoint.from_pretrained(tmp_path / "model").softmax is None
+
+
+def test_saving_replaces_an_earlier_model_whole(tmp_path, checkpoint):
+    checkpoint.save_pretrained(tmp_path / "model")
+    Checkpoint(checkpoint.bilm, checkpoint.tokenizer).save_pretrained(tmp_path / "model")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model"]
+    assert not (tmp_path / "model" / "vocab.txt").exists()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "softmax.safetensors", "vocab.txt", "tokenizer.json"])
+def test_files_missing_cut_or_damaged_are_named(tmp_path, checkpoint, name):
+    folder = tmp_path / "model"
+    checkpoint.save_pretrained(folder)
+    content = (folder / name).read_bytes()
+    damaged = bytearray(content)
+    damaged[len(content) // 2] ^= 1
+    for broken in (content[:-1], b"", bytes(damaged)):
+        (folder / name).write_bytes(broken)
+        with pytest.raises(InputError, match=name):
+            Checkpoint.from_pretrained(folder)
+    (folder / name).unlink()
+    with pytest.raises(InputError, match=f"{name} is missing"):
+        Checkpoint.from_pretrained(folder)
+
+
+def edit(folder, change):
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["model"].update(cel_size=3), r"unknown key 'cel_size'; did you mean 'cell_size'"),
+        (lambda c: c["model"].pop("filters"), r"'model'.*filters"),
+        (lambda c: c["model"].update(cell_size=25), r"tensor .* has .* where the configuration asks for"),
+        (lambda c: c["model"].update(n_layers=3), r"layers\.2\..* has nothing"),
+        (lambda c: c.update(format_version=99), r"format_version 99"),
+        (lambda c: c.update(model=None), r"'model' must be an object"),
+        (lambda c: c.update(files=[]), r"'files' must name"),
+    ],
+)
+def test_a_configuration_that_does_not_fit_is_explained(tmp_path, checkpoint, change, message):
+    checkpoint.save_pretrained(tmp_path / "model")
+    edit(tmp_path / "model", change)
+    with pytest.raises(InputError, match=message):
+        Checkpoint.from_pretrained(tmp_path / "model")
+
+
+def test_a_file_that_is_no_safetensors_is_named(tmp_path, checkpoint):
+    folder = tmp_path / "model"
+    checkpoint.save_pretrained(folder)
+    (folder / "model.safetensors").write_bytes(b"\x80\x04 a pickle perhaps")
+    edit(folder, lambda c: c["files"].update({"model.safetensors": fingerprint(folder / "model.safetensors")}))
+    with pytest.raises(InputError, match=r"model\.safetensors: not a safetensors file"):
+        Checkpoint.from_pretrained(folder)
+
+
+def test_not_a_model_folder(tmp_path):
+    with pytest.raises(InputError, match="no such model folder"):
+        Checkpoint.from_pretrained(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"config\.json is missing"):
+        Checkpoint.from_pretrained(tmp_path)

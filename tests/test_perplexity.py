@@ -1,0 +1,86 @@
+import math
+
+import pytest
+import torch
+from conftest import make_corpus, random_sentences
+
+from elmolite.bilm import BiLM
+from elmolite.checkpoint import Checkpoint
+from elmolite.errors import InputError
+from elmolite.perplexity import evaluate, evaluate_text, run_batch
+from elmolite.corpus import Streams, Split
+from elmolite.softmax import Softmax
+from elmolite.vocab import UNKNOWN_ID
+
+
+@pytest.fixture
+def softmax(corpus, bilm):
+    torch.manual_seed(3)
+    return Softmax(vocabulary_size=len(corpus.vocabulary), projection_size=bilm.config.projection_size)
+
+
+def test_of_a_uniform_model_is_the_size_of_the_vocabulary(corpus, bilm, softmax):
+    torch.nn.init.zeros_(softmax.weight)
+    result = evaluate(bilm, softmax, corpus, corpus.train, by_sentence=False)
+    for value in (result.forward, result.backward, result.average):
+        assert value == pytest.approx(len(corpus.vocabulary), rel=1e-5)
+
+
+def test_counts_every_target(corpus, bilm, softmax):
+    for by_sentence in (False, True):
+        result = evaluate(bilm, softmax, corpus, corpus.train, by_sentence=by_sentence)
+        assert result.n_targets == corpus.train.n_tokens + corpus.train.n_sentences
+
+
+def test_by_sentence_is_each_sentence_alone(corpus, bilm, softmax):
+    part = corpus.train.first_sentences(300)
+    result = evaluate(bilm, softmax, corpus, part, by_sentence=True)
+    losses = [0.0, 0.0]
+    for s in range(part.n_sentences):
+        alone = Split(
+            part.tokens[part.sentences[s] : part.sentences[s + 1]], part.sentences[s : s + 2] - part.sentences[s],
+            part.documents[:2] * 0 + torch.tensor([0, 1]).numpy(),
+        )
+        batch = Streams(corpus, alone, 1, window=len(alone.tokens)).batch(0)
+        forward, backward, _ = run_batch(bilm, batch, bilm.zero_state(1))
+        losses[0] += softmax.full_loss(forward, batch.forward_targets[0]).item()
+        losses[1] += softmax.full_loss(backward, batch.backward_targets[0]).item()
+    expected = [math.exp(loss / result.n_targets) for loss in losses]
+    assert [result.forward, result.backward] == pytest.approx(expected, rel=1e-5)
+
+
+def test_average_is_of_the_losses(corpus, bilm, softmax):
+    result = evaluate(bilm, softmax, corpus, corpus.train, by_sentence=False)
+    assert result.average == pytest.approx(math.sqrt(result.forward * result.backward), rel=1e-6)
+
+
+def test_carried_state_matters_and_precision_does_not(corpus, bilm, softmax):
+    running, alone = (evaluate(bilm, softmax, corpus, corpus.train, by_sentence=b) for b in (False, True))
+    assert running.average != pytest.approx(alone.average, rel=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert evaluate(bilm, softmax, corpus, corpus.train, by_sentence=False) == running
+
+
+def test_evaluating_leaves_training_mode_as_it_was(corpus, bilm, softmax):
+    bilm.train()
+    evaluate(bilm, softmax, corpus, corpus.train.first_sentences(50), by_sentence=False)
+    assert bilm.training
+
+
+def test_of_raw_text_equals_that_of_the_corpus(tmp_path, model_folder, corpus):
+    checkpoint = Checkpoint.from_pretrained(model_folder)
+    other = make_corpus(
+        tmp_path, [*random_sentences(50, seed=9), ["unheard", "of"]], vocabulary=corpus.vocabulary, hold_out=False
+    )
+    result = evaluate_text(model_folder, [str(tmp_path / "text.txt")], show_progress=False)
+    for by_sentence, part in ((False, result.running_text), (True, result.by_sentence)):
+        assert part == evaluate(checkpoint.bilm, checkpoint.softmax, other, other.train, by_sentence=by_sentence)
+    unknown = sum(other.vocab_ids[form] == UNKNOWN_ID for form in other.train.tokens)
+    assert unknown == 2
+    assert part.unknown_share == pytest.approx(unknown / part.n_targets)
+
+
+def test_a_model_without_softmax_cannot_be_evaluated(tmp_path, corpus, bilm):
+    Checkpoint(BiLM(bilm.config), corpus.tokenizer).save_pretrained(tmp_path / "model")
+    with pytest.raises(InputError, match=r"softmax\.safetensors"):
+        evaluate_text(tmp_path / "model", ["x"])

@@ -1,0 +1,149 @@
+import random
+
+import numpy as np
+import pytest
+from conftest import make_corpus, random_sentences, write_sentences
+
+from elmolite import chars, preparation
+from elmolite.corpus import Corpus
+from elmolite.errors import InputError
+from elmolite.preparation import prepare
+from elmolite.tokenization import SentenceTokenizer
+from elmolite.vocab import UNKNOWN_ID, Vocabulary
+
+WHITESPACE = SentenceTokenizer.whitespace()
+
+
+def text_of(corpus, split):
+    return corpus.sentences(split, split.n_sentences)
+
+
+def test_the_text_comes_back(tmp_path):
+    sentences = random_sentences(250)
+    corpus = make_corpus(tmp_path, sentences, hold_out=False)
+    assert text_of(corpus, corpus.train) == sentences
+    assert corpus.train.n_documents == 25
+    assert corpus.valid.n_tokens == 0
+
+
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_many_tasks_lose_nothing(tmp_path, monkeypatch, n_workers):
+    monkeypatch.setattr(preparation, "TASK_CHARACTERS", 2000)
+    sentences = random_sentences(1500)
+    corpus = make_corpus(tmp_path, sentences, n_workers=n_workers, hold_out=False)
+    assert text_of(corpus, corpus.train) == sentences
+
+
+def test_forms_and_vocabulary_are_sorted_by_count(corpus):
+    counts = np.bincount(corpus.train.tokens, minlength=len(corpus.characters))[2:]
+    assert (np.diff(counts) <= 0).all()
+    assert corpus.vocabulary.words[3:] == corpus.words()[2:][: len(corpus.vocabulary) - 3]
+    assert corpus.vocabulary.counts[3:] == counts[: len(corpus.vocabulary) - 3].tolist()
+
+
+def test_words_outside_the_vocabulary_keep_their_characters(tmp_path):
+    corpus = make_corpus(tmp_path, random_sentences(300), vocab_size=10)
+    assert len(corpus.vocabulary) == 10
+    form = corpus.words().index("luly")
+    outside = [word for word in corpus.words()[2:] if corpus.vocabulary.id(word) == UNKNOWN_ID]
+    assert len(outside) == len(corpus.words()) - 2 - 7
+    assert np.array_equal(corpus.characters[form], chars.character_ids(["luly"])[0])
+    unknown = sum(corpus.vocab_ids[form] == UNKNOWN_ID for form in corpus.train.tokens)
+    assert corpus.summary["train"]["unknown_tokens"] == corpus.vocabulary.counts[UNKNOWN_ID] == unknown
+
+
+def test_every_hundredth_document_is_held_out_and_not_counted(tmp_path):
+    sentences = [[f"w{i}", "common"] for i in range(250)]
+    text = write_sentences(tmp_path / "text.txt", sentences, document_every=1)
+    corpus = prepare([str(text)], tmp_path / "c", tokenizer=WHITESPACE, show_progress=False)
+    assert text_of(corpus, corpus.valid) == [sentences[99], sentences[199]]
+    assert corpus.vocabulary.id("w99") == UNKNOWN_ID
+    assert corpus.vocabulary.counts[corpus.vocabulary.id("common")] == 248
+    assert corpus.summary["valid"]["unknown_tokens"] == 2
+
+
+def test_held_out_text_has_a_bound(tmp_path, monkeypatch):
+    monkeypatch.setattr(preparation, "HELD_OUT_TOKENS", 25)
+    sentences = random_sentences(1200)
+    text = write_sentences(tmp_path / "text.txt", sentences, document_every=1)
+    corpus = prepare([str(text)], tmp_path / "c", tokenizer=WHITESPACE, show_progress=False)
+    assert 0 < len(corpus.valid.tokens) <= 25
+    assert corpus.train.n_sentences + corpus.valid.n_sentences == 1200
+
+
+def test_of_few_documents_the_end_is_held_out(tmp_path):
+    sentences = random_sentences(500)
+    corpus = make_corpus(tmp_path, sentences)  # 50 documents
+    n = corpus.valid.n_sentences
+    assert 1 <= n <= 10
+    assert text_of(corpus, corpus.valid) == sentences[-n:]
+    assert text_of(corpus, corpus.train) == sentences[:-n]
+    for split in (corpus.train, corpus.valid):
+        assert split.documents[0] == 0
+        assert split.documents[-1] == split.n_sentences
+        assert (np.diff(split.documents) > 0).all()
+
+
+def test_given_held_out_text(tmp_path):
+    valid = write_sentences(tmp_path / "valid.txt", [["only", "here"]])
+    corpus = make_corpus(tmp_path, random_sentences(300), valid=[str(valid)])
+    assert text_of(corpus, corpus.valid) == [["only", "here"]]
+    assert corpus.train.n_sentences == 300
+    assert corpus.vocabulary.id("here") == UNKNOWN_ID
+
+
+def test_given_vocabulary_keeps_its_order_and_takes_new_counts(tmp_path):
+    given = Vocabulary(["<S>", "</S>", "<UNK>", "absent", "luly", "ban"], [0] * 6)
+    corpus = make_corpus(tmp_path, random_sentences(100), vocabulary=given, hold_out=False)
+    assert corpus.vocabulary.words == given.words
+    assert corpus.vocabulary.counts[3] == 0
+    assert corpus.vocabulary.counts[4] == sum(s.count("luly") for s in random_sentences(100))
+
+
+def test_long_words_are_counted(tmp_path):
+    corpus = make_corpus(tmp_path, [["x" * 49, "short"], ["x" * 49]] * 3, hold_out=False)
+    assert corpus.summary["cut_word_forms"] == 1
+    assert corpus.summary["cut_tokens"] == 6
+
+
+def test_raw_text_is_cut_by_rules(tmp_path):
+    (tmp_path / "a.txt").write_text("Mr. Bean isn't here. He left!\n")
+    corpus = prepare([str(tmp_path / "a.txt")], tmp_path / "c", hold_out=False, show_progress=False)
+    assert text_of(corpus, corpus.train) == [["Mr.", "Bean", "is", "n't", "here", "."], ["He", "left", "!"]]
+
+
+def test_odd_characters_survive(tmp_path):
+    rng = random.Random(0)
+    sentences = [["".join(chr(rng.choice([rng.randrange(33, 0x2FF), 0x4E2D, 0x1F600, 0x301])) for _ in range(4))] for _ in range(60)]
+    sentences = [s for s in sentences if len(s[0].split()) == 1 and s[0].split()[0] == s[0]]
+    corpus = make_corpus(tmp_path, sentences, hold_out=False)
+    assert text_of(corpus, corpus.train) == sentences
+
+
+def test_failures_leave_nothing(tmp_path):
+    (tmp_path / "good.txt").write_text("some words\n" * 10)
+    (tmp_path / "bad.txt").write_bytes(b"some words\n\xff\n")
+    with pytest.raises(InputError, match=r"bad\.txt, line 2"):
+        prepare([str(tmp_path / "good.txt"), str(tmp_path / "bad.txt")], tmp_path / "c", show_progress=False)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.txt", "good.txt"]
+
+
+def test_what_a_killed_run_left_is_no_corpus_and_no_obstacle(tmp_path):
+    left = tmp_path / ".corpus.partial"
+    left.mkdir()
+    (left / "train.spool").write_bytes(b"1234")
+    corpus = make_corpus(tmp_path, random_sentences(30))
+    assert Corpus.open(corpus.folder).train.n_sentences > 0
+    assert not left.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"vocab_size": 3}, "at least 4"),
+        ({"vocab_size": 9, "vocabulary": Vocabulary(["<S>", "</S>", "<UNK>"], [0] * 3)}, "given vocabulary"),
+    ],
+)
+def test_contradictions_are_said(tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        make_corpus(tmp_path, random_sentences(30), **options)

@@ -1,0 +1,108 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from elmolite import softmax as module
+from elmolite.corpus import IGNORED
+from elmolite.softmax import Softmax, log_uniform_sample
+
+VOCABULARY, SIZE, POSITIONS = 40, 6, 23
+
+
+@pytest.fixture
+def softmax():
+    torch.manual_seed(0)
+    softmax = Softmax(vocabulary_size=VOCABULARY, projection_size=SIZE).double()
+    torch.nn.init.normal_(softmax.bias)
+    return softmax
+
+
+@pytest.fixture
+def data():
+    torch.manual_seed(1)
+    hidden = torch.randn(POSITIONS, SIZE, dtype=torch.float64, requires_grad=True)
+    targets = torch.randint(0, VOCABULARY, (POSITIONS,))
+    targets[::5] = IGNORED
+    return hidden, targets
+
+
+def gradients(loss, hidden, softmax):
+    return torch.autograd.grad(loss, [hidden, softmax.weight, softmax.bias])
+
+
+@pytest.mark.parametrize("chunk_logits", [1, 3 * VOCABULARY, 1 << 20])
+def test_full_loss_is_cross_entropy(softmax, data, monkeypatch, chunk_logits):
+    monkeypatch.setitem(module.CHUNK_LOGITS, "cpu", chunk_logits)
+    hidden, targets = data
+    expected = F.cross_entropy(
+        hidden @ softmax.weight.T + softmax.bias, targets, ignore_index=IGNORED, reduction="sum"
+    )
+    loss = softmax.full_loss(hidden, targets)
+    torch.testing.assert_close(loss, expected)
+    for ours, theirs in zip(
+        gradients(3 * loss, hidden, softmax), gradients(3 * expected, hidden, softmax), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_full_loss_survives_large_logits(softmax, data):
+    hidden, targets = data
+    assert torch.isfinite(softmax.full_loss(hidden.detach() * 1e4, targets))
+
+
+def test_sampled_loss_becomes_the_full_loss_when_every_word_is_drawn(softmax, data):
+    hidden, targets = data
+    full = softmax.full_loss(hidden, targets)
+    sampled = softmax.sampled_loss(hidden, targets, n_negatives=20_000, seed=0)
+    torch.testing.assert_close(sampled, full, rtol=1e-6, atol=0)
+    for ours, theirs in zip(gradients(sampled, hidden, softmax), gradients(full, hidden, softmax), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_correction_makes_the_estimate_of_the_normaliser_unbiased():
+    """Averaged over seeds, sum over drawn words of exp(logit) / P(drawn) is the sum over all words."""
+    torch.manual_seed(0)
+    logits = torch.randn(500, dtype=torch.float64)
+    softmax = Softmax(vocabulary_size=500, projection_size=2)
+    estimates = []
+    for seed in range(3000):
+        drawn = log_uniform_sample(500, 60, seed=seed, device=torch.device("cpu")).unique()
+        estimates.append((logits[drawn] - softmax._log_expected(drawn, 60)).exp().sum())
+    estimates = torch.stack(estimates)
+    error = (estimates.mean() - logits.exp().sum()).abs()
+    assert error < 4 * estimates.std() / len(estimates) ** 0.5
+
+
+def test_draws_are_log_uniform():
+    n = 200_000
+    drawn = log_uniform_sample(1000, n, seed=0, device=torch.device("cpu"))
+    share = torch.bincount(drawn, minlength=1000) / n
+    k = torch.arange(1000.0)
+    expected = torch.log((k + 2) / (k + 1)) / torch.log(torch.tensor(1001.0))
+    torch.testing.assert_close(share, expected, rtol=0.2, atol=5e-4)
+    assert drawn.min() == 0
+    assert drawn.max() <= 999
+
+
+def test_negatives_are_a_function_of_the_seed(softmax, data):
+    hidden, targets = data
+    losses = [softmax.sampled_loss(hidden, targets, n_negatives=8, seed=seed).item() for seed in (1, 1, 2)]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_a_target_among_the_negatives_counts_once(softmax):
+    hidden = torch.randn(1, SIZE, dtype=torch.float64)
+    # Everything is drawn, so the sum of probabilities must be 1: a second copy of the target would raise the loss.
+    losses = [softmax.sampled_loss(hidden, torch.tensor([t]), n_negatives=50_000, seed=0) for t in range(VOCABULARY)]
+    torch.testing.assert_close(torch.stack(losses).neg().exp().sum(), torch.tensor(1.0, dtype=torch.float64))
+
+
+def test_bfloat16_is_close(softmax, data):
+    hidden, targets = data
+    softmax = softmax.float()
+    exact = softmax.full_loss(hidden.float(), targets)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = softmax.full_loss(hidden.float(), targets)
+    assert rounded.dtype == torch.float32
+    assert exact != rounded
+    torch.testing.assert_close(rounded, exact, rtol=0.02, atol=0)

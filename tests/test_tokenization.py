@@ -1,0 +1,128 @@
+import gzip
+
+import pytest
+from conftest import SHARED, needs_shared
+from tokenizers import Tokenizer
+
+from elmolite.errors import InputError
+from elmolite.tokenization import SentenceTokenizer
+
+ENGLISH = SentenceTokenizer.english()
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("I don't know.", "I do n't know ."),
+        ("It's John's; they'll see, we've won't.", "It 's John 's ; they 'll see , we 've wo n't ."),
+        ("I cannot go, gonna stay", "I can not go , gon na stay"),
+        ("She paid $1,234.50 (50%)!", "She paid $ 1,234.50 ( 50 % ) !"),
+        ("Mr. Smith of the U.S. wrote to a.b@c.org", "Mr. Smith of the U.S. wrote to a.b@c.org"),
+        ("See http://example.org/a?b=c.", "See http://example.org/a?b=c ."),
+        ("a well-known 'quote' -- and so on...", "a well - known ' quote ' -- and so on ..."),
+        ("naïve O’Neil\u2019s 東京", "naïve O’Neil ’s 東京"),
+        ("", ""),
+    ],
+)
+def test_tokens(text, tokens):
+    assert ENGLISH.tokens(text) == tokens.split()
+
+
+@pytest.mark.parametrize(
+    ("text", "n_sentences"),
+    [
+        ("One. Two! Three? Four", 4),
+        ("Mr. J. Smith met Dr. Jones.", 1),
+        ('"Stop!" He ran. "Why?"', 3),
+        ("It costs 3. 50 of them came.", 2),
+        ("See No. 5 there. No. He did not.", 3),
+        ("what a day... nice weather today. he went home", 2),
+        ("   ", 0),
+    ],
+)
+def test_sentences(text, n_sentences):
+    assert len(ENGLISH.sentences(text)) == n_sentences
+
+
+def test_sentences_have_the_tokens_of_their_text():
+    text = "Don't stop. It's 5 o'clock."
+    assert [token for sentence in ENGLISH.sentences(text) for token in sentence] == ENGLISH.tokens(text)
+
+
+def test_no_character_is_lost():
+    text = "Odd: \u0000\u200b\u00a0 ¿qué? \u4f60\u597d \U0001f600\u0301 tabs\tand\u2028separators"
+    joined = "".join(ENGLISH.tokens(text))
+    assert joined == "".join(c for c in text if not c.isspace())
+
+
+def test_lone_surrogates_are_replaced():
+    assert ENGLISH.tokens("a \ud800 b") == ["a", "?", "b"]
+
+
+def test_whitespace_takes_tokens_as_they_are():
+    assert SentenceTokenizer.whitespace().sentences("Mr. X  don't. Go\n") == [["Mr.", "X", "don't.", "Go"]]
+
+
+@pytest.mark.parametrize("tokenizer", [ENGLISH, SentenceTokenizer.whitespace()])
+def test_file_says_all(tmp_path, tokenizer):
+    path = tmp_path / "tokenizer.json"
+    path.write_bytes(tokenizer.to_bytes())
+    loaded = SentenceTokenizer.load(path)
+    text = "Don't stop. It's 5 o'clock, Mr. Bean."
+    assert loaded.sentences(text) == tokenizer.sentences(text)
+    assert loaded.is_whitespace == tokenizer.is_whitespace
+    Tokenizer.from_file(str(path))  # a plain Hugging Face file
+
+
+def test_unreadable_file_is_named(tmp_path):
+    path = tmp_path / "tokenizer.json"
+    path.write_text("{}")
+    with pytest.raises(InputError, match=r"tokenizer\.json"):
+        SentenceTokenizer.load(path)
+
+
+def spans(pieces):
+    """Return the character spans, white space not counted, of pieces of a text."""
+    found, at = set(), 0
+    for piece in pieces:
+        n = sum(not c.isspace() for c in piece)
+        found.add((at, at + n))
+        at += n
+    return found
+
+
+def f1(gold, predicted):
+    return 2 * sum(len(g & p) for g, p in zip(gold, predicted, strict=True)) / sum(map(len, (*gold, *predicted)))
+
+
+@needs_shared
+def test_quality_against_universal_dependencies():
+    """Tokens and sentence ends of UD EWT dev, whose paragraphs are given as one line each.
+
+    Where the treebank runs headings, greetings and lists together into a paragraph, nothing in the text shows the
+    border; so sentences are compared by where they end, and by both ends only as far as that allows.
+    """
+    paragraphs, forms, starts_new = [], [], True
+    with gzip.open(SHARED / "tagging" / "ud_english_ewt.dev.conllu.gz", "rt", encoding="utf-8") as file:
+        for line in file:
+            if line.startswith(("# newpar", "# newdoc")):
+                starts_new = True
+            elif line.startswith("# text = "):
+                if starts_new:
+                    paragraphs.append(([], []))
+                    starts_new = False
+                paragraphs[-1][0].append(line.removeprefix("# text = ").rstrip("\n"))
+            elif line[0].isdigit() and line.split("\t")[0].isdecimal():
+                forms.append(line.split("\t")[1])
+            elif line == "\n":
+                paragraphs[-1][1].extend(forms)
+                forms = []
+    predicted = [ENGLISH.sentences(" ".join(texts)) for texts, _ in paragraphs]
+    tokens = f1([spans(gold) for _, gold in paragraphs], [spans(t for s in p for t in s) for p in predicted])
+    gold_sentences = [spans(texts) for texts, _ in paragraphs]
+    sentences = [spans("".join(sentence) for sentence in p) for p in predicted]
+    ends = f1(*([{end for _, end in p} for p in side] for side in (gold_sentences, sentences)))
+    print(f"token F1 {tokens:.4f}, sentence F1 by ends {ends:.4f}, by both {f1(gold_sentences, sentences):.4f}")
+    assert tokens >= 0.98
+    assert ends >= 0.92
+    assert f1(gold_sentences, sentences) >= 0.83

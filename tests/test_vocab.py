@@ -1,0 +1,46 @@
+import pytest
+
+from elmolite.errors import InputError
+from elmolite.vocab import SPECIALS, UNKNOWN_ID, Vocabulary
+
+COUNTS = {"b": 5, "a": 5, "c": 9, "rare": 1}
+
+
+def test_sorted_by_count_then_alphabet_specials_first():
+    vocabulary = Vocabulary.from_counts(COUNTS, n_sentences=4, max_size=None, min_count=2)
+    assert vocabulary.words == [*SPECIALS, "c", "a", "b"]
+    assert vocabulary.counts == [4, 4, 1, 9, 5, 5]
+
+
+def test_size_counts_the_specials():
+    assert len(Vocabulary.from_counts(COUNTS, n_sentences=1, max_size=4, min_count=1)) == 4
+
+
+def test_text_that_spells_a_special_is_unknown():
+    vocabulary = Vocabulary.from_counts({**COUNTS, "<S>": 7}, n_sentences=1, max_size=None, min_count=1)
+    assert vocabulary.ids(["<S>", "</S>", "<UNK>", "nowhere"]) == [UNKNOWN_ID] * 4
+    assert vocabulary.counts[UNKNOWN_ID] == 7
+
+
+def test_round_trip(tmp_path):
+    vocabulary = Vocabulary.from_counts(COUNTS, n_sentences=4, max_size=None, min_count=1)
+    (tmp_path / "vocab.txt").write_bytes(vocabulary.to_bytes())
+    loaded = Vocabulary.load(tmp_path / "vocab.txt")
+    assert (loaded.words, loaded.counts) == (vocabulary.words, vocabulary.counts)
+
+
+def test_reads_plain_lists_as_bilm_tf_has_them(tmp_path):
+    (tmp_path / "vocab.txt").write_text("</S>\n<S>\n<UNK>\nthe\n,\n")
+    assert Vocabulary.load(tmp_path / "vocab.txt").words == [*SPECIALS, "the", ","]
+    (tmp_path / "vocab.txt").write_text("the\n,\n")
+    assert Vocabulary.load(tmp_path / "vocab.txt").words == [*SPECIALS, "the", ","]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("", "empty"), ("a\n\nb\n", "line 2"), ("a\nb\na\n", "line 3.*'a'"), ("a\tmany\n", "line 1.*'many'")],
+)
+def test_bad_files_are_named(tmp_path, content, message):
+    (tmp_path / "vocab.txt").write_text(content)
+    with pytest.raises(InputError, match=rf"vocab\.txt.*{message}"):
+        Vocabulary.load(tmp_path / "vocab.txt")
