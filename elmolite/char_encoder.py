@@ -49,7 +49,7 @@ class CharacterEncoder(nn.Module):
         super().__init__()
         n_filters = sum(count for _, count in filters)
         self.embedding = nn.Embedding(N_CHARACTERS, embedding_size, padding_idx=0)
-        self.convolutions = nn.ModuleList(nn.Conv1d(embedding_size, count, width) for width, count in filters)
+        self.convolutions = nn.ModuleList(_convolution(embedding_size, count, width) for width, count in filters)
         self.max_width = max(width for width, _ in filters)
         self.activation = ACTIVATIONS[activation]
         self.highways = nn.ModuleList(Highway(size=n_filters) for _ in range(n_highway_layers))
@@ -57,11 +57,8 @@ class CharacterEncoder(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initialise as bilm-tf does (highways initialise themselves)."""
+        """Initialise as bilm-tf does; convolutions and highways have done so themselves."""
         nn.init.uniform_(self.embedding.weight[1:], -1.0, 1.0)
-        for convolution in self.convolutions:
-            nn.init.uniform_(convolution.weight, -0.05, 0.05)
-            nn.init.zeros_(convolution.bias)
         nn.init.normal_(self.projection.weight, std=self.projection.in_features**-0.5)
         nn.init.zeros_(self.projection.bias)
 
@@ -81,6 +78,13 @@ class CharacterEncoder(nn.Module):
         for highway in self.highways:
             x = highway(x)
         return self.projection(x)  # type: ignore[no-any-return]
+
+
+def _convolution(n_channels: int, n_filters: int, width: int) -> nn.Conv1d:
+    convolution = nn.Conv1d(n_channels, n_filters, width)
+    nn.init.uniform_(convolution.weight, -0.05, 0.05)
+    nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+    return convolution
 
 
 def _max_over_positions(x: Tensor) -> Tensor:

@@ -114,7 +114,9 @@ def embed(arguments: Sequence[str]) -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="FILE.npz")
     parser.add_argument("--layers", default="all", help="all, top, average, or the number of one (default: all)")
     parser.add_argument("--batch-tokens", type=int, default=4096, metavar="N", help="computed at once (default: 4096)")
-    parser.add_argument("--pretokenized", action="store_true", help="cut lines at spaces, whatever the model's text was")
+    parser.add_argument(
+        "--pretokenized", action="store_true", help="cut lines at spaces, whatever the model's text was"
+    )
     options = parser.parse_args(arguments)
 
     from elmolite.embedding_files import embed_file

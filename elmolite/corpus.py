@@ -1,4 +1,4 @@
-"""A tokenised corpus on disk, memory-mapped, and the batches that training and evaluation read from it.
+r"""A tokenised corpus on disk, memory-mapped, and the batches that training and evaluation read from it.
 
 The folder holds, besides ``vocab.txt`` and ``tokenizer.json``:
 
@@ -12,8 +12,8 @@ The folder holds, besides ``vocab.txt`` and ``tokenizer.json``:
 ``*.documents.npy``    which sentence each document begins with, and the end
 =====================  ======================================================================================
 
-A sentence of n tokens takes n + 1 positions. At position j the forward model reads ``<S> w1 .. wn``\\ [j] and predicts
-``w1 .. wn </S>``\\ [j], the backward model reads ``</S> wn .. w1``\\ [j] and predicts ``wn .. w1 <S>``\\ [j]; so a
+A sentence of n tokens takes n + 1 positions. At position j the forward model reads ``<S> w1 .. wn``\ [j] and predicts
+``w1 .. wn </S>``\ [j], the backward model reads ``</S> wn .. w1``\ [j] and predicts ``wn .. w1 <S>``\ [j]; so a
 window of positions covers the same sentences for both. What a batch holds depends on (corpus, seed, step) alone.
 
 Shapes: B rows, T positions, U distinct word forms of the batch, C characters.
@@ -22,6 +22,7 @@ Shapes: B rows, T positions, U distinct word forms of the batch, C characters.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,7 +91,7 @@ class Corpus:
         self.valid = self._split("valid")
 
     @classmethod
-    def open(cls, folder: Path) -> Corpus:  # noqa: A003
+    def open(cls, folder: Path) -> Corpus:
         """Open a corpus.
 
         :raises InputError: the folder is not a whole corpus; the message names the file.
@@ -115,9 +116,7 @@ class Corpus:
         """Return the tokens of the first sentences of a split."""
         words = self.words()
         bounds = split.sentences[: max_sentences + 1]
-        return [
-            [words[form] for form in split.tokens[begin + 1 : end]] for begin, end in zip(bounds, bounds[1:], strict=False)
-        ]
+        return [[words[form] for form in split.tokens[begin + 1 : end]] for begin, end in pairwise(bounds)]
 
     def describe(self) -> str:
         """Return the counts, for a person."""
@@ -166,7 +165,8 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device) -> Batch:
         """Copy the tensors to a device."""
-        return Batch(*(part.to(device) if isinstance(part, Tensor) else part for part in self))
+        moved: dict[str, Any] = {k: part.to(device) for k, part in self._asdict().items() if isinstance(part, Tensor)}
+        return self._replace(**moved)
 
 
 def _rounded_up(characters: NDArray[np.int16]) -> Tensor:

@@ -39,9 +39,7 @@ class Size:
 
 def _size(name: Literal["full", "smoke"]) -> Size:
     if name == "smoke":
-        model = BiLMConfig(
-            filters=[(1, 16), (2, 16), (3, 32)], cell_size=64, projection_size=32, n_highway_layers=1
-        )
+        model = BiLMConfig(filters=[(1, 16), (2, 16), (3, 32)], cell_size=64, projection_size=32, n_highway_layers=1)
         training = PretrainingConfig(
             max_steps=150, n_validations=3, valid_tokens=3000, warmup_steps=20, learning_rate=0.01
         )
@@ -98,7 +96,7 @@ def _heading(text: str) -> None:
 def _write_text(path: Path, max_words: int) -> int:
     """Write a paragraph a line and a blank line behind each document; return the number of words."""
     n_words = 0
-    with files.writing(path) as file, tqdm(unit="words", unit_scale=True) as bar:
+    with files.writing(path) as file, tqdm(unit="words", unit_scale=True, disable=None) as bar:
         for document in documentation.documents():
             file.write(("\n".join(document) + "\n\n").encode("utf-8", "ignore"))
             n_new = sum(len(paragraph.split()) for paragraph in document)

@@ -128,7 +128,7 @@ def prose(text: str) -> Iterator[str]:
         if not stripped or here != indentation or item:
             yield from _paragraph(block)
             if stripped:
-                in_code = (bool(block) and block[-1].endswith("::") or in_code) and here > indentation
+                in_code = ((bool(block) and block[-1].endswith("::")) or in_code) and here > indentation
             elif block and block[-1].endswith("::"):
                 in_code = True
             block = []

@@ -52,7 +52,7 @@ def embed_file(
     with (
         files.writing(output) as file,
         zipfile.ZipFile(file, "w", allowZip64=True) as archive,
-        tqdm(unit="words", unit_scale=True, disable=not show_progress) as bar,
+        tqdm(unit="words", unit_scale=True, disable=None if show_progress else True) as bar,
     ):
         for sentences in _chunks(lines):
             for vectors in elmo.embed(sentences, layers=layers, batch_tokens=batch_tokens):

@@ -21,9 +21,7 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-
+from torch import Tensor
 
 WINDOW_POSITIONS = 2048
 """Positions whose gates stand in memory at once where no gradient is wanted: memory does not grow with the text."""
@@ -108,7 +106,7 @@ def lstm(
     """
     device = x.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weights.input.dtype
-    outputs, hidden, cell = _LSTM.apply(
+    outputs, hidden, cell = _LSTM.apply(  # type: ignore[no-untyped-call]
         x, state.hidden, state.cell, *weights, starts, tuple(batch_sizes), constants, dtype
     )
     return outputs, State(hidden, cell)
@@ -133,9 +131,7 @@ class _LSTM(torch.autograd.Function):
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor, Tensor]:
         with _no_autocast(x.device.type):
-            weights = Weights(
-                input_weight.to(dtype), recurrent_weight.to(dtype), bias, projection_weight.to(dtype)
-            )
+            weights = Weights(input_weight.to(dtype), recurrent_weight.to(dtype), bias, projection_weight.to(dtype))
             loop = _Loop(batch_sizes, constants, None if starts is None else ~starts.unsqueeze(1))
             needs_gradient = any(ctx.needs_input_grad)
             final, buffers = loop.forward(x.to(dtype), State(hidden, cell), weights, keep_all=needs_gradient)
@@ -270,7 +266,7 @@ class _Loop:
                 grad_projected[rows] *= output_inside[rows]
             grad_m = grad_projected[rows].to(dtype) @ weights.projection
             grad_c.addcmul_(grad_m, output_slope[rows])
-            slopes[rows].unflatten(1, (4, n_cells))[:, :3].mul_(grad_c.unsqueeze(1))
+            slopes[rows].view(n_rows, 4, n_cells)[:, :3].mul_(grad_c.unsqueeze(1))
             slopes[rows, 3 * n_cells :].mul_(grad_m)
             grad_c.mul_(carry[rows])
             if grad_gates is not slopes:
@@ -305,7 +301,7 @@ class _Loop:
         inside = _inside(cells, self.constants.cell_clip)
         if inside is None:
             return slopes, output_slope, f
-        slopes.unflatten(1, (4, -1))[:, :3].mul_(inside.unsqueeze(1))
+        slopes.view(len(slopes), 4, -1)[:, :3].mul_(inside.unsqueeze(1))
         return slopes, output_slope, f * inside
 
     def _states_before(self, state: State, buffers: _Buffers) -> State:
@@ -327,105 +323,3 @@ def _inside(clipped: Tensor, limit: float | None) -> Tensor | None:
 def _tanh_of_half_(sigmoid: Tensor) -> None:
     """Turn sigmoid(2 x) into tanh(x) in place; torch's own tanh takes six times as long as its sigmoid on a CPU."""
     sigmoid.mul_(2).sub_(1)
-
-
-class LSTMLayer(nn.Module):
-    """One layer of one direction."""
-
-    def __init__(
-        self,
-        *,
-        input_size: int,
-        cell_size: int,
-        projection_size: int,
-        cell_clip: float | None,
-        projection_clip: float | None,
-        forget_bias: float,
-    ) -> None:
-        super().__init__()
-        self.input_weight = nn.Parameter(torch.empty(4 * cell_size, input_size))
-        self.recurrent_weight = nn.Parameter(torch.empty(4 * cell_size, projection_size))
-        self.bias = nn.Parameter(torch.empty(4 * cell_size))
-        self.projection_weight = nn.Parameter(torch.empty(projection_size, cell_size))
-        self.constants = Constants(cell_clip, projection_clip, forget_bias)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Glorot-uniform weights as in TensorFlow's cell, whose two gate matrices are one; no bias."""
-        n_out, n_in = self.input_weight.shape
-        gates = torch.empty(n_out, n_in + self.recurrent_weight.shape[1])
-        nn.init.xavier_uniform_(gates)
-        with torch.no_grad():
-            self.input_weight.copy_(gates[:, :n_in])
-            self.recurrent_weight.copy_(gates[:, n_in:])
-        nn.init.xavier_uniform_(self.projection_weight)
-        nn.init.zeros_(self.bias)
-
-    def forward(
-        self, x: Tensor, batch_sizes: Sequence[int], state: State, starts: Tensor | None = None
-    ) -> tuple[Tensor, State]:
-        """Run over packed sequences; shapes as in :func:`lstm`."""
-        weights = Weights(self.input_weight, self.recurrent_weight, self.bias, self.projection_weight)
-        return lstm(x, batch_sizes, state, weights, self.constants, starts)
-
-
-class LSTMStack(nn.Module):
-    """The layers of one direction; from the second on, a layer's output is its input plus what its LSTM gives.
-
-    In training, dropout is applied to the input of each layer before the residual sum, as in bilm-tf.
-    """
-
-    def __init__(
-        self,
-        *,
-        n_layers: int,
-        projection_size: int,
-        cell_size: int,
-        cell_clip: float | None,
-        projection_clip: float | None,
-        forget_bias: float,
-        use_residual: bool,
-        dropout: float,
-    ) -> None:
-        super().__init__()
-        self.projection_size = projection_size
-        self.cell_size = cell_size
-        self.use_residual = use_residual
-        self.dropout = dropout
-        self.layers = nn.ModuleList(
-            LSTMLayer(
-                input_size=projection_size,
-                cell_size=cell_size,
-                projection_size=projection_size,
-                cell_clip=cell_clip,
-                projection_clip=projection_clip,
-                forget_bias=forget_bias,
-            )
-            for _ in range(n_layers)
-        )
-
-    def zero_state(self, n_rows: int, like: Tensor) -> State:
-        """Return the state of fresh sequences: (L, B, P) and (L, B, H), on the device and with the dtype of ``like``."""
-        n_layers = len(self.layers)
-        return State(
-            like.new_zeros(n_layers, n_rows, self.projection_size), like.new_zeros(n_layers, n_rows, self.cell_size)
-        )
-
-    def forward(
-        self, x: Tensor, batch_sizes: Sequence[int], state: State, starts: Tensor | None = None
-    ) -> tuple[list[Tensor], State]:
-        """Run over packed sequences.
-
-        :param x: (N, P), packed as :func:`lstm` says; ``starts`` as there.
-        :param state: (L, B, P) and (L, B, H).
-        :returns: the output of each layer, (N, P), and the state after the last step.
-        """
-        outputs: list[Tensor] = []
-        states: list[State] = []
-        for index, layer in enumerate(self.layers):
-            x = F.dropout(x, self.dropout, self.training)
-            hidden, after = layer(x, batch_sizes, State(state.hidden[index], state.cell[index]), starts)
-            x = x + hidden if self.use_residual and index > 0 else hidden
-            outputs.append(x)
-            states.append(after)
-        return outputs, State(*(torch.stack(parts) for parts in zip(*states, strict=True)))

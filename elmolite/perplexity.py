@@ -184,7 +184,7 @@ def evaluate_text(model: Path, text: Sequence[str], *, show_progress: bool = Tru
             show_progress=False,
         )
         n_targets = 2 * (corpus.train.n_tokens + corpus.train.n_sentences)
-        with tqdm(total=n_targets, unit="targets", unit_scale=True, disable=not show_progress) as bar:
+        with tqdm(total=n_targets, unit="targets", unit_scale=True, disable=None if show_progress else True) as bar:
             running, alone = (
                 evaluate(
                     checkpoint.bilm,

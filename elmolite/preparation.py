@@ -8,13 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from itertools import chain, islice
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -24,104 +19,17 @@ from tqdm import tqdm
 
 from elmolite import chars, corpus, files, tokenization, vocab
 from elmolite.errors import InputError
+from elmolite.parallel_tokenization import Numbering, Tokenised, tokenise_in_parallel
 from elmolite.text import Progress, read_documents
 from elmolite.tokenization import SentenceTokenizer
 from elmolite.vocab import Vocabulary
 
-TASK_CHARACTERS = 1_000_000
-"""Text that a worker takes at once."""
 HELD_OUT_EVERY = 100
 """Every so-manyth document is held out where no validation text is given ..."""
 HELD_OUT_TOKENS = 200_000
 """... up to so many tokens."""
 
 _COPY_TOKENS = 1 << 20
-
-
-@dataclass
-class Tokenised:
-    """Some documents as word forms numbered in the order in which they appear, 0 in front of each sentence."""
-
-    words: list[str]  # form i + 1 is words[i]
-    ids: NDArray[np.uint32]
-    document_lengths: NDArray[np.int64]  # in ids
-    n_bytes: int
-
-
-class _Numbering(dict[str, int]):
-    """Word form -> number, a new one for a new form; numbers below ``n_reserved`` are left free."""
-
-    def __init__(self, n_reserved: int) -> None:
-        super().__init__()
-        self.n_reserved = n_reserved
-
-    def __missing__(self, word: str) -> int:
-        number = self[word] = len(self) + self.n_reserved
-        return number
-
-
-def tokenise(tokenizer: SentenceTokenizer, documents: Iterable[list[str]]) -> Tokenised:
-    """Cut documents (lists of lines) into sentences and word forms."""
-    numbering = _Numbering(n_reserved=1)
-    ids: list[int] = []
-    lengths: list[int] = []
-    n_bytes = 0
-    for document in documents:
-        before = len(ids)
-        for line in document:
-            n_bytes += len(line.encode("utf-8", "ignore")) + 1
-            for sentence in tokenizer.sentences(line):
-                ids.append(0)
-                ids.extend(map(numbering.__getitem__, sentence))
-        lengths.append(len(ids) - before)
-    return Tokenised(list(numbering), np.array(ids, np.uint32), np.array(lengths, np.int64), n_bytes)
-
-
-_worker_tokenizer: SentenceTokenizer
-
-
-def _start_worker(tokenizer: bytes) -> None:
-    global _worker_tokenizer
-    _worker_tokenizer = SentenceTokenizer.from_bytes(tokenizer)
-
-
-def _run_worker(documents: list[list[str]]) -> Tokenised:
-    return tokenise(_worker_tokenizer, documents)
-
-
-def _tasks(documents: Iterable[list[str]]) -> Iterator[list[list[str]]]:
-    """Group documents into tasks of about the same size."""
-    task: list[list[str]] = []
-    size = 0
-    for document in documents:
-        task.append(document)
-        size += sum(map(len, document))
-        if size >= TASK_CHARACTERS:
-            yield task
-            task, size = [], 0
-    if task:
-        yield task
-
-
-def tokenise_in_parallel(
-    documents: Iterable[list[str]], tokenizer: SentenceTokenizer, *, n_workers: int
-) -> Iterator[Tokenised]:
-    """Tokenise documents in order; text of one task needs no other process."""
-    tasks = _tasks(documents)
-    first = list(islice(tasks, 2))
-    if len(first) < 2 or n_workers == 1:
-        for task in chain(first, tasks):
-            yield tokenise(tokenizer, task)
-        return
-    running: deque[Future[Tokenised]] = deque()
-    context = get_context("spawn")  # the caller may have threads
-    with ProcessPoolExecutor(n_workers, context, _start_worker, (tokenizer.to_bytes(),)) as pool:
-        for task in chain(first, tasks):
-            running.append(pool.submit(_run_worker, task))
-            if len(running) > 2 * n_workers:
-                yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
 
 
 class _Spool:
@@ -160,7 +68,7 @@ class _Collector:
     """Gathers tokenised text of all workers under one numbering, and sets held-out documents aside."""
 
     def __init__(self, folder: Path) -> None:
-        self.numbering = _Numbering(n_reserved=2)  # <S> and </S>
+        self.numbering = Numbering(n_reserved=2)  # <S> and </S>
         self.train = _Spool(folder / "train.spool")
         self.valid = _Spool(folder / "valid.spool")
         self.n_bytes = 0
@@ -321,7 +229,9 @@ def prepare(
     seconds = time.perf_counter() - started
     result = corpus.Corpus.open(out)
     if show_progress:
-        print(f"{collector.n_bytes / 1e6:.1f} MB of text in {seconds:.1f} s: {collector.n_bytes / 1e6 / seconds:.1f} MB/s")
+        print(
+            f"{collector.n_bytes / 1e6:.1f} MB of text in {seconds:.1f} s: {collector.n_bytes / 1e6 / seconds:.1f} MB/s"
+        )
     return result
 
 
@@ -331,7 +241,7 @@ def _tokenised(
     """Read and tokenise text behind a progress bar (bytes of the files as they lie on disk)."""
     progress = Progress()
     documents = read_documents(sources, progress)
-    with tqdm(desc=title, unit="B", unit_scale=True, disable=not show_progress) as bar:
+    with tqdm(desc=title, unit="B", unit_scale=True, disable=None if show_progress else True) as bar:
         for part in tokenise_in_parallel(documents, tokenizer, n_workers=n_workers):
             bar.total = progress.bytes_total or None
             bar.update(progress.bytes_read - bar.n)

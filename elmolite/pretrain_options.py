@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from argparse import HelpFormatter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -67,9 +68,9 @@ def parse(arguments: Sequence[str]) -> Options:
 class _Parser(ArgumentParser):
     """Spells options with hyphens in the help."""
 
-    def format_help(self) -> str:
+    def format_help(self, formatter: HelpFormatter | None = None) -> str:
         """Return the help text."""
-        text: str = super().format_help()
+        text = super().format_help(formatter)
         return re.sub(r"--[a-z_.]+", lambda match: match[0].replace("_", "-"), text)
 
 
@@ -84,7 +85,9 @@ def _parser(preset: str) -> ArgumentParser:
     )
     parser.add_argument("--config", action="config", help="a YAML file with any of the options below")
     parser.add_argument("--corpus", type=str | None, default=None, help="a folder made by elmolite prepare")
-    parser.add_argument("--out", type=str | None, default=None, help="folder for the log, the model and the resume point")
+    parser.add_argument(
+        "--out", type=str | None, default=None, help="folder for the log, the model and the resume point"
+    )
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--preset", default=preset, help=f"sizes of the model: {', '.join(PRESETS)} (default: mini)")
     parser.add_class_arguments(PretrainingConfig)

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
@@ -67,6 +68,7 @@ class PretrainingModule(LightningModule):
         self.manual_backward(loss * (self.trainer.world_size / (2 * n_targets)))  # DDP divides by the world size
         norm = torch.nn.utils.clip_grad_norm_(self.parameters(), self.config.clip_norm)
         optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)  # there is one
         learning_rate = self.config.learning_rate_at(step, self.n_steps)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate
@@ -94,8 +96,8 @@ class PretrainingModule(LightningModule):
             loss = self.softmax.full_loss(hidden, targets)
         n_targets = batch.n_targets
         if self.trainer.world_size > 1:
-            counts = self.all_gather(torch.tensor(n_targets, device=self.device))
-            n_targets = int(counts.sum())
+            counts = self.trainer.strategy.reduce(torch.tensor(n_targets, device=self.device), reduce_op="sum")
+            n_targets = int(counts)
         return loss, max(1, n_targets)
 
     def on_validation_epoch_start(self) -> None:
@@ -194,9 +196,7 @@ def pretrain(
     """
     training = training or PretrainingConfig()
     data = Corpus.open(corpus)
-    train = Streams(
-        data, data.train, training.n_rows, training.window, training.seed, training.reset_probability
-    )
+    train = Streams(data, data.train, training.n_rows, training.window, training.seed, training.reset_probability)
     n_steps = training.n_steps(train)
     capped = data.valid.first_sentences(training.valid_tokens) if data.valid.n_tokens else None
     valid = None if capped is None else evaluation_streams(data, capped, by_sentence=False)
@@ -209,9 +209,10 @@ def pretrain(
         softmax = Softmax(vocabulary_size=len(data.vocabulary), projection_size=model.projection_size)
         module = PretrainingModule(bilm, softmax, training, n_steps)
         checkpoint = Checkpoint(bilm, data.tokenizer, softmax, data.vocabulary, record)
-        point = ResumePoint(out / RESUME_FILE, out / MODEL_FOLDER, checkpoint)
+        interval = max(1, math.ceil(n_steps / training.n_validations))
+        point = ResumePoint(out / RESUME_FILE, out / MODEL_FOLDER, checkpoint, None if valid else interval)
         log = TrainingLog(n_steps, every=training.log_every_steps, show=show_progress)
-        trainer = _trainer(out, training, n_steps, [log, point], resume)
+        trainer = _trainer(out, training, n_steps, interval, [log, point], resume)
         if show_progress and trainer.is_global_zero:
             _announce(data, bilm, module, training, n_steps, capped.n_tokens if capped else 0)
         source = PretrainingData(train, valid, n_steps)
@@ -223,9 +224,7 @@ def pretrain(
     return out / MODEL_FOLDER
 
 
-def _claim(
-    out: Path, data: Corpus, model: BiLMConfig, training: PretrainingConfig, *, resume: bool
-) -> dict[str, Any]:
+def _claim(out: Path, data: Corpus, model: BiLMConfig, training: PretrainingConfig, *, resume: bool) -> dict[str, Any]:
     """Record the run in its folder, or hold a resumed one against that record.
 
     :raises InputError: there is a run already, or none to resume, or it had another configuration.
@@ -237,7 +236,7 @@ def _claim(
         "corpus": {"tokens": train["tokens"], "sha256": data.summary["files"]["train.tokens.npy"]["sha256"]},
     }
     record = _as_json(record)
-    if rank_zero_only.rank != 0:  # the first process has looked
+    if getattr(rank_zero_only, "rank", 0) != 0:  # the first process has looked
         return record
     if not resume:
         if (out / CONFIG_FILE).exists():
@@ -263,7 +262,7 @@ def _as_json(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _trainer(
-    out: Path, training: PretrainingConfig, n_steps: int, callbacks: list[Any], resume: bool
+    out: Path, training: PretrainingConfig, n_steps: int, interval: int, callbacks: list[Any], resume: bool
 ) -> Trainer:
     loggers: list[Logger] = [CsvLog(out / "log.csv", keep=resume)]
     if find_spec("tensorboard") is not None:
@@ -274,10 +273,10 @@ def _trainer(
         num_nodes=training.n_nodes,
         precision=training.precision,
         max_steps=n_steps,
-        val_check_interval=max(1, math.ceil(n_steps / training.n_validations)),
+        val_check_interval=interval,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
-        log_every_n_steps=training.log_every_steps,
+        log_every_n_steps=1,  # the log keeps its own interval
         logger=loggers,
         callbacks=callbacks,
         plugins=[WholeFileIO()],
@@ -292,9 +291,10 @@ def _trainer(
 def _ignore_known_warnings() -> None:
     """Silence what Lightning says about choices that are deliberate here."""
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # its sampler begins at the step
     warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*Total length of `DataLoader`.*")
+    warnings.filterwarnings("ignore", message=".*Total length of `.*` across ranks is zero.*")
 
 
 def _announce(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 SAMPLED_FROM_VOCABULARY = 30_000
 """From this vocabulary on ``softmax: auto`` samples."""
 
+
 @dataclass
 class PretrainingConfig:
     """How to train.
@@ -69,7 +70,9 @@ class PretrainingConfig:
         if self.warmup_steps < 0 or not 0 <= self.reset_probability <= 1:
             raise InputError("warmup_steps must be at least 0 and reset_probability in [0, 1]")
         if self.n_rows % (self.n_devices * self.n_nodes):
-            raise InputError(f"n_rows: {self.n_rows} cannot be dealt evenly to {self.n_devices * self.n_nodes} processes")
+            raise InputError(
+                f"n_rows: {self.n_rows} cannot be dealt evenly to {self.n_devices * self.n_nodes} processes"
+            )
 
     def n_steps(self, streams: Streams) -> int:
         """Return the number of optimizer steps of the run."""

@@ -36,7 +36,7 @@ class Softmax(nn.Module):
         """
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-        loss: Tensor = _FullLoss.apply(hidden, self.weight, self.bias, targets, dtype)
+        loss: Tensor = _FullLoss.apply(hidden, self.weight, self.bias, targets, dtype)  # type: ignore[no-untyped-call]
         return loss
 
     def sampled_loss(self, hidden: Tensor, targets: Tensor, *, n_negatives: int, seed: int) -> Tensor:
@@ -79,9 +79,7 @@ class _FullLoss(torch.autograd.Function):
     """Cross entropy whose logits are made, used for the gradients and dropped chunk by chunk."""
 
     @staticmethod
-    def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, dtype: torch.dtype
-    ) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
         with torch.autocast(hidden.device.type, enabled=False):
             needs_gradient = any(ctx.needs_input_grad)
             low_hidden, low_weight = hidden.to(dtype), weight.to(dtype)

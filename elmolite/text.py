@@ -48,7 +48,8 @@ def find_files(sources: Sequence[str]) -> list[Path | None]:
         elif path.exists():
             found.append(path)
         else:
-            matches = sorted(match for match in glob.glob(source, recursive=True) if Path(match).is_file())
+            names = glob.glob(source, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute patterns)
+            matches = sorted(name for name in names if Path(name).is_file())
             if not matches:
                 raise InputError(f"{source}: no such file, folder or pattern")
             found.extend(Path(match) for match in matches)

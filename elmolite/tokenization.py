@@ -14,11 +14,11 @@ from elmolite.errors import InputError
 
 FILE_NAME = "tokenizer.json"
 
-_ABBREVIATIONS = (
-    "Mr Mrs Ms Messrs Dr Prof Rev Hon Gen Col Capt Lt Maj Sgt Cmdr Gov Sen Rep Pres St Mt Ft Jr Sr Esq "
-    "Inc Ltd Co Corp vs viz cf al approx dept est fig vol ed pp p Nos "
-    "Jan Feb Mar Apr Jun Jul Aug Sep Sept Oct Nov Dec Ave Blvd Rd i\\.e e\\.g U\\.S U\\.K U\\.N a\\.m p\\.m"
-).split()
+_TITLES = "Mr|Mrs|Ms|Messrs|Dr|Prof|Rev|Hon|Gen|Col|Capt|Lt|Maj|Sgt|Cmdr|Gov|Sen|Rep|Pres|Jr|Sr|Esq"
+_PLACES = "St|Mt|Ft|Ave|Blvd|Rd|Inc|Ltd|Co|Corp"
+_MONTHS = "Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sep|Sept|Oct|Nov|Dec"
+_OTHERS = r"vs|viz|cf|al|approx|dept|est|fig|vol|ed|pp|p|Nos|i\.e|e\.g|U\.S|U\.K|U\.N|a\.m|p\.m"
+_ABBREVIATIONS = f"{_TITLES}|{_PLACES}|{_MONTHS}|{_OTHERS}".split("|")
 
 _CLOSING = r"""["'’”»)\]]"""
 _OPENING = r"""["'‘“«(\[]"""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import pickle
 import sys
 import time
 from argparse import Namespace
@@ -19,6 +20,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
 
 from elmolite import files
+from elmolite.errors import InputError
+from elmolite.perplexity import Perplexity
 
 if TYPE_CHECKING:
     from elmolite.checkpoint import Checkpoint
@@ -64,7 +67,7 @@ class CsvLog(Logger):
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Do nothing: the configuration is in ``pretraining.json``."""
 
-    @rank_zero_only  # type: ignore[untyped-decorator]
+    @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Add a line."""
         if not self._is_open:
@@ -155,7 +158,7 @@ class TrainingLog(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the perplexities."""
         self._since += time.monotonic() - self._paused
-        result = pl_module.last_perplexity
+        result = _perplexity_of(pl_module)
         if self.show and trainer.is_global_zero and result is not None:
             tqdm.write(
                 f"step {trainer.global_step:,}: held-out perplexity {result.average:.1f} "
@@ -169,11 +172,22 @@ class TrainingLog(Callback):
             self._bar.close()
 
 
-class ResumePoint(Callback):
-    """After each validation, saves the point to resume from, and the model if its perplexity is the best so far."""
+def _perplexity_of(module: LightningModule) -> Perplexity | None:
+    """Return the last result of a PretrainingModule, None before the first."""
+    result = module.last_perplexity
+    assert result is None or isinstance(result, Perplexity)
+    return result
 
-    def __init__(self, path: Path, model_folder: Path, checkpoint: Checkpoint) -> None:
+
+class ResumePoint(Callback):
+    """After each validation, saves the point to resume from, and the model if its perplexity is the best so far.
+
+    :param every: save every so many steps instead, where there is nothing to validate on.
+    """
+
+    def __init__(self, path: Path, model_folder: Path, checkpoint: Checkpoint, every: int | None) -> None:
         self.path = path
+        self.every = every
         self.model_folder = model_folder
         self.checkpoint = checkpoint
         self.best = math.inf
@@ -192,9 +206,21 @@ class ResumePoint(Callback):
         if trainer.global_step > 0:
             self.save(trainer, pl_module)
 
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ARG002
+        batch: Any,  # noqa: ARG002
+        batch_idx: int,  # noqa: ARG002
+    ) -> None:
+        """Save without a validation."""
+        if self.every is not None and trainer.global_step % self.every == 0:
+            self.save(trainer, pl_module)
+
     def save(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Export the model if it is the best, then save the point to resume from."""
-        result = pl_module.last_perplexity
+        result = _perplexity_of(pl_module)
         self.saved_step = trainer.global_step
         if result is None or result.average < self.best:
             self.best = math.inf if result is None else result.average
@@ -202,7 +228,7 @@ class ResumePoint(Callback):
                 self._export(trainer.global_step, result)
         trainer.save_checkpoint(self.path)
 
-    def _export(self, step: int, result: Any) -> None:
+    def _export(self, step: int, result: Perplexity | None) -> None:
         record = dict(self.checkpoint.training or {})
         perplexity = None if result is None else {"forward": result.forward, "backward": result.backward}
         self.checkpoint.training = {**record, "step": step, "held_out_perplexity": perplexity}
@@ -217,3 +243,15 @@ class WholeFileIO(TorchCheckpointIO):
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         files.write_bytes(Path(path), buffer.getvalue())
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:  # noqa: ARG002
+        """Read tensors and plain values.
+
+        :raises InputError: the file is missing, cut short or not such a checkpoint.
+        """
+        try:
+            checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
+        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{path}: not a point to resume from that can be read: {reason}") from None
+        return checkpoint

@@ -44,9 +44,7 @@ class Vocabulary:
         if max_size is not None:
             kept = kept[: max(0, max_size - len(SPECIALS))]
         n_unknown = sum(counts.values()) - sum(counts[word] for word in kept)
-        return cls(
-            [*SPECIALS, *kept], [n_sentences, n_sentences, n_unknown, *(counts[word] for word in kept)]
-        )
+        return cls([*SPECIALS, *kept], [n_sentences, n_sentences, n_unknown, *(counts[word] for word in kept)])
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
@@ -84,7 +82,7 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.words)
 
-    def id(self, word: str) -> int:  # noqa: A003
+    def id(self, word: str) -> int:
         """Return the id of a word of running text; unknown words, and text that spells a special, are ``<UNK>``."""
         index = self._ids.get(word, UNKNOWN_ID)
         return index if index >= len(SPECIALS) else UNKNOWN_ID

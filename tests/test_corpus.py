@@ -23,7 +23,11 @@ def words_of(batch, corpus, direction):
 def run(streams, steps):
     """Return inputs, targets, starts and what counts of every direction, each (B, all positions)."""
     batches = [streams.batch(step) for step in steps]
-    found = {"starts": [b.starts.numpy() if b.starts is not None else np.zeros_like(b.forward_targets, bool) for b in batches]}
+    found = {
+        "starts": [
+            b.starts.numpy() if b.starts is not None else np.zeros_like(b.forward_targets, bool) for b in batches
+        ]
+    }
     for direction in DIRECTIONS:
         found[f"{direction}_inputs"] = [words_of(b, streams.corpus, direction) for b in batches]
         found[f"{direction}_targets"] = [getattr(b, f"{direction}_targets").numpy() for b in batches]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from elmolite import lstm as module
-from elmolite.lstm import Constants, LSTMStack, State, Weights, lstm, lstm_reference
+from elmolite.lstm import Constants, State, Weights, lstm, lstm_reference
 
 INPUT, PROJECTION, CELLS = 7, 5, 9
 
@@ -116,22 +116,6 @@ def test_buffers_are_freed_with_the_output_and_not_by_the_garbage_collector():
         assert graph() is None
     finally:
         gc.enable()
-
-
-def test_residual_from_the_second_layer_on():
-    torch.manual_seed(0)
-    options = {"cell_clip": 3.0, "projection_clip": 3.0, "forget_bias": 1.0, "dropout": 0.0}
-    plain, residual = (
-        LSTMStack(n_layers=3, projection_size=4, cell_size=6, use_residual=use, **options) for use in (False, True)
-    )
-    residual.load_state_dict(plain.state_dict())
-    x = torch.randn(6, 4)
-    first, second, third = residual(x, [2] * 3, residual.zero_state(2, x))[0]
-    torch.testing.assert_close(first, plain(x, [2] * 3, plain.zero_state(2, x))[0][0])
-    inner, _ = plain.layers[1](first, [2] * 3, State(torch.zeros(2, 4), torch.zeros(2, 6)))
-    torch.testing.assert_close(second, first + inner)
-    inner, _ = plain.layers[2](second, [2] * 3, State(torch.zeros(2, 4), torch.zeros(2, 6)))
-    torch.testing.assert_close(third, second + inner)
 
 
 def test_faster_than_the_reference():

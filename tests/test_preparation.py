@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import make_corpus, random_sentences, write_sentences
 
-from elmolite import chars, preparation
+from elmolite import chars, parallel_tokenization, preparation
 from elmolite.corpus import Corpus
 from elmolite.errors import InputError
 from elmolite.preparation import prepare
@@ -28,7 +28,7 @@ def test_the_text_comes_back(tmp_path):
 
 @pytest.mark.parametrize("n_workers", [1, 2])
 def test_many_tasks_lose_nothing(tmp_path, monkeypatch, n_workers):
-    monkeypatch.setattr(preparation, "TASK_CHARACTERS", 2000)
+    monkeypatch.setattr(parallel_tokenization, "TASK_CHARACTERS", 2000)
     sentences = random_sentences(1500)
     corpus = make_corpus(tmp_path, sentences, n_workers=n_workers, hold_out=False)
     assert text_of(corpus, corpus.train) == sentences
@@ -114,7 +114,10 @@ def test_raw_text_is_cut_by_rules(tmp_path):
 
 def test_odd_characters_survive(tmp_path):
     rng = random.Random(0)
-    sentences = [["".join(chr(rng.choice([rng.randrange(33, 0x2FF), 0x4E2D, 0x1F600, 0x301])) for _ in range(4))] for _ in range(60)]
+    sentences = [
+        ["".join(chr(rng.choice([rng.randrange(33, 0x2FF), 0x4E2D, 0x1F600, 0x301])) for _ in range(4))]
+        for _ in range(60)
+    ]
     sentences = [s for s in sentences if len(s[0].split()) == 1 and s[0].split()[0] == s[0]]
     corpus = make_corpus(tmp_path, sentences, hold_out=False)
     assert text_of(corpus, corpus.train) == sentences

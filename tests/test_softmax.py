@@ -34,9 +34,7 @@ def gradients(loss, hidden, softmax):
 def test_full_loss_is_cross_entropy(softmax, data, monkeypatch, chunk_logits):
     monkeypatch.setitem(module.CHUNK_LOGITS, "cpu", chunk_logits)
     hidden, targets = data
-    expected = F.cross_entropy(
-        hidden @ softmax.weight.T + softmax.bias, targets, ignore_index=IGNORED, reduction="sum"
-    )
+    expected = F.cross_entropy(hidden @ softmax.weight.T + softmax.bias, targets, ignore_index=IGNORED, reduction="sum")
     loss = softmax.full_loss(hidden, targets)
     torch.testing.assert_close(loss, expected)
     for ours, theirs in zip(

@@ -1,0 +1,197 @@
+import numpy as np
+import pytest
+import torch
+from conftest import random_sentences, small_config
+from torch.utils.data import DataLoader
+
+from elmolite import chars
+from elmolite import lstm as lstm_module
+from elmolite.bilm import BiLM, original
+from elmolite.elmo import ELMo
+from elmolite.errors import InputError
+from elmolite.lstm import State, Weights, lstm_reference
+from elmolite.tokenization import SentenceTokenizer
+
+SENTENCES = [["The", "children", "play", "."], [], ["Hi"], ["naïve", "東京", "x" * 60], ["Hi", "Hi"]]
+
+
+@pytest.fixture
+def elmo(bilm):
+    return ELMo(bilm, SentenceTokenizer.english())
+
+
+def by_the_definition(bilm, sentence):
+    """All layers of one sentence, token by token from the equations: (L, T, 2 P)."""
+
+    def direction(stack, words):
+        x = bilm.char_encoder(torch.from_numpy(words).long())
+        layers = [x]
+        for index, layer in enumerate(stack.layers):
+            weights = Weights(layer.input_weight, layer.recurrent_weight, layer.bias, layer.projection_weight)
+            zero = State(torch.zeros(1, stack.projection_size), torch.zeros(1, stack.cell_size))
+            hidden, _ = lstm_reference(x, [1] * len(x), zero, weights, layer.constants)
+            x = hidden + x if index and stack.use_residual else hidden
+            layers.append(x)
+        return torch.stack(layers)[:, 1:]
+
+    begin, end = chars.sentence_marks()
+    forward = direction(bilm.forward_lstm, np.stack([begin, *chars.character_ids(sentence)]))
+    backward = direction(bilm.backward_lstm, np.stack([end, *chars.character_ids(sentence)[::-1]]))
+    return torch.cat([forward, backward.flip(1)], dim=-1).detach().numpy()
+
+
+@pytest.mark.parametrize("changes", [{}, {"n_layers": 1, "use_residual": False, "cell_clip": None}, {"n_layers": 3}])
+def test_layers_equal_the_definition(changes):
+    torch.manual_seed(0)
+    bilm = BiLM(small_config(**changes)).eval()
+    elmo = ELMo(bilm, SentenceTokenizer.english())
+    for sentence, layers in zip(SENTENCES, elmo.embed(SENTENCES), strict=True):
+        assert layers.shape == (elmo.n_layers, len(sentence), elmo.size)
+        assert layers.dtype == np.float32
+        if sentence:
+            np.testing.assert_allclose(layers, by_the_definition(bilm, sentence), rtol=1e-4, atol=1e-6)
+
+
+def test_order_is_kept_whatever_the_batches(elmo):
+    sentences = random_sentences(60)
+    whole = elmo.embed(sentences)
+    for batch_tokens in (1, 40, 10_000):
+        for a, b in zip(elmo.embed(sentences, batch_tokens=batch_tokens), whole, strict=True):
+            np.testing.assert_allclose(a, b, rtol=2e-6, atol=2e-6)
+
+
+@pytest.fixture(scope="module")
+def wide():
+    """The width of ``original``, with weights large enough that its clips and gates are at work."""
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        bilm = BiLM(original())
+    bilm = bilm.to_empty(device="cpu")
+    for name, parameter in bilm.named_parameters():
+        std = 0.1 if parameter.dim() == 1 else 3 * parameter[0].numel() ** -0.5
+        torch.nn.init.normal_(parameter, std=1.0 if "embedding" in name else std)
+    return ELMo(bilm, SentenceTokenizer.english())
+
+
+def test_same_vectors_in_every_batch_at_the_width_of_original(wide):
+    sentences = [s[:4] for s in random_sentences(64, seed=3)]
+    sentences[0] = ["ban", "dove", "kily"]
+    alone = wide.embed(sentences[:1])[0]
+    bound = 2e-6 * np.maximum(1, np.abs(alone))
+    for size in range(2, 65):
+        together = wide.embed(sentences[:size])[0]
+        assert (np.abs(together - alone) <= bound).all(), size
+
+
+def test_a_long_sentence_passes_through_windows(elmo, monkeypatch):
+    sentence = [word for s in random_sentences(100) for word in s]
+    whole = elmo.embed([sentence])[0]
+    monkeypatch.setattr(lstm_module, "WINDOW_POSITIONS", 50)
+    np.testing.assert_allclose(elmo.embed([sentence])[0], whole, rtol=1e-5, atol=1e-6)
+
+
+def test_choice_of_layers_and_output(elmo):
+    everything = elmo.embed(SENTENCES)
+    for choice, expected in [
+        ("top", lambda x: x[-1]),
+        ("average", lambda x: x.mean(0)),
+        (0, lambda x: x[0]),
+        (1, lambda x: x[1]),
+    ]:
+        for a, b in zip(elmo.embed(SENTENCES, layers=choice), everything, strict=True):
+            np.testing.assert_allclose(a, expected(b), rtol=1e-6, atol=1e-7)
+    for a, b in zip(elmo.embed(SENTENCES, output="torch"), everything, strict=True):
+        assert isinstance(a, torch.Tensor)
+        np.testing.assert_array_equal(a.numpy(), b)
+
+
+def test_nothing_and_empty_sentences(elmo):
+    assert elmo.embed([]) == []
+    assert elmo.embed([[]])[0].shape == (3, 0, elmo.size)
+    assert elmo.embed(["", "  "], layers="top")[1].shape == (0, elmo.size)
+    layers, mask = elmo(elmo.to_ids([]))
+    assert (layers.shape, mask.shape) == ((3, 0, 0, elmo.size), (0, 0))
+
+
+def test_strings_are_cut_as_the_text_of_the_model_was(elmo):
+    a, b = elmo.embed(["Don't stop.", ["Do", "n't", "stop", "."]])
+    np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda e: e.embed("a bare string"), "one string was given where a list"),
+        (lambda e: e.to_ids("a bare string"), "one string was given where a list"),
+        (lambda e: e.embed([["a"], ["b", 3]]), "sentence 1: tokens must be strings"),
+        (lambda e: e.embed([["a"]], layers=3), r"layers=3: expected .* 0 to 2"),
+        (lambda e: e.embed([["a"]], layers="bottom"), "layers='bottom'"),
+        (lambda e: e.embed([["a"]], output="list"), "output='list'"),
+    ],
+)
+def test_wrong_arguments_are_explained(elmo, call, message):
+    with pytest.raises(InputError, match=message):
+        call(elmo)
+
+
+def test_forward_is_embed_with_padding_and_a_mask(elmo):
+    layers, mask = elmo(elmo.to_ids(SENTENCES))
+    assert layers.shape == (3, len(SENTENCES), 4, elmo.size)
+    assert mask.sum(dim=1).tolist() == [len(s) for s in SENTENCES]
+    assert (layers[:, ~mask] == 0).all()
+    for row, expected in enumerate(elmo.embed(SENTENCES)):
+        np.testing.assert_allclose(layers[:, row, : len(SENTENCES[row])], expected, rtol=2e-6, atol=2e-6)
+
+
+def test_frozen_unless_asked(elmo):
+    elmo.train()
+    first, again = (elmo(elmo.to_ids(SENTENCES))[0] for _ in range(2))
+    assert not first.requires_grad
+    assert torch.equal(first, again)  # no dropout
+    elmo.unfreeze()
+    assert not torch.equal(elmo(elmo.to_ids(SENTENCES))[0], first)  # dropout
+    elmo.eval()
+    layers, _ = elmo(elmo.to_ids(SENTENCES))
+    torch.testing.assert_close(layers.detach(), first)
+    layers.square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in elmo.parameters())
+    elmo.freeze()
+    assert not any(p.requires_grad for p in elmo.parameters())
+
+
+def test_gradient_of_a_sentence_is_its_own(elmo):
+    """Padding rows and other sentences add nothing to the gradient."""
+    elmo.unfreeze().eval()
+
+    def gradient(sentences):
+        elmo.zero_grad()
+        elmo(elmo.to_ids(sentences))[0][:, 0].sum().backward()
+        return [p.grad.clone() for p in elmo.parameters()]
+
+    for alone, together in zip(gradient(SENTENCES[:1]), gradient(SENTENCES), strict=True):
+        torch.testing.assert_close(together, alone, rtol=1e-3, atol=1e-5)
+
+
+def test_embedding_leaves_the_mode_as_it_was(elmo):
+    elmo.unfreeze().train()
+    elmo.embed([["a"]])
+    assert elmo.training
+    assert elmo.bilm.training
+
+
+def test_ids_from_the_workers_of_a_loader(elmo):
+    loader = DataLoader(SENTENCES, batch_size=2, collate_fn=elmo.to_ids)
+    parts = [elmo(ids) for ids in loader]
+    lengths = [n for _, mask in parts for n in mask.sum(dim=1).tolist()]
+    assert lengths == [len(s) for s in SENTENCES]
+
+
+def test_each_distinct_word_is_encoded_once(elmo):
+    ids = elmo.to_ids([["a", "b", "a"], ["b"]])
+    assert ids.characters.shape[0] == 4  # <S>, </S>, a, b
+
+
+def test_from_pretrained(model_folder):
+    elmo = ELMo.from_pretrained(str(model_folder))
+    assert elmo.tokenizer.is_whitespace
+    assert elmo.embed(["one sentence"])[0].shape == (3, 2, 24)

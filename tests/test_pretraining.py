@@ -1,0 +1,222 @@
+import csv
+import json
+import math
+
+import pytest
+import torch
+from conftest import make_corpus, random_sentences, small_config
+
+from elmolite import pretraining
+from elmolite.checkpoint import Checkpoint
+from elmolite.errors import InputError
+from elmolite.perplexity import evaluate
+from elmolite.pretraining import PretrainingModule, pretrain
+from elmolite.pretraining_config import PretrainingConfig
+
+
+def config(**changes):
+    fields = {"n_rows": 4, "window": 10, "warmup_steps": 3, "learning_rate": 0.01, "n_validations": 3}
+    return PretrainingConfig(**{**fields, "log_every_steps": 1, "max_steps": 12, **changes})
+
+
+def train(corpus, out, *, model=None, resume=False, **changes):
+    return pretrain(
+        corpus.folder,
+        out,
+        model=model or small_config(),
+        training=config(**changes),
+        resume=resume,
+        show_progress=False,
+    )
+
+
+def read_log(out):
+    with (out / "log.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("changes", [{}, {"optimizer": "adagrad", "learning_rate": 1.0, "max_steps": 600}, {"softmax": "sampled"}])
+def test_learns_to_predict_eight_sentences(tmp_path, changes):
+    sentences = [[f"s{i}", *(f"w{(3 * i + j) % 20}" for j in range(5))] for i in range(8)]
+    corpus = make_corpus(tmp_path / "corpus", sentences * 4, hold_out=False)
+    options = {
+        "learning_rate": 0.02,
+        "n_epochs": 100,
+        "max_steps": 300,
+        "reset_probability": 1.0,
+        "clip_norm": 5.0,
+        **changes,
+    }
+    model = train(corpus, tmp_path / "run", model=small_config(dropout=0.0), **options)
+    checkpoint = Checkpoint.from_pretrained(model)
+    result = evaluate(checkpoint.bilm, checkpoint.softmax, corpus, corpus.train, by_sentence=True)
+    # Only the first word of a sentence forward, and the last backward, cannot be known: 8 choices in 7 targets.
+    assert result.average < 1.15 * 8 ** (1 / 7)
+
+
+def test_folder_of_a_run(tmp_path, corpus):
+    model = train(corpus, tmp_path / "run")
+    assert model == tmp_path / "run" / "model"
+    log = read_log(tmp_path / "run")
+    assert [int(row["step"]) for row in log if row["loss"]] == list(range(1, 13))
+    validations = [row for row in log if row["valid_average"]]
+    assert [int(row["step"]) for row in validations] == [0, 4, 8, 12]
+    perplexities = [float(row["valid_average"]) for row in validations]
+    assert perplexities[0] == pytest.approx(len(corpus.vocabulary), rel=0.1)
+    assert min(perplexities) < perplexities[0]
+    record = json.loads((model / "config.json").read_text())["training"]
+    assert record["training"]["learning_rate"] == 0.01
+    assert record["corpus"]["tokens"] == corpus.train.n_tokens
+
+
+def test_the_best_model_is_kept(tmp_path, corpus):
+    model = train(corpus, tmp_path / "run", learning_rate=0.02, max_steps=60, n_validations=6)
+    best = min(float(row["valid_average"]) for row in read_log(tmp_path / "run") if row["valid_average"])
+    checkpoint = Checkpoint.from_pretrained(model)
+    result = evaluate(checkpoint.bilm, checkpoint.softmax, corpus, corpus.valid, by_sentence=False)
+    assert result.average == pytest.approx(best, rel=1e-5)
+
+
+def test_without_held_out_text_the_last_model_is_kept(tmp_path):
+    corpus = make_corpus(tmp_path / "corpus", random_sentences(50), hold_out=False)
+    model = train(corpus, tmp_path / "run")
+    assert Checkpoint.from_pretrained(model).training["step"] == 12
+
+
+def weights_of(out):
+    return torch.load(out / "last.ckpt", weights_only=True)["state_dict"]
+
+
+class DiedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("dies_at", [5, 8, 11])
+@pytest.mark.parametrize(
+    "changes", [{}, {"softmax": "sampled", "reset_probability": 0.5, "optimizer": "adagrad", "precision": "bf16-mixed"}]
+)
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, corpus, monkeypatch, dies_at, changes):
+    train(corpus, tmp_path / "whole", **changes)
+    step = PretrainingModule.training_step
+
+    def dying_step(self, batch, index):
+        if index == dies_at:
+            raise DiedError
+        return step(self, batch, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PretrainingModule, "training_step", dying_step)
+        with pytest.raises(DiedError):
+            train(corpus, tmp_path / "parts", **changes)
+    train(corpus, tmp_path / "parts", resume=True, **changes)
+
+    whole, parts = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    names = ("step", "loss", "learning_rate", "gradient_norm", "valid_average")
+    logs = [[[row[name] for name in names] for row in read_log(tmp_path / out)] for out in ("whole", "parts")]
+    assert logs[0] == logs[1]
+
+
+@pytest.mark.parametrize("item", ["lstm_state", "optimizer_states", "state_dict"])
+def test_that_comparison_can_fail(tmp_path, corpus, monkeypatch, item):
+    """Each part of the resume point, when it is disturbed, is missed."""
+    train(corpus, tmp_path / "whole", log_every_steps=5)
+    step = PretrainingModule.training_step
+
+    def dying_step(self, batch, index):
+        if index == 5:
+            raise DiedError
+        return step(self, batch, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PretrainingModule, "training_step", dying_step)
+        with pytest.raises(DiedError):
+            train(corpus, tmp_path / "parts", log_every_steps=5)
+    path = tmp_path / "parts" / "last.ckpt"
+    point = torch.load(path, weights_only=True)
+    if item == "lstm_state":
+        point[item][0][0].mul_(0.9)
+    elif item == "optimizer_states":
+        point[item][0]["state"][0]["exp_avg"].mul_(0.9)
+    else:
+        next(iter(point[item].values()))[1].mul_(1.001)
+    torch.save(point, path)
+    train(corpus, tmp_path / "parts", log_every_steps=5, resume=True)
+    whole, parts = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
+    assert not all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_runs_do_not_overwrite_each_other(tmp_path, corpus):
+    train(corpus, tmp_path / "run")
+    with pytest.raises(InputError, match="--resume"):
+        train(corpus, tmp_path / "run")
+    with pytest.raises(InputError, match=r"training\.learning_rate = 0\.01, now it is 0\.02"):
+        train(corpus, tmp_path / "run", learning_rate=0.02, resume=True)
+    with pytest.raises(InputError, match=r"model\.cell_size = 24, now it is 25"):
+        train(corpus, tmp_path / "run", model=small_config(cell_size=25), resume=True)
+    with pytest.raises(InputError, match=r"last\.ckpt is missing"):
+        train(corpus, tmp_path / "other", resume=True)
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path, corpus):
+    train(corpus, tmp_path / "run")
+    before = weights_of(tmp_path / "run")
+    train(corpus, tmp_path / "run", resume=True)
+    after = weights_of(tmp_path / "run")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_broken_resume_point_is_named(tmp_path, corpus):
+    train(corpus, tmp_path / "run")
+    (tmp_path / "run" / "last.ckpt").write_bytes(b"cut short")
+    with pytest.raises(InputError, match=r"last\.ckpt"):
+        train(corpus, tmp_path / "run", resume=True)
+
+
+def test_a_corpus_smaller_than_a_batch_is_said(tmp_path):
+    corpus = make_corpus(tmp_path / "corpus", random_sentences(3), hold_out=False)
+    with pytest.raises(InputError, match="3 sentences are too few for 4 rows"):
+        train(corpus, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_epochs_become_steps(corpus):
+    streams = pretraining.Streams(corpus, corpus.train, 4, 10, seed=0)
+    n = streams.epoch_steps(0)
+    assert PretrainingConfig(n_epochs=1).n_steps(streams) == n
+    assert PretrainingConfig(n_epochs=2).n_steps(streams) == streams.end_of_epoch(1)
+    assert PretrainingConfig(n_epochs=0.5).n_steps(streams) == math.ceil(n / 2)
+    assert PretrainingConfig(n_epochs=10, max_steps=7).n_steps(streams) == 7
+
+
+def test_learning_rate_rises_and_falls():
+    rates = [PretrainingConfig(warmup_steps=10, learning_rate=1.0).learning_rate_at(s, 100) for s in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9]
+    assert rates[-1] < 0.001
+    constant = PretrainingConfig(warmup_steps=0, learning_rate=1.0, schedule="constant")
+    assert {constant.learning_rate_at(s, 100) for s in (0, 50, 99)} == {1.0}
+    linear = PretrainingConfig(warmup_steps=0, learning_rate=1.0, schedule="linear")
+    assert linear.learning_rate_at(25, 100) == 0.75
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"n_rows": 0}, "n_rows"),
+        ({"max_steps": 0}, "max_steps"),
+        ({"reset_probability": 2}, "reset_probability"),
+        ({"n_rows": 5, "n_devices": 2}, "n_rows"),
+    ],
+)
+def test_impossible_settings_are_refused(changes, name):
+    with pytest.raises(InputError, match=name):
+        PretrainingConfig(**changes)
+
+
+def test_softmax_follows_the_vocabulary():
+    assert not PretrainingConfig().uses_sampled_softmax(10_000)
+    assert PretrainingConfig().uses_sampled_softmax(100_000)
+    assert PretrainingConfig(softmax="sampled").uses_sampled_softmax(100)
+    assert not PretrainingConfig(softmax="full").uses_sampled_softmax(10**6)
