@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ HELD_OUT_EVERY = 100
 HELD_OUT_TOKENS = 200_000
 """... up to so many tokens."""
 
-_COPY_TOKENS = 1 << 20
+_COPY_TOKENS, _COPY_WORDS = 1 << 20, 1 << 16
 
 
 class _Spool:
@@ -144,26 +145,28 @@ def _count(tokens: NDArray[np.uint32], n_forms: int) -> NDArray[np.int64]:
     return counts
 
 
+def _write_array(path: Path, chunks: Iterator[NDArray[Any]], shape: tuple[int, ...], dtype: type[np.generic]) -> None:
+    """Write an ``.npy`` file chunk by chunk, with plain writes: on a full disk a memory map would end the process."""
+    with path.open("wb") as file:
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for chunk in chunks:
+            file.write(chunk.astype(dtype, order="C").tobytes())
+
+
 def _write_split(folder: Path, name: str, split: corpus.Split, new_ids: NDArray[np.uint32]) -> None:
-    tokens = np.lib.format.open_memmap(
-        folder / f"{name}.tokens.npy", mode="w+", dtype=np.uint32, shape=split.tokens.shape
-    )
-    for start in range(0, len(tokens), _COPY_TOKENS):
-        tokens[start : start + _COPY_TOKENS] = new_ids[split.tokens[start : start + _COPY_TOKENS]]
-    tokens.flush()
-    np.save(folder / f"{name}.sentences.npy", split.sentences.astype(np.int64))
-    np.save(folder / f"{name}.documents.npy", split.documents.astype(np.int64))
+    tokens = split.tokens
+    renumbered = (new_ids[tokens[i : i + _COPY_TOKENS]] for i in range(0, len(tokens), _COPY_TOKENS))
+    _write_array(folder / f"{name}.tokens.npy", renumbered, tokens.shape, np.uint32)
+    _write_array(folder / f"{name}.sentences.npy", iter([split.sentences]), split.sentences.shape, np.int64)
+    _write_array(folder / f"{name}.documents.npy", iter([split.documents]), split.documents.shape, np.int64)
 
 
-def _character_table(words: Sequence[str], path: Path) -> NDArray[np.bool_]:
+def _write_character_table(words: Sequence[str], path: Path) -> NDArray[np.bool_]:
     """Write the character ids of ``<S>``, ``</S>`` and each word form; tell which forms were cut."""
+    blocks = (chars.character_ids(words[i : i + _COPY_WORDS]) for i in range(0, len(words), _COPY_WORDS))
     shape = (len(words) + 2, chars.MAX_CHARACTERS)
-    table = np.lib.format.open_memmap(path, mode="w+", dtype=np.int16, shape=shape)
-    table[:2] = chars.sentence_marks()
-    for start in range(0, len(words), 1 << 16):
-        block = words[start : start + (1 << 16)]
-        table[start + 2 : start + 2 + len(block)] = chars.character_ids(block)
-    table.flush()
+    _write_array(path, chain([chars.sentence_marks()], blocks), shape, np.int16)
     return np.array([False, False, *map(chars.is_cut, words)])
 
 
@@ -277,10 +280,10 @@ def _write(
     else:
         vocabulary = vocabulary.with_counts(by_word, n_sentences=train.n_sentences)
     vocab_ids = np.array([vocab.BEGIN_SENTENCE_ID, vocab.END_SENTENCE_ID, *vocabulary.ids(words)], np.int32)
-    np.save(folder / "vocab_ids.npy", vocab_ids)
+    _write_array(folder / "vocab_ids.npy", iter([vocab_ids]), vocab_ids.shape, np.int32)
     files.write_bytes(folder / corpus.VOCAB_FILE, vocabulary.to_bytes())
     files.write_bytes(folder / "words.txt", "".join(f"{word}\n" for word in words).encode("utf-8", "ignore"))
-    is_cut = _character_table(words, folder / "characters.npy")
+    is_cut = _write_character_table(words, folder / "characters.npy")
     is_unknown = vocab_ids == vocab.UNKNOWN_ID
     return {
         "vocabulary_size": len(vocabulary),

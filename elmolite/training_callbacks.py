@@ -74,8 +74,11 @@ class CsvLog(Logger):
             self._open(step or 0)
         seconds = self._seconds_before + time.monotonic() - self._started
         values = {"step": step, "seconds": seconds, **metrics}
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerow([_short(values.get(column)) for column in self.COLUMNS])
+        try:
+            with self.path.open("a", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerow([_short(values.get(column)) for column in self.COLUMNS])
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be written: {error.strerror}") from None
 
     def _open(self, step: int) -> None:
         """Write the heading, and below it what an earlier run logged before this step."""

@@ -57,7 +57,7 @@ class Vocabulary:
         counts: dict[str, int] = {}
         for number, line in enumerate(read_lines(path), start=1):
             word, _, count = line.partition("\t")
-            if not word or word.isspace():
+            if not word.strip(" "):
                 raise InputError(f"{path}, line {number}: a blank line where a word was expected")
             if count and not count.isdecimal():
                 raise InputError(f"{path}, line {number}: the count {count!r} is not a number")

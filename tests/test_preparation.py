@@ -123,6 +123,14 @@ def test_odd_characters_survive(tmp_path):
     assert text_of(corpus, corpus.train) == sentences
 
 
+def test_control_characters_are_words_like_others(tmp_path):
+    (tmp_path / "a.txt").write_text("a \x1c b \x7f c\x0bd \u2028 \ufeff e. Next one here.\n" * 40)
+    corpus = prepare([str(tmp_path / "a.txt")], tmp_path / "c", show_progress=False)
+    first = text_of(corpus, corpus.train)[0]
+    assert first == ["a", "\x1c", "b", "\x7f", "c", "d", "\ufeff", "e", "."]
+    assert corpus.vocabulary.words.count("\x1c") == 1
+
+
 def test_failures_leave_nothing(tmp_path):
     (tmp_path / "good.txt").write_text("some words\n" * 10)
     (tmp_path / "bad.txt").write_bytes(b"some words\n\xff\n")

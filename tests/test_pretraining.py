@@ -35,7 +35,9 @@ def read_log(out):
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("changes", [{}, {"optimizer": "adagrad", "learning_rate": 1.0, "max_steps": 600}, {"softmax": "sampled"}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"optimizer": "adagrad", "learning_rate": 1.0, "max_steps": 600}, {"softmax": "sampled"}]
+)
 def test_learns_to_predict_eight_sentences(tmp_path, changes):
     sentences = [[f"s{i}", *(f"w{(3 * i + j) % 20}" for j in range(5))] for i in range(8)]
     corpus = make_corpus(tmp_path / "corpus", sentences * 4, hold_out=False)
