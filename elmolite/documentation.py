@@ -56,21 +56,21 @@ def documents(*, n_workers: int | None = None) -> Iterator[list[str]]:
     paths = [str(path) for root in _roots() for path in sorted(root.rglob("*.py")) if _is_wanted(path, root)]
     seen: set[str] = set()
     with ProcessPoolExecutor(n_workers, get_context("spawn")) as pool:
-        for paragraphs in chain(_topics(), pool.map(module_prose, paths, chunksize=64)):
+        for paragraphs in chain(topics(), pool.map(module_prose, paths, chunksize=64)):
             new = [paragraph for paragraph in dict.fromkeys(paragraphs) if paragraph not in seen]
             seen.update(new)
             if new:
                 yield new
 
 
-def _topics() -> Iterator[list[str]]:
-    """Yield the language reference behind ``help()``."""
+def topics() -> Iterator[list[str]]:
+    """Yield the language reference behind ``help()``, a topic at a time, as paragraphs of prose."""
     try:
-        from pydoc_data.topics import topics
+        from pydoc_data import topics as reference
     except ImportError:  # some distributions leave it out
         return
-    for name in sorted(topics):
-        yield list(prose(topics[name]))
+    for name in sorted(reference.topics):
+        yield list(prose(reference.topics[name]))
 
 
 def _roots() -> list[Path]:

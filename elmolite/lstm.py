@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 WINDOW_POSITIONS = 2048
 """Positions whose gates stand in memory at once where no gradient is wanted: memory does not grow with the text."""
@@ -141,6 +142,7 @@ class _LSTM(torch.autograd.Function):
         return buffers.outputs, final.hidden, final.cell
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, hidden, cell, *saved = ctx.saved_tensors
         weights, buffers = Weights(*saved[:4]), _Buffers(*saved[4:])
