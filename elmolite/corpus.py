@@ -144,11 +144,10 @@ class Corpus:
         return Split(*(self._map(f"{name}.{part}") for part in ("tokens", "sentences", "documents")))
 
 
-def _counts(part: dict[str, int]) -> str:
-    unknown = part["unknown_tokens"] / max(1, part["tokens"])
+def _counts(part: dict[str, Any]) -> str:
     return (
         f"{part['tokens']:,} tokens, {part['sentences']:,} sentences, {part['documents']:,} documents, "
-        f"{unknown:.2%} outside the vocabulary"
+        f"{part['unknown_share']:.2%} outside the vocabulary"
     )
 
 

@@ -60,6 +60,13 @@ class ELMo(nn.Module):
         checkpoint = Checkpoint.from_pretrained(Path(folder))
         return cls(checkpoint.bilm, checkpoint.tokenizer)
 
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a model folder, without a softmax: what embedding needs.
+
+        :raises InputError: it cannot be written.
+        """
+        Checkpoint(self.bilm, self.tokenizer).save_pretrained(Path(folder))
+
     @property
     def n_layers(self) -> int:
         """L: the token layer and each LSTM layer."""
@@ -187,7 +194,7 @@ class ELMo(nn.Module):
         with torch.no_grad():
             for batch in _batches([len(sentence) for sentence in tokenised], batch_tokens):
                 vectors, _ = self(self.to_ids([tokenised[i] for i in batch]))
-                vectors = _choose(vectors, layers)
+                vectors = _choose(vectors, layers).float()
                 if output == "numpy":
                     vectors = vectors.cpu()
                 for row, i in enumerate(batch):  # a copy: a view would keep the whole batch in memory

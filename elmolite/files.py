@@ -17,7 +17,7 @@ from elmolite.errors import InputError
 def _sync(path: Path) -> None:
     """Force a file or, where the system allows it, a folder to the disk."""
     with suppress(PermissionError):  # Windows does not open folders
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
         try:
             os.fsync(descriptor)
         finally:

@@ -170,12 +170,14 @@ def _write_character_table(words: Sequence[str], path: Path) -> NDArray[np.bool_
     return np.array([False, False, *map(chars.is_cut, words)])
 
 
-def _statistics(split: corpus.Split, counts: NDArray[np.int64], is_unknown: NDArray[np.bool_]) -> dict[str, int]:
+def _statistics(split: corpus.Split, counts: NDArray[np.int64], is_unknown: NDArray[np.bool_]) -> dict[str, float]:
+    unknown = int(counts[is_unknown].sum())
     return {
         "documents": split.n_documents,
         "sentences": split.n_sentences,
         "tokens": split.n_tokens,
-        "unknown_tokens": int(counts[is_unknown].sum()),
+        "unknown_tokens": unknown,
+        "unknown_share": unknown / max(1, split.n_tokens),
     }
 
 

@@ -118,13 +118,32 @@ class PretrainingModule(LightningModule):
             logger.log_metrics({f"valid_{name}": value for name, value in values.items()}, self.global_step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the LSTM state of every row of this process."""
-        checkpoint["lstm_state"] = None if self._state is None else [list(part) for part in self._state]
+        """Add the LSTM state of every row, those of other processes included."""
+        if self._state is None:
+            checkpoint["lstm_state"] = None
+            return
+        checkpoint["lstm_state"] = [[self._of_all_rows(part) for part in state] for state in self._state]
+
+    def _of_all_rows(self, part: Tensor) -> Tensor:
+        """Join (L, rows of a process, size) over the processes."""
+        if self.trainer.world_size == 1:
+            return part
+        gathered = self.all_gather(part)  # (processes, L, rows, size)
+        assert isinstance(gathered, Tensor)
+        return gathered.transpose(0, 1).flatten(1, 2)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the LSTM state back."""
-        state = checkpoint["lstm_state"]
-        self._state = None if state is None else BiLMState(*(State(*(t.to(self.device) for t in p)) for p in state))
+        """Take back the LSTM state of the rows of this process."""
+        states = checkpoint["lstm_state"]
+        if states is not None:
+            rows = _rows_of(self.trainer, self.config.n_rows)
+            self._state = BiLMState(*(State(*(part[:, rows].to(self.device) for part in state)) for state in states))
+
+
+def _rows_of(trainer: Trainer, n_rows: int) -> slice:
+    """Return which of all rows are those of this process."""
+    n_own = n_rows // trainer.world_size
+    return slice(trainer.global_rank * n_own, (trainer.global_rank + 1) * n_own)
 
 
 class _Steps(Dataset[Batch]):
@@ -163,9 +182,7 @@ class PretrainingData(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the steps that are left."""
         assert self.trainer is not None
-        n_rows = self.train.n_rows // self.trainer.world_size
-        first_row = n_rows * self.trainer.global_rank
-        steps = _Steps(self.train, self.n_steps, slice(first_row, first_row + n_rows))
+        steps = _Steps(self.train, self.n_steps, _rows_of(self.trainer, self.train.n_rows))
         return DataLoader(steps, batch_size=None, sampler=_FromStep(self.trainer.global_step, self.n_steps))
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
@@ -308,7 +325,7 @@ def _announce(
         f"{training.precision}, seed {training.seed}"
     )
     if n_valid:
-        share = "" if n_valid == data.valid.n_tokens else f" of {data.valid.n_tokens:,} (--valid_tokens)"
+        share = "" if n_valid == data.valid.n_tokens else f" of {data.valid.n_tokens:,} (--valid-tokens)"
         print(f"validation on {n_valid:,}{share} held-out tokens, {training.n_validations} times")
     else:
         print("no held-out text: nothing will be validated, and the last model is kept")

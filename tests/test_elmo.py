@@ -195,3 +195,17 @@ def test_from_pretrained(model_folder):
     elmo = ELMo.from_pretrained(str(model_folder))
     assert elmo.tokenizer.is_whitespace
     assert elmo.embed(["one sentence"])[0].shape == (3, 2, 24)
+
+
+def test_saves_what_it_read(tmp_path, elmo):
+    elmo.save_pretrained(tmp_path / "model")
+    again = ELMo.from_pretrained(tmp_path / "model")
+    for a, b in zip(again.embed(SENTENCES), elmo.embed(SENTENCES), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_in_half_precision_vectors_are_close_and_come_as_float32(elmo):
+    exact = elmo.embed(SENTENCES)
+    for a, b in zip(elmo.bfloat16().embed(SENTENCES), exact, strict=True):
+        assert a.dtype == np.float32
+        np.testing.assert_allclose(a, b, atol=0.02)

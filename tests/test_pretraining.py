@@ -1,6 +1,9 @@
 import csv
 import json
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -222,3 +225,46 @@ def test_softmax_follows_the_vocabulary():
     assert PretrainingConfig().uses_sampled_softmax(100_000)
     assert PretrainingConfig(softmax="sampled").uses_sampled_softmax(100)
     assert not PretrainingConfig(softmax="full").uses_sampled_softmax(10**6)
+
+
+def test_two_processes_equal_one(tmp_path, corpus):
+    """The same rows over two processes, without dropout: losses and weights agree to rounding."""
+    options = [
+        "--n-rows",
+        "4",
+        "--max-steps",
+        "12",
+        "--model.dropout",
+        "0",
+        "--warmup-steps",
+        "3",
+        "--n-validations",
+        "2",
+    ]
+    sizes = ["--model.cell-size", "16", "--model.projection-size", "8", "--model.filters", "[[1, 8], [2, 8]]"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for n in (1, 2):
+        command = [
+            sys.executable,
+            "-m",
+            "elmolite.cli",
+            "pretrain",
+            "--corpus",
+            corpus.folder,
+            "--out",
+            tmp_path / str(n),
+        ]
+        done = subprocess.run(
+            [*map(str, command), "--n-devices", str(n), *options, *sizes],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment,
+            timeout=100,
+        )
+        assert done.returncode == 0, done.stderr
+    one, two = weights_of(tmp_path / "1"), weights_of(tmp_path / "2")
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, rtol=1e-4, atol=1e-5)
+    states = [torch.load(tmp_path / n / "last.ckpt", weights_only=True)["lstm_state"] for n in "12"]
+    torch.testing.assert_close(states[1], states[0], rtol=1e-3, atol=1e-4)

@@ -1,0 +1,58 @@
+"""What the README says of files and commands is so."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from conftest import random_sentences, write_sentences
+
+from elmolite.cli import COMMANDS, main
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_map_names_every_module_and_no_other():
+    named = set(re.findall(r"`(\w+\.py)`", README))
+    there = {path.name for path in (ROOT / "elmolite").glob("*.py")} - {"__init__.py"}
+    assert there <= named
+    assert all(name in there for name in named)
+
+
+def test_commands_exist():
+    for command in re.findall(r"^(?:\.venv/bin/)?elmolite (\w+)", README, flags=re.MULTILINE):
+        assert command in COMMANDS
+
+
+def test_the_commands_of_your_own_text_run(tmp_path, monkeypatch):
+    """The block under "Your own text", at a small size."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "books").mkdir()
+    write_sentences(tmp_path / "books" / "a.txt", random_sentences(300))
+    for name in ("notes.txt", "other-text.txt", "sentences.txt"):
+        write_sentences(tmp_path / name, random_sentences(100))
+    block = re.search(r"## Your own text\n\n```bash\n(.*?)```", README, flags=re.DOTALL)[1]
+    small = "--model.cell-size 16 --model.projection-size 8 --max-steps 3 --n-rows 4 --n-validations 1"
+    for line in block.strip().split("\n"):
+        line = line.replace("notes.txt.gz", "notes.txt").replace("--preset mini", f"--preset mini {small}")
+        words = [
+            name
+            for word in shlex.split(line)[1:]
+            for name in (sorted(map(str, Path().glob(word))) if "*" in word else [word])
+        ]
+        assert main(words) == 0, line
+
+
+def test_the_python_block_runs(model_folder):
+    block = re.search(r"```python\n(.*?)```", README, flags=re.DOTALL)[1]
+    names = {}
+    exec(block.replace("runs/demo/run/model", str(model_folder)), names)
+    assert [part.shape for part in names["vectors"]] == [(3, 4, 24), (3, 1, 24)]
+    assert [part.shape for part in names["top"]] == [(3, 24), (1, 24)]
+    assert names["mask"].tolist() == [[True]]
+
+
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "LICENSE", "constraints.txt", "Makefile", "recipes/README.md"])
+def test_files_that_it_speaks_of_are_there(name):
+    assert (ROOT / name).is_file()
