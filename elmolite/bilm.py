@@ -6,17 +6,20 @@ Shapes: U distinct words, B rows, T positions, N positions of packed sequences, 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from elmolite.char_encoder import CharacterEncoder
+from elmolite.char_encoder import ACTIVATIONS, CharacterEncoder
+from elmolite.chars import MAX_CHARACTERS
 from elmolite.errors import InputError
 from elmolite.lstm import State
 from elmolite.lstm_layers import LSTMStack
+
+ORIGINAL_FILTERS = ((1, 32), (2, 32), (3, 64), (4, 128), (5, 256), (6, 512), (7, 1024))
 
 
 @dataclass
@@ -37,7 +40,7 @@ class BiLMConfig:
     :param dropout: of each LSTM layer's input and of the top output, in pretraining.
     """
 
-    filters: list[tuple[int, int]]
+    filters: list[tuple[int, int]] = field(default_factory=lambda: list(ORIGINAL_FILTERS))
     character_embedding_size: int = 16
     activation: Literal["relu", "tanh"] = "relu"
     n_highway_layers: int = 2
@@ -52,40 +55,45 @@ class BiLMConfig:
 
     def __post_init__(self) -> None:
         self.filters = [(int(width), int(count)) for width, count in self.filters]
-        sizes = ("character_embedding_size", "projection_size", "cell_size", "n_layers")
-        wrong = [name for name in sizes if getattr(self, name) < 1]
-        if wrong or not self.filters or any(width < 1 or count < 1 for width, count in self.filters):
-            raise InputError(f"model: {', '.join(wrong) or 'filters'} must be at least 1")
+        for name in ("character_embedding_size", "projection_size", "cell_size", "n_layers"):
+            if getattr(self, name) < 1:
+                raise InputError(f"model: {name} {getattr(self, name)} is not at least 1")
+        if self.n_highway_layers < 0:
+            raise InputError(f"model: n_highway_layers {self.n_highway_layers} is negative")
+        if not self.filters or any(not 1 <= width <= MAX_CHARACTERS or count < 1 for width, count in self.filters):
+            raise InputError(f"model: filters need widths of 1 to {MAX_CHARACTERS} and counts of at least 1")
+        for name in ("cell_clip", "projection_clip"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
+                raise InputError(f"model: {name} {getattr(self, name)} is not greater than 0; null is for none")
+        if self.activation not in ACTIVATIONS:
+            raise InputError(f"model: activation {self.activation!r} is not one of {', '.join(ACTIVATIONS)}")
         if not 0 <= self.dropout < 1:
             raise InputError(f"model: dropout {self.dropout} is not in [0, 1)")
 
 
-_ORIGINAL_FILTERS = [(1, 32), (2, 32), (3, 64), (4, 128), (5, 256), (6, 512), (7, 1024)]
-
-
 def tiny() -> BiLMConfig:
     """0.8 M parameters: the demo and the tests."""
-    return BiLMConfig(filters=_ORIGINAL_FILTERS[:4], cell_size=256, projection_size=64, n_highway_layers=1)
+    return BiLMConfig(filters=list(ORIGINAL_FILTERS[:4]), cell_size=256, projection_size=64, n_highway_layers=1)
 
 
 def mini() -> BiLMConfig:
     """3.0 M parameters: what two CPU cores can train."""
-    return BiLMConfig(filters=_ORIGINAL_FILTERS[:5], cell_size=512, projection_size=128, n_highway_layers=1)
+    return BiLMConfig(filters=list(ORIGINAL_FILTERS[:5]), cell_size=512, projection_size=128, n_highway_layers=1)
 
 
 def small() -> BiLMConfig:
     """13.6 M parameters, as AllenNLP's ``small``."""
-    return BiLMConfig(filters=_ORIGINAL_FILTERS, cell_size=1024, projection_size=128, n_highway_layers=1)
+    return BiLMConfig(cell_size=1024, projection_size=128, n_highway_layers=1)
 
 
 def medium() -> BiLMConfig:
     """28.0 M parameters, as AllenNLP's ``medium``."""
-    return BiLMConfig(filters=_ORIGINAL_FILTERS, cell_size=2048, projection_size=256, n_highway_layers=1)
+    return BiLMConfig(cell_size=2048, projection_size=256, n_highway_layers=1)
 
 
 def original() -> BiLMConfig:
     """93.6 M parameters, as in the paper (Peters et al. 2018)."""
-    return BiLMConfig(filters=_ORIGINAL_FILTERS)
+    return BiLMConfig()
 
 
 PRESETS: dict[str, Callable[[], BiLMConfig]] = {

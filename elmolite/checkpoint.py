@@ -49,12 +49,20 @@ class Checkpoint:
     vocabulary: Vocabulary | None = None
     training: Mapping[str, Any] | None = None
 
-    def save_pretrained(self, folder: Path) -> None:
-        """Write the folder, in the place of an earlier one.
+    def to(self, device: torch.device) -> Checkpoint:
+        """Move the modules to a device."""
+        self.bilm.to(device)
+        if self.softmax is not None:
+            self.softmax.to(device)
+        return self
 
-        :raises InputError: it cannot be written; an earlier one stands then as it was.
+    def save_pretrained(self, folder: str | Path, *, overwrite: bool = False) -> None:
+        """Write the folder.
+
+        :param overwrite: replace an earlier model folder.
+        :raises InputError: it exists, or cannot be written; an earlier one stands then as it was.
         """
-        with files.writing_folder(folder, overwrite=True) as new:
+        with files.writing_folder(Path(folder), manifest=CONFIG_FILE, overwrite=overwrite) as new:
             files.write_bytes(new / WEIGHTS_FILE, save(_contiguous(self.bilm)))
             files.write_bytes(new / TOKENIZER_FILE, self.tokenizer.to_bytes())
             if self.softmax is not None and self.vocabulary is not None:
@@ -69,11 +77,12 @@ class Checkpoint:
             files.write_bytes(new / CONFIG_FILE, files.json_bytes(config))
 
     @classmethod
-    def from_pretrained(cls, folder: Path) -> Checkpoint:
+    def from_pretrained(cls, folder: str | Path) -> Checkpoint:
         """Read a model folder; the modules come in evaluation mode, on the CPU.
 
         :raises InputError: a file is missing, cut short, damaged or of another shape; the message names it.
         """
+        folder = Path(folder)
         if not folder.is_dir():
             raise InputError(f"{folder}: no such model folder")
         config = files.read_json(folder / CONFIG_FILE, kind="model")

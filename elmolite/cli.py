@@ -50,7 +50,7 @@ def prepare(arguments: Sequence[str]) -> None:
         help="one sentence a line, spaces between tokens; also for languages that write no spaces",
     )
     parser.add_argument("--vocab-size", type=int, metavar="N", help="words of the softmax, 3 specials included")
-    parser.add_argument("--min-count", type=int, default=1, metavar="N", help="leave rarer words out (default: 1)")
+    parser.add_argument("--min-count", type=int, metavar="N", help="leave rarer words out (default: 2)")
     parser.add_argument("--vocab", type=Path, metavar="FILE", help="a given vocabulary, one word a line")
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
     parser.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")

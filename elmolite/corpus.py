@@ -21,6 +21,7 @@ Shapes: B rows, T positions, U distinct word forms of the batch, C characters.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -44,6 +45,7 @@ IGNORED = -100
 """The target of a position behind the end of a row; no loss counts it."""
 
 _BEGIN_SENTENCE, _END_SENTENCE = 0, 1
+_ORDER, _RESETS = 0, 1  # what a random stream is for, so that no two are alike
 
 
 @dataclass
@@ -91,11 +93,12 @@ class Corpus:
         self.valid = self._split("valid")
 
     @classmethod
-    def open(cls, folder: Path) -> Corpus:
+    def open(cls, folder: str | Path) -> Corpus:
         """Open a corpus.
 
         :raises InputError: the folder is not a whole corpus; the message names the file.
         """
+        folder = Path(folder)
         if not folder.is_dir():
             raise InputError(f"{folder}: no such corpus folder; make one with: elmolite prepare TEXT --out {folder}")
         summary = files.read_json(folder / SUMMARY_FILE, kind="corpus")
@@ -106,6 +109,10 @@ class Corpus:
             )
         files.check_manifest(folder, summary["files"], read_all=False)
         return cls(folder, summary)
+
+    def fingerprint(self) -> str:
+        """Return what tells this corpus from any other: a hash over the checksums of its files."""
+        return hashlib.sha256(files.json_bytes(self.summary["files"])).hexdigest()
 
     def words(self) -> list[str]:
         """Return the word forms, ``<S>`` and ``</S>`` first, so that the index is the form."""
@@ -184,7 +191,6 @@ class _Epoch:
     document_starts: NDArray[np.int64]  # in split.tokens, in the order of this epoch
     document_ends_in_order: NDArray[np.int64]  # positions passed at the end of each document in this order
     row_bounds: NDArray[np.int64]  # (B + 1): the positions, in this order, at which the rows begin and end
-    first_step: int
     n_steps: int
 
 
@@ -199,7 +205,7 @@ class Streams:
     :param seed: orders the documents of each epoch; ``None`` leaves them as they are.
     :param reset_probability: of starting a sentence from zero state; 0 carries the state through the whole stream,
         1 starts every sentence afresh.
-    :raises InputError: there is less text than one window of every row.
+    :raises InputError: there are fewer sentences than rows.
     """
 
     corpus: Corpus
@@ -208,7 +214,8 @@ class Streams:
     window: int
     seed: int | None = None
     reset_probability: float = 0.0
-    _epochs: list[_Epoch] = field(default_factory=list, repr=False)
+    _ends: list[int] = field(default_factory=list, repr=False)  # the step behind each epoch that was looked at
+    _planned: tuple[int, _Epoch] | None = field(default=None, repr=False)  # the latest, which serves thousands of steps
 
     def __post_init__(self) -> None:
         if self.split.n_sentences < self.n_rows:
@@ -219,17 +226,23 @@ class Streams:
 
     def epoch_steps(self, epoch: int) -> int:
         """Return the number of steps of an epoch; its last may be partly empty, and epochs differ by a few."""
-        return self._epoch(epoch).n_steps
+        return self.end_of_epoch(epoch) - (self.end_of_epoch(epoch - 1) if epoch else 0)
 
     def end_of_epoch(self, epoch: int) -> int:
         """Return the step at which the next epoch begins."""
-        plan = self._epoch(epoch)
-        return plan.first_step + plan.n_steps
+        while len(self._ends) <= epoch:
+            n_steps = self._plan(len(self._ends)).n_steps
+            self._ends.append((self._ends[-1] if self._ends else 0) + n_steps)
+        return self._ends[epoch]
 
     def batch(self, step: int, *, rows: slice = slice(None)) -> Batch:
         """Return the batch of a step, or only some rows of it."""
-        plan = self._epoch_of(step)
-        column = (step - plan.first_step) * self.window + np.arange(self.window)
+        epoch = 0
+        while step >= self.end_of_epoch(epoch):
+            epoch += 1
+        plan = self._plan(epoch)
+        step_of_epoch = step - (self.end_of_epoch(epoch) - plan.n_steps)
+        column = step_of_epoch * self.window + np.arange(self.window)
         at = plan.row_bounds[:-1, None][rows] + column  # (B, T)
         inside = at < plan.row_bounds[1:, None][rows]
         at = np.minimum(at, plan.row_bounds[-1] - 1)
@@ -266,30 +279,23 @@ class Streams:
     def _may_reset(self, column: NDArray[np.int64], step: int) -> NDArray[np.bool_]:
         """Choose, (B, T), where a sentence that starts does so from zero state; at the start of an epoch all do."""
         if 0 < self.reset_probability < 1:
-            draws = np.random.default_rng((self.seed or 0, step)).random((self.n_rows, self.window))
+            draws = np.random.default_rng((_RESETS, self.seed or 0, step)).random((self.n_rows, self.window))
             may_reset = draws < self.reset_probability
         else:
             may_reset = np.full((self.n_rows, self.window), self.reset_probability == 1)
         may_reset[:, column == 0] = True
         return may_reset
 
-    def _epoch_of(self, step: int) -> _Epoch:
-        epoch = 0
-        while step >= self.end_of_epoch(epoch):
-            epoch += 1
-        return self._epoch(epoch)
+    def _plan(self, epoch: int) -> _Epoch:
+        if self._planned is None or self._planned[0] != epoch:
+            self._planned = epoch, self._make_plan(epoch)
+        return self._planned[1]
 
-    def _epoch(self, epoch: int) -> _Epoch:
-        while len(self._epochs) <= epoch:
-            first_step = self._epochs[-1].first_step + self._epochs[-1].n_steps if self._epochs else 0
-            self._epochs.append(self._plan(len(self._epochs), first_step))
-        return self._epochs[epoch]
-
-    def _plan(self, epoch: int, first_step: int) -> _Epoch:
+    def _make_plan(self, epoch: int) -> _Epoch:
         split = self.split
         order = np.arange(split.n_documents)
         if self.seed is not None:
-            order = np.random.default_rng((self.seed, epoch)).permutation(order)
+            order = np.random.default_rng((_ORDER, self.seed, epoch)).permutation(order)
         bounds = split.sentences[split.documents]
         starts, ends = bounds[:-1][order], bounds[1:][order]
         passed = np.cumsum(ends - starts)
@@ -299,4 +305,4 @@ class Streams:
         shift = starts[document] - np.where(document > 0, passed[document - 1], 0)
         rows = split.sentences[np.searchsorted(split.sentences, shares + shift)] - shift
         longest = int((rows[1:] - rows[:-1]).max())
-        return _Epoch(starts, passed, rows, first_step, -(-longest // self.window))
+        return _Epoch(starts, passed, rows, -(-longest // self.window))

@@ -17,6 +17,7 @@ from elmolite import documentation, files
 from elmolite.bilm import BiLMConfig, tiny
 from elmolite.corpus import Corpus
 from elmolite.elmo import ELMo
+from elmolite.errors import InputError
 from elmolite.preparation import prepare
 from elmolite.pretraining import pretrain
 from elmolite.pretraining_config import PretrainingConfig
@@ -44,7 +45,7 @@ def _size(name: Literal["full", "smoke"]) -> Size:
             max_steps=150, n_validations=3, valid_tokens=3000, warmup_steps=20, learning_rate=0.01
         )
         return Size(60_000, 2000, model, training, 200)
-    training = PretrainingConfig(max_steps=1200, n_validations=4, valid_tokens=20_000, learning_rate=0.005)
+    training = PretrainingConfig(max_steps=1000, n_validations=4, valid_tokens=20_000, learning_rate=0.005)
     return Size(5_000_000, 10_000, tiny(), training, 2000)
 
 
@@ -55,9 +56,7 @@ def run(out: Path, *, size: Literal["full", "smoke"] = "full") -> None:
     """
     started = time.perf_counter()
     plan = _size(size)
-    for name in ("text.txt", "run"):  # of an earlier demonstration
-        path = out / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    _clear(out)
 
     _heading("1. Text: the documentation of Python and of the installed packages")
     n_words = _write_text(out / "text.txt", plan.max_words)
@@ -68,8 +67,8 @@ def run(out: Path, *, size: Literal["full", "smoke"] = "full") -> None:
     print(corpus.describe())
 
     _heading("3. elmolite pretrain: a character CNN and two LSTMs in each direction")
-    model = pretrain(out / "corpus", out / "run", model=plan.model, training=plan.training)
-    history = _read_log(out / "run" / "log.csv")
+    model = pretrain(out / "corpus", out, model=plan.model, training=plan.training)
+    history = _read_log(out / "log.csv")
     _print_fall(history)
 
     _heading("4. Vectors: the same word in two sentences")
@@ -81,12 +80,26 @@ def run(out: Path, *, size: Literal["full", "smoke"] = "full") -> None:
 
     picture = _draw(history, out / "loss.png")
     _heading(f"Done in {time.perf_counter() - started:.0f} s")
-    print(f"model     {model}\nlog       {out / 'run' / 'log.csv'}")
+    print(f"model     {model}\nlog       {out / 'log.csv'}")
     if picture:
         print(f"picture   {picture}")
     print(f"next      elmolite evaluate {model} YOUR_TEXT.txt")
     print(f"          elmolite embed {model} --input YOUR_TEXT.txt --output vectors.npz")
     print("          elmolite prepare YOUR_TEXT.txt --out corpus   # then pretrain on it")
+
+
+def _clear(out: Path) -> None:
+    """Remove an earlier demonstration.
+
+    :raises InputError: the folder holds other things.
+    """
+    ours = {"text.txt", "corpus", "pretraining.json", "log.csv", "last.ckpt", "tensorboard", "model", "loss.png"}
+    there = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if there - ours:
+        raise InputError(f"{out} holds other things ({min(there - ours)}): choose another folder for the demonstration")
+    for name in there:
+        path = out / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _heading(text: str) -> None:

@@ -20,6 +20,7 @@ from elmolite import chars
 from elmolite.bilm import BiLM
 from elmolite.checkpoint import Checkpoint
 from elmolite.errors import InputError
+from elmolite.modules import evaluating
 from elmolite.tokenization import SentenceTokenizer
 
 Sentence = str | Sequence[str]
@@ -57,15 +58,15 @@ class ELMo(nn.Module):
 
         :raises InputError: a file is missing, cut short or damaged; the message names it.
         """
-        checkpoint = Checkpoint.from_pretrained(Path(folder))
-        return cls(checkpoint.bilm, checkpoint.tokenizer)
+        checkpoint = Checkpoint.from_pretrained(folder)
+        return cls(checkpoint.bilm, checkpoint.tokenizer).eval()
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a model folder, without a softmax: what embedding needs.
 
-        :raises InputError: it cannot be written.
+        :raises InputError: it exists, or cannot be written.
         """
-        Checkpoint(self.bilm, self.tokenizer).save_pretrained(Path(folder))
+        Checkpoint(self.bilm, self.tokenizer).save_pretrained(folder)
 
     @property
     def n_layers(self) -> int:
@@ -189,9 +190,7 @@ class ELMo(nn.Module):
         if output not in ("numpy", "torch"):
             raise InputError(f"output={output!r}: expected 'numpy' or 'torch'")
         results: dict[int, Tensor] = {}
-        was_training = self.training
-        self.eval()
-        with torch.no_grad():
+        with evaluating(self), torch.no_grad():
             for batch in _batches([len(sentence) for sentence in tokenised], batch_tokens):
                 vectors, _ = self(self.to_ids([tokenised[i] for i in batch]))
                 vectors = _choose(vectors, layers).float()
@@ -199,7 +198,6 @@ class ELMo(nn.Module):
                     vectors = vectors.cpu()
                 for row, i in enumerate(batch):  # a copy: a view would keep the whole batch in memory
                     results[i] = vectors[..., row, : len(tokenised[i]), :].clone()
-        self.train(was_training)
         in_order = [results[i] for i in range(len(tokenised))]
         return [tensor.numpy() for tensor in in_order] if output == "numpy" else in_order
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from elmolite import files
 from elmolite.elmo import ELMo, LayerChoice
 from elmolite.errors import InputError
+from elmolite.modules import best_device
 from elmolite.text import Progress, read_lines
 from elmolite.tokenization import SentenceTokenizer
 
@@ -21,9 +22,9 @@ CHUNK_SENTENCES = 2048
 
 
 def embed_file(
-    model: Path,
+    model: str | Path,
     text: str,
-    output: Path,
+    output: str | Path,
     *,
     layers: LayerChoice = "all",
     batch_tokens: int = 4096,
@@ -39,12 +40,13 @@ def embed_file(
     :returns: the number of sentences and of tokens.
     :raises InputError: the model, the text or the output cannot be used.
     """
+    output = Path(output)
     if output.suffix != ".npz":
         raise InputError(f"{output}: the output is written as .npz, give it a name that ends so")
     path = None if text == "-" else Path(text)
-    if path is not None and not path.is_file():
+    if path is not None and (path.is_dir() or not path.exists()):
         raise InputError(f"{path}: no such file")
-    elmo = ELMo.from_pretrained(model)
+    elmo = ELMo.from_pretrained(model).to(best_device())
     tokenizer = SentenceTokenizer.whitespace() if pretokenized else elmo.tokenizer
     progress = Progress(0 if path is None else path.stat().st_size)
     lines = (tokenizer.tokens(line) for line in read_lines(path, progress))
@@ -64,6 +66,8 @@ def embed_file(
             if progress.bytes_read and progress.bytes_total:
                 bar.total = int(n_tokens * progress.bytes_total / progress.bytes_read)  # what the share read tells
             bar.update(n_new)
+        if n_sentences == 0:
+            raise InputError(f"{path or 'standard input'}: the file is empty")
     return n_sentences, n_tokens
 
 

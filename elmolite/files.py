@@ -52,37 +52,65 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def writing_folder(folder: Path, *, overwrite: bool) -> Iterator[Path]:
+def writing_folder(folder: Path, *, manifest: str, overwrite: bool) -> Iterator[Path]:
     """Give an empty temporary folder that becomes ``folder`` when the block ends without an error.
 
-    :raises InputError: ``folder`` exists and ``overwrite`` is false, or it cannot be written.
+    :param manifest: name of the JSON file that the folder will hold, whose ``files`` names all others.
+    :param overwrite: whether an earlier folder of the same kind may be replaced.
+    :raises InputError: ``folder`` exists and may not be replaced, or it cannot be written.
     """
-    if folder.exists() and not overwrite:
-        raise InputError(f"{folder} exists already: choose another folder, or say --overwrite")
-    temporary = folder.with_name(f".{folder.name}.partial")
+    folder = folder.resolve()
+    temporary, old = folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.old")
     try:
+        _restore(folder, old)
+        if folder.exists():
+            _check_replaceable(folder, manifest, overwrite=overwrite)
         shutil.rmtree(temporary, ignore_errors=True)  # what a killed run left
         temporary.mkdir(parents=True)
         yield temporary
         for path in temporary.iterdir():
             _sync(path)
         _sync(temporary)
-        _swap(temporary, folder)
+        _swap(temporary, folder, old)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _swap(new: Path, folder: Path) -> None:
+def _check_replaceable(folder: Path, manifest: str, *, overwrite: bool) -> None:
+    """Refuse to replace what was not asked for, or what holds more than its own manifest names."""
+    if not overwrite:
+        raise InputError(f"{folder} exists already: choose another folder, or say --overwrite")
+    if not folder.is_dir():
+        raise InputError(f"{folder} is a file: choose another name for the folder")
+    there = {path.name for path in folder.iterdir()}
+    if there:
+        known = read_json(folder / manifest, kind=Path(manifest).stem).get("files") if manifest in there else None
+        strange = there - {manifest, *(known if isinstance(known, dict) else ())}
+        if known is None or strange:
+            raise InputError(f"{folder} holds other things ({min(strange)}): it will not be replaced; choose another")
+
+
+def _restore(folder: Path, old: Path) -> None:
+    """Mend what a process left that was killed while it replaced a folder."""
+    if old.exists():
+        if folder.exists():
+            shutil.rmtree(old)
+        else:
+            old.replace(folder)
+
+
+def _swap(new: Path, folder: Path, old: Path) -> None:
     """Put ``new`` in the place of ``folder``; the old content goes only when the new one stands."""
-    if not folder.exists():
-        new.replace(folder)
-    else:
-        old = new.with_suffix(".old")
+    if folder.exists():
         folder.replace(old)
+    try:
         new.replace(folder)
-        shutil.rmtree(old)
+    except OSError:
+        _restore(folder, old)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
     _sync(folder.parent)
 
 

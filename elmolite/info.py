@@ -29,7 +29,7 @@ def describe_model(name: str) -> str:
 
     :raises InputError: the folder is not a model.
     """
-    if name in PRESETS:
+    if name in PRESETS and not Path(name).is_dir():
         config = PRESETS[name]()
         return f"{_describe_config(config)}\nparameters {_n_parameters(config):,}, without the softmax"
     checkpoint = Checkpoint.from_pretrained(Path(name))

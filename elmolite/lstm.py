@@ -103,12 +103,14 @@ def lstm(
     """Compute what :func:`lstm_reference` does, faster.
 
     The input product of all steps is one matrix product before the loop, the weight gradients are one product each
-    after it. Under autocast the products run in its dtype; gates and cell state stay in that of ``x``.
+    after it. Under autocast the products run in its dtype; gates and cell state stay in that of ``state``.
     """
     device = x.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weights.input.dtype
+    # Inside a Function gradients always count as wanted, also under no_grad: so it is asked here.
+    keep_all = torch.is_grad_enabled() and any(part.requires_grad for part in (x, *state, *weights))
     outputs, hidden, cell = _LSTM.apply(  # type: ignore[no-untyped-call]
-        x, state.hidden, state.cell, *weights, starts, tuple(batch_sizes), constants, dtype
+        x, state.hidden, state.cell, *weights, starts, tuple(batch_sizes), constants, dtype, keep_all
     )
     return outputs, State(hidden, cell)
 
@@ -130,13 +132,13 @@ class _LSTM(torch.autograd.Function):
         batch_sizes: tuple[int, ...],
         constants: Constants,
         dtype: torch.dtype,
+        keep_all: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         with _no_autocast(x.device.type):
             weights = Weights(input_weight.to(dtype), recurrent_weight.to(dtype), bias, projection_weight.to(dtype))
             loop = _Loop(batch_sizes, constants, None if starts is None else ~starts.unsqueeze(1))
-            needs_gradient = any(ctx.needs_input_grad)
-            final, buffers = loop.forward(x.to(dtype), State(hidden, cell), weights, keep_all=needs_gradient)
-        if needs_gradient:  # saved this way, and not on the loop, an output does not keep itself alive
+            final, buffers = loop.forward(x.to(dtype), State(hidden, cell), weights, keep_all=keep_all)
+        if keep_all:  # saved this way, and not on the loop, an output does not keep itself alive
             ctx.save_for_backward(x, hidden, cell, *weights, *buffers)
             ctx.loop = loop
         return buffers.outputs, final.hidden, final.cell
@@ -150,7 +152,7 @@ class _LSTM(torch.autograd.Function):
             grads_of_weights, grad_x, grad_state = ctx.loop.backward(
                 x, State(hidden, cell), weights, buffers, grads[0], State(grads[1], grads[2])
             )
-        return grad_x, *grad_state, *grads_of_weights, None, None, None, None
+        return grad_x, *grad_state, *grads_of_weights, None, None, None, None, None
 
 
 def _no_autocast(device: str) -> AbstractContextManager[Any]:

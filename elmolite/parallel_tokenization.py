@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import chain, islice
 from multiprocessing import get_context
@@ -12,6 +13,7 @@ from multiprocessing import get_context
 import numpy as np
 from numpy.typing import NDArray
 
+from elmolite.errors import InputError
 from elmolite.tokenization import SentenceTokenizer
 
 TASK_CHARACTERS = 1_000_000
@@ -99,6 +101,13 @@ def tokenise_in_parallel(
         for task in chain(first, tasks):
             running.append(pool.submit(_run_worker, task))
             if len(running) > 2 * n_workers:
-                yield running.popleft().result()
+                yield _result(running.popleft())
         while running:
-            yield running.popleft().result()
+            yield _result(running.popleft())
+
+
+def _result(task: Future[Tokenised]) -> Tokenised:
+    try:
+        return task.result()
+    except BrokenProcessPool:
+        raise InputError("a worker was killed, probably for want of memory: try fewer --workers") from None

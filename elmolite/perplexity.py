@@ -17,6 +17,7 @@ from elmolite.bilm import BiLM, BiLMState
 from elmolite.checkpoint import Checkpoint
 from elmolite.corpus import Batch, Corpus, Split, Streams
 from elmolite.errors import InputError
+from elmolite.modules import best_device, evaluating
 from elmolite.preparation import prepare
 from elmolite.softmax import Softmax
 from elmolite.vocab import UNKNOWN_ID
@@ -121,7 +122,8 @@ class PerplexityMeter:
 
 
 def _exp(x: float) -> float:
-    return math.exp(x) if x < 700 else math.inf
+    """Return e ** x, infinity where that is too large for a float; NaN stays NaN."""
+    return math.inf if x > 700 else math.exp(x)
 
 
 def evaluation_streams(corpus: Corpus, split: Split, *, by_sentence: bool) -> Streams:
@@ -152,26 +154,24 @@ def evaluate(
     :param by_sentence: see :func:`evaluation_streams`.
     :param on_batch: called with the number of targets after each batch.
     """
-    was_training = bilm.training
-    bilm.eval()
     meter = PerplexityMeter(bilm, softmax)
     streams = evaluation_streams(corpus, split, by_sentence=by_sentence)
-    for step in range(streams.epoch_steps(0)):
-        batch = streams.batch(step)
-        meter.update(batch.to(bilm.device))
-        if on_batch is not None:
-            on_batch(batch.n_targets)
-    bilm.train(was_training)
+    with evaluating(bilm):
+        for step in range(streams.epoch_steps(0)):
+            batch = streams.batch(step)
+            meter.update(batch.to(bilm.device))
+            if on_batch is not None:
+                on_batch(batch.n_targets)
     return meter.result()
 
 
-def evaluate_text(model: Path, text: Sequence[str], *, show_progress: bool = True) -> Evaluation:
+def evaluate_text(model: str | Path, text: Sequence[str], *, show_progress: bool = True) -> Evaluation:
     """Compute the perplexity of a model folder on raw text, cut as the model's own text was.
 
     :param text: files, folders, globs or ``-``.
     :raises InputError: the folder has no softmax, or the text cannot be read.
     """
-    checkpoint = Checkpoint.from_pretrained(model)
+    checkpoint = Checkpoint.from_pretrained(model).to(best_device())
     if checkpoint.softmax is None or checkpoint.vocabulary is None:
         raise InputError(f"{model}: without softmax.safetensors and vocab.txt there is no language model to evaluate")
     with TemporaryDirectory() as folder:

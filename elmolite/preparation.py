@@ -28,7 +28,9 @@ from elmolite.vocab import Vocabulary
 HELD_OUT_EVERY = 100
 """Every so-manyth document is held out where no validation text is given ..."""
 HELD_OUT_TOKENS = 200_000
-"""... up to so many tokens."""
+"""... up to so many tokens, sentence marks among them."""
+
+DEFAULT_MIN_COUNT = 2
 
 _COPY_TOKENS, _COPY_WORDS = 1 << 20, 1 << 16
 
@@ -182,14 +184,14 @@ def _statistics(split: corpus.Split, counts: NDArray[np.int64], is_unknown: NDAr
 
 
 def prepare(
-    text: Sequence[str],
-    out: Path,
+    text: str | Sequence[str],
+    out: str | Path,
     *,
-    valid: Sequence[str] = (),
+    valid: str | Sequence[str] = (),
     hold_out: bool = True,
     tokenizer: SentenceTokenizer | None = None,
     vocab_size: int | None = None,
-    min_count: int = 1,
+    min_count: int | None = None,
     vocabulary: Vocabulary | None = None,
     n_workers: int | None = None,
     overwrite: bool = False,
@@ -197,35 +199,45 @@ def prepare(
 ) -> corpus.Corpus:
     """Make a corpus folder from text.
 
-    :param text: files, folders, globs or ``-``.
+    :param text: files, folders, globs or ``-``, one or several.
     :param out: the folder to make.
     :param valid: held-out text.
     :param hold_out: where no held-out text is given, set every hundredth document aside, up to 200,000 tokens, or, of
         fewer than a hundred documents, the last hundredth of the text.
     :param tokenizer: how to cut the text; ``None`` for :meth:`SentenceTokenizer.english`.
     :param vocab_size: number of words of the softmax, the three specials included; ``None`` for all.
-    :param min_count: rarer words are outside the vocabulary.
+    :param min_count: rarer words are outside the vocabulary; ``None`` for 2, so that the model learns from the words
+        that stand once what to expect of words that it does not know.
     :param vocabulary: a given one instead; its counts are taken anew.
     :param n_workers: processes; ``None`` for one a core.
     :param overwrite: replace ``out`` if it exists.
     :raises InputError: the text, the vocabulary or ``out`` cannot be used; nothing is left in ``out`` then.
     """
-    if vocabulary is not None and (vocab_size is not None or min_count != 1):
+    text, valid = ([part] if isinstance(part, str) else list(part) for part in (text, valid))
+    if [*text, *valid].count("-") > 1:
+        raise InputError("standard input (-) can be read only once")
+    if vocabulary is not None and (vocab_size is not None or min_count is not None):
         raise InputError("a given vocabulary has its words: a size and a minimum count have no meaning beside it")
     if vocab_size is not None and vocab_size <= len(vocab.SPECIALS):
         raise InputError(f"vocabulary size {vocab_size}: at least {len(vocab.SPECIALS) + 1} are needed")
     tokenizer = tokenizer or SentenceTokenizer.english()
     n_workers = n_workers or os.cpu_count() or 1
     started = time.perf_counter()
-    with files.writing_folder(out, overwrite=overwrite) as folder, closing(_Collector(folder)) as collector:
+    out = Path(out)
+    with (
+        files.writing_folder(out, manifest=corpus.SUMMARY_FILE, overwrite=overwrite) as folder,
+        closing(_Collector(folder)) as collector,
+    ):
         for part in _tokenised(text, tokenizer, n_workers, "tokenising", show_progress):
             collector.add(part, hold_out=hold_out and not valid)
         if valid:
             for part in _tokenised(valid, tokenizer, n_workers, "held-out text", show_progress):
                 collector.add_valid(part)
+            if collector.valid.n_ids == 0:
+                raise InputError("the held-out text holds no tokens")
         train, valid_split = collector.splits(hold_out=hold_out)
         words = list(collector.numbering)
-        summary = _write(folder, words, train, valid_split, vocabulary, vocab_size, min_count)
+        summary = _write(folder, words, train, valid_split, vocabulary, vocab_size, min_count or DEFAULT_MIN_COUNT)
         collector.remove_spools()
         files.write_bytes(folder / tokenization.FILE_NAME, tokenizer.to_bytes())
         manifest = {path.name: files.fingerprint(path) for path in sorted(folder.iterdir())}
@@ -277,7 +289,7 @@ def _write(
     by_word = dict(zip(words, counts[2:].tolist(), strict=True))
     if vocabulary is None:
         vocabulary = Vocabulary.from_counts(
-            by_word, n_sentences=train.n_sentences, max_size=vocab_size, min_count=max(1, min_count)
+            by_word, n_sentences=train.n_sentences, max_size=vocab_size, min_count=min_count
         )
     else:
         vocabulary = vocabulary.with_counts(by_word, n_sentences=train.n_sentences)

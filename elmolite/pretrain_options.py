@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from argparse import HelpFormatter
+from argparse import SUPPRESS, HelpFormatter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -36,7 +36,7 @@ def parse(arguments: Sequence[str]) -> Options:
 
     :raises InputError: an unknown or misspelt key (the message names the nearest), a value of another kind.
     """
-    arguments = [_with_underscores(argument) for argument in arguments]
+    arguments = _config_first([_with_underscores(argument) for argument in arguments])
     file = _config_file(arguments)
     valid = _valid_names()
     for name in _flatten(file[1]) if file else []:
@@ -44,7 +44,7 @@ def parse(arguments: Sequence[str]) -> Options:
             raise InputError(f"{file[0] if file else ''}: unknown key {name!r}{nearest(name, valid)}")
     for argument in arguments:
         name = argument.split("=")[0].removeprefix("--")
-        if argument.startswith("--") and name not in {*valid, "config", "help"}:
+        if argument.startswith("--") and name not in {*valid, "config", "print_config", "help"}:
             wanted = nearest(name, valid).replace("_", "-")
             raise InputError(f"unknown argument --{name.replace('_', '-')}{wanted}")
     preset = _value_of("preset", arguments) or (file[1].get("preset") if file else None) or DEFAULT_PRESET
@@ -89,9 +89,12 @@ def _parser(preset: str) -> ArgumentParser:
         "--out", type=str | None, default=None, help="folder for the log, the model and the resume point"
     )
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    parser.add_argument("--preset", default=preset, help=f"sizes of the model: {', '.join(PRESETS)} (default: mini)")
+    parser.add_argument("--preset", default=preset, help=f"sizes of the model: {', '.join(PRESETS)}")
     parser.add_class_arguments(PretrainingConfig)
     parser.add_class_arguments(BiLMConfig, "model")
+    for action in parser._actions:
+        if action.dest == "model":  # a file for the model alone would be a second way
+            action.help = SUPPRESS
     config = PRESETS[preset]()
     parser.set_defaults({f"model.{field.name}": getattr(config, field.name) for field in fields(config)})
     return parser
@@ -107,6 +110,17 @@ def _with_underscores(argument: str) -> str:
     """Accept ``--valid-tokens`` for ``--valid_tokens``."""
     name, equals, value = argument.partition("=")
     return name.replace("-", "_").replace("__", "--", 1) + equals + value if argument.startswith("--") else argument
+
+
+def _config_first(arguments: list[str]) -> list[str]:
+    """Move ``--config`` to the front, so that every other option overrides it wherever it stands."""
+    at = [i for i, argument in enumerate(arguments) if argument == "--config" or argument.startswith("--config=")]
+    if len(at) > 1:
+        raise InputError("--config is given twice; one file is read")
+    if not at:
+        return arguments
+    end = at[0] + (2 if arguments[at[0]] == "--config" else 1)
+    return arguments[at[0] : end] + arguments[: at[0]] + arguments[end:]
 
 
 def _value_of(name: str, arguments: Sequence[str]) -> str | None:

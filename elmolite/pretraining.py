@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -137,7 +136,12 @@ class PretrainingModule(LightningModule):
         states = checkpoint["lstm_state"]
         if states is not None:
             rows = _rows_of(self.trainer, self.config.n_rows)
-            self._state = BiLMState(*(State(*(part[:, rows].to(self.device) for part in state)) for state in states))
+            self._state = BiLMState(*(State(*(part[:, rows] for part in state)) for state in states))
+
+    def on_train_start(self) -> None:
+        """Bring a state that was loaded to the device: Lightning loads before it moves the model there."""
+        if self._state is not None:
+            self._state = BiLMState(*(State(*(part.to(self.device) for part in state)) for state in self._state))
 
 
 def _rows_of(trainer: Trainer, n_rows: int) -> slice:
@@ -193,8 +197,8 @@ class PretrainingData(LightningDataModule):
 
 
 def pretrain(
-    corpus: Path,
-    out: Path,
+    corpus: str | Path,
+    out: str | Path,
     *,
     model: BiLMConfig,
     training: PretrainingConfig | None = None,
@@ -212,7 +216,13 @@ def pretrain(
     :raises InputError: the corpus is too small, or ``out`` holds another run.
     """
     training = training or PretrainingConfig()
+    out = Path(out)
     data = Corpus.open(corpus)
+    if len(data.train.tokens) < training.n_rows * training.window:
+        raise InputError(
+            f"{corpus}: {len(data.train.tokens):,} positions of text are less than one batch of {training.n_rows} x "
+            f"{training.window}; give more text or fewer --n-rows"
+        )
     train = Streams(data, data.train, training.n_rows, training.window, training.seed, training.reset_probability)
     n_steps = training.n_steps(train)
     capped = data.valid.first_sentences(training.valid_tokens) if data.valid.n_tokens else None
@@ -226,17 +236,20 @@ def pretrain(
         softmax = Softmax(vocabulary_size=len(data.vocabulary), projection_size=model.projection_size)
         module = PretrainingModule(bilm, softmax, training, n_steps)
         checkpoint = Checkpoint(bilm, data.tokenizer, softmax, data.vocabulary, record)
-        interval = max(1, math.ceil(n_steps / training.n_validations))
-        point = ResumePoint(out / RESUME_FILE, out / MODEL_FOLDER, checkpoint, None if valid else interval)
+        interval = max(1, n_steps // training.n_validations)
+        point = ResumePoint(out / RESUME_FILE, out / MODEL_FOLDER, checkpoint, interval, validates=valid is not None)
         log = TrainingLog(n_steps, every=training.log_every_steps, show=show_progress)
         trainer = _trainer(out, training, n_steps, interval, [log, point], resume)
         if show_progress and trainer.is_global_zero:
-            _announce(data, bilm, module, training, n_steps, capped.n_tokens if capped else 0)
+            _announce(data, bilm, module, n_steps, interval, capped.n_tokens if capped else 0)
         source = PretrainingData(train, valid, n_steps)
         if valid is not None and not resume:
             trainer.validate(module, source, verbose=False)
-        trainer.fit(module, source, ckpt_path=str(out / RESUME_FILE) if resume else None, weights_only=True)
-        if point.saved_step != n_steps:
+        try:
+            trainer.fit(module, source, ckpt_path=str(out / RESUME_FILE) if resume else None, weights_only=True)
+        except SystemExit:  # Lightning's way out on Ctrl-C
+            raise KeyboardInterrupt from None
+        if point.saved_step != n_steps:  # the end of the run is no multiple of the interval
             trainer.validate(module, source, verbose=False) if valid is not None else point.save(trainer, module)
     return out / MODEL_FOLDER
 
@@ -250,13 +263,13 @@ def _claim(out: Path, data: Corpus, model: BiLMConfig, training: PretrainingConf
     record = {
         "model": asdict(model),
         "training": asdict(training),
-        "corpus": {"tokens": train["tokens"], "sha256": data.summary["files"]["train.tokens.npy"]["sha256"]},
+        "corpus": {"tokens": train["tokens"], "sha256": data.fingerprint()},
     }
     record = _as_json(record)
     if getattr(rank_zero_only, "rank", 0) != 0:  # the first process has looked
         return record
     if not resume:
-        if (out / CONFIG_FILE).exists():
+        if (out / RESUME_FILE).exists():
             raise InputError(f"{out} holds a run already: say --resume to go on with it, or choose another folder")
         files.write_bytes(out / CONFIG_FILE, files.json_bytes(record))
         return record
@@ -314,10 +327,9 @@ def _ignore_known_warnings() -> None:
     warnings.filterwarnings("ignore", message=".*Total length of `.*` across ranks is zero.*")
 
 
-def _announce(
-    data: Corpus, bilm: BiLM, module: PretrainingModule, training: PretrainingConfig, n_steps: int, n_valid: int
-) -> None:
+def _announce(data: Corpus, bilm: BiLM, module: PretrainingModule, n_steps: int, interval: int, n_valid: int) -> None:
     """Say what will be trained on what."""
+    training = module.config
     kind = f"sampled softmax ({training.n_negatives} draws)" if module.uses_sampled else "full softmax"
     print(
         f"{bilm.n_parameters / 1e6:.1f} M parameters and a {kind} over {len(data.vocabulary):,} words; "
@@ -326,6 +338,6 @@ def _announce(
     )
     if n_valid:
         share = "" if n_valid == data.valid.n_tokens else f" of {data.valid.n_tokens:,} (--valid-tokens)"
-        print(f"validation on {n_valid:,}{share} held-out tokens, {training.n_validations} times")
+        print(f"validation on {n_valid:,}{share} held-out tokens, every {interval:,} steps")
     else:
         print("no held-out text: nothing will be validated, and the last model is kept")

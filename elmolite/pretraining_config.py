@@ -29,7 +29,7 @@ class PretrainingConfig:
     :param optimizer: Adam, or Adagrad with its accumulator starting at 1.
     :param learning_rate: the highest.
     :param schedule: of the learning rate after the warm-up: down to 0 along a cosine or a line, or constant.
-    :param warmup_steps: steps over which the learning rate rises from 0.
+    :param warmup_steps: steps over which the learning rate rises, at most half the run.
     :param clip_norm: bound of the gradient's global norm.
     :param softmax: full, sampled, or full up to a vocabulary of 30,000 and sampled from there.
     :param n_negatives: draws of the sampled softmax.
@@ -69,6 +69,8 @@ class PretrainingConfig:
                 raise InputError(f"{name}: {getattr(self, name)} is not greater than 0")
         if self.max_steps is not None and self.max_steps < 1:
             raise InputError(f"max_steps: {self.max_steps} is not greater than 0")
+        if self.seed < 0:
+            raise InputError(f"seed: {self.seed} is negative")
         if self.warmup_steps < 0 or not 0 <= self.reset_probability <= 1:
             raise InputError("warmup_steps must be at least 0 and reset_probability in [0, 1]")
         if self.n_rows % (self.n_devices * self.n_nodes):
@@ -78,17 +80,21 @@ class PretrainingConfig:
 
     def n_steps(self, streams: Streams) -> int:
         """Return the number of optimizer steps of the run."""
-        whole, part = int(self.n_epochs), self.n_epochs % 1
-        steps = streams.end_of_epoch(whole - 1) if whole else 0
-        steps += math.ceil(part * streams.epoch_steps(whole)) if part else 0
+        steps = epoch = 0
+        while epoch < self.n_epochs and not (self.max_steps and steps >= self.max_steps):
+            share = min(1, self.n_epochs - epoch)
+            steps += math.ceil(share * streams.epoch_steps(epoch))
+            epoch += 1
         return min(steps, self.max_steps or steps)
 
     def learning_rate_at(self, step: int, n_steps: int) -> float:
         """Return the learning rate of a step, counted from 0."""
-        warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
-        left = 1 - step / n_steps
+        n_warm = min(self.warmup_steps, n_steps // 2)  # a short run must come down again
+        if step < n_warm:
+            return self.learning_rate * (step + 1) / n_warm
+        left = 1 - (step - n_warm) / (n_steps - n_warm)
         decay = {"cosine": 0.5 - 0.5 * math.cos(math.pi * left), "linear": left, "constant": 1.0}[self.schedule]
-        return self.learning_rate * warm * decay
+        return self.learning_rate * decay
 
     def uses_sampled_softmax(self, vocabulary_size: int) -> bool:
         """Tell which softmax trains."""

@@ -5,6 +5,7 @@ Shapes: N positions, P projection, V vocabulary, S sampled negatives.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -14,10 +15,10 @@ from torch.nn import functional as F
 
 from elmolite.corpus import IGNORED
 
-CHUNK_LOGITS = {"cpu": 1 << 20}
-"""Logits that stand in memory at once: what the cache of a CPU holds ..."""
-CHUNK_LOGITS_ELSEWHERE = 1 << 25
-"""... and enough of them to fill a GPU."""
+CPU_CHUNK_LOGITS, GPU_CHUNK_LOGITS = 1 << 20, 1 << 25
+"""Logits that stand in memory at once: what the cache of a CPU holds, and what fills a GPU ..."""
+MIN_CHUNK_ROWS = 64
+"""... but never so few rows that reading the weights for each chunk costs more than computing with them."""
 
 
 class Softmax(nn.Module):
@@ -37,7 +38,11 @@ class Softmax(nn.Module):
         """
         device = hidden.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-        loss: Tensor = _FullLoss.apply(hidden, self.weight, self.bias, targets, dtype)  # type: ignore[no-untyped-call]
+        # Inside a Function gradients always count as wanted, also under no_grad: so it is asked here.
+        wanted = torch.is_grad_enabled() and (hidden.requires_grad or self.weight.requires_grad)
+        loss: Tensor = _FullLoss.apply(  # type: ignore[no-untyped-call]
+            hidden, self.weight, self.bias, targets, dtype, wanted
+        )
         return loss
 
     def sampled_loss(self, hidden: Tensor, targets: Tensor, *, n_negatives: int, seed: int) -> Tensor:
@@ -64,30 +69,42 @@ class Softmax(nn.Module):
 
     def _log_expected(self, ids: Tensor, n_tries: int) -> Tensor:
         """Return the log-probability of words to be among ``n_tries`` draws, 1 - (1 - p) ** n_tries."""
-        probability = torch.log1p(1 / (ids + 1.0)) / torch.log(torch.tensor(len(self.weight) + 1.0))
+        probability = torch.log1p(1 / (ids + 1.0)) / math.log(len(self.weight) + 1)
         return torch.log(-torch.expm1(n_tries * torch.log1p(-probability)))
 
 
 def log_uniform_sample(vocabulary_size: int, n_samples: int, *, seed: int, device: torch.device) -> Tensor:
     """Draw ids with P(k) = log((k + 2) / (k + 1)) / log(V + 1), with replacement, and sort them."""
     generator = torch.Generator(device).manual_seed(seed)
-    uniform = torch.rand(n_samples, generator=generator, device=device, dtype=torch.float64)
-    ids = torch.exp(uniform * torch.log(torch.tensor(vocabulary_size + 1.0, dtype=torch.float64))).long() - 1
+    uniform = torch.rand(n_samples, generator=generator, device=device)
+    ids = torch.exp(uniform * math.log(vocabulary_size + 1)).long() - 1
     return ids.clamp_(0, vocabulary_size - 1).sort().values
+
+
+def _rows_of_a_chunk(vocabulary_size: int, device: torch.device) -> int:
+    n_logits = CPU_CHUNK_LOGITS if device.type == "cpu" else GPU_CHUNK_LOGITS
+    return max(MIN_CHUNK_ROWS, n_logits // vocabulary_size)
 
 
 class _FullLoss(torch.autograd.Function):
     """Cross entropy whose logits are made, used for the gradients and dropped chunk by chunk."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        targets: Tensor,
+        dtype: torch.dtype,
+        needs_gradient: bool,
+    ) -> Tensor:
         with torch.autocast(hidden.device.type, enabled=False):
-            needs_gradient = any(ctx.needs_input_grad)
             low_hidden, low_weight = hidden.to(dtype), weight.to(dtype)
             loss = hidden.new_zeros(())
-            grad_hidden = torch.empty_like(hidden) if needs_gradient else None
-            grad_weight, grad_bias = torch.zeros_like(weight), torch.zeros_like(bias)
-            n_rows = max(1, CHUNK_LOGITS.get(hidden.device.type, CHUNK_LOGITS_ELSEWHERE) // len(weight))
+            if needs_gradient:
+                grad_hidden, grad_weight, grad_bias = map(torch.zeros_like, (hidden, weight, bias))
+            n_rows = _rows_of_a_chunk(len(weight), hidden.device)
             for start in range(0, len(hidden), n_rows):
                 chunk = slice(start, start + n_rows)
                 logits = torch.addmm(bias.to(dtype), low_hidden[chunk], low_weight.T)
@@ -95,17 +112,18 @@ class _FullLoss(torch.autograd.Function):
                 counted = (targets[chunk] != IGNORED).unsqueeze(1)
                 index = targets[chunk].unsqueeze(1).where(counted, 0)
                 loss -= log_probs.gather(1, index).where(counted, 0).sum()
-                if grad_hidden is not None:
+                if needs_gradient:
                     counted = counted.to(bias.dtype)
                     grad = log_probs.exp_().mul_(counted).scatter_add_(1, index, -counted)
                     low_grad = grad.to(dtype)
                     grad_hidden[chunk] = low_grad @ low_weight
                     grad_weight += low_grad.T @ low_hidden[chunk]
                     grad_bias += grad.sum(dim=0)
-            ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
+            if needs_gradient:
+                ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
         return loss
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return *(grads[0] * saved for saved in ctx.saved_tensors), None, None
+        return *(grads[0] * saved for saved in ctx.saved_tensors), None, None, None

@@ -12,6 +12,7 @@ import io
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -37,25 +38,31 @@ def find_files(sources: Sequence[str]) -> list[Path | None]:
     """
     found: list[Path | None] = []
     for source in sources:
-        path = Path(source)
-        if source == "-":
-            found.append(None)
-        elif path.is_dir():
-            inside = [file for file in sorted(path.rglob("*")) if file.is_file() and not _is_hidden(file, path)]
-            if not inside:
-                raise InputError(f"{source}: the folder holds no files")
-            found.extend(inside)
-        elif path.exists():
-            found.append(path)
-        else:
-            names = glob.glob(source, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute patterns)
-            matches = sorted(name for name in names if Path(name).is_file())
-            if not matches:
-                raise InputError(f"{source}: no such file, folder or pattern")
-            found.extend(Path(match) for match in matches)
+        try:
+            found.extend(_find(source))
+        except OSError as error:
+            raise InputError(f"{source}: cannot be read: {error.strerror}") from None
     if not found:
         raise InputError("no text was given: name files, folders, patterns or - for standard input")
     return found
+
+
+def _find(source: str) -> list[Path | None]:
+    path = Path(source)
+    if source == "-":
+        return [None]
+    if path.is_dir():
+        inside = [file for file in sorted(path.rglob("*")) if file.is_file() and not _is_hidden(file, path)]
+        if not inside:
+            raise InputError(f"{source}: the folder holds no files")
+        return list(inside)
+    if path.exists():
+        return [path]
+    names = glob.glob(source, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute patterns)
+    matches = sorted(name for name in names if Path(name).is_file())
+    if not matches:
+        raise InputError(f"{source}: no such file, folder or pattern")
+    return [Path(match) for match in matches]
 
 
 def _is_hidden(file: Path, folder: Path) -> bool:
@@ -71,17 +78,19 @@ def read_lines(path: Path | None, progress: Progress | None = None) -> Iterator[
     name = "standard input" if path is None else str(path)
     number = 0
     try:
-        with _open(path) as raw, _decompressed(raw, name) as file:
+        with _open(path) as raw:
+            file = io.BufferedReader(gzip.GzipFile(fileobj=raw)) if name.endswith(".gz") else raw
+            counts = progress is not None and raw.seekable()
             at = 0
             for number, line in enumerate(file, start=1):
-                if progress is not None and path is not None and number % 256 == 0:
+                if progress is not None and counts and number % 256 == 0:
                     here = raw.tell()
                     progress.bytes_read += here - at
                     at = here
                 if b"\0" in line:
                     raise InputError(f"{name}, line {number}: holds a NUL byte; this is a binary file or UTF-16")
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-            if progress is not None and path is not None:
+            if progress is not None and counts:
                 progress.bytes_read += raw.tell() - at
     except UnicodeDecodeError as error:
         bad = error.object[error.start]
@@ -92,12 +101,8 @@ def read_lines(path: Path | None, progress: Progress | None = None) -> Iterator[
         raise InputError(f"{name}: cannot be read: {error.strerror or error}") from None
 
 
-def _open(path: Path | None) -> IO[bytes]:
-    return sys.stdin.buffer if path is None else path.open("rb")
-
-
-def _decompressed(raw: IO[bytes], name: str) -> IO[bytes]:
-    return io.BufferedReader(gzip.GzipFile(fileobj=raw)) if name.endswith(".gz") else raw
+def _open(path: Path | None) -> AbstractContextManager[IO[bytes]]:
+    return nullcontext(sys.stdin.buffer) if path is None else path.open("rb")
 
 
 def read_documents(sources: Sequence[str], progress: Progress | None = None) -> Iterator[list[str]]:

@@ -7,6 +7,7 @@ alone says how the text of a model was cut, and ``tokenizers.Tokenizer.from_file
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
@@ -80,6 +81,10 @@ class SentenceTokenizer:
         tokenizer = _empty_tokenizer()
         tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
         return cls(tokenizer)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy as the file: the Rust objects themselves refuse."""
+        return SentenceTokenizer.from_bytes, (self.to_bytes(),)
 
     @property
     def is_whitespace(self) -> bool:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 PLAIN_LINE_SECONDS = 15.0
 """Between two lines of progress where there is no terminal for a bar."""
+SAVE_SECONDS = 600.0
+"""Work that a killed run may lose."""
 
 
 class CsvLog(Logger):
@@ -71,7 +73,7 @@ class CsvLog(Logger):
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Add a line."""
         if not self._is_open:
-            self._open(step or 0)
+            self.open_at(0)
         seconds = self._seconds_before + time.monotonic() - self._started
         values = {"step": step, "seconds": seconds, **metrics}
         try:
@@ -80,12 +82,12 @@ class CsvLog(Logger):
         except OSError as error:
             raise InputError(f"{self.path}: cannot be written: {error.strerror}") from None
 
-    def _open(self, step: int) -> None:
-        """Write the heading, and below it what an earlier run logged before this step."""
+    def open_at(self, step: int) -> None:
+        """Write the heading, and below it what an earlier run logged up to the step at which this one goes on."""
         rows: list[dict[str, str]] = []
         if self.keep and self.path.is_file():
             with self.path.open(newline="", encoding="utf-8") as file:
-                rows = [row for row in csv.DictReader(file) if int(row["step"]) < step]
+                rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
         text = io.StringIO()
         writer = csv.DictWriter(text, self.COLUMNS)
         writer.writeheader()
@@ -97,6 +99,10 @@ class CsvLog(Logger):
 
 def _short(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02}"
 
 
 class TrainingLog(Callback):
@@ -112,8 +118,12 @@ class TrainingLog(Callback):
         self._since = self._line_at = time.monotonic()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Open the bar."""
-        self._since = self._line_at = time.monotonic()
+        """Open the bar, and the log at the step that the run begins or resumes with."""
+        for logger in trainer.loggers:
+            if isinstance(logger, CsvLog) and trainer.global_step > 0:
+                logger.open_at(trainer.global_step)
+        self._first_step = trainer.global_step
+        self._since = self._line_at = self._started = time.monotonic()
         if self.show and trainer.is_global_zero and sys.stderr.isatty():
             self._bar = tqdm(total=self.n_steps, initial=trainer.global_step, desc="pretraining", unit="step")
 
@@ -133,6 +143,8 @@ class TrainingLog(Callback):
             return
         now = time.monotonic()
         loss = float(self._loss_sum) / max(1, 2 * self._n_targets)
+        if not math.isfinite(loss):
+            raise InputError(f"training diverged: the loss is {loss} at step {step:,}; try a lower --learning-rate")
         speed = self._n_targets * trainer.world_size / (now - self._since)
         metrics = {
             "loss": loss,
@@ -151,7 +163,8 @@ class TrainingLog(Callback):
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(step - self._bar.n)
         elif self.show and trainer.is_global_zero and (now - self._line_at > PLAIN_LINE_SECONDS):
-            print(f"step {step:,} of {self.n_steps:,}: {text}", flush=True)
+            left = (now - self._started) / (step - self._first_step) * (self.n_steps - step)
+            print(f"step {step:,} of {self.n_steps:,}: {text}, {_clock(left)} left", flush=True)
             self._line_at = now
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
@@ -160,7 +173,8 @@ class TrainingLog(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the perplexities."""
-        self._since += time.monotonic() - self._paused
+        pause = time.monotonic() - self._paused
+        self._since += pause
         result = _perplexity_of(pl_module)
         if self.show and trainer.is_global_zero and result is not None:
             tqdm.write(
@@ -185,24 +199,31 @@ def _perplexity_of(module: LightningModule) -> Perplexity | None:
 class ResumePoint(Callback):
     """After each validation, saves the point to resume from, and the model if its perplexity is the best so far.
 
-    :param every: save every so many steps instead, where there is nothing to validate on.
+    Between validations it saves the point to resume from at least every :data:`SAVE_SECONDS`.
+
+    :param interval: steps from one validation to the next; without held-out text, from one saved model to the next.
     """
 
-    def __init__(self, path: Path, model_folder: Path, checkpoint: Checkpoint, every: int | None) -> None:
+    def __init__(
+        self, path: Path, model_folder: Path, checkpoint: Checkpoint, interval: int, *, validates: bool
+    ) -> None:
         self.path = path
-        self.every = every
+        self.interval = interval
+        self.validates = validates
+        self._saved_at = time.monotonic()
         self.model_folder = model_folder
         self.checkpoint = checkpoint
-        self.best = math.inf
+        self.best: float | None = None
         self.saved_step = -1
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs."""
-        return {"best": self.best}
+        return {"best": self.best, "saved_step": self.saved_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from an earlier run."""
         self.best = state_dict["best"]
+        self.saved_step = state_dict["saved_step"]
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save, unless nothing was trained yet."""
@@ -217,25 +238,34 @@ class ResumePoint(Callback):
         batch: Any,  # noqa: ARG002
         batch_idx: int,  # noqa: ARG002
     ) -> None:
-        """Save without a validation."""
-        if self.every is not None and trainer.global_step % self.every == 0:
-            self.save(trainer, pl_module)
+        """Save where no validation does."""
+        if trainer.global_step % self.interval == 0:  # a validation follows, or is replaced
+            if not self.validates:
+                self.save(trainer, pl_module)
+        elif trainer.strategy.broadcast(time.monotonic() - self._saved_at > SAVE_SECONDS):
+            self._save_point(trainer)
 
     def save(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Export the model if it is the best, then save the point to resume from."""
         result = _perplexity_of(pl_module)
         self.saved_step = trainer.global_step
-        if result is None or result.average < self.best:
-            self.best = math.inf if result is None else result.average
+        if result is not None and math.isnan(result.average):
+            raise InputError(f"training diverged: the held-out loss is NaN at step {trainer.global_step:,}")
+        if result is None or self.best is None or result.average < self.best:
+            self.best = None if result is None else result.average
             if trainer.is_global_zero:
                 self._export(trainer.global_step, result)
+        self._save_point(trainer)
+
+    def _save_point(self, trainer: Trainer) -> None:
         trainer.save_checkpoint(self.path)
+        self._saved_at = time.monotonic()
 
     def _export(self, step: int, result: Perplexity | None) -> None:
         record = dict(self.checkpoint.training or {})
         perplexity = None if result is None else {"forward": result.forward, "backward": result.backward}
         self.checkpoint.training = {**record, "step": step, "held_out_perplexity": perplexity}
-        self.checkpoint.save_pretrained(self.model_folder)
+        self.checkpoint.save_pretrained(self.model_folder, overwrite=True)
 
 
 class WholeFileIO(TorchCheckpointIO):
@@ -253,7 +283,7 @@ class WholeFileIO(TorchCheckpointIO):
         :raises InputError: the file is missing, cut short or not such a checkpoint.
         """
         try:
-            checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
+            checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"{path}: not a point to resume from that can be read: {reason}") from None

@@ -40,7 +40,10 @@ def test_softmax_is_optional(tmp_path, checkpoint):
 
 def test_saving_replaces_an_earlier_model_whole(tmp_path, checkpoint):
     checkpoint.save_pretrained(tmp_path / "model")
-    Checkpoint(checkpoint.bilm, checkpoint.tokenizer).save_pretrained(tmp_path / "model")
+    smaller = Checkpoint(checkpoint.bilm, checkpoint.tokenizer)
+    with pytest.raises(InputError, match="exists already"):
+        smaller.save_pretrained(tmp_path / "model")
+    smaller.save_pretrained(tmp_path / "model", overwrite=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model"]
     assert not (tmp_path / "model" / "vocab.txt").exists()
 
@@ -71,7 +74,9 @@ def edit(folder, change):
     ("change", "message"),
     [
         (lambda c: c["model"].update(cel_size=3), r"unknown key 'cel_size'; did you mean 'cell_size'"),
-        (lambda c: c["model"].pop("filters"), r"'model'.*filters"),
+        (lambda c: c["model"].pop("filters"), r"tensor .* has .* where the configuration asks for"),
+        (lambda c: c["model"].update(activation="exec"), r"activation 'exec' is not one of relu, tanh"),
+        (lambda c: c["model"].update(filters="wide"), r"'model'"),
         (lambda c: c["model"].update(cell_size=25), r"tensor .* has .* where the configuration asks for"),
         (lambda c: c["model"].update(n_layers=3), r"layers\.2\..* has nothing"),
         (lambda c: c.update(format_version=99), r"format_version 99"),

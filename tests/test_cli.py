@@ -100,6 +100,7 @@ BAD = {
     "unknown preset": (["pretrain", "--corpus", "c", "--out", "r", "--preset", "hug"], "unknown preset 'hug'"),
     "no model": (["embed", "nowhere", "--input", "good.txt", "--output", "v.npz"], "nowhere: no such model folder"),
     "no input": (["embed", "nowhere", "--input", "nothing.txt", "--output", "v.npz"], "nothing.txt: no such file"),
+    "model before text": (["embed", "nowhere", "--input", "empty.txt", "--output", "v.npz"], "no such model folder"),
     "wrong output": (["embed", "nowhere", "--input", "good.txt", "--output", "v.txt"], "v.txt"),
     "no model to evaluate": (["evaluate", ".", "good.txt"], "config.json is missing"),
     "no model to describe": (["info", "nowhere"], "nowhere: no such model folder"),
@@ -130,6 +131,13 @@ def test_the_program_shows_no_traceback(tmp_path):
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr == "elmolite: nowhere: no such file, folder or pattern\n"
+
+
+def test_an_empty_file_gives_no_vectors(tmp_path, model_folder, capsys):
+    (tmp_path / "empty.txt").write_text("")
+    assert run("embed", model_folder, "--input", tmp_path / "empty.txt", "--output", tmp_path / "v.npz") == 2
+    assert "empty.txt: the file is empty" in capsys.readouterr().err
+    assert not (tmp_path / "v.npz").exists()
 
 
 def test_a_full_disk_leaves_no_vectors(tmp_path, model_folder, text, monkeypatch, capsys):

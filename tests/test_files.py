@@ -23,28 +23,72 @@ def test_a_full_disk_is_one_message_and_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(InputError, match=r"a: cannot be written: No space left on device"):
         files.write_bytes(tmp_path / "a", b"new")
-    with pytest.raises(InputError, match="No space left"), files.writing_folder(tmp_path / "f", overwrite=False) as f:
+    with pytest.raises(InputError, match="No space left"), writing(tmp_path / "f") as f:
         (f / "x").write_bytes(b"x")
     assert list(tmp_path.iterdir()) == []
 
 
+def writing(folder, *, overwrite=False):
+    return files.writing_folder(folder, manifest="m.json", overwrite=overwrite)
+
+
+def fill(folder, name):
+    (folder / name).write_bytes(b"1")
+    files.write_bytes(folder / "m.json", files.json_bytes({"files": {name: {}}}))
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
 def test_a_folder_appears_only_when_it_is_whole(tmp_path):
     folder = tmp_path / "f"
-    with files.writing_folder(folder, overwrite=False) as new:
-        (new / "x").write_bytes(b"1")
-    with pytest.raises(RuntimeError), files.writing_folder(folder, overwrite=True) as new:
-        (new / "y").write_bytes(b"2")
+    with writing(folder) as new:
+        fill(new, "x")
+    with pytest.raises(RuntimeError), writing(folder, overwrite=True) as new:
+        fill(new, "y")
         raise RuntimeError
-    assert [p.name for p in folder.iterdir()] == ["x"]
-    with files.writing_folder(folder, overwrite=True) as new:
-        (new / "y").write_bytes(b"2")
-    assert [p.name for p in folder.iterdir()] == ["y"]
-    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+    assert names(folder) == ["m.json", "x"]
+    with writing(folder, overwrite=True) as new:
+        fill(new, "y")
+    assert names(folder) == ["m.json", "y"]
+    assert names(tmp_path) == ["f"]
 
 
-def test_an_existing_folder_is_not_replaced_unasked(tmp_path):
-    with pytest.raises(InputError, match="--overwrite"), files.writing_folder(tmp_path, overwrite=False):
+def test_only_a_folder_of_the_same_kind_is_replaced_and_only_if_asked(tmp_path):
+    folder = tmp_path / "f"
+    with writing(folder) as new:
+        fill(new, "x")
+    with pytest.raises(InputError, match="--overwrite"), writing(folder):
         pass
+    (folder / "precious").write_bytes(b"")
+    with pytest.raises(InputError, match=r"holds other things .precious."), writing(folder, overwrite=True):
+        pass
+    (tmp_path / "g").mkdir()
+    (tmp_path / "g" / "notes.txt").write_bytes(b"")
+    with pytest.raises(InputError, match=r"holds other things"), writing(tmp_path / "g", overwrite=True):
+        pass
+    with pytest.raises(InputError, match="is a file"), writing(folder / "x", overwrite=True):
+        pass
+    assert names(folder) == ["m.json", "precious", "x"]
+
+
+@pytest.mark.parametrize("new_one_stands", [False, True])
+def test_a_kill_while_a_folder_is_replaced_is_mended(tmp_path, new_one_stands):
+    folder, old = tmp_path / "f", tmp_path / ".f.old"
+    with writing(folder) as new:
+        fill(new, "x")
+    folder.replace(old)
+    if new_one_stands:
+        with writing(tmp_path / "other") as new:
+            fill(new, "y")
+        (tmp_path / "other").replace(folder)
+    with pytest.raises(RuntimeError), writing(folder, overwrite=True):
+        raise RuntimeError
+    assert names(folder) == ["m.json", "y" if new_one_stands else "x"]
+    with writing(folder, overwrite=True) as new:
+        fill(new, "z")
+    assert names(tmp_path) == ["f"]
 
 
 def test_a_manifest_finds_what_is_missing_cut_or_changed(tmp_path):

@@ -29,6 +29,14 @@ def test_preset_then_file_then_command_line(tmp_path):
     assert asdict(options.model) == {**asdict(small()), "dropout": 0.2, "n_layers": 1}
 
 
+def test_options_override_the_file_wherever_they_stand(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("window: 30\nlearning_rate: 0.003\n")
+    for config in (["--config", str(path)], [f"--config={path}"]):
+        options = parse(["--window", "9", *config, *REQUIRED])
+        assert (options.training.window, options.training.learning_rate) == (9, 0.003)
+
+
 def test_preset_on_the_command_line_wins_over_that_of_the_file(tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text("preset: small\n")
@@ -74,6 +82,11 @@ def test_mistakes_in_a_file_are_explained(tmp_path, yaml, message):
         (["--corpus", "c"], "--out is missing"),
         ([*REQUIRED, "--config", "nowhere.yaml"], r"nowhere\.yaml: cannot be read"),
         ([*REQUIRED, "--resum"], r"did you mean 'resume'"),
+        ([*REQUIRED, "--config", "a", "--config", "b"], "--config is given twice"),
+        ([*REQUIRED, "--seed", "-1"], "seed"),
+        ([*REQUIRED, "--model.filters", "[[60, 3]]"], "filters"),
+        ([*REQUIRED, "--model.cell-clip", "0"], "cell_clip"),
+        ([*REQUIRED, "--model.n-highway-layers", "-2"], "n_highway_layers"),
     ],
 )
 def test_mistakes_on_the_command_line_are_explained(arguments, message):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import make_corpus, random_sentences, small_config
 
-from elmolite import pretraining
+from elmolite import pretraining, training_callbacks
 from elmolite.checkpoint import Checkpoint
 from elmolite.errors import InputError
 from elmolite.perplexity import evaluate
@@ -164,12 +164,68 @@ def test_runs_do_not_overwrite_each_other(tmp_path, corpus):
         train(corpus, tmp_path / "other", resume=True)
 
 
-def test_resuming_a_finished_run_changes_nothing(tmp_path, corpus):
-    train(corpus, tmp_path / "run")
-    before = weights_of(tmp_path / "run")
-    train(corpus, tmp_path / "run", resume=True)
+@pytest.mark.parametrize("max_steps", [12, 13])
+def test_resuming_a_finished_run_changes_nothing(tmp_path, corpus, max_steps):
+    train(corpus, tmp_path / "run", max_steps=max_steps)
+    before, log = weights_of(tmp_path / "run"), read_log(tmp_path / "run")
+    train(corpus, tmp_path / "run", max_steps=max_steps, resume=True)
     after = weights_of(tmp_path / "run")
     assert all(torch.equal(before[name], after[name]) for name in before)
+    assert read_log(tmp_path / "run") == log
+    assert [int(row["step"]) for row in log if row["valid_average"]] == [
+        0,
+        4,
+        8,
+        12,
+        *([13] if max_steps == 13 else []),
+    ]
+
+
+def test_a_run_that_died_before_it_saved_starts_again(tmp_path, corpus, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(PretrainingModule, "training_step", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train(corpus, tmp_path / "run")
+    train(corpus, tmp_path / "run")
+    assert len(weights_of(tmp_path / "run")) > 0
+
+
+def test_time_alone_saves_too_and_resumes_exactly(tmp_path, corpus, monkeypatch):
+    train(corpus, tmp_path / "whole")
+    step = PretrainingModule.training_step
+
+    def dying_step(self, batch, index):
+        if index == 7:
+            raise DiedError
+        return step(self, batch, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training_callbacks, "SAVE_SECONDS", 0)
+        patch.setattr(PretrainingModule, "training_step", dying_step)
+        with pytest.raises(DiedError):
+            train(corpus, tmp_path / "parts")
+    point = torch.load(tmp_path / "parts" / "last.ckpt", weights_only=True)
+    assert point["global_step"] == 7
+    train(corpus, tmp_path / "parts", resume=True)
+    whole, parts = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    validated = [
+        [row["step"] for row in read_log(tmp_path / out) if row["valid_average"]] for out in ("whole", "parts")
+    ]
+    assert validated[0] == validated[1]
+
+
+def test_divergence_is_said_and_not_saved(tmp_path, corpus):
+    with pytest.raises(InputError, match=r"training diverged: .* at step \d+"):
+        train(corpus, tmp_path / "run", learning_rate=float("inf"), warmup_steps=0)
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_another_vocabulary_of_the_same_text_is_another_corpus(tmp_path, corpus):
+    train(corpus, tmp_path / "run")
+    other = make_corpus(tmp_path / "corpus", random_sentences(400), vocab_size=20)
+    with pytest.raises(InputError, match=r"corpus\.sha256"):
+        train(other, tmp_path / "run", resume=True)
 
 
 def test_a_broken_resume_point_is_named(tmp_path, corpus):
@@ -181,7 +237,7 @@ def test_a_broken_resume_point_is_named(tmp_path, corpus):
 
 def test_a_corpus_smaller_than_a_batch_is_said(tmp_path):
     corpus = make_corpus(tmp_path / "corpus", random_sentences(3), hold_out=False)
-    with pytest.raises(InputError, match="3 sentences are too few for 4 rows"):
+    with pytest.raises(InputError, match=r"positions of text are less than one batch of 4 x 10"):
         train(corpus, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -193,12 +249,17 @@ def test_epochs_become_steps(corpus):
     assert PretrainingConfig(n_epochs=2).n_steps(streams) == streams.end_of_epoch(1)
     assert PretrainingConfig(n_epochs=0.5).n_steps(streams) == math.ceil(n / 2)
     assert PretrainingConfig(n_epochs=10, max_steps=7).n_steps(streams) == 7
+    fresh = pretraining.Streams(corpus, corpus.train, 4, 10, seed=0)
+    assert PretrainingConfig(n_epochs=10**9, max_steps=7).n_steps(fresh) == 7
 
 
 def test_learning_rate_rises_and_falls():
     rates = [PretrainingConfig(warmup_steps=10, learning_rate=1.0).learning_rate_at(s, 100) for s in range(100)]
     assert rates[0] == pytest.approx(0.1)
-    assert max(rates) == rates[9]
+    assert max(rates) == rates[9] == rates[10] == 1.0
+    short = [PretrainingConfig(warmup_steps=1000, learning_rate=1.0).learning_rate_at(s, 10) for s in range(10)]
+    assert max(short) == 1.0
+    assert short[-1] < 0.1
     assert rates[-1] < 0.001
     constant = PretrainingConfig(warmup_steps=0, learning_rate=1.0, schedule="constant")
     assert {constant.learning_rate_at(s, 100) for s in (0, 50, 99)} == {1.0}
@@ -266,5 +327,5 @@ def test_two_processes_equal_one(tmp_path, corpus):
     one, two = weights_of(tmp_path / "1"), weights_of(tmp_path / "2")
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, rtol=1e-4, atol=1e-5)
-    states = [torch.load(tmp_path / n / "last.ckpt", weights_only=True)["lstm_state"] for n in "12"]
-    torch.testing.assert_close(states[1], states[0], rtol=1e-3, atol=1e-4)
+    points = [torch.load(tmp_path / n / "last.ckpt", weights_only=True) for n in "12"]
+    torch.testing.assert_close(points[1]["lstm_state"], points[0]["lstm_state"], rtol=1e-3, atol=1e-4)

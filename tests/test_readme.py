@@ -47,7 +47,7 @@ def test_the_commands_of_your_own_text_run(tmp_path, monkeypatch):
 def test_the_python_block_runs(model_folder):
     block = re.search(r"```python\n(.*?)```", README, flags=re.DOTALL)[1]
     names = {}
-    exec(block.replace("runs/demo/run/model", str(model_folder)), names)
+    exec(block.replace("runs/demo/model", str(model_folder)), names)
     assert [part.shape for part in names["vectors"]] == [(3, 4, 24), (3, 1, 24)]
     assert [part.shape for part in names["top"]] == [(3, 24), (1, 24)]
     assert names["mask"].tolist() == [[True]]

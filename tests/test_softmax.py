@@ -30,9 +30,10 @@ def gradients(loss, hidden, softmax):
     return torch.autograd.grad(loss, [hidden, softmax.weight, softmax.bias])
 
 
-@pytest.mark.parametrize("chunk_logits", [1, 3 * VOCABULARY, 1 << 20])
-def test_full_loss_is_cross_entropy(softmax, data, monkeypatch, chunk_logits):
-    monkeypatch.setitem(module.CHUNK_LOGITS, "cpu", chunk_logits)
+@pytest.mark.parametrize("chunk_rows", [1, 3, 100])
+def test_full_loss_is_cross_entropy(softmax, data, monkeypatch, chunk_rows):
+    monkeypatch.setattr(module, "CPU_CHUNK_LOGITS", 1)
+    monkeypatch.setattr(module, "MIN_CHUNK_ROWS", chunk_rows)
     hidden, targets = data
     expected = F.cross_entropy(hidden @ softmax.weight.T + softmax.bias, targets, ignore_index=IGNORED, reduction="sum")
     loss = softmax.full_loss(hidden, targets)
@@ -41,6 +42,14 @@ def test_full_loss_is_cross_entropy(softmax, data, monkeypatch, chunk_logits):
         gradients(3 * loss, hidden, softmax), gradients(3 * expected, hidden, softmax), strict=True
     ):
         torch.testing.assert_close(ours, theirs)
+
+
+def test_full_loss_without_gradients_is_the_same_and_keeps_none(softmax, data):
+    hidden, targets = data
+    with torch.no_grad():
+        loss = softmax.full_loss(hidden, targets)
+    assert not loss.requires_grad
+    torch.testing.assert_close(loss, softmax.full_loss(hidden, targets).detach())
 
 
 def test_full_loss_survives_large_logits(softmax, data):

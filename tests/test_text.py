@@ -1,5 +1,7 @@
 import gzip
 import io
+import os
+from threading import Thread
 from types import SimpleNamespace
 
 import pytest
@@ -49,6 +51,22 @@ def test_standard_input(monkeypatch):
     assert documents("-") == [["from a pipe"]]
 
 
+def test_pipes(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = Thread(target=path.write_text, args=("through a pipe\n",))
+    writer.start()
+    assert list(read_documents([str(path)], Progress())) == [["through a pipe"]]
+    writer.join()
+
+
+def test_standard_input_stays_open(monkeypatch):
+    source = io.BytesIO(b"once\n")
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=source))
+    documents("-")
+    assert not source.closed
+
+
 def test_progress_counts_the_bytes_on_disk(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("words\n" * 5000)
@@ -84,7 +102,7 @@ def test_broken_compression_is_named(tmp_path):
         documents(path)
 
 
-@pytest.mark.parametrize("source", ["nowhere.txt", "*.nothing", "empty_folder"])
+@pytest.mark.parametrize("source", ["nowhere.txt", "*.nothing", "empty_folder", "x" * 5000])
 def test_missing_sources_are_named(tmp_path, monkeypatch, source):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty_folder").mkdir()

@@ -1,4 +1,6 @@
+import copy
 import gzip
+import pickle
 
 import pytest
 from conftest import SHARED, needs_shared
@@ -72,6 +74,8 @@ def test_file_says_all(tmp_path, tokenizer):
     assert loaded.sentences(text) == tokenizer.sentences(text)
     assert loaded.is_whitespace == tokenizer.is_whitespace
     Tokenizer.from_file(str(path))  # a plain Hugging Face file
+    for copied in (copy.deepcopy(tokenizer), pickle.loads(pickle.dumps(tokenizer))):
+        assert copied.sentences(text) == tokenizer.sentences(text)
 
 
 def test_unreadable_file_is_named(tmp_path):
