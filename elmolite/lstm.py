@@ -216,7 +216,7 @@ class _Loop:
                 weights,
             )
         ended.append(State(hidden, cell))
-        final = State(*(torch.cat(parts[::-1]) for parts in zip(*ended, strict=True)))
+        final = State(*(torch.cat([part.to(cell.dtype) for part in parts[::-1]]) for parts in zip(*ended, strict=True)))
         return final, _Buffers(gates, cells, tanh_cells, outputs)
 
     def _window_end(self, at: int) -> int:
@@ -245,9 +245,11 @@ class _Loop:
             new_cell.clamp_(-self.constants.cell_clip, self.constants.cell_clip)
         torch.mul(new_cell, 2, out=tanh_cell)
         _tanh_of_half_(tanh_cell.sigmoid_())
-        projected = (o * tanh_cell).to(dtype) @ weights.projection.T
-        output.copy_(_clip(projected, self.constants.projection_clip))
-        return State(output, new_cell)
+        hidden = (o * tanh_cell).to(dtype) @ weights.projection.T
+        if self.constants.projection_clip is not None:
+            hidden.clamp_(-self.constants.projection_clip, self.constants.projection_clip)
+        output.copy_(hidden)
+        return State(hidden, new_cell)
 
     def backward(
         self, x: Tensor, state: State, weights: Weights, buffers: _Buffers, grad_outputs: Tensor, grad_final: State
@@ -256,57 +258,51 @@ class _Loop:
         dtype, n_cells = weights.recurrent.dtype, weights.projection.shape[1]
         before = self._states_before(state, buffers)
         gated = buffers.gates[:, 3 * n_cells :] * buffers.tanh_cells  # what was projected, (N, H)
-        slopes, output_slope, carry = self._slopes(before.cell, buffers)
-        output_inside = _inside(buffers.outputs, self.constants.projection_clip)
         grad_projected = torch.empty_like(buffers.outputs)
-        grad_gates = slopes if dtype == slopes.dtype else torch.empty_like(slopes, dtype=dtype)
+        grad_gates = torch.empty_like(buffers.gates, dtype=dtype)
+        grad_bias = gated.new_zeros(4 * n_cells)
         grad_hidden, grad_cell = grad_final.hidden.clone(), grad_final.cell.clone()
         for step in reversed(range(len(self.batch_sizes))):
             rows = slice(self.offsets[step], self.offsets[step + 1])
-            n_rows = self.batch_sizes[step]
-            grad_h, grad_c = grad_hidden[:n_rows], grad_cell[:n_rows]
-            torch.add(grad_outputs[rows], grad_h, out=grad_projected[rows])
-            if output_inside is not None:
-                grad_projected[rows] *= output_inside[rows]
-            grad_m = grad_projected[rows].to(dtype) @ weights.projection
-            grad_c.addcmul_(grad_m, output_slope[rows])
-            slopes[rows].view(n_rows, 4, n_cells)[:, :3].mul_(grad_c.unsqueeze(1))
-            slopes[rows, 3 * n_cells :].mul_(grad_m)
-            grad_c.mul_(carry[rows])
-            if grad_gates is not slopes:
-                grad_gates[rows] = slopes[rows]
+            grad_h, grad_c = grad_hidden[: self.batch_sizes[step]], grad_cell[: self.batch_sizes[step]]
+            grad_projected[rows] = _clip_backward(
+                grad_outputs[rows] + grad_h, buffers.outputs[rows], self.constants.projection_clip
+            )
+            grad_gated = (grad_projected[rows].to(dtype) @ weights.projection).to(grad_c.dtype)
+            grads = self._step_backward(buffers, rows, before.cell[rows], gated[rows], grad_gated, grad_c)
+            grad_bias += grads.sum(dim=0)
+            grad_gates[rows] = grads
             grad_h.copy_(grad_gates[rows] @ weights.recurrent)
             if self.keep is not None:
                 grad_h.mul_(self.keep[rows])
                 grad_c.mul_(self.keep[rows])
+        exact = gated.dtype
         grads_of_weights = Weights(
-            (grad_gates.T @ x.to(dtype)).to(slopes.dtype),
-            (grad_gates.T @ before.hidden.to(dtype)).to(slopes.dtype),
-            slopes.sum(dim=0),
-            (grad_projected.to(dtype).T @ gated.to(dtype)).to(slopes.dtype),
+            (grad_gates.T @ x.to(dtype)).to(exact),
+            (grad_gates.T @ before.hidden.to(dtype)).to(exact),
+            grad_bias,
+            (grad_projected.to(dtype).T @ gated.to(dtype)).to(exact),
         )
         return grads_of_weights, (grad_gates @ weights.input).to(x.dtype), State(grad_hidden, grad_cell)
 
-    def _slopes(self, cells_before: Tensor, buffers: _Buffers) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what the loop multiplies gradients by, for all positions at once.
-
-        :returns: (N, 4H) from the cell state (i, j, f) or the gated output (o) to the gates before activation;
-            (N, H) from the gated output to the cell state; (N, H) from the cell state to the one before.
-        """
-        gates, cells, tanh_cells, _ = buffers
+    def _step_backward(
+        self, buffers: _Buffers, rows: slice, cell_before: Tensor, gated: Tensor, grad_gated: Tensor, grad_cell: Tensor
+    ) -> Tensor:
+        """Return the gradient of the gates before their activation; turn ``grad_cell`` into that of the cell before."""
+        gates, tanh_cell = buffers.gates[rows], buffers.tanh_cells[rows]
         i, j, f, o = gates.chunk(4, dim=1)
-        slopes = torch.addcmul(gates, gates, gates, value=-1)  # of the sigmoid: s - s * s
-        slope_i, slope_j, slope_f, slope_o = slopes.chunk(4, dim=1)
-        slope_i.mul_(j)
-        torch.addcmul(i, i * j, j, value=-1, out=slope_j)
-        slope_f.mul_(cells_before)
-        slope_o.mul_(tanh_cells)
-        output_slope = torch.addcmul(o, o * tanh_cells, tanh_cells, value=-1)
-        inside = _inside(cells, self.constants.cell_clip)
-        if inside is None:
-            return slopes, output_slope, f
-        slopes.view(len(slopes), 4, -1)[:, :3].mul_(inside.unsqueeze(1))
-        return slopes, output_slope, f * inside
+        grad_cell.addcmul_(grad_gated, torch.addcmul(o, gated, tanh_cell, value=-1))
+        if self.constants.cell_clip is not None:
+            grad_cell.copy_(_clip_backward(grad_cell, buffers.cells[rows], self.constants.cell_clip))
+        grads = torch.addcmul(gates, gates, gates, value=-1)  # the slope of the sigmoid, s - s * s
+        grad_i, grad_j, grad_f, grad_o = grads.chunk(4, dim=1)
+        grad_i.mul_(j)
+        torch.addcmul(i, i * j, j, value=-1, out=grad_j)
+        grad_f.mul_(cell_before)
+        grads.view(len(grads), 4, -1)[:, :3].mul_(grad_cell.unsqueeze(1))
+        grad_o.mul_(tanh_cell).mul_(grad_gated)
+        grad_cell.mul_(f)
+        return grads
 
     def _states_before(self, state: State, buffers: _Buffers) -> State:
         """Return the hidden and cell state that each position started from, (N, P) and (N, H)."""
@@ -319,9 +315,12 @@ class _Loop:
         return State(hidden, cell)
 
 
-def _inside(clipped: Tensor, limit: float | None) -> Tensor | None:
-    """Tell where a gradient passes a clip: 1 inside, 0 at the bound; ``None`` without a clip."""
-    return None if limit is None else (clipped.abs() < limit).to(clipped.dtype)
+def _clip_backward(grad: Tensor, clipped: Tensor, limit: float | None) -> Tensor:
+    """Let a gradient pass where a value is inside its clip."""
+    if limit is None:
+        return grad
+    passed: Tensor = torch.ops.aten.hardtanh_backward(grad, clipped, -limit, limit)
+    return passed
 
 
 def _tanh_of_half_(sigmoid: Tensor) -> None:
