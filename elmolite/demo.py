@@ -24,7 +24,9 @@ from elmolite.pretraining_config import PretrainingConfig
 
 SENTENCES = ("The children play in the park.", "The play premiered yesterday.")
 QUERIES = ("returns", "set", "object", "first")
-"""Words whose neighbours in context are shown."""
+"""Words whose neighbours in context are shown ..."""
+N_NEIGHBOURS = 4
+"""... and how many of them."""
 
 
 @dataclass(frozen=True)
@@ -157,11 +159,16 @@ def _print_neighbours(elmo: ELMo, corpus: Corpus, max_sentences: int) -> None:
             continue
         at = int(found[len(found) // 2])
         similarity = vectors @ vectors[at]
-        own = [index for index, (number, _) in enumerate(places) if number == places[at][0]]
-        similarity[own] = -1
-        print(f"\n        {_context(sentences, places[at])}")
-        for near in np.argsort(-similarity)[:4]:
-            print(f"  {similarity[near]:.3f} {_context(sentences, places[int(near)])}")
+        shown = [_context(sentences, places[at])]
+        print(f"\n        {shown[0]}")
+        for near in np.argsort(-similarity):
+            context = _context(sentences, places[int(near)])
+            if places[int(near)][0] == places[at][0] or context in shown:  # the query's own sentence, or a repetition
+                continue
+            print(f"  {similarity[near]:.3f} {context}")
+            shown.append(context)
+            if len(shown) > N_NEIGHBOURS:
+                break
 
 
 def _context(sentences: list[list[str]], place: tuple[int, int], *, width: int = 5) -> str:
