@@ -24,7 +24,7 @@ ORIGINAL_FILTERS = ((1, 32), (2, 32), (3, 64), (4, 128), (5, 256), (6, 512), (7,
 
 @dataclass
 class BiLMConfig:
-    """Sizes of a bidirectional language model; the defaults are those of the original ELMo.
+    """Sizes of a bidirectional language model.
 
     :param filters: width and number of filters of each convolution over characters.
     :param character_embedding_size: of each character.

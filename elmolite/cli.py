@@ -196,8 +196,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except KeyboardInterrupt:
-        print("elmolite: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"elmolite: {error or 'interrupted'}", file=sys.stderr)
         return 130
     return 0
 

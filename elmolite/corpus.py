@@ -36,7 +36,7 @@ from elmolite import chars, files
 from elmolite.errors import InputError
 from elmolite.tokenization import FILE_NAME as TOKENIZER_FILE
 from elmolite.tokenization import SentenceTokenizer
-from elmolite.vocab import Vocabulary
+from elmolite.vocab import SPECIALS, Vocabulary
 
 FORMAT_VERSION = 1
 SUMMARY_FILE = "corpus.json"
@@ -96,7 +96,7 @@ class Corpus:
     def open(cls, folder: str | Path) -> Corpus:
         """Open a corpus.
 
-        :raises InputError: the folder is not a whole corpus; the message names the file.
+        :raises InputError: the folder is not a whole corpus, or a file is damaged; the message names the file.
         """
         folder = Path(folder)
         if not folder.is_dir():
@@ -107,7 +107,7 @@ class Corpus:
                 f"{folder / SUMMARY_FILE}: format_version {summary.get('format_version')!r} where {FORMAT_VERSION} "
                 "was expected; prepare the corpus again"
             )
-        files.check_manifest(folder, summary["files"], read_all=False)
+        files.check_manifest(folder, summary["files"], read_all=True)
         return cls(folder, summary)
 
     def fingerprint(self) -> str:
@@ -128,17 +128,20 @@ class Corpus:
     def describe(self) -> str:
         """Return the counts, for a person."""
         summary, train, valid = self.summary, self.summary["train"], self.summary["valid"]
-        return "\n".join(
-            [
-                f"corpus      {self.folder}",
-                f"training    {_counts(train)}",
-                f"held out    {_counts(valid)}",
-                f"vocabulary  {summary['vocabulary_size']:,} words of the softmax; "
-                f"{summary['word_forms']:,} word forms with characters",
-                f"cut words   {summary['cut_tokens']:,} tokens ({summary['cut_word_forms']:,} forms) are longer than "
-                f"{chars.MAX_CHARACTERS - 2} bytes",
-            ]
-        )
+        lines = [
+            f"corpus      {self.folder}",
+            f"training    {_counts(train)}",
+            f"held out    {_counts(valid)}",
+            f"vocabulary  {summary['vocabulary_size']:,} words of the softmax; "
+            f"{summary['word_forms']:,} word forms with characters",
+            f"cut words   {summary['cut_tokens']:,} tokens ({summary['cut_word_forms']:,} forms) are longer than "
+            f"{chars.MAX_CHARACTERS - 2} bytes",
+        ]
+        if not valid["tokens"]:
+            lines.append("warning     there is no held-out text: training will not be validated (see --valid)")
+        if summary["vocabulary_size"] == len(SPECIALS):
+            lines.append("warning     no word is frequent enough for the vocabulary (see --min-count)")
+        return "\n".join(lines)
 
     def _map(self, name: str) -> NDArray[Any]:
         path = self.folder / f"{name}.npy"

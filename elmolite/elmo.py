@@ -6,7 +6,7 @@ layer and each LSTM layer), P projection.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, overload
 
@@ -123,9 +123,13 @@ class ELMo(nn.Module):
 
         Each sentence starts from zero state and is read between ``<S>`` and ``</S>``, whose own vectors are left out.
 
+        :param ids: what :meth:`to_ids` gives.
+        :raises InputError: it is something else.
         :returns: the layers, (L, B, T, 2 P), zero behind the end of a sentence: the token vector twice, then the
             forward and backward output of each LSTM layer; and a mask (B, T), true where there is a token.
         """
+        if not isinstance(ids, TokenIds):
+            raise InputError(f"ELMo takes what its to_ids() gives, not {type(ids).__name__}; for vectors see embed()")
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self._is_frozen):
             return self._layers(TokenIds(*(part.to(self.bilm.device) for part in ids)))
 
@@ -185,8 +189,10 @@ class ELMo(nn.Module):
         :raises InputError: ``sentences`` is one string, or there is no such layer.
         """
         tokenised = self._tokenise(sentences)
-        if not (layers in ("all", "top", "average") or (isinstance(layers, int) and -1 <= layers < self.n_layers)):
+        if not (layers in ("all", "top", "average") or (isinstance(layers, int) and 0 <= layers < self.n_layers)):
             raise InputError(f"layers={layers!r}: expected 'all', 'top', 'average' or 0 to {self.n_layers - 1}")
+        if batch_tokens < 1:
+            raise InputError(f"batch_tokens={batch_tokens}: at least 1 is needed")
         if output not in ("numpy", "torch"):
             raise InputError(f"output={output!r}: expected 'numpy' or 'torch'")
         results: dict[int, Tensor] = {}
@@ -204,8 +210,12 @@ class ELMo(nn.Module):
     def _tokenise(self, sentences: Sequence[Sentence]) -> list[list[str]]:
         if isinstance(sentences, str):
             raise InputError("one string was given where a list of sentences was expected; for one sentence: [text]")
+        if not isinstance(sentences, Iterable):
+            raise InputError(f"a list of sentences was expected, not {type(sentences).__name__}")
         tokenised: list[list[str]] = []
         for number, sentence in enumerate(sentences):
+            if not isinstance(sentence, Iterable):
+                raise InputError(f"sentence {number}: expected a string or tokens, not {type(sentence).__name__}")
             tokens = self.tokenizer.tokens(sentence) if isinstance(sentence, str) else list(sentence)
             if not all(isinstance(token, str) for token in tokens):
                 raise InputError(f"sentence {number}: tokens must be strings, or the sentence a string")

@@ -54,7 +54,7 @@ def embed_file(
     with (
         files.writing(output) as file,
         zipfile.ZipFile(file, "w", allowZip64=True) as archive,
-        tqdm(unit="words", unit_scale=True, disable=None if show_progress else True) as bar,
+        tqdm(desc="embedding", unit="words", unit_scale=True, disable=None if show_progress else True) as bar,
     ):
         for sentences in _chunks(lines):
             for vectors in elmo.embed(sentences, layers=layers, batch_tokens=batch_tokens):

@@ -14,7 +14,8 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from elmolite.bilm import PRESETS, BiLMConfig
 from elmolite.errors import InputError
-from elmolite.pretraining_config import PretrainingConfig
+from elmolite.files import read_json
+from elmolite.pretraining_config import RUN_FILE, PretrainingConfig
 from elmolite.suggest import nearest
 
 DEFAULT_PRESET = "mini"
@@ -49,6 +50,8 @@ def parse(arguments: Sequence[str]) -> Options:
             raise InputError(f"unknown argument --{name.replace('_', '-')}{wanted}")
     preset = _value_of("preset", arguments) or (file[1].get("preset") if file else None) or DEFAULT_PRESET
     parser = _parser(str(preset))
+    if "--resume" in arguments and (out := _value_of("out", arguments)) is not None:
+        parser.set_defaults(_settings_of_run(Path(out)))
     try:
         values = parser.parse_args(arguments)
     except ArgumentError as error:
@@ -63,6 +66,17 @@ def parse(arguments: Sequence[str]) -> Options:
         PretrainingConfig(**_fields_of(PretrainingConfig, values)),
         values.resume,
     )
+
+
+def _settings_of_run(out: Path) -> dict[str, Any]:
+    """Return the settings that a run was started with, so that ``--out`` and ``--resume`` are enough to go on."""
+    if not (out / RUN_FILE).is_file():
+        return {}
+    record = read_json(out / RUN_FILE, kind="run")
+    model, training, corpus = (record.get(part, {}) for part in ("model", "training", "corpus"))
+    settings = {f"model.{name}": value for name, value in model.items()} | training | {"corpus": corpus.get("folder")}
+    valid = _valid_names()
+    return {name: value for name, value in settings.items() if name in valid}
 
 
 class _Parser(ArgumentParser):
@@ -88,7 +102,7 @@ def _parser(preset: str) -> ArgumentParser:
     parser.add_argument(
         "--out", type=str | None, default=None, help="folder for the log, the model and the resume point"
     )
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, under its own settings")
     parser.add_argument("--preset", default=preset, help=f"sizes of the model: {', '.join(PRESETS)}")
     parser.add_class_arguments(PretrainingConfig)
     parser.add_class_arguments(BiLMConfig, "model")

@@ -30,11 +30,10 @@ from elmolite.corpus import Batch, Corpus, Streams
 from elmolite.errors import InputError
 from elmolite.lstm import State
 from elmolite.perplexity import Perplexity, PerplexityMeter, evaluation_streams, run_batch, time_major
-from elmolite.pretraining_config import PretrainingConfig
+from elmolite.pretraining_config import RUN_FILE, PretrainingConfig
 from elmolite.softmax import Softmax
 from elmolite.training_callbacks import CsvLog, ResumePoint, TrainingLog, WholeFileIO
 
-CONFIG_FILE = "pretraining.json"
 RESUME_FILE = "last.ckpt"
 MODEL_FOLDER = "model"
 
@@ -248,7 +247,7 @@ def pretrain(
         try:
             trainer.fit(module, source, ckpt_path=str(out / RESUME_FILE) if resume else None, weights_only=True)
         except SystemExit:  # Lightning's way out on Ctrl-C
-            raise KeyboardInterrupt from None
+            raise KeyboardInterrupt(f"interrupted; {point.describe()}") from None
         if point.saved_step != n_steps:  # the end of the run is no multiple of the interval
             trainer.validate(module, source, verbose=False) if valid is not None else point.save(trainer, module)
     return out / MODEL_FOLDER
@@ -263,7 +262,7 @@ def _claim(out: Path, data: Corpus, model: BiLMConfig, training: PretrainingConf
     record = {
         "model": asdict(model),
         "training": asdict(training),
-        "corpus": {"tokens": train["tokens"], "sha256": data.fingerprint()},
+        "corpus": {"folder": str(data.folder.resolve()), "tokens": train["tokens"], "sha256": data.fingerprint()},
     }
     record = _as_json(record)
     if getattr(rank_zero_only, "rank", 0) != 0:  # the first process has looked
@@ -271,14 +270,14 @@ def _claim(out: Path, data: Corpus, model: BiLMConfig, training: PretrainingConf
     if not resume:
         if (out / RESUME_FILE).exists():
             raise InputError(f"{out} holds a run already: say --resume to go on with it, or choose another folder")
-        files.write_bytes(out / CONFIG_FILE, files.json_bytes(record))
+        files.write_bytes(out / RUN_FILE, files.json_bytes(record))
         return record
     if not (out / RESUME_FILE).is_file():
         raise InputError(f"{out}: nothing to resume ({RESUME_FILE} is missing); start the run without --resume")
-    earlier = files.read_json(out / CONFIG_FILE, kind="run")
+    earlier = files.read_json(out / RUN_FILE, kind="run")
     for part, fields in record.items():
         for key, value in fields.items():
-            if earlier.get(part, {}).get(key) != value:
+            if key != "folder" and earlier.get(part, {}).get(key) != value:
                 raise InputError(
                     f"{out}: the run was started with {part}.{key} = {earlier.get(part, {}).get(key)!r}, "
                     f"now it is {value!r}; a run resumes only under its own configuration"

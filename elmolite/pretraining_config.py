@@ -11,6 +11,8 @@ from elmolite.errors import InputError
 if TYPE_CHECKING:
     from elmolite.corpus import Streams
 
+RUN_FILE = "pretraining.json"
+"""In the folder of a run: the settings that it was started with."""
 SAMPLED_FROM_VOCABULARY = 30_000
 """From this vocabulary on ``softmax: auto`` samples."""
 
@@ -69,8 +71,8 @@ class PretrainingConfig:
                 raise InputError(f"{name}: {getattr(self, name)} is not greater than 0")
         if self.max_steps is not None and self.max_steps < 1:
             raise InputError(f"max_steps: {self.max_steps} is not greater than 0")
-        if self.seed < 0:
-            raise InputError(f"seed: {self.seed} is negative")
+        if not 0 <= self.seed < 1 << 32:
+            raise InputError(f"seed: {self.seed} is not in [0, 2 ** 32)")
         if self.warmup_steps < 0 or not 0 <= self.reset_probability <= 1:
             raise InputError("warmup_steps must be at least 0 and reset_probability in [0, 1]")
         if self.n_rows % (self.n_devices * self.n_nodes):

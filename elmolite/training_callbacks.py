@@ -211,6 +211,7 @@ class ResumePoint(Callback):
         self.interval = interval
         self.validates = validates
         self._saved_at = time.monotonic()
+        self._point: int | None = None
         self.model_folder = model_folder
         self.checkpoint = checkpoint
         self.best: float | None = None
@@ -223,7 +224,7 @@ class ResumePoint(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from an earlier run."""
         self.best = state_dict["best"]
-        self.saved_step = state_dict["saved_step"]
+        self.saved_step = self._point = state_dict["saved_step"]
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save, unless nothing was trained yet."""
@@ -257,8 +258,13 @@ class ResumePoint(Callback):
                 self._export(trainer.global_step, result)
         self._save_point(trainer)
 
+    def describe(self) -> str:
+        """Say what an interrupted run can do."""
+        return "nothing was saved yet" if self._point is None else f"go on from step {self._point:,} with --resume"
+
     def _save_point(self, trainer: Trainer) -> None:
         trainer.save_checkpoint(self.path)
+        self._point = trainer.global_step
         self._saved_at = time.monotonic()
 
     def _export(self, step: int, result: Perplexity | None) -> None:

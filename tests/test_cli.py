@@ -30,6 +30,8 @@ def test_from_text_to_vectors(tmp_path, text, capsys):
     said = capsys.readouterr().out
     assert "held-out perplexity" in said
     assert "validation on" in said
+    assert run("pretrain", "--out", out, "--resume") == 0  # its settings are its own
+    capsys.readouterr()
     assert run("evaluate", out / "model", text, "--json") == 0
     result = json.loads(capsys.readouterr().out)
     n_targets = sum(len(s) + 1 for s in random_sentences(300))

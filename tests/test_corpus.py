@@ -149,9 +149,18 @@ def test_a_file_missing_or_cut_short_is_named(tmp_path, name):
     path.write_bytes(content[:-1])
     with pytest.raises(InputError, match=name):
         Corpus.open(folder)
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(InputError, match=f"{name} is damaged"):
+        Corpus.open(folder)
     path.unlink()
     with pytest.raises(InputError, match=f"{name} is missing"):
         Corpus.open(folder)
+
+
+def test_what_cannot_train_is_said(tmp_path):
+    corpus = make_corpus(tmp_path, [["once", "only"]])
+    assert "no held-out text" in corpus.describe()
+    assert "no word is frequent enough" in corpus.describe()
 
 
 def test_a_folder_without_its_summary_is_no_corpus(tmp_path):

@@ -129,6 +129,11 @@ def test_strings_are_cut_as_the_text_of_the_model_was(elmo):
         (lambda e: e.embed([["a"], ["b", 3]]), "sentence 1: tokens must be strings"),
         (lambda e: e.embed([["a"]], layers=3), r"layers=3: expected .* 0 to 2"),
         (lambda e: e.embed([["a"]], layers="bottom"), "layers='bottom'"),
+        (lambda e: e.embed([["a"]], layers=-1), "layers=-1"),
+        (lambda e: e.embed([["a"]], batch_tokens=0), "batch_tokens=0"),
+        (lambda e: e.embed(None), "not NoneType"),
+        (lambda e: e.embed([["a"], None]), "sentence 1: .* not NoneType"),
+        (lambda e: e([["a"]]), r"to_ids\(\) gives, not list"),
         (lambda e: e.embed([["a"]], output="list"), "output='list'"),
     ],
 )

@@ -84,6 +84,7 @@ def test_mistakes_in_a_file_are_explained(tmp_path, yaml, message):
         ([*REQUIRED, "--resum"], r"did you mean 'resume'"),
         ([*REQUIRED, "--config", "a", "--config", "b"], "--config is given twice"),
         ([*REQUIRED, "--seed", "-1"], "seed"),
+        ([*REQUIRED, "--seed", str(10**20)], "seed"),
         ([*REQUIRED, "--model.filters", "[[60, 3]]"], "filters"),
         ([*REQUIRED, "--model.cell-clip", "0"], "cell_clip"),
         ([*REQUIRED, "--model.n-highway-layers", "-2"], "n_highway_layers"),
