@@ -83,18 +83,10 @@ class Checkpoint:
         :raises InputError: a file is missing, cut short, damaged or of another shape; the message names it.
         """
         folder = Path(folder)
-        if not folder.is_dir():
-            raise InputError(f"{folder}: no such model folder")
-        config = files.read_json(folder / CONFIG_FILE, kind="model")
-        if config.get("format_version") != FORMAT_VERSION:
-            raise InputError(
-                f"{folder / CONFIG_FILE}: format_version {config.get('format_version')!r}; this version of elmolite "
-                f"reads {FORMAT_VERSION}"
-            )
-        manifest = config.get("files")
-        if not isinstance(manifest, dict) or not {WEIGHTS_FILE, TOKENIZER_FILE} <= manifest.keys():
+        config = files.open_folder(folder, CONFIG_FILE, kind="model", version=FORMAT_VERSION)
+        manifest = config["files"]
+        if not {WEIGHTS_FILE, TOKENIZER_FILE} <= manifest.keys():
             raise InputError(f"{folder / CONFIG_FILE}: 'files' must name {WEIGHTS_FILE} and {TOKENIZER_FILE}")
-        files.check_manifest(folder, manifest, read_all=True)
         model_config = _read_config(config.get("model"), folder / CONFIG_FILE)
         bilm = _load(BiLM, folder / WEIGHTS_FILE, config=model_config)
         tokenizer = SentenceTokenizer.load(folder / TOKENIZER_FILE)

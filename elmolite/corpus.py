@@ -99,16 +99,7 @@ class Corpus:
         :raises InputError: the folder is not a whole corpus, or a file is damaged; the message names the file.
         """
         folder = Path(folder)
-        if not folder.is_dir():
-            raise InputError(f"{folder}: no such corpus folder; make one with: elmolite prepare TEXT --out {folder}")
-        summary = files.read_json(folder / SUMMARY_FILE, kind="corpus")
-        if summary.get("format_version") != FORMAT_VERSION:
-            raise InputError(
-                f"{folder / SUMMARY_FILE}: format_version {summary.get('format_version')!r} where {FORMAT_VERSION} "
-                "was expected; prepare the corpus again"
-            )
-        files.check_manifest(folder, summary["files"], read_all=True)
-        return cls(folder, summary)
+        return cls(folder, files.open_folder(folder, SUMMARY_FILE, kind="corpus", version=FORMAT_VERSION))
 
     def fingerprint(self) -> str:
         """Return what tells this corpus from any other: a hash over the checksums of its files."""

@@ -121,20 +121,41 @@ def fingerprint(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": digest}
 
 
-def check_manifest(folder: Path, manifest: dict[str, Any], *, read_all: bool) -> None:
-    """Hold every file of ``folder`` against the sizes, and with ``read_all`` the checksums, of its manifest.
+def open_folder(folder: Path, manifest: str, *, kind: str, version: int) -> dict[str, Any]:
+    """Read the manifest of a folder, and hold every file that it names against its size and checksum.
 
-    :raises InputError: a file is missing, cut short or changed; the message names it.
+    :param manifest: the name of the JSON file.
+    :param kind: what the folder is, for the message ("corpus", "model").
+    :param version: the ``format_version`` that can be read.
+    :raises InputError: there is no such folder, it is of another version, or a file is missing, cut short or damaged;
+        the message names it.
     """
-    for name, expected in manifest.items():
-        path = folder / name
-        if not path.is_file():
-            raise InputError(f"{path} is missing: the folder is not whole; copy or make it again")
-        size = path.stat().st_size
-        if size != expected["bytes"]:
-            raise InputError(f"{path} has {size} bytes where {expected['bytes']} were written: make it again")
-        if read_all and fingerprint(path)["sha256"] != expected["sha256"]:
-            raise InputError(f"{path} is damaged (its checksum differs): copy or make it again")
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such {kind} folder")
+    content = read_json(folder / manifest, kind=kind)
+    if content.get("format_version") != version:
+        raise InputError(
+            f"{folder / manifest}: format_version {content.get('format_version')!r}; this version of elmolite reads "
+            f"{version}"
+        )
+    expected = content.get("files")
+    if not isinstance(expected, dict) or any(Path(name).name != name for name in expected):
+        raise InputError(f"{folder / manifest}: 'files' must name the files of the folder")
+    for name, mark in expected.items():
+        if not isinstance(mark, dict) or mark.keys() != {"bytes", "sha256"}:
+            raise InputError(f"{folder / manifest}: 'files' must give the bytes and sha256 of {name}")
+        _check_file(folder / name, mark)
+    return content
+
+
+def _check_file(path: Path, expected: dict[str, Any]) -> None:
+    if not path.is_file():
+        raise InputError(f"{path} is missing: the folder is not whole; copy or make it again")
+    size = path.stat().st_size
+    if size != expected["bytes"]:
+        raise InputError(f"{path} has {size} bytes where {expected['bytes']} were written: copy or make it again")
+    if fingerprint(path) != expected:
+        raise InputError(f"{path} is damaged (its checksum differs): copy or make it again")
 
 
 def read_json(path: Path, *, kind: str) -> dict[str, Any]:

@@ -8,20 +8,18 @@ from __future__ import annotations
 import json
 import logging
 import warnings
-from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 from elmolite import files
 from elmolite.bilm import BiLM, BiLMConfig, BiLMState
@@ -31,6 +29,7 @@ from elmolite.errors import InputError
 from elmolite.lstm import State
 from elmolite.perplexity import Perplexity, PerplexityMeter, evaluation_streams, run_batch, time_major
 from elmolite.pretraining_config import RUN_FILE, PretrainingConfig
+from elmolite.pretraining_data import PretrainingData, rows_of
 from elmolite.softmax import Softmax
 from elmolite.training_callbacks import CsvLog, ResumePoint, TrainingLog, WholeFileIO
 
@@ -134,65 +133,13 @@ class PretrainingModule(LightningModule):
         """Take back the LSTM state of the rows of this process."""
         states = checkpoint["lstm_state"]
         if states is not None:
-            rows = _rows_of(self.trainer, self.config.n_rows)
+            rows = rows_of(self.trainer, self.config.n_rows)
             self._state = BiLMState(*(State(*(part[:, rows] for part in state)) for state in states))
 
     def on_train_start(self) -> None:
         """Bring a state that was loaded to the device: Lightning loads before it moves the model there."""
         if self._state is not None:
             self._state = BiLMState(*(State(*(part.to(self.device) for part in state)) for state in self._state))
-
-
-def _rows_of(trainer: Trainer, n_rows: int) -> slice:
-    """Return which of all rows are those of this process."""
-    n_own = n_rows // trainer.world_size
-    return slice(trainer.global_rank * n_own, (trainer.global_rank + 1) * n_own)
-
-
-class _Steps(Dataset[Batch]):
-    """The batches of streams, as a map from the step."""
-
-    def __init__(self, streams: Streams, n_steps: int, rows: slice) -> None:
-        self.streams, self.n_steps, self.rows = streams, n_steps, rows
-
-    def __len__(self) -> int:
-        return self.n_steps
-
-    def __getitem__(self, step: int) -> Batch:
-        return self.streams.batch(step, rows=self.rows)
-
-
-class _FromStep(Sampler[int]):
-    """Steps from the one at which a run resumes; Lightning counts on with the length of the whole run."""
-
-    def __init__(self, first: int, n_steps: int) -> None:
-        self.first, self.n_steps = first, n_steps
-
-    def __len__(self) -> int:
-        return self.n_steps
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.first, self.n_steps))
-
-
-class PretrainingData(LightningDataModule):
-    """The rows of this process of the training streams, and the held-out text."""
-
-    def __init__(self, train: Streams, valid: Streams | None, n_steps: int) -> None:
-        super().__init__()
-        self.train, self.valid, self.n_steps = train, valid, n_steps
-
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Return the steps that are left."""
-        assert self.trainer is not None
-        steps = _Steps(self.train, self.n_steps, _rows_of(self.trainer, self.train.n_rows))
-        return DataLoader(steps, batch_size=None, sampler=_FromStep(self.trainer.global_step, self.n_steps))
-
-    def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
-        """Return the evaluation batches of the held-out text, or none."""
-        if self.valid is None:
-            return []
-        return DataLoader(_Steps(self.valid, self.valid.epoch_steps(0), slice(None)), batch_size=None)
 
 
 def pretrain(

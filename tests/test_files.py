@@ -91,20 +91,39 @@ def test_a_kill_while_a_folder_is_replaced_is_mended(tmp_path, new_one_stands):
     assert names(tmp_path) == ["f"]
 
 
-def test_a_manifest_finds_what_is_missing_cut_or_changed(tmp_path):
+def open_folder(folder):
+    return files.open_folder(folder, "m.json", kind="thing", version=1)
+
+
+def test_what_is_missing_cut_or_changed_is_found(tmp_path):
     (tmp_path / "a").write_bytes(b"content")
-    manifest = {"a": files.fingerprint(tmp_path / "a")}
-    files.check_manifest(tmp_path, manifest, read_all=True)
+    manifest = {"format_version": 1, "files": {"a": files.fingerprint(tmp_path / "a")}}
+    (tmp_path / "m.json").write_bytes(files.json_bytes(manifest))
+    assert open_folder(tmp_path) == manifest
     (tmp_path / "a").write_bytes(b"cOntent")
-    files.check_manifest(tmp_path, manifest, read_all=False)
     with pytest.raises(InputError, match=r"a is damaged"):
-        files.check_manifest(tmp_path, manifest, read_all=True)
+        open_folder(tmp_path)
     (tmp_path / "a").write_bytes(b"cont")
     with pytest.raises(InputError, match=r"a has 4 bytes where 7"):
-        files.check_manifest(tmp_path, manifest, read_all=False)
+        open_folder(tmp_path)
     (tmp_path / "a").unlink()
     with pytest.raises(InputError, match=r"a is missing"):
-        files.check_manifest(tmp_path, manifest, read_all=False)
+        open_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"format_version": 2, "files": {}}, "format_version 2"),
+        ({"format_version": 1, "files": []}, "'files' must name"),
+    ],
+)
+def test_manifests_that_cannot_be_read(tmp_path, content, message):
+    (tmp_path / "m.json").write_bytes(files.json_bytes(content))
+    with pytest.raises(InputError, match=message):
+        open_folder(tmp_path)
+    with pytest.raises(InputError, match="no such thing folder"):
+        open_folder(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff", b"[" * 100_000])

@@ -1,0 +1,63 @@
+"""The batches of pretraining as Lightning wants them: which rows and steps a process reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from lightning.pytorch import LightningDataModule, Trainer
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from elmolite.corpus import Batch, Streams
+
+
+def rows_of(trainer: Trainer, n_rows: int) -> slice:
+    """Return which of all rows are those of this process."""
+    n_own = n_rows // trainer.world_size
+    return slice(trainer.global_rank * n_own, (trainer.global_rank + 1) * n_own)
+
+
+class _Steps(Dataset[Batch]):
+    """The batches of streams, as a map from the step."""
+
+    def __init__(self, streams: Streams, n_steps: int, rows: slice) -> None:
+        self.streams, self.n_steps, self.rows = streams, n_steps, rows
+
+    def __len__(self) -> int:
+        return self.n_steps
+
+    def __getitem__(self, step: int) -> Batch:
+        return self.streams.batch(step, rows=self.rows)
+
+
+class _FromStep(Sampler[int]):
+    """Steps from the one at which a run resumes; Lightning counts on with the length of the whole run."""
+
+    def __init__(self, first: int, n_steps: int) -> None:
+        self.first, self.n_steps = first, n_steps
+
+    def __len__(self) -> int:
+        return self.n_steps
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.first, self.n_steps))
+
+
+class PretrainingData(LightningDataModule):
+    """The rows of this process of the training streams, and the held-out text."""
+
+    def __init__(self, train: Streams, valid: Streams | None, n_steps: int) -> None:
+        super().__init__()
+        self.train, self.valid, self.n_steps = train, valid, n_steps
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Return the steps that are left."""
+        assert self.trainer is not None
+        steps = _Steps(self.train, self.n_steps, rows_of(self.trainer, self.train.n_rows))
+        return DataLoader(steps, batch_size=None, sampler=_FromStep(self.trainer.global_step, self.n_steps))
+
+    def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
+        """Return the evaluation batches of the held-out text, or none."""
+        if self.valid is None:
+            return []
+        return DataLoader(_Steps(self.valid, self.valid.epoch_steps(0), slice(None)), batch_size=None)
