@@ -116,6 +116,8 @@ def test_what_is_missing_cut_or_changed_is_found(tmp_path):
     [
         ({"format_version": 2, "files": {}}, "format_version 2"),
         ({"format_version": 1, "files": []}, "'files' must name"),
+        ({"format_version": 1, "files": {"../a": {}}}, "'files' must name"),
+        ({"format_version": 1, "files": {"a": {"bytes": 1}}}, "bytes and sha256 of a"),
     ],
 )
 def test_manifests_that_cannot_be_read(tmp_path, content, message):
