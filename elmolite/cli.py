@@ -86,7 +86,8 @@ def pretrain(arguments: Sequence[str]) -> None:
     from elmolite.pretraining import pretrain as run
 
     model = run(options.corpus, options.out, model=options.model, training=options.training, resume=options.resume)
-    print(f"model: {model}\nnext: elmolite embed {model} --input TEXT --output vectors.npz")
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes the first one speaks
+        print(f"model: {model}\nnext: elmolite embed {model} --input TEXT --output vectors.npz")
 
 
 def evaluate(arguments: Sequence[str]) -> None:
