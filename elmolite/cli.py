@@ -98,7 +98,7 @@ def evaluate(arguments: Sequence[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     options = parser.parse_args(arguments)
 
-    from elmolite.perplexity import evaluate_text
+    from elmolite.evaluation import evaluate_text
 
     result = evaluate_text(options.model, options.text, show_progress=not options.json)
     if options.json:

@@ -105,18 +105,7 @@ class ELMo(nn.Module):
         :param sentences: lists of tokens, or strings, which are cut as the text of the model was.
         :raises InputError: ``sentences`` is one string.
         """
-        tokenised = self._tokenise(sentences)
-        index: dict[str, int] = {}
-        lengths = [len(sentence) for sentence in tokenised]
-        tokens = np.zeros((len(tokenised), max(lengths, default=0)), np.int64)
-        for row, sentence in zip(tokens, tokenised, strict=True):
-            row[: len(sentence)] = [index.setdefault(token, len(index) + 2) for token in sentence]
-        characters = np.concatenate([chars.sentence_marks(), chars.character_ids(list(index))])
-        return TokenIds(
-            torch.from_numpy(chars.trim(characters).astype(np.int32)),
-            torch.from_numpy(tokens),
-            torch.tensor(lengths, dtype=torch.int64),
-        )
+        return _encode(self._tokenise(sentences))
 
     def forward(self, ids: TokenIds) -> tuple[Tensor, Tensor]:
         """Compute all layers.
@@ -198,7 +187,7 @@ class ELMo(nn.Module):
         results: dict[int, Tensor] = {}
         with evaluating(self), torch.no_grad():
             for batch in _batches([len(sentence) for sentence in tokenised], batch_tokens):
-                vectors, _ = self(self.to_ids([tokenised[i] for i in batch]))
+                vectors, _ = self(_encode([tokenised[i] for i in batch]))
                 vectors = _choose(vectors, layers).float()
                 if output == "numpy":
                     vectors = vectors.cpu()
@@ -221,6 +210,21 @@ class ELMo(nn.Module):
                 raise InputError(f"sentence {number}: tokens must be strings, or the sentence a string")
             tokenised.append(tokens)
         return tokenised
+
+
+def _encode(tokenised: Sequence[Sequence[str]]) -> TokenIds:
+    """Encode each distinct word of sentences once."""
+    index: dict[str, int] = {}
+    lengths = [len(sentence) for sentence in tokenised]
+    tokens = np.zeros((len(tokenised), max(lengths, default=0)), np.int64)
+    for row, sentence in zip(tokens, tokenised, strict=True):
+        row[: len(sentence)] = [index.setdefault(token, len(index) + 2) for token in sentence]
+    characters = np.concatenate([chars.sentence_marks(), chars.character_ids(list(index))])
+    return TokenIds(
+        torch.from_numpy(chars.trim(characters).astype(np.int32)),
+        torch.from_numpy(tokens),
+        torch.tensor(lengths, dtype=torch.int64),
+    )
 
 
 class _Packed(NamedTuple):

@@ -41,7 +41,6 @@ class _Spool:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.n_ids = 0
-        self.n_documents = 0
         self.sentence_starts: list[NDArray[np.int64]] = []
         self.document_starts: list[NDArray[np.int64]] = []
         self._file = path.open("wb")
@@ -52,7 +51,6 @@ class _Spool:
         self.sentence_starts.append(np.flatnonzero(ids == 0) + self.n_ids)
         self.document_starts.append(np.cumsum(document_lengths) - document_lengths + self.n_ids)
         self.n_ids += len(ids)
-        self.n_documents += len(document_lengths)
 
     def close(self) -> None:
         """Close the file."""
@@ -236,20 +234,15 @@ def prepare(
             if collector.valid.n_ids == 0:
                 raise InputError("the held-out text holds no tokens")
         train, valid_split = collector.splits(hold_out=hold_out)
+        files.write_bytes(folder / tokenization.FILE_NAME, tokenizer.to_bytes())
         words = list(collector.numbering)
         summary = _write(folder, words, train, valid_split, vocabulary, vocab_size, min_count or DEFAULT_MIN_COUNT)
         collector.remove_spools()
-        files.write_bytes(folder / tokenization.FILE_NAME, tokenizer.to_bytes())
-        manifest = {path.name: files.fingerprint(path) for path in sorted(folder.iterdir())}
-        summary = {"format_version": corpus.FORMAT_VERSION, **summary, "files": manifest}
-        files.write_bytes(folder / corpus.SUMMARY_FILE, files.json_bytes(summary))
-    seconds = time.perf_counter() - started
-    result = corpus.Corpus.open(out)
+        _write_summary(folder, summary)
     if show_progress:
-        print(
-            f"{collector.n_bytes / 1e6:.1f} MB of text in {seconds:.1f} s: {collector.n_bytes / 1e6 / seconds:.1f} MB/s"
-        )
-    return result
+        megabytes, seconds = collector.n_bytes / 1e6, time.perf_counter() - started
+        print(f"{megabytes:.1f} MB of text in {seconds:.1f} s: {megabytes / seconds:.1f} MB/s")
+    return corpus.Corpus.open(out)
 
 
 def _tokenised(
@@ -307,6 +300,13 @@ def _write(
         "train": _statistics(train, counts, is_unknown),
         "valid": _statistics(valid, valid_counts, is_unknown),
     }
+
+
+def _write_summary(folder: Path, counts: dict[str, Any]) -> None:
+    """Write the counts and the marks of all files, last of all: what makes the folder a corpus."""
+    manifest = {path.name: files.fingerprint(path) for path in sorted(folder.iterdir())}
+    summary = {"format_version": corpus.FORMAT_VERSION, **counts, "files": manifest}
+    files.write_bytes(folder / corpus.SUMMARY_FILE, files.json_bytes(summary))
 
 
 def _renumbered(counts: NDArray[np.int64], new_ids: NDArray[np.uint32]) -> NDArray[np.int64]:

@@ -73,8 +73,8 @@ def _settings_of_run(out: Path) -> dict[str, Any]:
     if not (out / RUN_FILE).is_file():
         return {}
     record = read_json(out / RUN_FILE, kind="run")
-    model, training, corpus = (record.get(part, {}) for part in ("model", "training", "corpus"))
-    settings = {f"model.{name}": value for name, value in model.items()} | training | {"corpus": corpus.get("folder")}
+    settings: dict[str, Any] = {"corpus": record.get("corpus_folder"), **record.get("training", {})}
+    settings |= {f"model.{name}": value for name, value in record.get("model", {}).items()}
     valid = _valid_names()
     return {name: value for name, value in settings.items() if name in valid}
 
@@ -177,5 +177,5 @@ def _fields_of(kind: type[Any], values: Namespace) -> dict[str, Any]:
 
 
 def _readable(message: str) -> str:
-    """Keep the parser's message to its first lines, on one."""
+    """Put the parser's message on one line."""
     return " ".join(message.split())

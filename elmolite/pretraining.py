@@ -205,26 +205,26 @@ def _claim(out: Path, data: Corpus, model: BiLMConfig, training: PretrainingConf
 
     :raises InputError: there is a run already, or none to resume, or it had another configuration.
     """
-    train = data.summary["train"]
-    record = {
-        "model": asdict(model),
-        "training": asdict(training),
-        "corpus": {"folder": str(data.folder.resolve()), "tokens": train["tokens"], "sha256": data.fingerprint()},
-    }
-    record = _as_json(record)
+    record = _as_json(
+        {
+            "model": asdict(model),
+            "training": asdict(training),
+            "corpus": {"tokens": data.train.n_tokens, "sha256": data.fingerprint()},
+        }
+    )
     if getattr(rank_zero_only, "rank", 0) != 0:  # the first process has looked
         return record
     if not resume:
         if (out / RESUME_FILE).exists():
             raise InputError(f"{out} holds a run already: say --resume to go on with it, or choose another folder")
-        files.write_bytes(out / RUN_FILE, files.json_bytes(record))
+        files.write_bytes(out / RUN_FILE, files.json_bytes({**record, "corpus_folder": str(data.folder.resolve())}))
         return record
     if not (out / RESUME_FILE).is_file():
         raise InputError(f"{out}: nothing to resume ({RESUME_FILE} is missing); start the run without --resume")
     earlier = files.read_json(out / RUN_FILE, kind="run")
     for part, fields in record.items():
         for key, value in fields.items():
-            if key != "folder" and earlier.get(part, {}).get(key) != value:
+            if earlier.get(part, {}).get(key) != value:
                 raise InputError(
                     f"{out}: the run was started with {part}.{key} = {earlier.get(part, {}).get(key)!r}, "
                     f"now it is {value!r}; a run resumes only under its own configuration"

@@ -59,10 +59,13 @@ class Softmax(nn.Module):
         targets = targets.where(counted, 0)
         negatives = log_uniform_sample(len(self.weight), n_negatives, seed=seed, device=hidden.device)
         repeated = F.pad(negatives[1:] == negatives[:-1], (1, 0))
-        logits = F.linear(hidden, F.embedding(negatives, self.weight), self.bias[negatives]).float()  # (N, S)
+        logits = F.linear(
+            hidden, F.embedding(negatives, self.weight), self.bias.index_select(0, negatives)
+        ).float()  # (N, S)
         logits = logits - self._log_expected(negatives, n_negatives)
         logits = logits.masked_fill(repeated | (negatives == targets[:, None]), -torch.inf)
-        true_logits = (hidden * F.embedding(targets, self.weight)).sum(dim=1).float() + self.bias[targets]
+        true_logits = (hidden * F.embedding(targets, self.weight)).sum(dim=1).float()
+        true_logits = true_logits + self.bias.index_select(0, targets)  # the gradient of x[i] is not reproducible
         true_logits = true_logits - self._log_expected(targets, n_negatives)
         losses = torch.cat([true_logits[:, None], logits], dim=1).logsumexp(dim=1) - true_logits
         return losses.where(counted, 0).sum()

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 PLAIN_LINE_SECONDS = 15.0
 """Between two lines of progress where there is no terminal for a bar."""
 SAVE_SECONDS = 600.0
-"""Work that a killed run may lose."""
+"""Work that a killed run may lose, and a little more: ..."""
+CLOCK_STEPS = 20
+"""... the clock is looked at, and agreed on by all processes, only every so many steps."""
 
 
 class CsvLog(Logger):
@@ -243,8 +245,11 @@ class ResumePoint(Callback):
         if trainer.global_step % self.interval == 0:  # a validation follows, or is replaced
             if not self.validates:
                 self.save(trainer, pl_module)
-        elif trainer.strategy.broadcast(time.monotonic() - self._saved_at > SAVE_SECONDS):
+        elif trainer.global_step % CLOCK_STEPS == 0 and trainer.strategy.broadcast(self._is_due()):
             self._save_point(trainer)
+
+    def _is_due(self) -> bool:
+        return time.monotonic() - self._saved_at > SAVE_SECONDS
 
     def save(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Export the model if it is the best, then save the point to resume from."""

@@ -2,15 +2,10 @@ import math
 
 import pytest
 import torch
-from conftest import make_corpus, random_sentences
 
-from elmolite.bilm import BiLM
-from elmolite.checkpoint import Checkpoint
 from elmolite.corpus import Split, Streams
-from elmolite.errors import InputError
-from elmolite.perplexity import evaluate, evaluate_text, run_batch
+from elmolite.perplexity import evaluate, run_batch
 from elmolite.softmax import Softmax
-from elmolite.vocab import UNKNOWN_ID
 
 
 @pytest.fixture
@@ -66,22 +61,3 @@ def test_evaluating_leaves_training_mode_as_it_was(corpus, bilm, softmax):
     bilm.train()
     evaluate(bilm, softmax, corpus, corpus.train.first_sentences(50), by_sentence=False)
     assert bilm.training
-
-
-def test_of_raw_text_equals_that_of_the_corpus(tmp_path, model_folder, corpus):
-    checkpoint = Checkpoint.from_pretrained(model_folder)
-    other = make_corpus(
-        tmp_path, [*random_sentences(50, seed=9), ["unheard", "of"]], vocabulary=corpus.vocabulary, hold_out=False
-    )
-    result = evaluate_text(model_folder, [str(tmp_path / "text.txt")], show_progress=False)
-    for by_sentence, part in ((False, result.running_text), (True, result.by_sentence)):
-        assert part == evaluate(checkpoint.bilm, checkpoint.softmax, other, other.train, by_sentence=by_sentence)
-    unknown = sum(other.vocab_ids[form] == UNKNOWN_ID for form in other.train.tokens)
-    assert unknown == 2
-    assert part.unknown_share == pytest.approx(unknown / part.n_targets)
-
-
-def test_a_model_without_softmax_cannot_be_evaluated(tmp_path, corpus, bilm):
-    Checkpoint(BiLM(bilm.config), corpus.tokenizer).save_pretrained(tmp_path / "model")
-    with pytest.raises(InputError, match=r"softmax\.safetensors"):
-        evaluate_text(tmp_path / "model", ["x"])

@@ -72,6 +72,7 @@ def test_folder_of_a_run(tmp_path, corpus):
     record = json.loads((model / "config.json").read_text())["training"]
     assert record["training"]["learning_rate"] == 0.01
     assert record["corpus"]["tokens"] == corpus.train.n_tokens
+    assert str(corpus.folder) not in (model / "config.json").read_text()
 
 
 def test_the_best_model_is_kept(tmp_path, corpus):
@@ -201,6 +202,7 @@ def test_time_alone_saves_too_and_resumes_exactly(tmp_path, corpus, monkeypatch)
 
     with monkeypatch.context() as patch:
         patch.setattr(training_callbacks, "SAVE_SECONDS", 0)
+        patch.setattr(training_callbacks, "CLOCK_STEPS", 1)
         patch.setattr(PretrainingModule, "training_step", dying_step)
         with pytest.raises(DiedError):
             train(corpus, tmp_path / "parts")
