@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from elmolite.char_encoder import ACTIVATIONS, CharacterEncoder
-from elmolite.chars import MAX_CHARACTERS
 from elmolite.errors import InputError
 from elmolite.lstm import State
 from elmolite.lstm_layers import LSTMStack
+from elmolite.token_indexers import MAX_CHARACTERS, N_BYTE_IDS
+from elmolite.word_encoder import WordEncoder
 
 ORIGINAL_FILTERS = ((1, 32), (2, 32), (3, 64), (4, 128), (5, 256), (6, 512), (7, 1024))
 
@@ -26,6 +27,8 @@ ORIGINAL_FILTERS = ((1, 32), (2, 32), (3, 64), (4, 128), (5, 256), (6, 512), (7,
 class BiLMConfig:
     """Sizes of a bidirectional language model.
 
+    :param input: what a token is read as: its characters (bytes or Unicode, as the corpus has them), or the word
+        itself, for which the words of the vocabulary have vectors and all others share that of ``<UNK>``.
     :param filters: width and number of filters of each convolution over characters.
     :param character_embedding_size: of each character.
     :param activation: after the convolutions.
@@ -40,6 +43,7 @@ class BiLMConfig:
     :param dropout: of each LSTM layer's input and of the top output, in pretraining.
     """
 
+    input: Literal["characters", "words"] = "characters"
     filters: list[tuple[int, int]] = field(default_factory=lambda: list(ORIGINAL_FILTERS))
     character_embedding_size: int = 16
     activation: Literal["relu", "tanh"] = "relu"
@@ -65,6 +69,8 @@ class BiLMConfig:
         for name in ("cell_clip", "projection_clip"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise InputError(f"model: {name} {getattr(self, name)} is not greater than 0; null is for none")
+        if self.input not in ("characters", "words"):
+            raise InputError(f"model: input {self.input!r} is not one of characters, words")
         if self.activation not in ACTIVATIONS:
             raise InputError(f"model: activation {self.activation!r} is not one of {', '.join(ACTIVATIONS)}")
         if not 0 <= self.dropout < 1:
@@ -101,6 +107,19 @@ PRESETS: dict[str, Callable[[], BiLMConfig]] = {
 }
 
 
+def _token_encoder(config: BiLMConfig, n_ids: int) -> CharacterEncoder | WordEncoder:
+    if config.input == "words":
+        return WordEncoder(n_ids=n_ids, projection_size=config.projection_size)
+    return CharacterEncoder(
+        n_ids=n_ids,
+        embedding_size=config.character_embedding_size,
+        filters=config.filters,
+        activation=config.activation,
+        n_highway_layers=config.n_highway_layers,
+        projection_size=config.projection_size,
+    )
+
+
 class BiLMState(NamedTuple):
     """The state of both directions."""
 
@@ -115,17 +134,12 @@ class BiLMState(NamedTuple):
 class BiLM(nn.Module):
     """Token encoder and two stacks of LSTMs, one a direction; both directions share the encoder and no state."""
 
-    def __init__(self, config: BiLMConfig) -> None:
+    def __init__(self, config: BiLMConfig, *, n_ids: int = N_BYTE_IDS) -> None:
+        """:param n_ids: of the tokens' indexer (:mod:`elmolite.token_indexers`)."""
         super().__init__()
         self.config = config
-        self.char_encoder = CharacterEncoder(
-            embedding_size=config.character_embedding_size,
-            filters=config.filters,
-            activation=config.activation,
-            n_highway_layers=config.n_highway_layers,
-            projection_size=config.projection_size,
-        )
-        self.forward_lstm, self.backward_lstm = (
+        self.token_encoder = _token_encoder(config, n_ids)
+        self.forward_stack, self.backward_stack = (
             LSTMStack(
                 n_layers=config.n_layers,
                 projection_size=config.projection_size,
@@ -147,16 +161,16 @@ class BiLM(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.char_encoder.projection.weight.device
+        return next(self.parameters()).device
 
     def zero_state(self, n_rows: int) -> BiLMState:
         """Return the state of fresh sequences in both directions."""
-        like = self.char_encoder.projection.weight
-        return BiLMState(self.forward_lstm.zero_state(n_rows, like), self.backward_lstm.zero_state(n_rows, like))
+        like = next(self.parameters())
+        return BiLMState(self.forward_stack.zero_state(n_rows, like), self.backward_stack.zero_state(n_rows, like))
 
     def forward(
         self,
-        characters: Tensor,
+        forms: Tensor,
         forward_inputs: Tensor,
         backward_inputs: Tensor,
         batch_sizes: Sequence[int],
@@ -165,19 +179,19 @@ class BiLM(nn.Module):
     ) -> tuple[list[Tensor], list[Tensor], BiLMState]:
         """Run both directions over packed sequences of words.
 
-        :param characters: of the distinct words, (U, C).
-        :param forward_inputs: packed sequences as indices into ``characters``, (N); what the forward direction reads.
+        :param forms: the distinct words as rows of ids, (U, C).
+        :param forward_inputs: packed sequences as indices into ``forms``, (N); what the forward direction reads.
         :param backward_inputs: the same, reversed within each sentence, for the backward direction.
         :param batch_sizes: rows of each step, as :func:`elmolite.lstm.lstm` takes them.
         :param state: before the first step.
         :param starts: (N), true where both states are set to zero before the step.
         :returns: L + 1 layers (N, P) of each direction, the token vectors first, and the state after the last step.
         """
-        words = self.char_encoder(characters)  # (U, P)
+        words = self.token_encoder(forms)  # (U, P)
         forward_words = F.embedding(forward_inputs, words)
         backward_words = F.embedding(backward_inputs, words)
-        forward_layers, forward_state = self.forward_lstm(forward_words, batch_sizes, state.forward, starts)
-        backward_layers, backward_state = self.backward_lstm(backward_words, batch_sizes, state.backward, starts)
+        forward_layers, forward_state = self.forward_stack(forward_words, batch_sizes, state.forward, starts)
+        backward_layers, backward_state = self.backward_stack(backward_words, batch_sizes, state.backward, starts)
         return (
             [forward_words, *forward_layers],
             [backward_words, *backward_layers],

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from elmolite.chars import MAX_CHARACTERS, N_CHARACTERS, PADDING
+from elmolite.token_indexers import MAX_CHARACTERS, PADDING
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "tanh": torch.tanh}
 
@@ -39,16 +39,21 @@ class CharacterEncoder(nn.Module):
     def __init__(
         self,
         *,
+        n_ids: int,
         embedding_size: int,
         filters: Sequence[tuple[int, int]],
         activation: str,
         n_highway_layers: int,
         projection_size: int,
     ) -> None:
-        """:param filters: (width, number of filters) of each convolution."""
+        """Make the weights.
+
+        :param n_ids: number of different character ids.
+        :param filters: (width, number of filters) of each convolution.
+        """
         super().__init__()
         n_filters = sum(count for _, count in filters)
-        self.embedding = nn.Embedding(N_CHARACTERS, embedding_size, padding_idx=0)
+        self.embedding = nn.Embedding(n_ids, embedding_size, padding_idx=0)
         self.convolutions = nn.ModuleList(_convolution(embedding_size, count, width) for width, count in filters)
         self.max_width = max(width for width, _ in filters)
         self.activation = ACTIVATIONS[activation]

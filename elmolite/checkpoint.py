@@ -4,8 +4,9 @@
 ``config.json``            the model's configuration, and the size and checksum of every other file
 ``model.safetensors``      the token encoder and both LSTM stacks
 ``softmax.safetensors``    the output weights (optional: embedding does without)
-``vocab.txt``              the words of the softmax with their counts (optional, goes with it)
+``vocab.txt``              the words of the softmax, and of a model that reads words, with their counts
 ``tokenizer.json``         how text was cut into tokens
+``characters.json``        the characters of the token encoder (where they are not bytes)
 =========================  ==================================================================================
 """
 
@@ -27,6 +28,15 @@ from elmolite.corpus import VOCAB_FILE
 from elmolite.errors import InputError
 from elmolite.softmax import Softmax
 from elmolite.suggest import check_keys
+from elmolite.token_indexers import (
+    CHARACTERS_FILE,
+    ByteIndexer,
+    CharacterIndexer,
+    TokenIndexer,
+    UnicodeIndexer,
+    WordIndexer,
+    load_characters,
+)
 from elmolite.tokenization import FILE_NAME as TOKENIZER_FILE
 from elmolite.tokenization import SentenceTokenizer
 from elmolite.vocab import Vocabulary
@@ -45,9 +55,15 @@ class Checkpoint:
 
     bilm: BiLM
     tokenizer: SentenceTokenizer
+    indexer: TokenIndexer
     softmax: Softmax | None = None
     vocabulary: Vocabulary | None = None
     training: Mapping[str, Any] | None = None
+
+    @property
+    def characters(self) -> CharacterIndexer:
+        """What a corpus for this model reads words as; bytes where the model reads none."""
+        return self.indexer if isinstance(self.indexer, CharacterIndexer) else ByteIndexer()
 
     def to(self, device: torch.device) -> Checkpoint:
         """Move the modules to a device."""
@@ -65,9 +81,13 @@ class Checkpoint:
         with files.writing_folder(Path(folder), manifest=CONFIG_FILE, overwrite=overwrite) as new:
             files.write_bytes(new / WEIGHTS_FILE, save(_contiguous(self.bilm)))
             files.write_bytes(new / TOKENIZER_FILE, self.tokenizer.to_bytes())
-            if self.softmax is not None and self.vocabulary is not None:
+            if isinstance(self.indexer, UnicodeIndexer):
+                files.write_bytes(new / CHARACTERS_FILE, self.indexer.to_bytes())
+            vocabulary = self.indexer.vocabulary if isinstance(self.indexer, WordIndexer) else self.vocabulary
+            if vocabulary is not None:
+                files.write_bytes(new / VOCAB_FILE, vocabulary.to_bytes())
+            if self.softmax is not None:
                 files.write_bytes(new / SOFTMAX_FILE, save(_contiguous(self.softmax)))
-                files.write_bytes(new / VOCAB_FILE, self.vocabulary.to_bytes())
             config = {
                 "format_version": FORMAT_VERSION,
                 "model": asdict(self.bilm.config),
@@ -88,18 +108,23 @@ class Checkpoint:
         if not {WEIGHTS_FILE, TOKENIZER_FILE} <= manifest.keys():
             raise InputError(f"{folder / CONFIG_FILE}: 'files' must name {WEIGHTS_FILE} and {TOKENIZER_FILE}")
         model_config = _read_config(config.get("model"), folder / CONFIG_FILE)
-        bilm = _load(BiLM, folder / WEIGHTS_FILE, config=model_config)
+        vocabulary = Vocabulary.load(folder / VOCAB_FILE) if VOCAB_FILE in manifest else None
+        indexer: TokenIndexer = load_characters(folder, manifest)
+        if model_config.input == "words":
+            if vocabulary is None:
+                raise InputError(f"{folder / CONFIG_FILE}: a model that reads words needs {VOCAB_FILE} in 'files'")
+            indexer = WordIndexer(vocabulary)
+        bilm = _load(BiLM, folder / WEIGHTS_FILE, config=model_config, n_ids=indexer.n_ids)
         tokenizer = SentenceTokenizer.load(folder / TOKENIZER_FILE)
-        softmax = vocabulary = None
-        if SOFTMAX_FILE in manifest and VOCAB_FILE in manifest:
-            vocabulary = Vocabulary.load(folder / VOCAB_FILE)
+        softmax = None
+        if SOFTMAX_FILE in manifest and vocabulary is not None:
             softmax = _load(
                 Softmax,
                 folder / SOFTMAX_FILE,
                 vocabulary_size=len(vocabulary),
                 projection_size=model_config.projection_size,
             )
-        return cls(bilm, tokenizer, softmax, vocabulary, config.get("training"))
+        return cls(bilm, tokenizer, indexer, softmax, vocabulary, config.get("training"))
 
 
 def _contiguous(module: nn.Module) -> dict[str, Tensor]:

@@ -51,6 +51,15 @@ def prepare(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--vocab-size", type=int, metavar="N", help="words of the softmax, 3 specials included")
     parser.add_argument("--min-count", type=int, metavar="N", help="leave rarer words out (default: 2)")
+    parser.add_argument(
+        "--characters",
+        choices=("bytes", "unicode"),
+        default="bytes",
+        help="what a model reads words as (default: bytes); unicode: for scripts of several bytes a character",
+    )
+    parser.add_argument(
+        "--min-character-count", type=int, metavar="N", help="rarer Unicode characters count as unknown (default: 5)"
+    )
     parser.add_argument("--vocab", type=Path, metavar="FILE", help="a given vocabulary, one word a line")
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
     parser.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
@@ -70,6 +79,8 @@ def prepare(arguments: Sequence[str]) -> None:
         vocab_size=options.vocab_size,
         min_count=options.min_count,
         vocabulary=None if options.vocab is None else Vocabulary.load(options.vocab),
+        characters=options.characters,
+        min_character_count=options.min_character_count,
         n_workers=options.workers,
         overwrite=options.overwrite,
     )

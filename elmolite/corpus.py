@@ -1,6 +1,6 @@
 r"""A tokenised corpus on disk, memory-mapped, and the batches that training and evaluation read from it.
 
-The folder holds, besides ``vocab.txt`` and ``tokenizer.json``:
+The folder holds, besides ``vocab.txt``, ``tokenizer.json`` and, for Unicode characters, ``characters.json``:
 
 =====================  ======================================================================================
 ``corpus.json``        counts, and the size and checksum of every other file; written last
@@ -32,13 +32,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from elmolite import chars, files
+from elmolite import files
 from elmolite.errors import InputError
+from elmolite.token_indexers import MAX_CHARACTERS, TokenIndexer, UnicodeIndexer, WordIndexer, load_characters
 from elmolite.tokenization import FILE_NAME as TOKENIZER_FILE
 from elmolite.tokenization import SentenceTokenizer
 from elmolite.vocab import SPECIALS, Vocabulary
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 SUMMARY_FILE = "corpus.json"
 VOCAB_FILE = "vocab.txt"
 IGNORED = -100
@@ -87,7 +88,8 @@ class Corpus:
         self.summary = summary
         self.vocabulary = Vocabulary.load(folder / VOCAB_FILE)
         self.tokenizer = SentenceTokenizer.load(folder / TOKENIZER_FILE)
-        self.characters: NDArray[np.int16] = self._map("characters")
+        self.characters = load_characters(folder, summary["files"])
+        self._character_rows: NDArray[np.int32] = self._map("characters")
         self.vocab_ids: NDArray[np.int32] = self._map("vocab_ids")
         self.train = self._split("train")
         self.valid = self._split("valid")
@@ -100,6 +102,15 @@ class Corpus:
         """
         folder = Path(folder)
         return cls(folder, files.open_folder(folder, SUMMARY_FILE, kind="corpus", version=FORMAT_VERSION))
+
+    def indexer(self, model_input: str) -> TokenIndexer:
+        """Return how a model with this ``input`` ("characters" or "words") reads tokens."""
+        return WordIndexer(self.vocabulary) if model_input == "words" else self.characters
+
+    def rows(self, forms: NDArray[Any] | slice, model_input: str) -> NDArray[np.int32]:
+        """Return word forms as a model with this ``input`` reads them, (number of forms, width)."""
+        rows = self.vocab_ids[forms][:, None] if model_input == "words" else self._character_rows[forms]
+        return rows.astype(np.int32)
 
     def fingerprint(self) -> str:
         """Return what tells this corpus from any other: a hash over the checksums of its files."""
@@ -125,14 +136,20 @@ class Corpus:
             f"held out    {_counts(valid)}",
             f"vocabulary  {summary['vocabulary_size']:,} words of the softmax; "
             f"{summary['word_forms']:,} word forms with characters",
-            f"cut words   {summary['cut_tokens']:,} tokens ({summary['cut_word_forms']:,} forms) are longer than "
-            f"{chars.MAX_CHARACTERS - 2} bytes",
+            f"characters  {self._describe_characters()}; words longer than {MAX_CHARACTERS - 2} are cut: "
+            f"of bytes {summary['cut_share']['bytes']:.2%} of the tokens, of Unicode characters "
+            f"{summary['cut_share']['unicode']:.2%}",
         ]
         if not valid["tokens"]:
             lines.append("warning     there is no held-out text: training will not be validated (see --valid)")
         if summary["vocabulary_size"] == len(SPECIALS):
             lines.append("warning     no word is frequent enough for the vocabulary (see --min-count)")
         return "\n".join(lines)
+
+    def _describe_characters(self) -> str:
+        if isinstance(self.characters, UnicodeIndexer):
+            return f"{len(self.characters.characters):,} of Unicode"
+        return "bytes"
 
     def _map(self, name: str) -> NDArray[Any]:
         path = self.folder / f"{name}.npy"
@@ -155,8 +172,8 @@ def _counts(part: dict[str, Any]) -> str:
 class Batch(NamedTuple):
     """A window of every row, for both directions."""
 
-    characters: Tensor  # (U, C): character ids of the distinct word forms, and some rows of padding
-    forward_inputs: Tensor  # (B, T): index into characters
+    forms: Tensor  # (U, C): the distinct word forms as rows of ids, and some rows of padding
+    forward_inputs: Tensor  # (B, T): index into forms
     backward_inputs: Tensor  # (B, T)
     forward_targets: Tensor  # (B, T): ids in the vocabulary, or IGNORED
     backward_targets: Tensor  # (B, T)
@@ -169,12 +186,12 @@ class Batch(NamedTuple):
         return self._replace(**moved)
 
 
-def _rounded_up(characters: NDArray[np.int16]) -> Tensor:
+def _rounded_up(rows: NDArray[np.int32], indexer: TokenIndexer) -> Tensor:
     """Pad (U, C) to one of few shapes: the CPU's kernels are made anew for each shape that they meet."""
-    n_words, n_columns = characters.shape
-    shape = -(-n_words // 64) * 64, min(-(-n_columns // 4) * 4, chars.MAX_CHARACTERS)
-    padded = np.full(shape, chars.PADDING, np.int32)
-    padded[:n_words, :n_columns] = characters
+    n_words, n_columns = rows.shape
+    shape = -(-n_words // 64) * 64, min(-(-n_columns // 4) * 4, indexer.width)
+    padded = np.full(shape, indexer.padding, np.int32)
+    padded[:n_words, :n_columns] = rows
     return torch.from_numpy(padded)
 
 
@@ -199,6 +216,7 @@ class Streams:
     :param seed: orders the documents of each epoch; ``None`` leaves them as they are.
     :param reset_probability: of starting a sentence from zero state; 0 carries the state through the whole stream,
         1 starts every sentence afresh.
+    :param model_input: what the model reads, "characters" or "words".
     :raises InputError: there are fewer sentences than rows.
     """
 
@@ -208,6 +226,7 @@ class Streams:
     window: int
     seed: int | None = None
     reset_probability: float = 0.0
+    model_input: str = "characters"
     _ends: list[int] = field(default_factory=list, repr=False)  # the step behind each epoch that was looked at
     _planned: tuple[int, _Epoch] | None = field(default=None, repr=False)  # the latest, which serves thousands of steps
 
@@ -259,9 +278,10 @@ class Streams:
         forms, index = np.unique(np.stack([forward, backward]), return_inverse=True)
         index = index.reshape(2, *at.shape)
         vocab_ids = self.corpus.vocab_ids
+        indexer = self.corpus.indexer(self.model_input)
         starts = may_reset & (offset == 0)
         return Batch(
-            _rounded_up(chars.trim(self.corpus.characters[forms])),
+            _rounded_up(indexer.trim(self.corpus.rows(forms, self.model_input)), indexer),
             torch.from_numpy(index[0]),
             torch.from_numpy(index[1]),
             torch.from_numpy(np.where(inside, vocab_ids[forward_next], IGNORED).astype(np.int64)),

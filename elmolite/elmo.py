@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from elmolite import chars
 from elmolite.bilm import BiLM
 from elmolite.checkpoint import Checkpoint
 from elmolite.errors import InputError
 from elmolite.modules import evaluating
+from elmolite.token_indexers import ByteIndexer, TokenIndexer
 from elmolite.tokenization import SentenceTokenizer
 
 Sentence = str | Sequence[str]
@@ -34,8 +34,8 @@ many others stand beside it."""
 class TokenIds(NamedTuple):
     """Sentences as ids, with each distinct word once; what :meth:`ELMo.to_ids` makes and :meth:`ELMo.forward` takes."""
 
-    characters: Tensor  # (U, C): character ids of <S>, </S> and the distinct words
-    tokens: Tensor  # (B, T): index into characters; 0 behind the end of a sentence
+    forms: Tensor  # (U, C): <S>, </S> and the distinct words as rows of ids
+    tokens: Tensor  # (B, T): index into forms; 0 behind the end of a sentence
     lengths: Tensor  # (B): tokens of each sentence
 
 
@@ -45,10 +45,12 @@ class ELMo(nn.Module):
     Frozen at first: no gradients, no dropout, also after ``train()``; see :meth:`unfreeze`.
     """
 
-    def __init__(self, bilm: BiLM, tokenizer: SentenceTokenizer) -> None:
+    def __init__(self, bilm: BiLM, tokenizer: SentenceTokenizer, indexer: TokenIndexer | None = None) -> None:
+        """:param indexer: how the model reads tokens; ``None`` for bytes."""
         super().__init__()
         self.bilm = bilm
         self.tokenizer = tokenizer
+        self.indexer = indexer or ByteIndexer()
         self._is_frozen = False
         self.freeze()
 
@@ -59,14 +61,14 @@ class ELMo(nn.Module):
         :raises InputError: a file is missing, cut short or damaged; the message names it.
         """
         checkpoint = Checkpoint.from_pretrained(folder)
-        return cls(checkpoint.bilm, checkpoint.tokenizer).eval()
+        return cls(checkpoint.bilm, checkpoint.tokenizer, checkpoint.indexer).eval()
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a model folder, without a softmax: what embedding needs.
 
         :raises InputError: it exists, or cannot be written.
         """
-        Checkpoint(self.bilm, self.tokenizer).save_pretrained(folder)
+        Checkpoint(self.bilm, self.tokenizer, self.indexer).save_pretrained(folder)
 
     @property
     def n_layers(self) -> int:
@@ -105,7 +107,7 @@ class ELMo(nn.Module):
         :param sentences: lists of tokens, or strings, which are cut as the text of the model was.
         :raises InputError: ``sentences`` is one string.
         """
-        return _encode(self._tokenise(sentences))
+        return _encode(self._tokenise(sentences), self.indexer)
 
     def forward(self, ids: TokenIds) -> tuple[Tensor, Tensor]:
         """Compute all layers.
@@ -124,9 +126,9 @@ class ELMo(nn.Module):
 
     def _layers(self, ids: TokenIds) -> tuple[Tensor, Tensor]:
         packed = _pack(ids)
-        characters = F.pad(ids.characters, (0, 0, 0, max(0, MIN_ROWS - len(ids.characters))), value=chars.PADDING)
+        forms = F.pad(ids.forms, (0, 0, 0, max(0, MIN_ROWS - len(ids.forms))), value=self.indexer.padding)
         forward_layers, backward_layers, _ = self.bilm(
-            characters,
+            forms,
             packed.forward_inputs,
             packed.backward_inputs,
             packed.batch_sizes,
@@ -187,7 +189,7 @@ class ELMo(nn.Module):
         results: dict[int, Tensor] = {}
         with evaluating(self), torch.no_grad():
             for batch in _batches([len(sentence) for sentence in tokenised], batch_tokens):
-                vectors, _ = self(_encode([tokenised[i] for i in batch]))
+                vectors, _ = self(_encode([tokenised[i] for i in batch], self.indexer))
                 vectors = _choose(vectors, layers).float()
                 if output == "numpy":
                     vectors = vectors.cpu()
@@ -212,16 +214,16 @@ class ELMo(nn.Module):
         return tokenised
 
 
-def _encode(tokenised: Sequence[Sequence[str]]) -> TokenIds:
+def _encode(tokenised: Sequence[Sequence[str]], indexer: TokenIndexer) -> TokenIds:
     """Encode each distinct word of sentences once."""
     index: dict[str, int] = {}
     lengths = [len(sentence) for sentence in tokenised]
     tokens = np.zeros((len(tokenised), max(lengths, default=0)), np.int64)
     for row, sentence in zip(tokens, tokenised, strict=True):
         row[: len(sentence)] = [index.setdefault(token, len(index) + 2) for token in sentence]
-    characters = np.concatenate([chars.sentence_marks(), chars.character_ids(list(index))])
+    forms = np.concatenate([indexer.sentence_marks(), indexer.rows(list(index))])
     return TokenIds(
-        torch.from_numpy(chars.trim(characters).astype(np.int32)),
+        torch.from_numpy(indexer.trim(forms)),
         torch.from_numpy(tokens),
         torch.tensor(lengths, dtype=torch.int64),
     )

@@ -54,6 +54,7 @@ def evaluate_text(model: str | Path, text: Sequence[str], *, show_progress: bool
             hold_out=False,
             tokenizer=checkpoint.tokenizer,
             vocabulary=checkpoint.vocabulary,
+            characters=checkpoint.characters,
             show_progress=False,
         )
         n_targets = 2 * (corpus.train.n_tokens + corpus.train.n_sentences)

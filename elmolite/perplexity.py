@@ -38,7 +38,7 @@ def run_batch(bilm: BiLM, batch: Batch, state: BiLMState) -> tuple[Tensor, Tenso
     """
     n_rows, n_steps = batch.forward_inputs.shape
     forward_layers, backward_layers, state = bilm(
-        batch.characters,
+        batch.forms,
         time_major(batch.forward_inputs),
         time_major(batch.backward_inputs),
         [n_rows] * n_steps,
@@ -98,10 +98,11 @@ def _exp(x: float) -> float:
     return math.inf if x > 700 else math.exp(x)
 
 
-def evaluation_streams(corpus: Corpus, split: Split, *, by_sentence: bool) -> Streams:
+def evaluation_streams(corpus: Corpus, split: Split, *, by_sentence: bool, model_input: str) -> Streams:
     """Return the batches of an evaluation: every target once, over 32 rows or as many as there are sentences.
 
     :param by_sentence: start each sentence from zero state instead of carrying the state through the text.
+    :param model_input: what the model reads, ``BiLMConfig.input``.
     """
     return Streams(
         corpus,
@@ -109,6 +110,7 @@ def evaluation_streams(corpus: Corpus, split: Split, *, by_sentence: bool) -> St
         n_rows=min(EVALUATION_ROWS, split.n_sentences),
         window=EVALUATION_WINDOW,
         reset_probability=1.0 if by_sentence else 0.0,
+        model_input=model_input,
     )
 
 
@@ -127,7 +129,7 @@ def evaluate(
     :param on_batch: called with the number of targets after each batch.
     """
     meter = PerplexityMeter(bilm, softmax)
-    streams = evaluation_streams(corpus, split, by_sentence=by_sentence)
+    streams = evaluation_streams(corpus, split, by_sentence=by_sentence, model_input=bilm.config.input)
     with evaluating(bilm):
         for step in range(streams.epoch_steps(0)):
             batch = streams.batch(step)

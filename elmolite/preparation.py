@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from elmolite import chars, corpus, files, tokenization, vocab
+from elmolite import corpus, files, tokenization, vocab
+from elmolite.corpus_writing import write_corpus, write_summary
 from elmolite.errors import InputError
 from elmolite.parallel_tokenization import Numbering, Tokenised, tokenise_in_parallel
 from elmolite.text import Progress, read_documents
+from elmolite.token_indexers import ByteIndexer, CharacterIndexer, UnicodeIndexer
 from elmolite.tokenization import SentenceTokenizer
 from elmolite.vocab import Vocabulary
 
@@ -31,8 +32,7 @@ HELD_OUT_TOKENS = 200_000
 """... up to so many tokens, sentence marks among them."""
 
 DEFAULT_MIN_COUNT = 2
-
-_COPY_TOKENS, _COPY_WORDS = 1 << 20, 1 << 16
+DEFAULT_MIN_CHARACTER_COUNT = 5
 
 
 class _Spool:
@@ -138,47 +138,33 @@ def _hold_out_tail(train: corpus.Split) -> tuple[corpus.Split, corpus.Split]:
     )
 
 
-def _count(tokens: NDArray[np.uint32], n_forms: int) -> NDArray[np.int64]:
-    counts = np.zeros(n_forms, np.int64)
-    for start in range(0, len(tokens), _COPY_TOKENS):
-        counts += np.bincount(tokens[start : start + _COPY_TOKENS], minlength=n_forms)
-    return counts
+def _vocabulary_chooser(
+    given: Vocabulary | None, max_size: int | None, min_count: int | None
+) -> Callable[[Mapping[str, int], int], Vocabulary]:
+    """Return what makes the vocabulary from the counts of the word forms and the number of sentences."""
+    if given is not None:
+        if max_size is not None or min_count is not None:
+            raise InputError("a given vocabulary has its words: a size and a minimum count have no meaning beside it")
+        return lambda counts, n_sentences: given.with_counts(counts, n_sentences=n_sentences)
+    if max_size is not None and max_size <= len(vocab.SPECIALS):
+        raise InputError(f"vocabulary size {max_size}: at least {len(vocab.SPECIALS) + 1} are needed")
+    return lambda counts, n_sentences: Vocabulary.from_counts(
+        counts, n_sentences=n_sentences, max_size=max_size, min_count=min_count or DEFAULT_MIN_COUNT
+    )
 
 
-def _write_array(path: Path, chunks: Iterator[NDArray[Any]], shape: tuple[int, ...], dtype: type[np.generic]) -> None:
-    """Write an ``.npy`` file chunk by chunk, with plain writes: on a full disk a memory map would end the process."""
-    with path.open("wb") as file:
-        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
-        for chunk in chunks:
-            file.write(chunk.astype(dtype, order="C").tobytes())
-
-
-def _write_split(folder: Path, name: str, split: corpus.Split, new_ids: NDArray[np.uint32]) -> None:
-    tokens = split.tokens
-    renumbered = (new_ids[tokens[i : i + _COPY_TOKENS]] for i in range(0, len(tokens), _COPY_TOKENS))
-    _write_array(folder / f"{name}.tokens.npy", renumbered, tokens.shape, np.uint32)
-    _write_array(folder / f"{name}.sentences.npy", iter([split.sentences]), split.sentences.shape, np.int64)
-    _write_array(folder / f"{name}.documents.npy", iter([split.documents]), split.documents.shape, np.int64)
-
-
-def _write_character_table(words: Sequence[str], path: Path) -> NDArray[np.bool_]:
-    """Write the character ids of ``<S>``, ``</S>`` and each word form; tell which forms were cut."""
-    blocks = (chars.character_ids(words[i : i + _COPY_WORDS]) for i in range(0, len(words), _COPY_WORDS))
-    shape = (len(words) + 2, chars.MAX_CHARACTERS)
-    _write_array(path, chain([chars.sentence_marks()], blocks), shape, np.int16)
-    return np.array([False, False, *map(chars.is_cut, words)])
-
-
-def _statistics(split: corpus.Split, counts: NDArray[np.int64], is_unknown: NDArray[np.bool_]) -> dict[str, float]:
-    unknown = int(counts[is_unknown].sum())
-    return {
-        "documents": split.n_documents,
-        "sentences": split.n_sentences,
-        "tokens": split.n_tokens,
-        "unknown_tokens": unknown,
-        "unknown_share": unknown / max(1, split.n_tokens),
-    }
+def _characters_chooser(
+    characters: Literal["bytes", "unicode"] | CharacterIndexer, min_count: int | None
+) -> Callable[[Mapping[str, int]], CharacterIndexer]:
+    """Return what makes the characters from the counts of the word forms."""
+    if characters == "unicode":
+        min_count = min_count or DEFAULT_MIN_CHARACTER_COUNT
+        return lambda counts: UnicodeIndexer.from_counts(counts, min_count=min_count)
+    if min_count is not None:
+        raise InputError("a minimum count of characters has a meaning only where Unicode characters are collected")
+    if characters != "bytes" and isinstance(characters, str):
+        raise InputError(f"characters: {characters!r} is not one of bytes, unicode")
+    return lambda counts: ByteIndexer() if isinstance(characters, str) else characters  # noqa: ARG005
 
 
 def prepare(
@@ -191,6 +177,8 @@ def prepare(
     vocab_size: int | None = None,
     min_count: int | None = None,
     vocabulary: Vocabulary | None = None,
+    characters: Literal["bytes", "unicode"] | CharacterIndexer = "bytes",
+    min_character_count: int | None = None,
     n_workers: int | None = None,
     overwrite: bool = False,
     show_progress: bool = True,
@@ -207,6 +195,9 @@ def prepare(
     :param min_count: rarer words are outside the vocabulary; ``None`` for 2, so that the model learns from the words
         that stand once what to expect of words that it does not know.
     :param vocabulary: a given one instead; its counts are taken anew.
+    :param characters: what tokens are read as: UTF-8 bytes, the Unicode characters of the training text, or those of
+        a model (``Checkpoint.indexer``).
+    :param min_character_count: rarer Unicode characters share the id of the unknown one; ``None`` for 5.
     :param n_workers: processes; ``None`` for one a core.
     :param overwrite: replace ``out`` if it exists.
     :raises InputError: the text, the vocabulary or ``out`` cannot be used; nothing is left in ``out`` then.
@@ -214,10 +205,8 @@ def prepare(
     text, valid = ([part] if isinstance(part, str) else list(part) for part in (text, valid))
     if [*text, *valid].count("-") > 1:
         raise InputError("standard input (-) can be read only once")
-    if vocabulary is not None and (vocab_size is not None or min_count is not None):
-        raise InputError("a given vocabulary has its words: a size and a minimum count have no meaning beside it")
-    if vocab_size is not None and vocab_size <= len(vocab.SPECIALS):
-        raise InputError(f"vocabulary size {vocab_size}: at least {len(vocab.SPECIALS) + 1} are needed")
+    choose_vocabulary = _vocabulary_chooser(vocabulary, vocab_size, min_count)
+    choose_characters = _characters_chooser(characters, min_character_count)
     tokenizer = tokenizer or SentenceTokenizer.english()
     n_workers = n_workers or os.cpu_count() or 1
     started = time.perf_counter()
@@ -235,10 +224,16 @@ def prepare(
                 raise InputError("the held-out text holds no tokens")
         train, valid_split = collector.splits(hold_out=hold_out)
         files.write_bytes(folder / tokenization.FILE_NAME, tokenizer.to_bytes())
-        words = list(collector.numbering)
-        summary = _write(folder, words, train, valid_split, vocabulary, vocab_size, min_count or DEFAULT_MIN_COUNT)
+        summary = write_corpus(
+            folder,
+            list(collector.numbering),
+            train,
+            valid_split,
+            choose_vocabulary=choose_vocabulary,
+            choose_characters=choose_characters,
+        )
         collector.remove_spools()
-        _write_summary(folder, summary)
+        write_summary(folder, summary)
     if show_progress:
         megabytes, seconds = collector.n_bytes / 1e6, time.perf_counter() - started
         print(f"{megabytes:.1f} MB of text in {seconds:.1f} s: {megabytes / seconds:.1f} MB/s")
@@ -257,59 +252,3 @@ def _tokenised(
             bar.update(progress.bytes_read - bar.n)
             yield part
         bar.update(progress.bytes_read - bar.n)
-
-
-def _write(
-    folder: Path,
-    words: list[str],
-    train: corpus.Split,
-    valid: corpus.Split,
-    vocabulary: Vocabulary | None,
-    vocab_size: int | None,
-    min_count: int,
-) -> dict[str, Any]:
-    """Renumber the word forms by frequency, choose the vocabulary, write the arrays; return the counts."""
-    counts = _count(train.tokens, len(words) + 2)
-    in_order = np.array(sorted(range(len(words)), key=lambda i: (-counts[i + 2], words[i])), np.int64)
-    new_ids = np.arange(len(words) + 2, dtype=np.uint32)
-    new_ids[in_order + 2] = np.arange(2, len(words) + 2, dtype=np.uint32)
-    words = [words[i] for i in in_order]
-    counts = _renumbered(counts, new_ids)
-    valid_counts = _renumbered(_count(valid.tokens, len(counts)), new_ids)
-    _write_split(folder, "train", train, new_ids)
-    _write_split(folder, "valid", valid, new_ids)
-
-    by_word = dict(zip(words, counts[2:].tolist(), strict=True))
-    if vocabulary is None:
-        vocabulary = Vocabulary.from_counts(
-            by_word, n_sentences=train.n_sentences, max_size=vocab_size, min_count=min_count
-        )
-    else:
-        vocabulary = vocabulary.with_counts(by_word, n_sentences=train.n_sentences)
-    vocab_ids = np.array([vocab.BEGIN_SENTENCE_ID, vocab.END_SENTENCE_ID, *vocabulary.ids(words)], np.int32)
-    _write_array(folder / "vocab_ids.npy", iter([vocab_ids]), vocab_ids.shape, np.int32)
-    files.write_bytes(folder / corpus.VOCAB_FILE, vocabulary.to_bytes())
-    files.write_bytes(folder / "words.txt", "".join(f"{word}\n" for word in words).encode("utf-8", "ignore"))
-    is_cut = _write_character_table(words, folder / "characters.npy")
-    is_unknown = vocab_ids == vocab.UNKNOWN_ID
-    return {
-        "vocabulary_size": len(vocabulary),
-        "word_forms": len(words),
-        "cut_word_forms": int(is_cut.sum()),
-        "cut_tokens": int((counts + valid_counts)[is_cut].sum()),
-        "train": _statistics(train, counts, is_unknown),
-        "valid": _statistics(valid, valid_counts, is_unknown),
-    }
-
-
-def _write_summary(folder: Path, counts: dict[str, Any]) -> None:
-    """Write the counts and the marks of all files, last of all: what makes the folder a corpus."""
-    manifest = {path.name: files.fingerprint(path) for path in sorted(folder.iterdir())}
-    summary = {"format_version": corpus.FORMAT_VERSION, **counts, "files": manifest}
-    files.write_bytes(folder / corpus.SUMMARY_FILE, files.json_bytes(summary))
-
-
-def _renumbered(counts: NDArray[np.int64], new_ids: NDArray[np.uint32]) -> NDArray[np.int64]:
-    renumbered = np.empty_like(counts)
-    renumbered[new_ids] = counts
-    return renumbered

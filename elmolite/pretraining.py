@@ -169,19 +169,22 @@ def pretrain(
             f"{corpus}: {len(data.train.tokens):,} positions of text are less than one batch of {training.n_rows} x "
             f"{training.window}; give more text or fewer --n-rows"
         )
-    train = Streams(data, data.train, training.n_rows, training.window, training.seed, training.reset_probability)
+    train = Streams(
+        data, data.train, training.n_rows, training.window, training.seed, training.reset_probability, model.input
+    )
     n_steps = training.n_steps(train)
     capped = data.valid.first_sentences(training.valid_tokens) if data.valid.n_tokens else None
-    valid = None if capped is None else evaluation_streams(data, capped, by_sentence=False)
+    valid = None if capped is None else evaluation_streams(data, capped, by_sentence=False, model_input=model.input)
     record = _claim(out, data, model, training, resume=resume)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # what it announces is said below, or is no news
     with warnings.catch_warnings():
         _ignore_known_warnings()
         seed_everything(training.seed, verbose=False)
-        bilm = BiLM(model)
+        indexer = data.indexer(model.input)
+        bilm = BiLM(model, n_ids=indexer.n_ids)
         softmax = Softmax(vocabulary_size=len(data.vocabulary), projection_size=model.projection_size)
         module = PretrainingModule(bilm, softmax, training, n_steps)
-        checkpoint = Checkpoint(bilm, data.tokenizer, softmax, data.vocabulary, record)
+        checkpoint = Checkpoint(bilm, data.tokenizer, indexer, softmax, data.vocabulary, record)
         interval = max(1, n_steps // training.n_validations)
         point = ResumePoint(out / RESUME_FILE, out / MODEL_FOLDER, checkpoint, interval, validates=valid is not None)
         log = TrainingLog(n_steps, every=training.log_every_steps, show=show_progress)

@@ -36,14 +36,7 @@ class Softmax(nn.Module):
         :param hidden: (N, P).
         :param targets: ids, (N); IGNORED positions count nothing.
         """
-        device = hidden.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-        # Inside a Function gradients always count as wanted, also under no_grad: so it is asked here.
-        wanted = torch.is_grad_enabled() and (hidden.requires_grad or self.weight.requires_grad)
-        loss: Tensor = _FullLoss.apply(  # type: ignore[no-untyped-call]
-            hidden, self.weight, self.bias, targets, dtype, wanted
-        )
-        return loss
+        return cross_entropy_sum(hidden, self.weight, self.bias, targets)
 
     def sampled_loss(self, hidden: Tensor, targets: Tensor, *, n_negatives: int, seed: int) -> Tensor:
         """Return the summed sampled-softmax loss (Jean et al. 2015), an estimate for training; never a perplexity.
@@ -84,12 +77,29 @@ def log_uniform_sample(vocabulary_size: int, n_samples: int, *, seed: int, devic
     return ids.clamp_(0, vocabulary_size - 1).sort().values
 
 
+def cross_entropy_sum(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+    """Return the summed negative log-likelihood under a softmax over the rows of ``weight``.
+
+    The logits never stand in memory all at once; under autocast the products run in its dtype.
+
+    :param hidden: (N, P).
+    :param weight: (V, P); ``bias`` (V).
+    :param targets: rows of ``weight``, (N); IGNORED positions count nothing.
+    """
+    device = hidden.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+    # Inside a Function gradients always count as wanted, also under no_grad: so it is asked here.
+    wanted = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
+    loss: Tensor = _CrossEntropySum.apply(hidden, weight, bias, targets, dtype, wanted)  # type: ignore[no-untyped-call]
+    return loss
+
+
 def _rows_of_a_chunk(vocabulary_size: int, device: torch.device) -> int:
     n_logits = CPU_CHUNK_LOGITS if device.type == "cpu" else GPU_CHUNK_LOGITS
     return max(MIN_CHUNK_ROWS, n_logits // vocabulary_size)
 
 
-class _FullLoss(torch.autograd.Function):
+class _CrossEntropySum(torch.autograd.Function):
     """Cross entropy whose logits are made, used for the gradients and dropped chunk by chunk."""
 
     @staticmethod
@@ -104,7 +114,7 @@ class _FullLoss(torch.autograd.Function):
     ) -> Tensor:
         with torch.autocast(hidden.device.type, enabled=False):
             low_hidden, low_weight = hidden.to(dtype), weight.to(dtype)
-            loss = hidden.new_zeros(())
+            loss = bias.new_zeros(())
             if needs_gradient:
                 grad_hidden, grad_weight, grad_bias = map(torch.zeros_like, (hidden, weight, bias))
             n_rows = _rows_of_a_chunk(len(weight), hidden.device)

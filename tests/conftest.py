@@ -76,5 +76,5 @@ def model_folder(tmp_path_factory, corpus) -> Path:
     config = small_config()
     softmax = Softmax(vocabulary_size=len(corpus.vocabulary), projection_size=config.projection_size)
     folder = tmp_path_factory.mktemp("models") / "model"
-    Checkpoint(BiLM(config), corpus.tokenizer, softmax, corpus.vocabulary).save_pretrained(folder)
+    Checkpoint(BiLM(config), corpus.tokenizer, corpus.characters, softmax, corpus.vocabulary).save_pretrained(folder)
     return folder

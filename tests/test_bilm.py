@@ -74,7 +74,7 @@ def test_directions_share_no_state(bilm, corpus):
     batch = Streams(corpus, corpus.train, 4, 10).batch(0)
     forward, backward, _ = run_batch(bilm, batch, bilm.zero_state(4))
     with torch.no_grad():
-        for parameter in bilm.backward_lstm.parameters():
+        for parameter in bilm.backward_stack.parameters():
             parameter.mul_(2)
     forward_again, backward_again, _ = run_batch(bilm, batch, bilm.zero_state(4))
     assert torch.equal(forward, forward_again)

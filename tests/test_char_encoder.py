@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from elmolite import chars
 from elmolite.char_encoder import CharacterEncoder, Highway
+from elmolite.token_indexers import PADDING, ByteIndexer
 
 WORDS = ["a", "the", "elephantine", "naïve", "東京"]
 
@@ -11,12 +11,12 @@ WORDS = ["a", "the", "elephantine", "naïve", "東京"]
 def make_encoder(**changes):
     torch.manual_seed(0)
     sizes = {"embedding_size": 4, "filters": [(1, 6), (2, 6), (5, 8)], "n_highway_layers": 2, "projection_size": 5}
-    return CharacterEncoder(**{"activation": "relu", **sizes, **changes})
+    return CharacterEncoder(n_ids=262, **{"activation": "relu", **sizes, **changes})
 
 
 def by_the_definition(encoder, word):
     """The paper's encoder for one word at its full 50 columns, window by window."""
-    ids = torch.from_numpy(chars.character_ids([word])[0]).long()
+    ids = torch.from_numpy(ByteIndexer().rows([word])[0]).long()
     embedded = encoder.embedding.weight[ids]  # (50, E)
     features = []
     for convolution in encoder.convolutions:
@@ -34,7 +34,7 @@ def by_the_definition(encoder, word):
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_equals_the_definition(activation):
     encoder = make_encoder(activation=activation)
-    encoded = encoder(torch.from_numpy(chars.character_ids(WORDS)).long())
+    encoded = encoder(torch.from_numpy(ByteIndexer().rows(WORDS)).long())
     for word, vector in zip(WORDS, encoded, strict=True):
         torch.testing.assert_close(vector, by_the_definition(encoder, word), rtol=1e-5, atol=1e-6)
 
@@ -43,12 +43,12 @@ def test_trimmed_columns_change_nothing():
     encoder = make_encoder()
     with torch.no_grad():  # a bias of padding that would be missed if one window of it did not take part
         encoder.convolutions[2].weight.copy_(torch.randn_like(encoder.convolutions[2].weight))
-        encoder.embedding.weight[chars.PADDING] = 10.0
-    rows = chars.character_ids(WORDS)
+        encoder.embedding.weight[PADDING] = 10.0
+    rows = ByteIndexer().rows(WORDS)
     whole = encoder(torch.from_numpy(rows).long())
-    trimmed = encoder(torch.from_numpy(chars.trim(rows)).long())
+    trimmed = encoder(torch.from_numpy(ByteIndexer().trim(rows)).long())
     torch.testing.assert_close(trimmed, whole)
-    longest = chars.trim(chars.character_ids(["x" * 47]))
+    longest = ByteIndexer().trim(ByteIndexer().rows(["x" * 47]))
     torch.testing.assert_close(
         encoder(torch.from_numpy(longest).long())[0], by_the_definition(encoder, "x" * 47), rtol=1e-5, atol=1e-5
     )

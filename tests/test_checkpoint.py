@@ -16,7 +16,7 @@ def checkpoint(corpus):
     torch.manual_seed(5)
     config = small_config(cell_clip=None, activation="tanh", forget_bias=0.0)
     softmax = Softmax(vocabulary_size=len(corpus.vocabulary), projection_size=config.projection_size)
-    return Checkpoint(BiLM(config), corpus.tokenizer, softmax, corpus.vocabulary, {"step": 7})
+    return Checkpoint(BiLM(config), corpus.tokenizer, corpus.characters, softmax, corpus.vocabulary, {"step": 7})
 
 
 def test_reads_back_what_was_saved(tmp_path, checkpoint):
@@ -34,13 +34,13 @@ def test_reads_back_what_was_saved(tmp_path, checkpoint):
 
 
 def test_softmax_is_optional(tmp_path, checkpoint):
-    Checkpoint(checkpoint.bilm, checkpoint.tokenizer).save_pretrained(tmp_path / "model")
+    Checkpoint(checkpoint.bilm, checkpoint.tokenizer, checkpoint.indexer).save_pretrained(tmp_path / "model")
     assert Checkpoint.from_pretrained(tmp_path / "model").softmax is None
 
 
 def test_saving_replaces_an_earlier_model_whole(tmp_path, checkpoint):
     checkpoint.save_pretrained(tmp_path / "model")
-    smaller = Checkpoint(checkpoint.bilm, checkpoint.tokenizer)
+    smaller = Checkpoint(checkpoint.bilm, checkpoint.tokenizer, checkpoint.indexer)
     with pytest.raises(InputError, match="exists already"):
         smaller.save_pretrained(tmp_path / "model")
     smaller.save_pretrained(tmp_path / "model", overwrite=True)

@@ -13,9 +13,11 @@ DIRECTIONS = ("forward", "backward")
 
 def words_of(batch, corpus, direction):
     """Return what a direction reads, (B, T), as words found again by their characters."""
-    by_characters = {row.tobytes(): word for row, word in zip(corpus.characters, corpus.words(), strict=True)}
-    rows = np.full((len(batch.characters), 50), 261, np.int16)
-    rows[:, : batch.characters.shape[1]] = batch.characters
+    by_characters = {
+        row.tobytes(): word for row, word in zip(corpus.rows(slice(None), "characters"), corpus.words(), strict=True)
+    }
+    rows = np.full((len(batch.forms), 50), 261, np.int32)
+    rows[:, : batch.forms.shape[1]] = batch.forms
     names = np.array([by_characters.get(row.tobytes(), "(padding)") for row in rows], dtype=object)
     return names[getattr(batch, f"{direction}_inputs").numpy()]
 

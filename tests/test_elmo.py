@@ -6,13 +6,19 @@ import torch
 from conftest import random_sentences, small_config
 from torch.utils.data import DataLoader
 
-from elmolite import chars
 from elmolite import lstm as lstm_module
 from elmolite.bilm import BiLM, original
 from elmolite.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.lstm import State, Weights, lstm_reference
+from elmolite.token_indexers import ByteIndexer, UnicodeIndexer, WordIndexer
 from elmolite.tokenization import SentenceTokenizer
+from elmolite.vocab import Vocabulary
+
+READERS = {
+    "unicode": (UnicodeIndexer("Tehcilrnpaïv東"), "characters"),
+    "words": (WordIndexer(Vocabulary(["<S>", "</S>", "<UNK>", "The", "Hi", "."], [1] * 6)), "words"),
+}
 
 SENTENCES = [["The", "children", "play", "."], [], ["Hi"], ["naïve", "東京", "x" * 60], ["Hi", "Hi"]]
 
@@ -26,7 +32,7 @@ def by_the_definition(bilm, sentence):
     """All layers of one sentence, token by token from the equations: (L, T, 2 P)."""
 
     def direction(stack, words):
-        x = bilm.char_encoder(torch.from_numpy(words).long())
+        x = bilm.token_encoder(torch.from_numpy(words).long())
         layers = [x]
         for index, layer in enumerate(stack.layers):
             weights = Weights(layer.input_weight, layer.recurrent_weight, layer.bias, layer.projection_weight)
@@ -36,9 +42,9 @@ def by_the_definition(bilm, sentence):
             layers.append(x)
         return torch.stack(layers)[:, 1:]
 
-    begin, end = chars.sentence_marks()
-    forward = direction(bilm.forward_lstm, np.stack([begin, *chars.character_ids(sentence)]))
-    backward = direction(bilm.backward_lstm, np.stack([end, *chars.character_ids(sentence)[::-1]]))
+    begin, end = ByteIndexer().sentence_marks()
+    forward = direction(bilm.forward_stack, np.stack([begin, *ByteIndexer().rows(sentence)]))
+    backward = direction(bilm.backward_stack, np.stack([end, *ByteIndexer().rows(sentence)[::-1]]))
     return torch.cat([forward, backward.flip(1)], dim=-1).detach().numpy()
 
 
@@ -196,7 +202,7 @@ def test_ids_from_the_workers_of_a_loader(elmo):
 
 def test_each_distinct_word_is_encoded_once(elmo):
     ids = elmo.to_ids([["a", "b", "a"], ["b"]])
-    assert ids.characters.shape[0] == 4  # <S>, </S>, a, b
+    assert ids.forms.shape[0] == 4  # <S>, </S>, a, b
 
 
 def test_from_pretrained(model_folder):
@@ -217,3 +223,26 @@ def test_in_half_precision_vectors_are_close_and_come_as_float32(elmo):
     for a, b in zip(elmo.bfloat16().embed(SENTENCES), exact, strict=True):
         assert a.dtype == np.float32
         np.testing.assert_allclose(a, b, atol=0.02)
+
+
+@pytest.mark.parametrize("kind", list(READERS))
+def test_models_of_unicode_characters_and_of_words(tmp_path, kind):
+    indexer, model_input = READERS[kind]
+    torch.manual_seed(3)
+    elmo = ELMo(BiLM(small_config(input=model_input), n_ids=indexer.n_ids), SentenceTokenizer.whitespace(), indexer)
+    vectors = elmo.embed(SENTENCES)
+    assert [v.shape[1] for v in vectors] == [len(sentence) for sentence in SENTENCES]
+    for sentence, expected in zip(SENTENCES, vectors, strict=True):
+        np.testing.assert_array_equal(elmo.embed([sentence])[0], expected)
+    elmo.save_pretrained(tmp_path / "model")
+    for ours, theirs in zip(ELMo.from_pretrained(tmp_path / "model").embed(SENTENCES), vectors, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(("kind", "a", "b"), [("unicode", "京", "都"), ("words", "dog", "cat")])
+def test_what_is_unknown_shares_its_vector(kind, a, b):
+    indexer, model_input = READERS[kind]
+    elmo = ELMo(BiLM(small_config(input=model_input), n_ids=indexer.n_ids), SentenceTokenizer.whitespace(), indexer)
+    first, second, known = elmo.embed([[a, "Hi"], [b, "Hi"], ["The", "Hi"]])
+    np.testing.assert_array_equal(first, second)
+    assert not np.allclose(first[0, 0], known[0, 0])

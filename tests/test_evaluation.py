@@ -1,10 +1,12 @@
 import pytest
-from conftest import make_corpus, random_sentences
+from conftest import make_corpus, random_sentences, small_config
 
+from elmolite.bilm import BiLM
 from elmolite.checkpoint import Checkpoint
 from elmolite.errors import InputError
 from elmolite.evaluation import evaluate_text
 from elmolite.perplexity import evaluate
+from elmolite.softmax import Softmax
 from elmolite.vocab import UNKNOWN_ID
 
 
@@ -21,7 +23,19 @@ def test_of_raw_text_equals_that_of_the_corpus(tmp_path, model_folder, corpus):
     assert part.unknown_share == pytest.approx(unknown / part.n_targets)
 
 
+@pytest.mark.parametrize("model_input", ["characters", "words"])
+def test_text_is_read_with_the_characters_of_the_model(tmp_path, model_input):
+    corpus = make_corpus(tmp_path / "a", random_sentences(60), hold_out=False, characters="unicode")
+    indexer = corpus.indexer(model_input)
+    config = small_config(input=model_input)
+    softmax = Softmax(vocabulary_size=len(corpus.vocabulary), projection_size=config.projection_size)
+    checkpoint = Checkpoint(BiLM(config, n_ids=indexer.n_ids), corpus.tokenizer, indexer, softmax, corpus.vocabulary)
+    checkpoint.save_pretrained(tmp_path / "model")
+    result = evaluate_text(tmp_path / "model", [str(tmp_path / "a" / "text.txt")], show_progress=False)
+    assert result.by_sentence == evaluate(checkpoint.bilm, softmax, corpus, corpus.train, by_sentence=True)
+
+
 def test_a_model_without_softmax_cannot_be_evaluated(tmp_path, corpus, bilm):
-    Checkpoint(bilm, corpus.tokenizer).save_pretrained(tmp_path / "model")
+    Checkpoint(bilm, corpus.tokenizer, corpus.characters).save_pretrained(tmp_path / "model")
     with pytest.raises(InputError, match=r"softmax\.safetensors"):
         evaluate_text(tmp_path / "model", ["x"])

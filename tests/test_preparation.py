@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from conftest import make_corpus, random_sentences, write_sentences
 
-from elmolite import chars, parallel_tokenization, preparation
+from elmolite import parallel_tokenization, preparation
 from elmolite.corpus import Corpus
 from elmolite.errors import InputError
 from elmolite.preparation import prepare
+from elmolite.token_indexers import ByteIndexer
 from elmolite.tokenization import SentenceTokenizer
 from elmolite.vocab import UNKNOWN_ID, Vocabulary
 
@@ -35,7 +36,7 @@ def test_many_tasks_lose_nothing(tmp_path, monkeypatch, n_workers):
 
 
 def test_forms_and_vocabulary_are_sorted_by_count(corpus):
-    counts = np.bincount(corpus.train.tokens, minlength=len(corpus.characters))[2:]
+    counts = np.bincount(corpus.train.tokens, minlength=len(corpus.vocab_ids))[2:]
     assert (np.diff(counts) <= 0).all()
     assert corpus.vocabulary.words[3:] == corpus.words()[2:][: len(corpus.vocabulary) - 3]
     assert corpus.vocabulary.counts[3:] == counts[: len(corpus.vocabulary) - 3].tolist()
@@ -47,7 +48,7 @@ def test_words_outside_the_vocabulary_keep_their_characters(tmp_path):
     form = corpus.words().index("luly")
     outside = [word for word in corpus.words()[2:] if corpus.vocabulary.id(word) == UNKNOWN_ID]
     assert len(outside) == len(corpus.words()) - 2 - 7
-    assert np.array_equal(corpus.characters[form], chars.character_ids(["luly"])[0])
+    assert np.array_equal(corpus.rows([form], "characters")[0], ByteIndexer().rows(["luly"])[0])
     unknown = sum(corpus.vocab_ids[form] == UNKNOWN_ID for form in corpus.train.tokens)
     assert corpus.summary["train"]["unknown_tokens"] == corpus.vocabulary.counts[UNKNOWN_ID] == unknown
 
@@ -100,10 +101,35 @@ def test_given_vocabulary_keeps_its_order_and_takes_new_counts(tmp_path):
     assert corpus.vocabulary.counts[4] == sum(s.count("luly") for s in random_sentences(100))
 
 
-def test_long_words_are_counted(tmp_path):
-    corpus = make_corpus(tmp_path, [["x" * 49, "short"], ["x" * 49]] * 3, hold_out=False)
-    assert corpus.summary["cut_word_forms"] == 1
-    assert corpus.summary["cut_tokens"] == 6
+@pytest.mark.parametrize("characters", ["bytes", "unicode"])
+def test_the_share_of_cut_words_is_given_for_both_kinds_of_characters(tmp_path, characters):
+    sentences = [["x" * 49, "short"], ["ж" * 25], ["short"]] * 3  # 49 letters; 50 bytes
+    corpus = make_corpus(tmp_path, sentences, hold_out=False, characters=characters)
+    assert corpus.summary["cut_share"] == {"bytes": 6 / 12, "unicode": 3 / 12}
+    assert "of bytes 50.00% of the tokens, of Unicode characters 25.00%" in corpus.describe()
+
+
+def test_unicode_characters_come_from_the_training_text(tmp_path):
+    sentences = [["λόγος", "ab"], ["λόγος"]] * 4 + [["ψ"]]
+    corpus = make_corpus(tmp_path, sentences, hold_out=False, characters="unicode", min_character_count=4)
+    assert set(corpus.characters.characters) == set("λόγοςab")
+    form = np.array([corpus.words().index("ψ")])
+    assert corpus.rows(form, "characters")[0, :3].tolist() == [259, 262, 260]
+
+
+def test_a_corpus_can_take_the_characters_of_a_model(tmp_path):
+    first = make_corpus(tmp_path / "a", [["αβ", "γ"]] * 5, hold_out=False, characters="unicode")
+    second = make_corpus(tmp_path / "b", [["βγδ"]] * 9, hold_out=False, characters=first.characters)
+    assert second.characters.characters == first.characters.characters
+    known = {character: 263 + i for i, character in enumerate(first.characters.characters)}
+    row = second.rows(np.array([2]), "characters")[0, :5].tolist()
+    assert row == [259, known["β"], known["γ"], 262, 260]
+
+
+@pytest.mark.parametrize("options", [{"min_character_count": 3}, {"characters": "utf-16"}])
+def test_characters_that_make_no_sense_are_refused(tmp_path, options):
+    with pytest.raises(InputError, match=r"characters|bytes, unicode"):
+        make_corpus(tmp_path, [["a"]] * 5, **options)
 
 
 def test_raw_text_is_cut_by_rules(tmp_path):

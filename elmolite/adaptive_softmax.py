@@ -1,0 +1,83 @@
+"""The adaptive softmax (Grave et al. 2017): frequent words in a small head, the others in clusters of lower dimension.
+
+Exact and normalised, so that its loss gives a perplexity, at a cost that hardly grows with the vocabulary. Shapes: N
+positions, P projection, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from elmolite.corpus import IGNORED
+from elmolite.softmax import cross_entropy_sum
+
+CUTOFFS = (2_000, 10_000, 50_000, 250_000)
+"""Where clusters begin, as far as the vocabulary goes: each holds about as much of a text, and is five times larger."""
+DIVISOR = 2
+"""By which the dimension of each cluster is smaller than that of the one before."""
+MIN_SIZE = 8
+"""... but never below this."""
+ROWS_MULTIPLE = 64
+"""Positions of a cluster are filled up to so many: the CPU's kernels are made anew for each shape that they meet."""
+
+
+class _Cluster(nn.Module):
+    """The words of one range of frequencies, behind a projection to fewer dimensions."""
+
+    def __init__(self, *, projection_size: int, size: int, n_words: int) -> None:
+        super().__init__()
+        self.projection = nn.Parameter(torch.empty(size, projection_size))
+        self.weight = nn.Parameter(torch.empty(n_words, size))
+        self.bias = nn.Parameter(torch.zeros(n_words))
+        nn.init.normal_(self.projection, std=projection_size**-0.5)
+        nn.init.normal_(self.weight, std=size**-0.5)
+
+    def forward(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Return the summed loss of (N, P) whose targets, counted from the first word here, are all in the cluster."""
+        return cross_entropy_sum(F.linear(hidden, self.projection), self.weight, self.bias, targets)
+
+
+class AdaptiveSoftmax(nn.Module):
+    """Output weights in clusters; the head predicts its own words and which cluster the word is in.
+
+    The ids of the vocabulary must be in order of frequency.
+    """
+
+    def __init__(self, *, vocabulary_size: int, projection_size: int, cutoffs: tuple[int, ...] = CUTOFFS) -> None:
+        """:param cutoffs: the first id of each cluster; those behind the end of the vocabulary are left out."""
+        super().__init__()
+        self.bounds = (*(cutoff for cutoff in cutoffs if cutoff < vocabulary_size), vocabulary_size)
+        n_head = self.bounds[0] + len(self.bounds) - 1
+        self.weight = nn.Parameter(torch.empty(n_head, projection_size))
+        self.bias = nn.Parameter(torch.zeros(n_head))
+        nn.init.normal_(self.weight, std=projection_size**-0.5)
+        self.clusters = nn.ModuleList(
+            _Cluster(
+                projection_size=projection_size,
+                size=min(projection_size, max(MIN_SIZE, projection_size // DIVISOR**number)),
+                n_words=end - begin,
+            )
+            for number, (begin, end) in enumerate(pairwise(self.bounds), start=1)
+        )
+
+    def full_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Return the summed negative log-likelihood of the targets over the whole vocabulary.
+
+        :param hidden: (N, P).
+        :param targets: ids, (N); IGNORED positions count nothing.
+        """
+        n_head_words = self.bounds[0]
+        head_targets = targets
+        loss = self.bias.new_zeros(())
+        for number, ((begin, end), cluster) in enumerate(zip(pairwise(self.bounds), self.clusters, strict=True)):
+            inside = (targets >= begin) & (targets < end)
+            head_targets = head_targets.masked_fill(inside, n_head_words + number)
+            rows = inside.nonzero().squeeze(1)
+            n_padding = -len(rows) % ROWS_MULTIPLE
+            in_cluster = F.pad(targets.index_select(0, rows) - begin, (0, n_padding), value=IGNORED)
+            loss = loss + cluster(hidden.index_select(0, F.pad(rows, (0, n_padding))), in_cluster)
+        return loss + cross_entropy_sum(hidden, self.weight, self.bias, head_targets)

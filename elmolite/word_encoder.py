@@ -1,0 +1,20 @@
+"""Word id -> its vector: the table that a language model over words begins with, in place of the character CNN."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class WordEncoder(nn.Module):
+    """A vector for each word of the vocabulary; those outside it share that of ``<UNK>``."""
+
+    def __init__(self, *, n_ids: int, projection_size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(n_ids, projection_size))
+        nn.init.normal_(self.weight, std=projection_size**-0.5)
+
+    def forward(self, words: Tensor) -> Tensor:
+        """Look up ids (U, 1) as (U, P)."""
+        return F.embedding(words.squeeze(1), self.weight)
