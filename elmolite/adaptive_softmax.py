@@ -6,6 +6,7 @@ positions, P projection, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from elmolite.corpus import IGNORED
-from elmolite.softmax import cross_entropy_sum
+from elmolite.softmax import Softmax, cross_entropy_sum
 
 CUTOFFS = (2_000, 10_000, 50_000, 250_000)
 """Where clusters begin, as far as the vocabulary goes: each holds about as much of a text, and is five times larger."""
@@ -47,21 +48,35 @@ class AdaptiveSoftmax(nn.Module):
     The ids of the vocabulary must be in order of frequency.
     """
 
-    def __init__(self, *, vocabulary_size: int, projection_size: int, cutoffs: tuple[int, ...] = CUTOFFS) -> None:
-        """:param cutoffs: the first id of each cluster; those behind the end of the vocabulary are left out."""
+    def __init__(
+        self,
+        *,
+        vocabulary_size: int,
+        projection_size: int,
+        cutoffs: Sequence[int] | None = None,
+        sizes: Sequence[int] | None = None,
+    ) -> None:
+        """Make the weights.
+
+        :param cutoffs: the first id of each cluster, those behind the end of the vocabulary left out; ``None`` for
+            :data:`CUTOFFS`.
+        :param sizes: dimensions of each cluster; ``None``: each :data:`DIVISOR` times smaller than the one before.
+        """
         super().__init__()
-        self.bounds = (*(cutoff for cutoff in cutoffs if cutoff < vocabulary_size), vocabulary_size)
-        n_head = self.bounds[0] + len(self.bounds) - 1
+        self.bounds = (
+            *(cutoff for cutoff in (CUTOFFS if cutoffs is None else cutoffs) if cutoff < vocabulary_size),
+            vocabulary_size,
+        )
+        n_clusters = len(self.bounds) - 1
+        default = [max(projection_size // DIVISOR**i, min(MIN_SIZE, projection_size)) for i in range(n_clusters)]
+        self.sizes = tuple(default if sizes is None else sizes)
+        n_head = self.bounds[0] + n_clusters
         self.weight = nn.Parameter(torch.empty(n_head, projection_size))
         self.bias = nn.Parameter(torch.zeros(n_head))
         nn.init.normal_(self.weight, std=projection_size**-0.5)
         self.clusters = nn.ModuleList(
-            _Cluster(
-                projection_size=projection_size,
-                size=min(projection_size, max(MIN_SIZE, projection_size // DIVISOR**number)),
-                n_words=end - begin,
-            )
-            for number, (begin, end) in enumerate(pairwise(self.bounds), start=1)
+            _Cluster(projection_size=projection_size, size=size, n_words=end - begin)
+            for (begin, end), size in zip(pairwise(self.bounds), self.sizes, strict=True)
         )
 
     def full_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
@@ -81,3 +96,6 @@ class AdaptiveSoftmax(nn.Module):
             in_cluster = F.pad(targets.index_select(0, rows) - begin, (0, n_padding), value=IGNORED)
             loss = loss + cluster(hidden.index_select(0, F.pad(rows, (0, n_padding))), in_cluster)
         return loss + cross_entropy_sum(hidden, self.weight, self.bias, head_targets)
+
+
+AnySoftmax = Softmax | AdaptiveSoftmax

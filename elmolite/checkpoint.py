@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from elmolite import files
+from elmolite.adaptive_softmax import AdaptiveSoftmax, AnySoftmax
 from elmolite.bilm import BiLM, BiLMConfig
 from elmolite.corpus import VOCAB_FILE
 from elmolite.errors import InputError
@@ -56,7 +57,7 @@ class Checkpoint:
     bilm: BiLM
     tokenizer: SentenceTokenizer
     indexer: TokenIndexer
-    softmax: Softmax | None = None
+    softmax: AnySoftmax | None = None
     vocabulary: Vocabulary | None = None
     training: Mapping[str, Any] | None = None
 
@@ -91,6 +92,7 @@ class Checkpoint:
             config = {
                 "format_version": FORMAT_VERSION,
                 "model": asdict(self.bilm.config),
+                "softmax": _describe_softmax(self.softmax),
                 "training": dict(self.training or {}),
                 "files": {path.name: files.fingerprint(path) for path in sorted(new.iterdir())},
             }
@@ -118,17 +120,28 @@ class Checkpoint:
         tokenizer = SentenceTokenizer.load(folder / TOKENIZER_FILE)
         softmax = None
         if SOFTMAX_FILE in manifest and vocabulary is not None:
-            softmax = _load(
-                Softmax,
-                folder / SOFTMAX_FILE,
-                vocabulary_size=len(vocabulary),
-                projection_size=model_config.projection_size,
-            )
+            softmax = _load_softmax(folder, config.get("softmax"), len(vocabulary), model_config.projection_size)
         return cls(bilm, tokenizer, indexer, softmax, vocabulary, config.get("training"))
 
 
 def _contiguous(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+
+
+def _describe_softmax(softmax: AnySoftmax | None) -> dict[str, Any] | None:
+    if isinstance(softmax, AdaptiveSoftmax):
+        return {"kind": "adaptive", "cutoffs": softmax.bounds[:-1], "sizes": softmax.sizes}
+    return None if softmax is None else {"kind": "full"}
+
+
+def _load_softmax(folder: Path, fields: Any, vocabulary_size: int, projection_size: int) -> AnySoftmax:
+    sizes = {"vocabulary_size": vocabulary_size, "projection_size": projection_size}
+    match fields:
+        case {"kind": "full"}:
+            return _load(Softmax, folder / SOFTMAX_FILE, **sizes)
+        case {"kind": "adaptive", "cutoffs": [*cutoffs], "sizes": [*cluster_sizes]}:
+            return _load(AdaptiveSoftmax, folder / SOFTMAX_FILE, **sizes, cutoffs=cutoffs, sizes=cluster_sizes)
+    raise InputError(f'{folder / CONFIG_FILE}: \'softmax\' must say "kind": "full" or "adaptive", not {fields!r}')
 
 
 def _read_config(fields: Any, path: Path) -> BiLMConfig:

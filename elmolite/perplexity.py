@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from elmolite.adaptive_softmax import AnySoftmax
 from elmolite.bilm import BiLM, BiLMState
 from elmolite.corpus import Batch, Corpus, Split, Streams
 from elmolite.modules import evaluating
-from elmolite.softmax import Softmax
 from elmolite.vocab import UNKNOWN_ID
 
 EVALUATION_ROWS = 32
@@ -59,7 +59,7 @@ class PerplexityMeter:
     Always computes in the precision of the weights: a perplexity must not depend on autocast.
     """
 
-    def __init__(self, bilm: BiLM, softmax: Softmax) -> None:
+    def __init__(self, bilm: BiLM, softmax: AnySoftmax) -> None:
         self.bilm = bilm
         self.softmax = softmax
         self._state: BiLMState | None = None
@@ -116,7 +116,7 @@ def evaluation_streams(corpus: Corpus, split: Split, *, by_sentence: bool, model
 
 def evaluate(
     bilm: BiLM,
-    softmax: Softmax,
+    softmax: AnySoftmax,
     corpus: Corpus,
     split: Split,
     *,

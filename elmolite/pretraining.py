@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from elmolite import files
+from elmolite.adaptive_softmax import AdaptiveSoftmax, AnySoftmax
 from elmolite.bilm import BiLM, BiLMConfig, BiLMState
 from elmolite.checkpoint import Checkpoint
 from elmolite.corpus import Batch, Corpus, Streams
@@ -35,19 +36,20 @@ from elmolite.training_callbacks import CsvLog, ResumePoint, TrainingLog, WholeF
 
 RESUME_FILE = "last.ckpt"
 MODEL_FOLDER = "model"
+MIN_HEAD_SHARE = 0.9
+"""Of the text that the most frequent words cover, the head of an adaptive softmax must cover so much."""
 
 
 class PretrainingModule(LightningModule):
     """Loss, optimizer step and validation of a BiLM over streams, with the state carried from step to step."""
 
-    def __init__(self, bilm: BiLM, softmax: Softmax, config: PretrainingConfig, n_steps: int) -> None:
+    def __init__(self, bilm: BiLM, softmax: AnySoftmax, config: PretrainingConfig, n_steps: int) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.bilm = bilm
         self.softmax = softmax
         self.config = config
         self.n_steps = n_steps
-        self.uses_sampled = config.uses_sampled_softmax(len(softmax.weight))
         self.last_perplexity: Perplexity | None = None
         self._state: BiLMState | None = None
         self._meter: PerplexityMeter | None = None
@@ -86,7 +88,8 @@ class PretrainingModule(LightningModule):
         self._state = state.detach()
         hidden = F.dropout(torch.cat([forward, backward]), self.bilm.config.dropout, self.training)
         targets = torch.cat([time_major(batch.forward_targets), time_major(batch.backward_targets)])
-        if self.uses_sampled:
+        if self.config.softmax == "sampled":
+            assert isinstance(self.softmax, Softmax)
             seed = hash((self.config.seed, step)) & 0x7FFF_FFFF
             loss = self.softmax.sampled_loss(hidden, targets, n_negatives=self.config.n_negatives, seed=seed)
         else:
@@ -182,7 +185,7 @@ def pretrain(
         seed_everything(training.seed, verbose=False)
         indexer = data.indexer(model.input)
         bilm = BiLM(model, n_ids=indexer.n_ids)
-        softmax = Softmax(vocabulary_size=len(data.vocabulary), projection_size=model.projection_size)
+        softmax = _softmax(data, model, training)
         module = PretrainingModule(bilm, softmax, training, n_steps)
         checkpoint = Checkpoint(bilm, data.tokenizer, indexer, softmax, data.vocabulary, record)
         interval = max(1, n_steps // training.n_validations)
@@ -201,6 +204,24 @@ def pretrain(
         if point.saved_step != n_steps:  # the end of the run is no multiple of the interval
             trainer.validate(module, source, verbose=False) if valid is not None else point.save(trainer, module)
     return out / MODEL_FOLDER
+
+
+def _softmax(data: Corpus, model: BiLMConfig, training: PretrainingConfig) -> AnySoftmax:
+    """Make the output weights.
+
+    :raises InputError: an adaptive softmax is wanted over a vocabulary that is not in order of frequency.
+    """
+    n_words = len(data.vocabulary)
+    if training.softmax_kind(n_words) != "adaptive":
+        return Softmax(vocabulary_size=n_words, projection_size=model.projection_size)
+    softmax = AdaptiveSoftmax(vocabulary_size=n_words, projection_size=model.projection_size)
+    n_head, counts = softmax.bounds[0], data.vocabulary.counts
+    if sum(counts[:n_head]) < MIN_HEAD_SHARE * sum(sorted(counts, reverse=True)[:n_head]):
+        raise InputError(
+            f"{data.folder}: an adaptive softmax needs a vocabulary in order of frequency, and the first {n_head:,} "
+            "words here are not the most frequent; choose --softmax full or sampled, or sort the --vocab of prepare"
+        )
+    return softmax
 
 
 def _claim(out: Path, data: Corpus, model: BiLMConfig, training: PretrainingConfig, *, resume: bool) -> dict[str, Any]:
@@ -279,7 +300,9 @@ def _ignore_known_warnings() -> None:
 def _announce(data: Corpus, bilm: BiLM, module: PretrainingModule, n_steps: int, interval: int, n_valid: int) -> None:
     """Say what will be trained on what."""
     training = module.config
-    kind = f"sampled softmax ({training.n_negatives} draws)" if module.uses_sampled else "full softmax"
+    kind = f"{training.softmax_kind(len(data.vocabulary))} softmax"
+    if training.softmax == "sampled":
+        kind += f" ({training.n_negatives} draws)"
     print(
         f"{bilm.n_parameters / 1e6:.1f} M parameters and a {kind} over {len(data.vocabulary):,} words; "
         f"{data.train.n_tokens:,} tokens; {n_steps:,} steps of {training.n_rows} x {training.window}; "

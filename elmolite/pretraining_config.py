@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 RUN_FILE = "pretraining.json"
 """In the folder of a run: the settings that it was started with."""
-SAMPLED_FROM_VOCABULARY = 30_000
-"""From this vocabulary on ``softmax: auto`` samples."""
+ADAPTIVE_FROM_VOCABULARY = 30_000
+"""From this vocabulary on ``softmax: auto`` is the adaptive one."""
 
 
 @dataclass
@@ -33,7 +33,8 @@ class PretrainingConfig:
     :param schedule: of the learning rate after the warm-up: down to 0 along a cosine or a line, or constant.
     :param warmup_steps: steps over which the learning rate rises, at most half the run.
     :param clip_norm: bound of the gradient's global norm.
-    :param softmax: full, sampled, or full up to a vocabulary of 30,000 and sampled from there.
+    :param softmax: full; sampled, as in bilm-tf; adaptive, which is exact too, at a cost that hardly grows with the
+        vocabulary; or auto: full up to a vocabulary of 30,000 and adaptive from there.
     :param n_negatives: draws of the sampled softmax.
     :param n_validations: evaluations of the held-out text, evenly over the run, the last at its end.
     :param valid_tokens: at most so many tokens of it are evaluated.
@@ -54,7 +55,7 @@ class PretrainingConfig:
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_steps: int = 200
     clip_norm: float = 1.0
-    softmax: Literal["auto", "full", "sampled"] = "auto"
+    softmax: Literal["auto", "full", "sampled", "adaptive"] = "auto"
     n_negatives: int = 1024
     n_validations: int = 10
     valid_tokens: int = 200_000
@@ -98,6 +99,8 @@ class PretrainingConfig:
         decay = {"cosine": 0.5 - 0.5 * math.cos(math.pi * left), "linear": left, "constant": 1.0}[self.schedule]
         return self.learning_rate * decay
 
-    def uses_sampled_softmax(self, vocabulary_size: int) -> bool:
-        """Tell which softmax trains."""
-        return self.softmax == "sampled" or (self.softmax == "auto" and vocabulary_size >= SAMPLED_FROM_VOCABULARY)
+    def softmax_kind(self, vocabulary_size: int) -> str:
+        """Return which softmax trains: full, sampled or adaptive."""
+        if self.softmax == "auto":
+            return "adaptive" if vocabulary_size >= ADAPTIVE_FROM_VOCABULARY else "full"
+        return self.softmax

@@ -4,6 +4,7 @@ import pytest
 import torch
 from conftest import small_config
 
+from elmolite.adaptive_softmax import AdaptiveSoftmax
 from elmolite.bilm import BiLM
 from elmolite.checkpoint import Checkpoint
 from elmolite.errors import InputError
@@ -31,6 +32,26 @@ def test_reads_back_what_was_saved(tmp_path, checkpoint):
     assert loaded.tokenizer.is_whitespace
     assert loaded.training == {"step": 7}
     assert not loaded.bilm.training
+
+
+def test_an_adaptive_softmax_reads_back(tmp_path, checkpoint):
+    softmax = AdaptiveSoftmax(
+        vocabulary_size=len(checkpoint.vocabulary), projection_size=12, cutoffs=(3, 20), sizes=(9, 5)
+    )
+    checkpoint.softmax = softmax
+    checkpoint.save_pretrained(tmp_path / "model")
+    loaded = Checkpoint.from_pretrained(tmp_path / "model").softmax
+    assert (loaded.bounds, loaded.sizes) == (softmax.bounds, softmax.sizes)
+    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), softmax.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("found", [None, {}, {"kind": "hierarchical"}, {"kind": "adaptive"}])
+def test_an_unknown_softmax_is_refused(tmp_path, checkpoint, found):
+    checkpoint.save_pretrained(tmp_path / "model")
+    path = tmp_path / "model" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "softmax": found}))
+    with pytest.raises(InputError, match=r"config\.json: 'softmax'"):
+        Checkpoint.from_pretrained(tmp_path / "model")
 
 
 def test_softmax_is_optional(tmp_path, checkpoint):

@@ -9,12 +9,13 @@ import pytest
 import torch
 from conftest import make_corpus, random_sentences, small_config
 
-from elmolite import pretraining, training_callbacks
+from elmolite import adaptive_softmax, pretraining, training_callbacks
 from elmolite.checkpoint import Checkpoint
 from elmolite.errors import InputError
 from elmolite.perplexity import evaluate
 from elmolite.pretraining import PretrainingModule, pretrain
 from elmolite.pretraining_config import PretrainingConfig
+from elmolite.vocab import Vocabulary
 
 
 def config(**changes):
@@ -39,7 +40,13 @@ def read_log(out):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"optimizer": "adagrad", "learning_rate": 1.0, "max_steps": 600}, {"softmax": "sampled"}]
+    "changes",
+    [
+        {},
+        {"optimizer": "adagrad", "learning_rate": 1.0, "max_steps": 600},
+        {"softmax": "sampled"},
+        {"softmax": "adaptive"},
+    ],
 )
 def test_learns_to_predict_eight_sentences(tmp_path, changes):
     sentences = [[f"s{i}", *(f"w{(3 * i + j) % 20}" for j in range(5))] for i in range(8)]
@@ -57,6 +64,17 @@ def test_learns_to_predict_eight_sentences(tmp_path, changes):
     result = evaluate(checkpoint.bilm, checkpoint.softmax, corpus, corpus.train, by_sentence=True)
     # Only the first word of a sentence forward, and the last backward, cannot be known: 8 choices in 7 targets.
     assert result.average < 1.15 * 8 ** (1 / 7)
+
+
+def test_an_adaptive_softmax_refuses_a_vocabulary_in_another_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(adaptive_softmax, "CUTOFFS", (9,))
+    sentences = [*random_sentences(40), *[["rare"], ["seldom"]], *random_sentences(400, words=["often"] * 30)]
+    words = ["rare", "seldom", *sorted({word for sentence in sentences for word in sentence} - {"rare", "seldom"})]
+    words.append(words.pop(words.index("often")))
+    given = Vocabulary(["<S>", "</S>", "<UNK>", *words], [0] * (len(words) + 3))
+    corpus = make_corpus(tmp_path / "corpus", sentences, vocabulary=given)
+    with pytest.raises(InputError, match="in order of frequency"):
+        train(corpus, tmp_path / "run", softmax="adaptive")
 
 
 def test_folder_of_a_run(tmp_path, corpus):
