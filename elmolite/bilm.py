@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from elmolite.char_encoder import ACTIVATIONS, CharacterEncoder
 from elmolite.errors import InputError
 from elmolite.lstm import State
-from elmolite.lstm_layers import LSTMStack
+from elmolite.recurrent_layers import LSTMLayer, RecurrentStack, RNNLayer, dropout
 from elmolite.token_indexers import MAX_CHARACTERS, N_BYTE_IDS
 from elmolite.word_encoder import WordEncoder
 
@@ -34,13 +34,18 @@ class BiLMConfig:
     :param activation: after the convolutions.
     :param n_highway_layers: after them.
     :param projection_size: P, of a token vector and of the output of each LSTM layer.
-    :param cell_size: H, cells of each LSTM layer and direction.
-    :param n_layers: LSTM layers of each direction.
-    :param cell_clip: bound of the cell state; null for none.
-    :param projection_clip: bound of the projected output; null for none.
-    :param forget_bias: what is added to the forget gate before its sigmoid.
+    :param cell: lstm, as in the paper, gru or rnn.
+    :param cell_size: H, cells of each recurrent layer and direction.
+    :param n_layers: recurrent layers of each direction.
+    :param cell_clip: bound of the LSTM's cell state; null for none.
+    :param projection_clip: bound of its projected output; null for none.
+    :param forget_bias: what is added to its forget gate before the sigmoid.
     :param use_residual: whether a layer from the second on adds its input to its output.
-    :param dropout: of each LSTM layer's input and of the top output, in pretraining.
+    :param dropout: of each recurrent layer's input and of the top output, in training.
+    :param variational_dropout: drop the same parts at all positions of a row (Gal and Ghahramani 2016).
+    :param recurrent_dropout: share of the LSTM's recurrent weights that is dropped, anew in each window (Merity et al.
+        2018, "weight drop").
+    :param embedding_dropout: share of the distinct words of a batch whose vectors are dropped (the same, section 4.3).
     """
 
     input: Literal["characters", "words"] = "characters"
@@ -49,6 +54,7 @@ class BiLMConfig:
     activation: Literal["relu", "tanh"] = "relu"
     n_highway_layers: int = 2
     projection_size: int = 512
+    cell: Literal["lstm", "gru", "rnn"] = "lstm"
     cell_size: int = 4096
     n_layers: int = 2
     cell_clip: float | None = 3.0
@@ -56,6 +62,9 @@ class BiLMConfig:
     forget_bias: float = 1.0
     use_residual: bool = True
     dropout: float = 0.1
+    variational_dropout: bool = False
+    recurrent_dropout: float = 0.0
+    embedding_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         self.filters = [(int(width), int(count)) for width, count in self.filters]
@@ -69,12 +78,18 @@ class BiLMConfig:
         for name in ("cell_clip", "projection_clip"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise InputError(f"model: {name} {getattr(self, name)} is not greater than 0; null is for none")
-        if self.input not in ("characters", "words"):
-            raise InputError(f"model: input {self.input!r} is not one of characters, words")
-        if self.activation not in ACTIVATIONS:
-            raise InputError(f"model: activation {self.activation!r} is not one of {', '.join(ACTIVATIONS)}")
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"model: dropout {self.dropout} is not in [0, 1)")
+        for name, choices in (
+            ("input", ("characters", "words")),
+            ("activation", ACTIVATIONS),
+            ("cell", ("lstm", "gru", "rnn")),
+        ):
+            if getattr(self, name) not in choices:
+                raise InputError(f"model: {name} {getattr(self, name)!r} is not one of {', '.join(choices)}")
+        for name in ("dropout", "recurrent_dropout", "embedding_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"model: {name} {getattr(self, name)} is not in [0, 1)")
+        if self.recurrent_dropout and self.cell != "lstm":
+            raise InputError(f"model: recurrent_dropout is for cell lstm, not for {self.cell}, which torch computes")
 
 
 def tiny() -> BiLMConfig:
@@ -120,6 +135,23 @@ def _token_encoder(config: BiLMConfig, n_ids: int) -> CharacterEncoder | WordEnc
     )
 
 
+def _recurrent_layer(config: BiLMConfig) -> LSTMLayer | RNNLayer:
+    sizes = {
+        "input_size": config.projection_size,
+        "cell_size": config.cell_size,
+        "projection_size": config.projection_size,
+    }
+    if config.cell != "lstm":
+        return RNNLayer(config.cell, **sizes)
+    return LSTMLayer(
+        **sizes,
+        cell_clip=config.cell_clip,
+        projection_clip=config.projection_clip,
+        forget_bias=config.forget_bias,
+        recurrent_dropout=config.recurrent_dropout,
+    )
+
+
 class BiLMState(NamedTuple):
     """The state of both directions."""
 
@@ -140,15 +172,13 @@ class BiLM(nn.Module):
         self.config = config
         self.token_encoder = _token_encoder(config, n_ids)
         self.forward_stack, self.backward_stack = (
-            LSTMStack(
-                n_layers=config.n_layers,
+            RecurrentStack(
+                [_recurrent_layer(config) for _ in range(config.n_layers)],
                 projection_size=config.projection_size,
                 cell_size=config.cell_size,
-                cell_clip=config.cell_clip,
-                projection_clip=config.projection_clip,
-                forget_bias=config.forget_bias,
                 use_residual=config.use_residual,
                 dropout=config.dropout,
+                variational_dropout=config.variational_dropout,
             )
             for _ in range(2)
         )
@@ -167,6 +197,12 @@ class BiLM(nn.Module):
         """Return the state of fresh sequences in both directions."""
         like = next(self.parameters())
         return BiLMState(self.forward_stack.zero_state(n_rows, like), self.backward_stack.zero_state(n_rows, like))
+
+    def dropout(self, x: Tensor, batch_sizes: Sequence[int]) -> Tensor:
+        """Apply the model's dropout to packed vectors (N, P), in training."""
+        if not self.training:
+            return x
+        return dropout(x, batch_sizes, self.config.dropout, is_variational=self.config.variational_dropout)
 
     def forward(
         self,
@@ -188,6 +224,8 @@ class BiLM(nn.Module):
         :returns: L + 1 layers (N, P) of each direction, the token vectors first, and the state after the last step.
         """
         words = self.token_encoder(forms)  # (U, P)
+        if self.training and self.config.embedding_dropout:
+            words = words * F.dropout(words.new_ones(len(words), 1), self.config.embedding_dropout)
         forward_words = F.embedding(forward_inputs, words)
         backward_words = F.embedding(backward_inputs, words)
         forward_layers, forward_state = self.forward_stack(forward_words, batch_sizes, state.forward, starts)

@@ -7,6 +7,7 @@ from elmolite.bilm import PRESETS, BiLM
 from elmolite.corpus import Streams
 from elmolite.errors import InputError
 from elmolite.perplexity import run_batch
+from elmolite.token_indexers import ByteIndexer
 
 
 @pytest.mark.parametrize(
@@ -24,7 +25,18 @@ def test_original_is_the_paper():
     assert (config.cell_clip, config.projection_clip, config.use_residual) == (3.0, 3.0, True)
 
 
-@pytest.mark.parametrize("changes", [{"cell_size": 0}, {"filters": []}, {"filters": [(0, 3)]}, {"dropout": 1.0}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"cell_size": 0},
+        {"filters": []},
+        {"filters": [(0, 3)]},
+        {"dropout": 1.0},
+        {"cell": "qrnn"},
+        {"input": "bytes"},
+        {"cell": "gru", "recurrent_dropout": 0.1},
+    ],
+)
 def test_impossible_sizes_are_refused(changes):
     with pytest.raises(InputError, match=next(iter(changes))):
         small_config(**changes)
@@ -79,3 +91,14 @@ def test_directions_share_no_state(bilm, corpus):
     forward_again, backward_again, _ = run_batch(bilm, batch, bilm.zero_state(4))
     assert torch.equal(forward, forward_again)
     assert not torch.allclose(backward, backward_again)
+
+
+def test_dropped_embeddings_are_whole_words(bilm):
+    bilm.config.embedding_dropout = 0.5
+    rows = torch.from_numpy(ByteIndexer().rows([f"word{i}" for i in range(60)]))
+    inputs = torch.arange(60)
+    layers, _, _ = bilm.train()(rows, inputs, inputs, [60], bilm.zero_state(60))
+    whole, _, _ = bilm.eval()(rows, inputs, inputs, [60], bilm.zero_state(60))
+    kept = layers[0].abs().sum(dim=1) > 0
+    assert 15 < kept.sum() < 45
+    torch.testing.assert_close(layers[0][kept], 2 * whole[0][kept])

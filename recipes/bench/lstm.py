@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import torch
 
-from elmolite.lstm_layers import LSTMStack
+from elmolite.bilm import BiLM, BiLMConfig
 
 CELLS, PROJECTION, STEPS, LAYERS = 512, 128, 20, 2
 
@@ -42,16 +42,8 @@ def main() -> None:
     options = parser.parse_args()
     warnings.filterwarnings("ignore", message=".*LSTM with projections is not supported with oneDNN.*")
     torch.manual_seed(0)
-    ours = LSTMStack(
-        n_layers=LAYERS,
-        projection_size=PROJECTION,
-        cell_size=CELLS,
-        cell_clip=3.0,
-        projection_clip=3.0,
-        forget_bias=1.0,
-        use_residual=True,
-        dropout=0.0,
-    )
+    config = BiLMConfig(cell_size=CELLS, projection_size=PROJECTION, n_layers=LAYERS, dropout=0.0)
+    ours = BiLM(config).forward_stack
     theirs = torch.nn.LSTM(PROJECTION, CELLS, proj_size=PROJECTION, num_layers=LAYERS)
     x = torch.randn(STEPS * options.rows, PROJECTION, requires_grad=True)
     gradient = torch.randn(STEPS * options.rows, PROJECTION)

@@ -1,0 +1,173 @@
+"""The recurrent layers of one direction as modules: parameters, their initial values, and how layers stack.
+
+Shapes as in :mod:`elmolite.lstm`: N packed positions, B sequences, L layers, P projection, H cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence
+
+from elmolite.lstm import Constants, State, Weights, lstm
+
+
+class LSTMLayer(nn.Module):
+    """One LSTM layer of one direction; :mod:`elmolite.lstm` has its equations."""
+
+    def __init__(
+        self,
+        *,
+        input_size: int,
+        cell_size: int,
+        projection_size: int,
+        cell_clip: float | None,
+        projection_clip: float | None,
+        forget_bias: float,
+        recurrent_dropout: float = 0.0,
+    ) -> None:
+        """Make the weights.
+
+        :param recurrent_dropout: share of the recurrent weights that is zero for a window, in training.
+        """
+        super().__init__()
+        self.recurrent_dropout = recurrent_dropout
+        self.input_weight = nn.Parameter(torch.empty(4 * cell_size, input_size))
+        self.recurrent_weight = nn.Parameter(torch.empty(4 * cell_size, projection_size))
+        self.bias = nn.Parameter(torch.empty(4 * cell_size))
+        self.projection_weight = nn.Parameter(torch.empty(projection_size, cell_size))
+        self.constants = Constants(cell_clip, projection_clip, forget_bias)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Glorot-uniform weights as in TensorFlow's cell, whose two gate matrices are one; no bias."""
+        n_out, n_in = self.input_weight.shape
+        gates = torch.empty(n_out, n_in + self.recurrent_weight.shape[1])
+        nn.init.xavier_uniform_(gates)
+        with torch.no_grad():
+            self.input_weight.copy_(gates[:, :n_in])
+            self.recurrent_weight.copy_(gates[:, n_in:])
+        nn.init.xavier_uniform_(self.projection_weight)
+        nn.init.zeros_(self.bias)
+
+    def forward(
+        self, x: Tensor, batch_sizes: Sequence[int], state: State, starts: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Run over packed sequences; shapes as in :func:`lstm`."""
+        recurrent_weight = F.dropout(self.recurrent_weight, self.recurrent_dropout, self.training)
+        weights = Weights(self.input_weight, recurrent_weight, self.bias, self.projection_weight)
+        return lstm(x, batch_sizes, state, weights, self.constants, starts)
+
+
+class RNNLayer(nn.Module):
+    """One layer of one direction of torch's GRU or RNN (tanh), with its output projected.
+
+    What it carries is the output before the projection, in the place of the LSTM's cell state.
+    """
+
+    def __init__(self, kind: Literal["gru", "rnn"], *, input_size: int, cell_size: int, projection_size: int) -> None:
+        super().__init__()
+        self.rnn: nn.GRU | nn.RNN = {"gru": nn.GRU, "rnn": nn.RNN}[kind](input_size, cell_size)
+        self.projection = nn.Linear(cell_size, projection_size, bias=False)
+
+    def forward(
+        self, x: Tensor, batch_sizes: Sequence[int], state: State, starts: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Run over packed sequences; shapes as in :func:`lstm`. torch runs from one reset of a state to the next."""
+        hidden = state.cell
+        outputs: list[Tensor] = []
+        offsets = [0, *accumulate(batch_sizes)]
+        for first, behind in pairwise(_reset_steps(offsets, starts)):
+            begin, end, n_rows = offsets[first], offsets[behind], batch_sizes[first]
+            before = hidden[:n_rows]
+            if starts is not None:
+                before = before * ~starts[begin : begin + n_rows, None]
+            packed = PackedSequence(x[begin:end], torch.tensor(batch_sizes[first:behind]))
+            output, after = self.rnn(packed, before.unsqueeze(0).contiguous())
+            outputs.append(output.data)
+            hidden = torch.cat([after.squeeze(0), hidden[n_rows:]])
+        return self.projection(torch.cat(outputs)), State(state.hidden, hidden)
+
+
+def _reset_steps(offsets: Sequence[int], starts: Tensor | None) -> list[int]:
+    """Return the first step, each later one in which a row starts from zero, and the number of steps."""
+    n_steps = len(offsets) - 1
+    if starts is None:
+        return [0, n_steps]
+    positions = starts.nonzero().squeeze(1)
+    bounds = torch.tensor(offsets[1:], device=positions.device)
+    steps = torch.searchsorted(bounds, positions, right=True).tolist()
+    return [*sorted({0, *steps}), n_steps]
+
+
+def dropout(x: Tensor, batch_sizes: Sequence[int], probability: float, *, is_variational: bool) -> Tensor:
+    """Drop parts of packed vectors (N, P), for training.
+
+    :param is_variational: drop the same parts at all positions of a sequence (Gal and Ghahramani 2016).
+    """
+    if probability == 0 or not is_variational:
+        return F.dropout(x, probability)
+    mask = F.dropout(x.new_ones(batch_sizes[0], x.shape[1]), probability)
+    rows = torch.cat([torch.arange(n_rows, device=x.device) for n_rows in batch_sizes])
+    return x * mask.index_select(0, rows)
+
+
+class RecurrentStack(nn.Module):
+    """The layers of one direction; from the second on, a layer's output is its input plus what its cells give.
+
+    In training, dropout is applied to the input of each layer before the residual sum, as in bilm-tf.
+    """
+
+    def __init__(
+        self,
+        layers: Iterable[LSTMLayer | RNNLayer],
+        *,
+        projection_size: int,
+        cell_size: int,
+        use_residual: bool,
+        dropout: float,
+        variational_dropout: bool = False,
+    ) -> None:
+        """Stack layers, all of the same sizes.
+
+        :param variational_dropout: drop the same parts at all positions of a row.
+        """
+        super().__init__()
+        self.projection_size = projection_size
+        self.cell_size = cell_size
+        self.use_residual = use_residual
+        self.dropout = dropout
+        self.variational_dropout = variational_dropout
+        self.layers = nn.ModuleList(layers)
+
+    def zero_state(self, n_rows: int, like: Tensor) -> State:
+        """Return the state of fresh sequences: (L, B, P) and (L, B, H), with the device and dtype of ``like``."""
+        n_layers = len(self.layers)
+        return State(
+            like.new_zeros(n_layers, n_rows, self.projection_size), like.new_zeros(n_layers, n_rows, self.cell_size)
+        )
+
+    def forward(
+        self, x: Tensor, batch_sizes: Sequence[int], state: State, starts: Tensor | None = None
+    ) -> tuple[list[Tensor], State]:
+        """Run over packed sequences.
+
+        :param x: (N, P), packed as :func:`lstm` says; ``starts`` as there.
+        :param state: (L, B, P) and (L, B, H).
+        :returns: the output of each layer, (N, P), and the state after the last step.
+        """
+        outputs: list[Tensor] = []
+        states: list[State] = []
+        for index, layer in enumerate(self.layers):
+            if self.training:
+                x = dropout(x, batch_sizes, self.dropout, is_variational=self.variational_dropout)
+            hidden, after = layer(x, batch_sizes, State(state.hidden[index], state.cell[index]), starts)
+            x = x + hidden if self.use_residual and index > 0 else hidden
+            outputs.append(x)
+            states.append(after)
+        return outputs, State(*(torch.stack(parts) for parts in zip(*states, strict=True)))
