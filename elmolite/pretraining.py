@@ -19,7 +19,6 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
-from torch.nn import functional as F
 
 from elmolite import files
 from elmolite.adaptive_softmax import AdaptiveSoftmax, AnySoftmax
@@ -33,6 +32,7 @@ from elmolite.pretraining_config import RUN_FILE, PretrainingConfig
 from elmolite.pretraining_data import PretrainingData, rows_of
 from elmolite.softmax import Softmax
 from elmolite.training_callbacks import CsvLog, ResumePoint, TrainingLog, WholeFileIO
+from elmolite.weight_average import WeightAverage
 
 RESUME_FILE = "last.ckpt"
 MODEL_FOLDER = "model"
@@ -51,6 +51,7 @@ class PretrainingModule(LightningModule):
         self.config = config
         self.n_steps = n_steps
         self.last_perplexity: Perplexity | None = None
+        self.average = WeightAverage(self, config.average_decay) if config.average_decay else None
         self._state: BiLMState | None = None
         self._meter: PerplexityMeter | None = None
 
@@ -63,8 +64,9 @@ class PretrainingModule(LightningModule):
     def training_step(self, batch: Batch, step: int) -> dict[str, Any]:
         """Take one optimizer step; everything random in it is a function of (seed, step, rank)."""
         torch.manual_seed(hash((self.config.seed, step, self.global_rank)) & 0x7FFF_FFFF)
-        loss, n_targets = self._loss(batch, step)
-        self.manual_backward(loss * (self.trainer.world_size / (2 * n_targets)))  # DDP divides by the world size
+        loss, penalty = self._loss(batch, step)
+        share = self.trainer.world_size / (2 * self._n_targets(batch))  # DDP divides by the world size
+        self.manual_backward(loss * share + penalty)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters(), self.config.clip_norm)
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)  # there is one
@@ -73,6 +75,8 @@ class PretrainingModule(LightningModule):
             group["lr"] = learning_rate
         optimizer.step()
         optimizer.zero_grad()
+        if self.average is not None:
+            self.average.update(step)
         return {
             "loss_sum": loss.detach(),
             "n_targets": batch.n_targets,
@@ -80,13 +84,15 @@ class PretrainingModule(LightningModule):
             "gradient_norm": norm,
         }
 
-    def _loss(self, batch: Batch, step: int) -> tuple[Tensor, int]:
-        """Return the loss of both directions summed over this rank's targets, and the targets of all ranks."""
+    def _loss(self, batch: Batch, step: int) -> tuple[Tensor, Tensor | float]:
+        """Return the loss of both directions summed over this rank's targets, and what the regularisers add."""
         if self._state is None:
             self._state = self.bilm.zero_state(len(batch.forward_inputs))
         forward, backward, state = run_batch(self.bilm, batch, self._state)
         self._state = state.detach()
-        hidden = F.dropout(torch.cat([forward, backward]), self.bilm.config.dropout, self.training)
+        n_rows, n_steps = batch.forward_inputs.shape
+        raw = torch.cat([forward, backward])
+        hidden = torch.cat([self.bilm.dropout(part, [n_rows] * n_steps) for part in (forward, backward)])
         targets = torch.cat([time_major(batch.forward_targets), time_major(batch.backward_targets)])
         if self.config.softmax == "sampled":
             assert isinstance(self.softmax, Softmax)
@@ -94,14 +100,29 @@ class PretrainingModule(LightningModule):
             loss = self.softmax.sampled_loss(hidden, targets, n_negatives=self.config.n_negatives, seed=seed)
         else:
             loss = self.softmax.full_loss(hidden, targets)
+        return loss, self._penalty(raw.view(2, n_steps, n_rows, -1), hidden)
+
+    def _penalty(self, raw: Tensor, dropped: Tensor) -> Tensor | float:
+        """Return what the activation regularisers add, from the top outputs (2, T, B, P) before and after dropout."""
+        penalty: Tensor | float = 0.0
+        if self.config.activation_regularization:
+            penalty = penalty + self.config.activation_regularization * dropped.pow(2).mean()
+        if self.config.temporal_activation_regularization and raw.shape[1] > 1:
+            penalty = penalty + self.config.temporal_activation_regularization * raw.diff(dim=1).pow(2).mean()
+        return penalty
+
+    def _n_targets(self, batch: Batch) -> int:
+        """Return the targets of one direction of all ranks, at least 1."""
         n_targets = batch.n_targets
         if self.trainer.world_size > 1:
             counts = self.trainer.strategy.reduce(torch.tensor(n_targets, device=self.device), reduce_op="sum")
             n_targets = int(counts)
-        return loss, max(1, n_targets)
+        return max(1, n_targets)
 
     def on_validation_epoch_start(self) -> None:
-        """Start counting; the training state is not touched."""
+        """Start counting, with the averaged weights where there are any; the training state is not touched."""
+        if self.average is not None:
+            self.average.swap()
         self._meter = PerplexityMeter(self.bilm, self.softmax)
 
     def validation_step(self, batch: Batch, step: int) -> None:  # noqa: ARG002
@@ -112,13 +133,17 @@ class PretrainingModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the perplexities."""
         assert self._meter is not None
+        if self.average is not None:
+            self.average.swap()
         self.last_perplexity = result = self._meter.result()
         values = {"forward": result.forward, "backward": result.backward, "average": result.average}
         for logger in self.loggers:
             logger.log_metrics({f"valid_{name}": value for name, value in values.items()}, self.global_step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the LSTM state of every row, those of other processes included."""
+        """Add the average, and the LSTM state of every row, those of other processes included."""
+        if self.average is not None:
+            checkpoint["average"] = self.average.state()
         if self._state is None:
             checkpoint["lstm_state"] = None
             return
@@ -133,7 +158,9 @@ class PretrainingModule(LightningModule):
         return gathered.transpose(0, 1).flatten(1, 2)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take back the LSTM state of the rows of this process."""
+        """Take back the average, and the LSTM state of the rows of this process."""
+        if self.average is not None:
+            self.average.load_state(checkpoint["average"])
         states = checkpoint["lstm_state"]
         if states is not None:
             rows = rows_of(self.trainer, self.config.n_rows)
@@ -304,7 +331,7 @@ def _announce(data: Corpus, bilm: BiLM, module: PretrainingModule, n_steps: int,
     if training.softmax == "sampled":
         kind += f" ({training.n_negatives} draws)"
     print(
-        f"{bilm.n_parameters / 1e6:.1f} M parameters and a {kind} over {len(data.vocabulary):,} words; "
+        f"{bilm.n_parameters / 1e6:.1f} M parameters, {kind} over {len(data.vocabulary):,} words; "
         f"{data.train.n_tokens:,} tokens; {n_steps:,} steps of {training.n_rows} x {training.window}; "
         f"{training.precision}, seed {training.seed}"
     )

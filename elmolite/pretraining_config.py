@@ -28,6 +28,11 @@ class PretrainingConfig:
     :param reset_probability: of starting a sentence from zero state: 0 carries the state through the text, 1 starts
         each afresh. With 0 the model never sees the state that evaluation and embedding start from, and may
         predict nonsense from it; a tenth of the sentences is enough to prevent that.
+    :param activation_regularization: weight of the mean square of the top output as it goes, dropout applied, into the
+        softmax (Merity et al. 2017, "AR").
+    :param temporal_activation_regularization: weight of the mean square of its change from step to step ("TAR").
+    :param average_decay: keep an exponential moving average of the weights, of which a step leaves so much, and
+        validate and export that; 0 for none.
     :param optimizer: Adam, or Adagrad with its accumulator starting at 1.
     :param learning_rate: the highest.
     :param schedule: of the learning rate after the warm-up: down to 0 along a cosine or a line, or constant.
@@ -50,6 +55,9 @@ class PretrainingConfig:
     n_rows: int = 32
     window: int = 20
     reset_probability: float = 0.1
+    activation_regularization: float = 0.0
+    temporal_activation_regularization: float = 0.0
+    average_decay: float = 0.0
     optimizer: Literal["adam", "adagrad"] = "adam"
     learning_rate: float = 2e-3
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
@@ -72,6 +80,10 @@ class PretrainingConfig:
                 raise InputError(f"{name}: {getattr(self, name)} is not greater than 0")
         if self.max_steps is not None and self.max_steps < 1:
             raise InputError(f"max_steps: {self.max_steps} is not greater than 0")
+        if self.activation_regularization < 0 or self.temporal_activation_regularization < 0:
+            raise InputError("activation_regularization and temporal_activation_regularization must be at least 0")
+        if not 0 <= self.average_decay < 1:
+            raise InputError(f"average_decay: {self.average_decay} is not in [0, 1)")
         if not 0 <= self.seed < 1 << 32:
             raise InputError(f"seed: {self.seed} is not in [0, 2 ** 32)")
         if self.warmup_steps < 0 or not 0 <= self.reset_probability <= 1:

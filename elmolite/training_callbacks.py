@@ -9,6 +9,7 @@ import pickle
 import sys
 import time
 from argparse import Namespace
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from tqdm import tqdm
 from elmolite import files
 from elmolite.errors import InputError
 from elmolite.perplexity import Perplexity
+from elmolite.weight_average import WeightAverage
 
 if TYPE_CHECKING:
     from elmolite.checkpoint import Checkpoint
@@ -260,7 +262,9 @@ class ResumePoint(Callback):
         if result is None or self.best is None or result.average < self.best:
             self.best = None if result is None else result.average
             if trainer.is_global_zero:
-                self._export(trainer.global_step, result)
+                average = getattr(pl_module, "average", None)
+                with average.swapped() if isinstance(average, WeightAverage) else nullcontext():
+                    self._export(trainer.global_step, result)
         self._save_point(trainer)
 
     def describe(self) -> str:

@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from conftest import make_corpus, random_sentences, small_config
 
 from elmolite import adaptive_softmax, pretraining, training_callbacks
 from elmolite.checkpoint import Checkpoint
+from elmolite.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.perplexity import evaluate
 from elmolite.pretraining import PretrainingModule, pretrain
@@ -48,7 +50,17 @@ def read_log(out):
         {"softmax": "adaptive"},
     ],
 )
-def test_learns_to_predict_eight_sentences(tmp_path, changes):
+def test_learns_to_predict_eight_sentences(tmp_path, monkeypatch, changes):
+    monkeypatch.setattr(adaptive_softmax, "CUTOFFS", (10, 20))
+    learns_eight_sentences(tmp_path, small_config(dropout=0.0), **changes)
+
+
+@pytest.mark.parametrize("model", [{"cell": "gru"}, {"cell": "rnn"}, {"input": "words"}])
+def test_every_kind_of_model_learns_them(tmp_path, model):
+    learns_eight_sentences(tmp_path, small_config(dropout=0.0, **model))
+
+
+def learns_eight_sentences(tmp_path, model, **changes):
     sentences = [[f"s{i}", *(f"w{(3 * i + j) % 20}" for j in range(5))] for i in range(8)]
     corpus = make_corpus(tmp_path / "corpus", sentences * 4, hold_out=False)
     options = {
@@ -59,8 +71,7 @@ def test_learns_to_predict_eight_sentences(tmp_path, changes):
         "clip_norm": 5.0,
         **changes,
     }
-    model = train(corpus, tmp_path / "run", model=small_config(dropout=0.0), **options)
-    checkpoint = Checkpoint.from_pretrained(model)
+    checkpoint = Checkpoint.from_pretrained(train(corpus, tmp_path / "run", model=model, **options))
     result = evaluate(checkpoint.bilm, checkpoint.softmax, corpus, corpus.train, by_sentence=True)
     # Only the first word of a sentence forward, and the last backward, cannot be known: 8 choices in 7 targets.
     assert result.average < 1.15 * 8 ** (1 / 7)
@@ -101,6 +112,35 @@ def test_the_best_model_is_kept(tmp_path, corpus):
     assert result.average == pytest.approx(best, rel=1e-5)
 
 
+def test_the_average_of_the_weights_is_what_is_validated_and_kept(tmp_path, corpus):
+    options = {"learning_rate": 0.05, "schedule": "constant", "n_validations": 1}
+    train(corpus, tmp_path / "last", **options)
+    model = train(corpus, tmp_path / "average", average_decay=0.8, **options)
+    last, point = (torch.load(tmp_path / name / "last.ckpt", weights_only=True) for name in ("last", "average"))
+    assert all(torch.equal(last["state_dict"][name], value) for name, value in point["state_dict"].items())
+    checkpoint = Checkpoint.from_pretrained(model)
+    kept = [*checkpoint.bilm.parameters(), *checkpoint.softmax.parameters()]
+    assert all(torch.equal(ours, average) for ours, average in zip(kept, point["average"], strict=True))
+    assert not torch.equal(kept[0], next(iter(last["state_dict"].values())))
+    result = evaluate(checkpoint.bilm, checkpoint.softmax, corpus, corpus.valid, by_sentence=False)
+    logged = [row["valid_average"] for row in read_log(tmp_path / "average") if row["valid_average"]]
+    assert result.average == pytest.approx(float(logged[-1]), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["activation_regularization", "temporal_activation_regularization"])
+def test_activations_are_pulled_towards_zero_or_their_neighbours(tmp_path, corpus, name):
+    """The loss in the log stays that of the language model, and what is regularised gets smaller."""
+    sizes = []
+    for strength in (0.0, 50.0):
+        model = train(corpus, tmp_path / str(strength), max_steps=40, **{name: strength})
+        vectors = np.concatenate(ELMo.from_pretrained(model).embed(random_sentences(20), layers="top"))
+        sizes.append(np.square(vectors if name.startswith("activation") else np.diff(vectors, axis=0)).mean())
+        assert float(read_log(tmp_path / str(strength))[1]["loss"]) == pytest.approx(
+            math.log(len(corpus.vocabulary)), 0.1
+        )
+    assert sizes[1] < 0.5 * sizes[0]
+
+
 def test_without_held_out_text_the_last_model_is_kept(tmp_path):
     corpus = make_corpus(tmp_path / "corpus", random_sentences(50), hold_out=False)
     model = train(corpus, tmp_path / "run")
@@ -120,6 +160,24 @@ class DiedError(Exception):
     "changes", [{}, {"softmax": "sampled", "reset_probability": 0.5, "optimizer": "adagrad", "precision": "bf16-mixed"}]
 )
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, corpus, monkeypatch, dies_at, changes):
+    resumed_equals_uninterrupted(tmp_path, corpus, monkeypatch, dies_at, **changes)
+
+
+REGULARISERS = {
+    "activation_regularization": 2.0,
+    "temporal_activation_regularization": 1.0,
+    "average_decay": 0.9,
+}
+DROPOUTS = {"dropout": 0.3, "variational_dropout": True, "embedding_dropout": 0.2}
+
+
+@pytest.mark.parametrize("model", [{"recurrent_dropout": 0.3}, {"cell": "gru"}])
+def test_so_does_one_with_all_regularisers(tmp_path, corpus, monkeypatch, model):
+    model = small_config(**DROPOUTS, **model)
+    resumed_equals_uninterrupted(tmp_path, corpus, monkeypatch, 6, model=model, **REGULARISERS)
+
+
+def resumed_equals_uninterrupted(tmp_path, corpus, monkeypatch, dies_at, **changes):
     train(corpus, tmp_path / "whole", **changes)
     step = PretrainingModule.training_step
 

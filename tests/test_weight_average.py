@@ -1,0 +1,43 @@
+import torch
+from torch import nn
+
+from elmolite.weight_average import WeightAverage
+
+
+def module_with(value):
+    module = nn.Linear(1, 1, bias=False)
+    nn.init.constant_(module.weight, value)
+    return module
+
+
+def test_the_average_is_that_of_the_definition():
+    module = module_with(0.0)
+    average = WeightAverage(module, 0.5)
+    expected = 0.0
+    for step, value in enumerate([1.0, 5.0, 2.0, 8.0, 8.0, 3.0, 4.0, 4.0, 4.0, 1.0, 9.0]):
+        nn.init.constant_(module.weight, value)
+        average.update(step)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = value if step == 0 else decay * expected + (1 - decay) * value
+    with average.swapped():
+        torch.testing.assert_close(module.weight.item(), expected)
+    assert module.weight.item() == 9.0
+
+
+def test_before_the_first_step_it_is_the_weights():
+    module = module_with(3.0)
+    with WeightAverage(module, 0.9).swapped():
+        assert module.weight.item() == 3.0
+
+
+def test_it_goes_on_from_its_state():
+    module = module_with(1.0)
+    average, resumed = WeightAverage(module, 0.9), WeightAverage(module, 0.9)
+    average.update(0)
+    nn.init.constant_(module.weight, 2.0)
+    average.update(1)
+    resumed.load_state([part.clone() for part in average.state()])
+    nn.init.constant_(module.weight, 3.0)
+    for one in (average, resumed):
+        one.update(2)
+    assert torch.equal(average.state()[0], resumed.state()[0])
