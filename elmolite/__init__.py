@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from elmolite.elmo import ELMo
     from elmolite.errors import InputError
     from elmolite.preparation import prepare
+    from elmolite.pretrain_options import load_recipe
     from elmolite.pretraining import pretrain
     from elmolite.pretraining_config import PretrainingConfig
 
@@ -20,6 +21,7 @@ __all__ = [
     "ELMo",
     "InputError",
     "PretrainingConfig",
+    "load_recipe",
     "prepare",
     "pretrain",
 ]
@@ -32,6 +34,7 @@ _HOMES = {
     "ELMo": "elmo",
     "InputError": "errors",
     "PretrainingConfig": "pretraining_config",
+    "load_recipe": "pretrain_options",
     "prepare": "preparation",
     "pretrain": "pretraining",
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ ROWS_MULTIPLE = 64
 """Positions of a cluster are filled up to so many: the CPU's kernels are made anew for each shape that they meet."""
 
 
-class _Cluster(nn.Module):
+class Cluster(nn.Module):
     """The words of one range of frequencies, behind a projection to fewer dimensions."""
 
     def __init__(self, *, projection_size: int, size: int, n_words: int) -> None:
@@ -75,9 +76,13 @@ class AdaptiveSoftmax(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_head))
         nn.init.normal_(self.weight, std=projection_size**-0.5)
         self.clusters = nn.ModuleList(
-            _Cluster(projection_size=projection_size, size=size, n_words=end - begin)
+            Cluster(projection_size=projection_size, size=size, n_words=end - begin)
             for (begin, end), size in zip(pairwise(self.bounds), self.sizes, strict=True)
         )
+
+    def typed_clusters(self) -> list[Cluster]:
+        """Return the clusters as what they are; a ModuleList has forgotten it."""
+        return [cast("Cluster", cluster) for cluster in self.clusters]
 
     def full_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Return the summed negative log-likelihood of the targets over the whole vocabulary.

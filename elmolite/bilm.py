@@ -20,6 +20,8 @@ from elmolite.recurrent_layers import LSTMLayer, RecurrentStack, RNNLayer, dropo
 from elmolite.token_indexers import MAX_CHARACTERS, N_BYTE_IDS
 from elmolite.word_encoder import WordEncoder
 
+DROPOUT_FIELDS = ("dropout", "variational_dropout", "recurrent_dropout", "embedding_dropout")
+"""The fields of :class:`BiLMConfig` that are no sizes: a model can be trained on with others."""
 ORIGINAL_FILTERS = ((1, 32), (2, 32), (3, 64), (4, 128), (5, 256), (6, 512), (7, 1024))
 
 

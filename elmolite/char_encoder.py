@@ -67,6 +67,11 @@ class CharacterEncoder(nn.Module):
         nn.init.normal_(self.projection.weight, std=self.projection.in_features**-0.5)
         nn.init.zeros_(self.projection.bias)
 
+    @property
+    def table(self) -> Tensor:
+        """The embedding of each character id."""
+        return self.embedding.weight
+
     def forward(self, characters: Tensor) -> Tensor:
         """Encode words.
 

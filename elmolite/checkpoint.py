@@ -27,6 +27,7 @@ from elmolite.adaptive_softmax import AdaptiveSoftmax, AnySoftmax
 from elmolite.bilm import BiLM, BiLMConfig
 from elmolite.corpus import VOCAB_FILE
 from elmolite.errors import InputError
+from elmolite.released_models import model_folder
 from elmolite.softmax import Softmax
 from elmolite.suggest import check_keys
 from elmolite.token_indexers import (
@@ -73,14 +74,17 @@ class Checkpoint:
             self.softmax.to(device)
         return self
 
-    def save_pretrained(self, folder: str | Path, *, overwrite: bool = False) -> None:
+    def save_pretrained(
+        self, folder: str | Path, *, dtype: torch.dtype = torch.float32, overwrite: bool = False
+    ) -> None:
         """Write the folder.
 
+        :param dtype: of the weights on disk; they are float32 again when they are read.
         :param overwrite: replace an earlier model folder.
         :raises InputError: it exists, or cannot be written; an earlier one stands then as it was.
         """
         with files.writing_folder(Path(folder), manifest=CONFIG_FILE, overwrite=overwrite) as new:
-            files.write_bytes(new / WEIGHTS_FILE, save(_contiguous(self.bilm)))
+            files.write_bytes(new / WEIGHTS_FILE, save(_tensors(self.bilm, dtype)))
             files.write_bytes(new / TOKENIZER_FILE, self.tokenizer.to_bytes())
             if isinstance(self.indexer, UnicodeIndexer):
                 files.write_bytes(new / CHARACTERS_FILE, self.indexer.to_bytes())
@@ -88,7 +92,7 @@ class Checkpoint:
             if vocabulary is not None:
                 files.write_bytes(new / VOCAB_FILE, vocabulary.to_bytes())
             if self.softmax is not None:
-                files.write_bytes(new / SOFTMAX_FILE, save(_contiguous(self.softmax)))
+                files.write_bytes(new / SOFTMAX_FILE, save(_tensors(self.softmax, dtype)))
             config = {
                 "format_version": FORMAT_VERSION,
                 "model": asdict(self.bilm.config),
@@ -100,16 +104,17 @@ class Checkpoint:
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Checkpoint:
-        """Read a model folder; the modules come in evaluation mode, on the CPU.
+        """Read a model; the modules come in evaluation mode, in float32, on the CPU.
 
+        :param folder: a model folder, or the name of a model that comes with the package.
         :raises InputError: a file is missing, cut short, damaged or of another shape; the message names it.
         """
-        folder = Path(folder)
+        folder = model_folder(folder)
         config = files.open_folder(folder, CONFIG_FILE, kind="model", version=FORMAT_VERSION)
         manifest = config["files"]
         if not {WEIGHTS_FILE, TOKENIZER_FILE} <= manifest.keys():
             raise InputError(f"{folder / CONFIG_FILE}: 'files' must name {WEIGHTS_FILE} and {TOKENIZER_FILE}")
-        model_config = _read_config(config.get("model"), folder / CONFIG_FILE)
+        model_config = _model_config(config.get("model"), folder / CONFIG_FILE)
         vocabulary = Vocabulary.load(folder / VOCAB_FILE) if VOCAB_FILE in manifest else None
         indexer: TokenIndexer = load_characters(folder, manifest)
         if model_config.input == "words":
@@ -124,8 +129,8 @@ class Checkpoint:
         return cls(bilm, tokenizer, indexer, softmax, vocabulary, config.get("training"))
 
 
-def _contiguous(module: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+def _tensors(module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in module.state_dict().items()}
 
 
 def _describe_softmax(softmax: AnySoftmax | None) -> dict[str, Any] | None:
@@ -144,7 +149,17 @@ def _load_softmax(folder: Path, fields: Any, vocabulary_size: int, projection_si
     raise InputError(f'{folder / CONFIG_FILE}: \'softmax\' must say "kind": "full" or "adaptive", not {fields!r}')
 
 
-def _read_config(fields: Any, path: Path) -> BiLMConfig:
+def read_config(folder: str | Path) -> BiLMConfig:
+    """Return the sizes of the model in a folder.
+
+    :raises InputError: the folder is not a whole model.
+    """
+    folder = model_folder(folder)
+    config = files.open_folder(folder, CONFIG_FILE, kind="model", version=FORMAT_VERSION)
+    return _model_config(config.get("model"), folder / CONFIG_FILE)
+
+
+def _model_config(fields: Any, path: Path) -> BiLMConfig:
     if not isinstance(fields, dict):
         raise InputError(f"{path}: 'model' must be an object with the fields of BiLMConfig")
     check_keys(fields, BiLMConfig, where=f"{path}, 'model'")

@@ -94,9 +94,22 @@ def pretrain(arguments: Sequence[str]) -> None:
 
     options = parse(arguments)
 
+    if options.plan or options.out is None:
+        from elmolite.pretraining_plan import plan
+
+        print(plan(options.config, model=options.model, corpus=options.corpus, init_from=options.init_from).describe())
+        return
+
     from elmolite.pretraining import pretrain as run
 
-    model = run(options.corpus, options.out, model=options.model, training=options.training, resume=options.resume)
+    model = run(
+        options.config,
+        model=options.model,
+        corpus=options.corpus,
+        out=options.out,
+        init_from=options.init_from,
+        resume=options.resume,
+    )
     if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes the first one speaks
         print(f"model: {model}\nnext: elmolite embed {model} --input TEXT --output vectors.npz")
 

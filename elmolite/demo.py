@@ -69,7 +69,7 @@ def run(out: Path, *, size: Literal["full", "smoke"] = "full") -> None:
     print(corpus.describe())
 
     _heading("3. elmolite pretrain: a character CNN and two LSTMs in each direction")
-    model = pretrain(out / "corpus", out, model=plan.model, training=plan.training)
+    model = pretrain(plan.training, model=plan.model, corpus=out / "corpus", out=out)
     history = _read_log(out / "log.csv")
     _print_fall(history)
 

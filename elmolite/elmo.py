@@ -56,9 +56,10 @@ class ELMo(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> ELMo:
-        """Read a model folder.
+        """Read a model.
 
-        :raises InputError: a file is missing, cut short or damaged; the message names it.
+        :param folder: a model folder, or the name of a model that comes with the package, as "mini-en".
+        :raises InputError: there is no such model, or a file is missing, cut short or damaged; the message names it.
         """
         checkpoint = Checkpoint.from_pretrained(folder)
         return cls(checkpoint.bilm, checkpoint.tokenizer, checkpoint.indexer).eval()

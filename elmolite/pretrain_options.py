@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from argparse import SUPPRESS, HelpFormatter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from elmolite.bilm import PRESETS, BiLMConfig
+from elmolite.checkpoint import read_config
 from elmolite.errors import InputError
 from elmolite.files import read_json
 from elmolite.pretraining_config import RUN_FILE, PretrainingConfig
@@ -26,10 +27,12 @@ class Options:
     """What a command line asks for."""
 
     corpus: Path
-    out: Path
+    out: Path | None  # none: --plan needs no folder
     model: BiLMConfig
-    training: PretrainingConfig
+    config: PretrainingConfig
+    init_from: Path | None
     resume: bool
+    plan: bool
 
 
 def parse(arguments: Sequence[str]) -> Options:
@@ -48,8 +51,14 @@ def parse(arguments: Sequence[str]) -> Options:
         if argument.startswith("--") and name not in {*valid, "config", "print_config", "help"}:
             wanted = nearest(name, valid).replace("_", "-")
             raise InputError(f"unknown argument --{name.replace('_', '-')}{wanted}")
-    preset = _value_of("preset", arguments) or (file[1].get("preset") if file else None) or DEFAULT_PRESET
-    parser = _parser(str(preset))
+    settings = file[1] if file else {}
+    preset = _value_of("preset", arguments) or settings.get("preset")
+    init_from = _value_of("init_from", arguments) or settings.get("init_from")
+    parser = _parser(str(preset or DEFAULT_PRESET))
+    if init_from is not None:
+        if preset is not None:
+            raise InputError("--preset and --init-from exclude each other: a model starts from one of its own sizes")
+        parser.set_defaults(_below_model(asdict(read_config(Path(init_from)))))
     if "--resume" in arguments and (out := _value_of("out", arguments)) is not None:
         parser.set_defaults(_settings_of_run(Path(out)))
     try:
@@ -57,15 +66,27 @@ def parse(arguments: Sequence[str]) -> Options:
     except ArgumentError as error:
         raise InputError(_readable(str(error))) from None
     for name in ("corpus", "out"):
-        if values[name] is None:
+        if values[name] is None and not (name == "out" and values.plan):
             raise InputError(f"--{name} is missing; see elmolite pretrain --help")
     return Options(
-        Path(values.corpus),
-        Path(values.out),
-        BiLMConfig(**_fields_of(BiLMConfig, values.model)),
-        PretrainingConfig(**_fields_of(PretrainingConfig, values)),
-        values.resume,
+        corpus=Path(values.corpus),
+        out=None if values.out is None else Path(values.out),
+        model=BiLMConfig(**_fields_of(BiLMConfig, values.model)),
+        config=PretrainingConfig(**_fields_of(PretrainingConfig, values)),
+        init_from=None if values.init_from is None else Path(values.init_from),
+        resume=values.resume,
+        plan=values.plan,
     )
+
+
+def load_recipe(path: str | Path) -> tuple[BiLMConfig, PretrainingConfig]:
+    """Read a configuration file as ``elmolite pretrain --config`` does.
+
+    :returns: the sizes and how to train, as :func:`elmolite.pretrain` takes them.
+    :raises InputError: it cannot be read, has an unknown key (the message names the nearest) or a wrong value.
+    """
+    options = parse(["--config", str(path), "--corpus", ".", "--plan"])
+    return options.model, options.config
 
 
 def _settings_of_run(out: Path) -> dict[str, Any]:
@@ -74,9 +95,13 @@ def _settings_of_run(out: Path) -> dict[str, Any]:
         return {}
     record = read_json(out / RUN_FILE, kind="run")
     settings: dict[str, Any] = {"corpus": record.get("corpus_folder"), **record.get("training", {})}
-    settings |= {f"model.{name}": value for name, value in record.get("model", {}).items()}
+    settings |= _below_model(record.get("model", {}))
     valid = _valid_names()
     return {name: value for name, value in settings.items() if name in valid}
+
+
+def _below_model(settings: dict[str, Any]) -> dict[str, Any]:
+    return {f"model.{name}": value for name, value in settings.items()}
 
 
 class _Parser(ArgumentParser):
@@ -103,6 +128,13 @@ def _parser(preset: str) -> ArgumentParser:
         "--out", type=str | None, default=None, help="folder for the log, the model and the resume point"
     )
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, under its own settings")
+    parser.add_argument("--plan", action="store_true", help="print what the run will take, from a few steps, and stop")
+    parser.add_argument(
+        "--init_from",
+        type=str | None,
+        default=None,
+        help="a model folder to start from, on this corpus with its own words; the sizes are that model's",
+    )
     parser.add_argument("--preset", default=preset, help=f"sizes of the model: {', '.join(PRESETS)}")
     parser.add_class_arguments(PretrainingConfig)
     parser.add_class_arguments(BiLMConfig, "model")
@@ -110,12 +142,12 @@ def _parser(preset: str) -> ArgumentParser:
         if action.dest == "model":  # a file for the model alone would be a second way
             action.help = SUPPRESS
     config = PRESETS[preset]()
-    parser.set_defaults({f"model.{field.name}": getattr(config, field.name) for field in fields(config)})
+    parser.set_defaults(_below_model(asdict(config)))
     return parser
 
 
 def _valid_names() -> set[str]:
-    names = {"corpus", "out", "resume", "preset"}
+    names = {"corpus", "out", "resume", "plan", "init_from", "preset"}
     names |= {field.name for field in fields(PretrainingConfig)}
     return names | {f"model.{field.name}" for field in fields(BiLMConfig)}
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elmolite.errors import InputError
-from elmolite.vocab import BEGIN_SENTENCE_ID, END_SENTENCE_ID, Vocabulary
+from elmolite.vocab import BEGIN_SENTENCE_ID, END_SENTENCE_ID, UNKNOWN_ID, Vocabulary
 
 N_BYTE_IDS = 262
 """Number of ids where tokens are bytes, the 0 of a padded token included."""
@@ -35,16 +35,23 @@ CHARACTERS_FILE = "characters.json"
 class TokenIndexer(ABC):
     """How tokens become rows of ids.
 
-    ``n_ids`` is the number of different ids, ``width`` the ids of a row, ``padding`` the one that fills rows up.
+    ``n_ids`` is the number of different ids, ``width`` the ids of a row, ``padding`` the one that fills rows up,
+    ``unknown_id`` that of what has no id of its own, and ``reads`` what the ids stand for, in words.
     """
 
+    reads: str
     n_ids: int
+    unknown_id: int
     width: int = MAX_CHARACTERS
     padding: int = PADDING
 
     @abstractmethod
     def rows(self, tokens: Sequence[str]) -> NDArray[np.int32]:
         """Encode tokens, each on its own, as (number of tokens, width)."""
+
+    @abstractmethod
+    def names(self) -> list[str]:
+        """Return what each id stands for, so that two indexers can be compared."""
 
     @abstractmethod
     def sentence_marks(self) -> NDArray[np.int32]:
@@ -89,7 +96,13 @@ class CharacterIndexer(TokenIndexer):
 class ByteIndexer(CharacterIndexer):
     """UTF-8 bytes; lone surrogates, which UTF-8 has no bytes for, are dropped as AllenNLP does."""
 
+    reads = "bytes"
     n_ids = N_BYTE_IDS
+    unknown_id = 0  # there is no unknown byte
+
+    def names(self) -> list[str]:
+        """Return the ids themselves."""
+        return _mark_names(self.n_ids)
 
     def symbols(self, token: str) -> NDArray[np.int32]:
         """Return the bytes plus 1."""
@@ -98,6 +111,9 @@ class ByteIndexer(CharacterIndexer):
 
 class UnicodeIndexer(CharacterIndexer):
     """The Unicode characters of a corpus: in scripts of two or three bytes a character, words are cut later."""
+
+    reads = "Unicode characters"
+    unknown_id = _UNKNOWN_CHARACTER
 
     def __init__(self, characters: Sequence[str]) -> None:
         """:param characters: those that have an id, most frequent first."""
@@ -137,6 +153,10 @@ class UnicodeIndexer(CharacterIndexer):
         """Serialise as JSON, the characters as one string."""
         return json.dumps({"characters": "".join(self.characters)}).encode()
 
+    def names(self) -> list[str]:
+        """Return the characters behind the marks."""
+        return [*_mark_names(_UNKNOWN_CHARACTER + 1), *self.characters]
+
     def symbols(self, token: str) -> NDArray[np.int32]:
         """Return the id of each character."""
         return np.array([self._ids.get(character, _UNKNOWN_CHARACTER) for character in token], np.int32)
@@ -145,12 +165,18 @@ class UnicodeIndexer(CharacterIndexer):
 class WordIndexer(TokenIndexer):
     """The id of the word in a vocabulary; words outside it are ``<UNK>``."""
 
+    reads = "words"
+    unknown_id = UNKNOWN_ID
     width = 1
     padding = BEGIN_SENTENCE_ID  # any id does: what is padded is never looked at
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
         self.n_ids = len(vocabulary)
+
+    def names(self) -> list[str]:
+        """Return the words."""
+        return self.vocabulary.words
 
     def rows(self, tokens: Sequence[str]) -> NDArray[np.int32]:
         """Encode tokens as rows of one id."""
@@ -163,6 +189,11 @@ class WordIndexer(TokenIndexer):
     def trim(self, rows: NDArray[np.int32]) -> NDArray[np.int32]:
         """Return the rows: a word is its one id."""
         return rows
+
+
+def _mark_names(n: int) -> list[str]:
+    """Name ids in a way that no character is named."""
+    return [f"id {i}" for i in range(n)]
 
 
 def load_characters(folder: Path, files: Container[str]) -> CharacterIndexer:

@@ -15,6 +15,11 @@ class WordEncoder(nn.Module):
         self.weight = nn.Parameter(torch.empty(n_ids, projection_size))
         nn.init.normal_(self.weight, std=projection_size**-0.5)
 
+    @property
+    def table(self) -> Tensor:
+        """The vector of each id, (V, P)."""
+        return self.weight
+
     def forward(self, words: Tensor) -> Tensor:
         """Look up ids (U, 1) as (U, P)."""
         return F.embedding(words.squeeze(1), self.weight)

@@ -54,6 +54,17 @@ def test_an_unknown_softmax_is_refused(tmp_path, checkpoint, found):
         Checkpoint.from_pretrained(tmp_path / "model")
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_on_disk_is_float32_in_memory(tmp_path, checkpoint, dtype):
+    checkpoint.save_pretrained(tmp_path / "whole")
+    checkpoint.save_pretrained(tmp_path / "half", dtype=dtype)
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("whole", "half")]
+    assert sizes[1] < 0.6 * sizes[0]
+    loaded = Checkpoint.from_pretrained(tmp_path / "half")
+    for ours, theirs in zip(loaded.bilm.parameters(), checkpoint.bilm.parameters(), strict=True):
+        assert torch.equal(ours, theirs.to(dtype).float())
+
+
 def test_softmax_is_optional(tmp_path, checkpoint):
     Checkpoint(checkpoint.bilm, checkpoint.tokenizer, checkpoint.indexer).save_pretrained(tmp_path / "model")
     assert Checkpoint.from_pretrained(tmp_path / "model").softmax is None

@@ -2,10 +2,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from conftest import small_config
 
 from elmolite.bilm import mini, small
 from elmolite.errors import InputError
-from elmolite.pretrain_options import parse
+from elmolite.pretrain_options import load_recipe, parse
 from elmolite.pretraining_config import PretrainingConfig
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes" / "pretrain").glob("*.yaml"))
@@ -15,7 +16,7 @@ REQUIRED = ["--corpus", "c", "--out", "o"]
 def test_defaults_are_those_of_the_dataclasses():
     options = parse(REQUIRED)
     assert (options.corpus, options.out, options.resume) == (Path("c"), Path("o"), False)
-    assert options.training == PretrainingConfig()
+    assert options.config == PretrainingConfig()
     assert options.model == mini()
 
 
@@ -23,8 +24,8 @@ def test_preset_then_file_then_command_line(tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text("preset: small\nwindow: 30\nlearning_rate: 0.003\nmodel:\n  dropout: 0.2\n  n_layers: 3\n")
     options = parse(["--config", str(path), *REQUIRED, "--learning-rate=0.5", "--model.n_layers", "1", "--resume"])
-    assert options.training.window == 30
-    assert options.training.learning_rate == 0.5
+    assert options.config.window == 30
+    assert options.config.learning_rate == 0.5
     assert options.resume
     assert asdict(options.model) == {**asdict(small()), "dropout": 0.2, "n_layers": 1}
 
@@ -34,7 +35,7 @@ def test_options_override_the_file_wherever_they_stand(tmp_path):
     path.write_text("window: 30\nlearning_rate: 0.003\n")
     for config in (["--config", str(path)], [f"--config={path}"]):
         options = parse(["--window", "9", *config, *REQUIRED])
-        assert (options.training.window, options.training.learning_rate) == (9, 0.003)
+        assert (options.config.window, options.config.learning_rate) == (9, 0.003)
 
 
 def test_preset_on_the_command_line_wins_over_that_of_the_file(tmp_path):
@@ -47,7 +48,7 @@ def test_nothing_and_lists():
     options = parse([*REQUIRED, "--model.cell-clip", "null", "--model.filters", "[[1, 4], [2, 8]]", "--max-steps", "5"])
     assert options.model.cell_clip is None
     assert options.model.filters == [(1, 4), (2, 8)]
-    assert options.training.max_steps == 5
+    assert options.config.max_steps == 5
 
 
 @pytest.mark.parametrize(
@@ -111,3 +112,25 @@ def test_recipes_are_valid(recipe):
 
 def test_there_are_recipes():
     assert {"tiny", "mini", "speeches"} <= {path.stem for path in RECIPES}
+
+
+def test_a_plan_needs_no_folder():
+    options = parse(["--corpus", "c", "--plan"])
+    assert options.plan
+    assert options.out is None
+
+
+def test_a_recipe_for_python():
+    for path in RECIPES:
+        options = parse(["--config", str(path), *REQUIRED])
+        assert load_recipe(path) == (options.model, options.config)
+
+
+def test_the_sizes_of_a_model_to_start_from(model_folder):
+    options = parse([*REQUIRED, "--init-from", str(model_folder), "--model.dropout", "0.4"])
+    assert options.init_from == model_folder
+    assert options.model == small_config(dropout=0.4)
+    with pytest.raises(InputError, match="exclude each other"):
+        parse([*REQUIRED, "--init-from", str(model_folder), "--preset", "tiny"])
+    with pytest.raises(InputError, match="nowhere"):
+        parse([*REQUIRED, "--init-from", "nowhere"])

@@ -10,13 +10,16 @@ import pytest
 import torch
 from conftest import make_corpus, random_sentences, small_config
 
-from elmolite import adaptive_softmax, pretraining, training_callbacks
+from elmolite import adaptive_softmax, training_callbacks
 from elmolite.checkpoint import Checkpoint
+from elmolite.corpus import Streams
 from elmolite.elmo import ELMo
 from elmolite.errors import InputError
+from elmolite.files import fingerprint
 from elmolite.perplexity import evaluate
-from elmolite.pretraining import PretrainingModule, pretrain
+from elmolite.pretraining import pretrain
 from elmolite.pretraining_config import PretrainingConfig
+from elmolite.pretraining_module import PretrainingModule
 from elmolite.vocab import Vocabulary
 
 
@@ -25,12 +28,13 @@ def config(**changes):
     return PretrainingConfig(**{**fields, "log_every_steps": 1, "max_steps": 12, **changes})
 
 
-def train(corpus, out, *, model=None, resume=False, **changes):
+def train(corpus, out, *, model=None, init_from=None, resume=False, **changes):
     return pretrain(
-        corpus.folder,
-        out,
+        config(**changes),
         model=model or small_config(),
-        training=config(**changes),
+        corpus=corpus.folder,
+        out=out,
+        init_from=init_from,
         resume=resume,
         show_progress=False,
     )
@@ -139,6 +143,26 @@ def test_activations_are_pulled_towards_zero_or_their_neighbours(tmp_path, corpu
             math.log(len(corpus.vocabulary)), 0.1
         )
     assert sizes[1] < 0.5 * sizes[0]
+
+
+def test_a_run_that_starts_from_a_model(tmp_path, corpus):
+    """It begins where that model was, says so in its record, and resumes without being told again."""
+    first = train(corpus, tmp_path / "first", max_steps=60, learning_rate=0.02)
+    reached = min(float(row["valid_average"]) for row in read_log(tmp_path / "first") if row["valid_average"])
+    model = train(corpus, tmp_path / "second", init_from=first, seed=5)
+    assert float(read_log(tmp_path / "second")[0]["valid_average"]) == pytest.approx(reached, rel=1e-4)
+    sha256 = fingerprint(first / "config.json")["sha256"]
+    assert Checkpoint.from_pretrained(model).training["init_from"] == {"sha256": sha256}
+    train(corpus, tmp_path / "second", resume=True, seed=5)
+    assert json.loads((tmp_path / "second" / "pretraining.json").read_text())["init_from"] == {"sha256": sha256}
+
+
+def test_a_softmax_of_another_kind_is_no_start(tmp_path, corpus):
+    first = train(corpus, tmp_path / "first", softmax="adaptive")
+    with pytest.raises(InputError, match="is adaptive, not full"):
+        train(corpus, tmp_path / "second", init_from=first, softmax="full")
+    model = train(corpus, tmp_path / "second", init_from=first)
+    assert isinstance(Checkpoint.from_pretrained(model).softmax, adaptive_softmax.AdaptiveSoftmax)
 
 
 def test_without_held_out_text_the_last_model_is_kept(tmp_path):
@@ -321,13 +345,13 @@ def test_a_corpus_smaller_than_a_batch_is_said(tmp_path):
 
 
 def test_epochs_become_steps(corpus):
-    streams = pretraining.Streams(corpus, corpus.train, 4, 10, seed=0)
+    streams = Streams(corpus, corpus.train, 4, 10, seed=0)
     n = streams.epoch_steps(0)
     assert PretrainingConfig(n_epochs=1).n_steps(streams) == n
     assert PretrainingConfig(n_epochs=2).n_steps(streams) == streams.end_of_epoch(1)
     assert PretrainingConfig(n_epochs=0.5).n_steps(streams) == math.ceil(n / 2)
     assert PretrainingConfig(n_epochs=10, max_steps=7).n_steps(streams) == 7
-    fresh = pretraining.Streams(corpus, corpus.train, 4, 10, seed=0)
+    fresh = Streams(corpus, corpus.train, 4, 10, seed=0)
     assert PretrainingConfig(n_epochs=10**9, max_steps=7).n_steps(fresh) == 7
 
 
@@ -360,10 +384,10 @@ def test_impossible_settings_are_refused(changes, name):
 
 
 def test_softmax_follows_the_vocabulary():
-    assert not PretrainingConfig().uses_sampled_softmax(10_000)
-    assert PretrainingConfig().uses_sampled_softmax(100_000)
-    assert PretrainingConfig(softmax="sampled").uses_sampled_softmax(100)
-    assert not PretrainingConfig(softmax="full").uses_sampled_softmax(10**6)
+    assert PretrainingConfig().softmax_kind(10_000) == "full"
+    assert PretrainingConfig().softmax_kind(100_000) == "adaptive"
+    assert PretrainingConfig(softmax="sampled").softmax_kind(100) == "sampled"
+    assert PretrainingConfig(softmax="full").softmax_kind(10**6) == "full"
 
 
 def test_two_processes_equal_one(tmp_path, corpus):

@@ -1,0 +1,155 @@
+"""Lightning's wiring of pretraining: loss, optimizer step, validation, and what a point to resume from holds.
+
+The mathematics is in :mod:`elmolite.bilm` and the softmaxes, the data in :mod:`elmolite.corpus`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor
+
+from elmolite.adaptive_softmax import AnySoftmax
+from elmolite.bilm import BiLM, BiLMState
+from elmolite.corpus import Batch
+from elmolite.lstm import State
+from elmolite.perplexity import Perplexity, PerplexityMeter, run_batch, time_major
+from elmolite.pretraining_config import PretrainingConfig
+from elmolite.pretraining_data import rows_of
+from elmolite.softmax import Softmax
+from elmolite.weight_average import WeightAverage
+
+
+class PretrainingModule(LightningModule):
+    """Loss, optimizer step and validation of a BiLM over streams, with the state carried from step to step."""
+
+    def __init__(self, bilm: BiLM, softmax: AnySoftmax, config: PretrainingConfig, n_steps: int) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.bilm = bilm
+        self.softmax = softmax
+        self.config = config
+        self.n_steps = n_steps
+        self.last_perplexity: Perplexity | None = None
+        self.average = WeightAverage(self, config.average_decay) if config.average_decay else None
+        self._state: BiLMState | None = None
+        self._meter: PerplexityMeter | None = None
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Make the optimizer; :meth:`training_step` sets its learning rate."""
+        if self.config.optimizer == "adagrad":
+            return torch.optim.Adagrad(self.parameters(), lr=self.config.learning_rate, initial_accumulator_value=1.0)
+        return torch.optim.Adam(self.parameters(), lr=self.config.learning_rate, fused=True)
+
+    def training_step(self, batch: Batch, step: int) -> dict[str, Any]:
+        """Take one optimizer step; everything random in it is a function of (seed, step, rank)."""
+        torch.manual_seed(hash((self.config.seed, step, self.global_rank)) & 0x7FFF_FFFF)
+        loss, penalty = self._loss(batch, step)
+        share = self.trainer.world_size / (2 * self._n_targets(batch))  # DDP divides by the world size
+        self.manual_backward(loss * share + penalty)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), self.config.clip_norm)
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)  # there is one
+        learning_rate = self.config.learning_rate_at(step, self.n_steps)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate
+        optimizer.step()
+        optimizer.zero_grad()
+        if self.average is not None:
+            self.average.update(step)
+        return {
+            "loss_sum": loss.detach(),
+            "n_targets": batch.n_targets,
+            "learning_rate": learning_rate,
+            "gradient_norm": norm,
+        }
+
+    def _loss(self, batch: Batch, step: int) -> tuple[Tensor, Tensor | float]:
+        """Return the loss of both directions summed over this rank's targets, and what the regularisers add."""
+        if self._state is None:
+            self._state = self.bilm.zero_state(len(batch.forward_inputs))
+        forward, backward, state = run_batch(self.bilm, batch, self._state)
+        self._state = state.detach()
+        n_rows, n_steps = batch.forward_inputs.shape
+        raw = torch.cat([forward, backward])
+        hidden = torch.cat([self.bilm.dropout(part, [n_rows] * n_steps) for part in (forward, backward)])
+        targets = torch.cat([time_major(batch.forward_targets), time_major(batch.backward_targets)])
+        if self.config.softmax == "sampled":
+            assert isinstance(self.softmax, Softmax)
+            seed = hash((self.config.seed, step)) & 0x7FFF_FFFF
+            loss = self.softmax.sampled_loss(hidden, targets, n_negatives=self.config.n_negatives, seed=seed)
+        else:
+            loss = self.softmax.full_loss(hidden, targets)
+        return loss, self._penalty(raw.view(2, n_steps, n_rows, -1), hidden)
+
+    def _penalty(self, raw: Tensor, dropped: Tensor) -> Tensor | float:
+        """Return what the activation regularisers add, from the top outputs (2, T, B, P) before and after dropout."""
+        penalty: Tensor | float = 0.0
+        if self.config.activation_regularization:
+            penalty = penalty + self.config.activation_regularization * dropped.pow(2).mean()
+        if self.config.temporal_activation_regularization and raw.shape[1] > 1:
+            penalty = penalty + self.config.temporal_activation_regularization * raw.diff(dim=1).pow(2).mean()
+        return penalty
+
+    def _n_targets(self, batch: Batch) -> int:
+        """Return the targets of one direction of all ranks, at least 1."""
+        n_targets = batch.n_targets
+        if self.trainer.world_size > 1:
+            counts = self.trainer.strategy.reduce(torch.tensor(n_targets, device=self.device), reduce_op="sum")
+            n_targets = int(counts)
+        return max(1, n_targets)
+
+    def on_validation_epoch_start(self) -> None:
+        """Start counting, with the averaged weights where there are any; the training state is not touched."""
+        if self.average is not None:
+            self.average.swap()
+        self._meter = PerplexityMeter(self.bilm, self.softmax)
+
+    def validation_step(self, batch: Batch, step: int) -> None:  # noqa: ARG002
+        """Count a batch; every process evaluates the whole held-out text."""
+        assert self._meter is not None
+        self._meter.update(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the perplexities."""
+        assert self._meter is not None
+        if self.average is not None:
+            self.average.swap()
+        self.last_perplexity = result = self._meter.result()
+        values = {"forward": result.forward, "backward": result.backward, "average": result.average}
+        for logger in self.loggers:
+            logger.log_metrics({f"valid_{name}": value for name, value in values.items()}, self.global_step)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the average, and the LSTM state of every row, those of other processes included."""
+        if self.average is not None:
+            checkpoint["average"] = self.average.state()
+        if self._state is None:
+            checkpoint["lstm_state"] = None
+            return
+        checkpoint["lstm_state"] = [[self._of_all_rows(part) for part in state] for state in self._state]
+
+    def _of_all_rows(self, part: Tensor) -> Tensor:
+        """Join (L, rows of a process, size) over the processes."""
+        if self.trainer.world_size == 1:
+            return part
+        gathered = self.all_gather(part)  # (processes, L, rows, size)
+        assert isinstance(gathered, Tensor)
+        return gathered.transpose(0, 1).flatten(1, 2)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take back the average, and the LSTM state of the rows of this process."""
+        if self.average is not None:
+            self.average.load_state(checkpoint["average"])
+        states = checkpoint["lstm_state"]
+        if states is not None:
+            rows = rows_of(self.trainer, self.config.n_rows)
+            self._state = BiLMState(*(State(*(part[:, rows] for part in state)) for state in states))
+
+    def on_train_start(self) -> None:
+        """Bring a state that was loaded to the device: Lightning loads before it moves the model there."""
+        if self._state is not None:
+            self._state = BiLMState(*(State(*(part.to(self.device) for part in state)) for state in self._state))

@@ -1,0 +1,125 @@
+"""A prepared corpus and two configurations -> all that a run of pretraining consists of, before anything is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning.pytorch import seed_everything
+
+from elmolite.adaptation import start_from
+from elmolite.adaptive_softmax import AdaptiveSoftmax, AnySoftmax
+from elmolite.bilm import BiLM, BiLMConfig
+from elmolite.checkpoint import Checkpoint
+from elmolite.corpus import Corpus, Streams
+from elmolite.errors import InputError
+from elmolite.perplexity import evaluation_streams
+from elmolite.pretraining_config import PretrainingConfig
+from elmolite.softmax import Softmax
+
+MIN_HEAD_SHARE = 0.9
+"""Of the text that the most frequent words cover, the head of an adaptive softmax must cover so much."""
+
+
+@dataclass
+class Setup:
+    """What is trained, on what and how."""
+
+    corpus: Corpus
+    config: PretrainingConfig
+    train: Streams
+    valid: Streams | None
+    n_steps: int
+    model: Checkpoint
+    notes: list[str]  # what the user should know about how the model starts
+
+    @property
+    def validation_interval(self) -> int:
+        """Steps from one validation to the next."""
+        return max(1, self.n_steps // self.config.n_validations)
+
+    @property
+    def softmax(self) -> AnySoftmax:
+        """The output weights."""
+        assert self.model.softmax is not None
+        return self.model.softmax
+
+    def describe(self) -> str:
+        """Return what will be trained on what, for a person."""
+        config, data = self.config, self.corpus
+        kind = "adaptive" if isinstance(self.softmax, AdaptiveSoftmax) else "full"
+        if config.softmax == "sampled":
+            kind = f"sampled ({config.n_negatives} draws)"
+        lines = [
+            f"{self.model.bilm.n_parameters / 1e6:.1f} M parameters, {kind} softmax over {len(data.vocabulary):,} "
+            f"words; {data.train.n_tokens:,} tokens; {self.n_steps:,} steps of {config.n_rows} x {config.window}; "
+            f"{config.precision}, seed {config.seed}",
+            *self.notes,
+        ]
+        if self.valid is None:
+            lines.append("no held-out text: nothing will be validated, and the last model is kept")
+        else:
+            n_valid, n_all = self.valid.split.n_tokens, data.valid.n_tokens
+            share = "" if n_valid == n_all else f" of {n_all:,} (--valid-tokens)"
+            lines.append(f"validation on {n_valid:,}{share} held-out tokens, every {self.validation_interval:,} steps")
+        return "\n".join(lines)
+
+
+def set_up(
+    config: PretrainingConfig, *, model: BiLMConfig, corpus: str | Path, init_from: str | Path | None = None
+) -> Setup:
+    """Open the corpus and make the model.
+
+    :param init_from: a model folder whose weights are the first ones.
+    :raises InputError: the corpus is too small, or the model in ``init_from`` has other sizes.
+    """
+    data = Corpus.open(corpus)
+    if len(data.train.tokens) < config.n_rows * config.window:
+        raise InputError(
+            f"{corpus}: {len(data.train.tokens):,} positions of text are less than one batch of {config.n_rows} x "
+            f"{config.window}; give more text or fewer --n-rows"
+        )
+    train = Streams(data, data.train, config.n_rows, config.window, config.seed, config.reset_probability, model.input)
+    valid = None
+    if data.valid.n_tokens:
+        capped = data.valid.first_sentences(config.valid_tokens)
+        valid = evaluation_streams(data, capped, by_sentence=False, model_input=model.input)
+    source = None if init_from is None else Checkpoint.from_pretrained(init_from)
+    seed_everything(config.seed, verbose=False)
+    indexer = data.indexer(model.input)
+    bilm = BiLM(model, n_ids=indexer.n_ids)
+    softmax = _softmax(data, model, config, None if source is None else source.softmax)
+    new = Checkpoint(bilm, data.tokenizer, indexer, softmax, data.vocabulary)
+    notes = [] if source is None else start_from(source, new, name=str(init_from))
+    return Setup(data, config, train, valid, config.n_steps(train), new, notes)
+
+
+def _softmax(data: Corpus, model: BiLMConfig, config: PretrainingConfig, source: AnySoftmax | None) -> AnySoftmax:
+    """Make the output weights: those that the configuration names, with ``auto`` of the kind of ``source``.
+
+    :raises InputError: an adaptive softmax is wanted over a vocabulary that is not in order of frequency, or another
+        kind than that of ``source``.
+    """
+    n_words = len(data.vocabulary)
+    kind = config.softmax_kind(n_words)
+    if source is not None:
+        kind_of_source = "adaptive" if isinstance(source, AdaptiveSoftmax) else "full"
+        if config.softmax != "auto" and (kind == "adaptive") != (kind_of_source == "adaptive"):
+            raise InputError(f"softmax: that of the model to start from is {kind_of_source}, not {kind}")
+        kind = kind_of_source
+    if kind != "adaptive":
+        return Softmax(vocabulary_size=n_words, projection_size=model.projection_size)
+    cutoffs, sizes = None, None
+    if isinstance(source, AdaptiveSoftmax):
+        cutoffs = [cutoff for cutoff in source.bounds[:-1] if cutoff < n_words]
+        sizes = source.sizes[: len(cutoffs)]
+    softmax = AdaptiveSoftmax(
+        vocabulary_size=n_words, projection_size=model.projection_size, cutoffs=cutoffs, sizes=sizes
+    )
+    n_head, counts = softmax.bounds[0], data.vocabulary.counts
+    if sum(counts[:n_head]) < MIN_HEAD_SHARE * sum(sorted(counts, reverse=True)[:n_head]):
+        raise InputError(
+            f"{data.folder}: an adaptive softmax needs a vocabulary in order of frequency, and the first {n_head:,} "
+            "words here are not the most frequent; choose --softmax full or sampled, or sort the --vocab of prepare"
+        )
+    return softmax

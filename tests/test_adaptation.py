@@ -1,0 +1,131 @@
+import math
+
+import pytest
+import torch
+from conftest import make_corpus, random_sentences, small_config
+from torch.nn import functional as F
+
+from elmolite.adaptation import start_from
+from elmolite.adaptive_softmax import AdaptiveSoftmax
+from elmolite.bilm import BiLM
+from elmolite.checkpoint import Checkpoint
+from elmolite.elmo import ELMo
+from elmolite.errors import InputError
+from elmolite.softmax import Softmax
+from elmolite.token_indexers import ByteIndexer, UnicodeIndexer, WordIndexer
+from elmolite.tokenization import SentenceTokenizer
+from elmolite.vocab import Vocabulary
+
+OLD = ["<S>", "</S>", "<UNK>", "the", "cat", "sat", "down"]
+NEW = ["<S>", "</S>", "<UNK>", "cat", "protein", "the", "folds"]
+
+
+def model_of(words, *, indexer=None, softmax=None, seed=0, **sizes):
+    torch.manual_seed(seed)
+    vocabulary = Vocabulary(words, [1] * len(words))
+    config = small_config(**sizes)
+    indexer = indexer or (WordIndexer(vocabulary) if config.input == "words" else ByteIndexer())
+    softmax = softmax or Softmax(vocabulary_size=len(words), projection_size=config.projection_size)
+    for parameter in softmax.parameters():
+        torch.nn.init.normal_(parameter)
+    return Checkpoint(BiLM(config, n_ids=indexer.n_ids), SentenceTokenizer.whitespace(), indexer, softmax, vocabulary)
+
+
+def vectors(checkpoint, sentence):
+    return ELMo(checkpoint.bilm, checkpoint.tokenizer, checkpoint.indexer).embed([sentence])[0]
+
+
+def test_the_encoder_is_the_same_whatever_the_words():
+    old, new = model_of(OLD), model_of(NEW, seed=1)
+    assert (vectors(old, ["cat"]) != vectors(new, ["cat"])).any()
+    notes = start_from(old, new, name="old")
+    assert (vectors(old, ["cat", "folds"]) == vectors(new, ["cat", "folds"])).all()
+    assert notes == [
+        "started from old: 262 of 262 bytes keep their vectors",
+        "5 of 7 words keep their rows of the softmax",
+    ]
+
+
+def test_shared_words_keep_their_rows_and_new_ones_share_what_unknown_had():
+    old, new = model_of(OLD), model_of(NEW, seed=1)
+    start_from(old, new, name="old")
+    for word in ("<S>", "cat", "the"):
+        row, old_row = NEW.index(word), OLD.index(word)
+        assert torch.equal(new.softmax.weight[row], old.softmax.weight[old_row])
+        assert new.softmax.bias[row] == old.softmax.bias[old_row]
+    hidden = torch.randn(5, 12)
+    logits, old_logits = (F.linear(hidden, model.softmax.weight, model.softmax.bias) for model in (new, old))
+    rows = [NEW.index(word) for word in ("<UNK>", "protein", "folds")]
+    torch.testing.assert_close(logits[:, rows].logsumexp(dim=1), old_logits[:, 2])
+    assert torch.allclose(logits[:, rows[0]], logits[:, rows[1]])
+
+
+def test_with_the_same_words_the_softmax_is_the_same():
+    old, new = model_of(OLD), model_of(OLD, seed=1)
+    start_from(old, new, name="old")
+    assert all(torch.equal(a, b) for a, b in zip(old.softmax.parameters(), new.softmax.parameters(), strict=True))
+
+
+def test_an_adaptive_softmax_keeps_the_words_of_each_cluster():
+    old_words = [*OLD, *"abcdefgh"]
+    new_words = ["<S>", "</S>", "<UNK>", "a", "cat", "the", "sat", *"bdxyhc"]
+    sizes = {"projection_size": 12, "cutoffs": (5, 11), "sizes": (8, 4)}
+    old, new = (
+        model_of(words, softmax=AdaptiveSoftmax(vocabulary_size=len(words), **sizes), seed=len(words))
+        for words in (old_words, new_words)
+    )
+    notes = start_from(old, new, name="old")
+    head, cluster = new.softmax, new.softmax.clusters[0]
+    assert torch.equal(head.weight[4], old.softmax.weight[4])  # cat is in both heads
+    assert torch.equal(head.weight[5:7], old.softmax.weight[5:7])  # the clusters themselves
+    assert head.bias[3].item() == pytest.approx(old.softmax.bias[2].item() - math.log(2))  # "a" is new in the head
+    assert torch.equal(cluster.projection, old.softmax.clusters[0].projection)
+    row, old_row = new_words.index("sat") - 5, old_words.index("sat") - 5
+    assert torch.equal(cluster.weight[row], old.softmax.clusters[0].weight[old_row])
+    torch.testing.assert_close(cluster.weight[new_words.index("x") - 5], old.softmax.clusters[0].weight.mean(dim=0))
+    shared = {"<S>", "</S>", "<UNK>", "cat", "sat", "b", "d", "h"}  # "the" and "c" have moved
+    assert notes[-1].startswith(f"{len(shared)} of {len(new_words)} words")
+
+
+def test_words_and_characters_of_the_input_keep_their_vectors():
+    old, new = model_of(OLD, input="words"), model_of(NEW, input="words", seed=1)
+    start_from(old, new, name="old")
+    assert torch.equal(new.bilm.token_encoder.table[3], old.bilm.token_encoder.table[4])
+    assert torch.equal(new.bilm.token_encoder.table[4], old.bilm.token_encoder.table[2])
+
+    old, new = (model_of(OLD, indexer=UnicodeIndexer(letters), seed=len(letters)) for letters in ("αβ", "βγα"))
+    start_from(old, new, name="old")
+    assert torch.equal(new.bilm.token_encoder.table[[263, 265]], old.bilm.token_encoder.table[[264, 263]])
+    assert torch.equal(new.bilm.token_encoder.table[264], old.bilm.token_encoder.table[262])
+    assert torch.equal(new.bilm.token_encoder.table[:263], old.bilm.token_encoder.table[:263])
+
+
+def test_a_model_without_softmax_is_a_start_too():
+    old, new = model_of(OLD), model_of(NEW, seed=1)
+    old.softmax = None
+    before = new.softmax.weight.clone()
+    assert start_from(old, new, name="old")[-1] == "the softmax starts afresh: that model has none"
+    assert torch.equal(new.softmax.weight, before)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"cell_size": 25}, "old: has cell_size 24, where model.cell_size is 25"),
+        ({"cell": "gru"}, "has cell lstm"),
+        ({"indexer": UnicodeIndexer("ab")}, "old: reads bytes, and the corpus holds Unicode characters"),
+    ],
+)
+def test_another_model_is_refused(sizes, message):
+    with pytest.raises(InputError, match=message):
+        start_from(model_of(OLD), model_of(NEW, **sizes), name="old")
+
+
+def test_dropout_is_no_size():
+    start_from(model_of(OLD), model_of(OLD, dropout=0.4, variational_dropout=True), name="old")
+
+
+def test_a_corpus_of_another_domain_starts_from_the_characters_of_the_model(tmp_path):
+    first = make_corpus(tmp_path / "a", random_sentences(30), characters="unicode")
+    second = make_corpus(tmp_path / "b", [["ζeta", "ba"]] * 9, characters=first.characters)
+    assert second.characters.characters == first.characters.characters

@@ -1,0 +1,36 @@
+import pytest
+from conftest import small_config
+
+from elmolite.cli import main
+from elmolite.pretraining_config import PretrainingConfig
+from elmolite.pretraining_plan import plan
+
+
+@pytest.mark.parametrize("n_devices", [1, 2])
+def test_a_plan_counts_and_measures_and_writes_nothing(tmp_path, monkeypatch, corpus, n_devices):
+    monkeypatch.chdir(tmp_path)
+    config = PretrainingConfig(n_rows=4, window=10, n_epochs=1000, n_validations=5, n_devices=n_devices)
+    result = plan(config, model=small_config(), corpus=corpus.folder)
+    assert result.n_tokens == corpus.train.n_tokens
+    assert result.n_steps == pytest.approx(1000 * (result.n_tokens + corpus.train.n_sentences) / 40, rel=0.1)
+    assert result.n_epochs == pytest.approx(1000, rel=0.05)
+    assert result.n_validations == 6
+    assert result.n_softmax_parameters == len(corpus.vocabulary) * 13
+    assert 0 < result.step_seconds < 1
+    assert result.seconds == pytest.approx(result.n_steps * result.step_seconds, rel=0.1)
+    assert list(tmp_path.iterdir()) == []
+    text = result.describe()
+    assert f"{result.n_steps:,}, and 6 validations" in text
+    assert ("of 2 processes" in text) == (n_devices == 2)
+
+
+def test_a_run_shorter_than_the_measurement(corpus):
+    assert plan(PretrainingConfig(n_rows=4, max_steps=3), model=small_config(), corpus=corpus.folder).n_steps == 3
+
+
+def test_the_command_needs_no_folder_to_write(corpus, capsys):
+    arguments = ["pretrain", "--corpus", str(corpus.folder), "--preset", "tiny", "--n-rows", "4", "--plan"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "ms a step" in printed
+    assert "0.8 M parameters" in printed
