@@ -131,6 +131,12 @@ def evaluate(arguments: Sequence[str]) -> None:
         print(result.describe())
 
 
+def _layers(text: str) -> LayerChoice:
+    """Read the choice of layers; what is wrong, :meth:`ELMo.embed` says."""
+    choice: LayerChoice = int(text) if text.isdecimal() else text  # type: ignore[assignment]
+    return choice
+
+
 def embed(arguments: Sequence[str]) -> None:
     """Vectors of the sentences of a file, one sentence a line, into an .npz file with an array a line: "0", "1" ..."""
     parser = _parser("embed", embed.__doc__ or "")
@@ -146,16 +152,46 @@ def embed(arguments: Sequence[str]) -> None:
 
     from elmolite.embedding_files import embed_file
 
-    layers: LayerChoice = int(options.layers) if options.layers.isdecimal() else options.layers
     n_sentences, n_tokens = embed_file(
         options.model,
         options.input,
         options.output,
-        layers=layers,
+        layers=_layers(options.layers),
         batch_tokens=options.batch_tokens,
         pretokenized=options.pretokenized,
     )
     print(f"{options.output}: {n_sentences:,} sentences, {n_tokens:,} tokens")
+
+
+def neighbours(arguments: Sequence[str]) -> None:
+    """Nearest neighbours in context: for a word in a sentence, the tokens of a text with the most similar vectors."""
+    parser = _parser("neighbours", neighbours.__doc__ or "")
+    parser.add_argument("model", metavar="MODEL", help="a model folder or a released model")
+    parser.add_argument("text", nargs="+", metavar="TEXT", help="files, folders, globs, .gz, or - for standard input")
+    parser.add_argument(
+        "--query", action="append", required=True, metavar="'they robbed a [bank]'", help="may be given several times"
+    )
+    parser.add_argument("--layers", default="top", help="top, average, or the number of one (default: top)")
+    parser.add_argument("-n", type=int, default=5, help="neighbours of each (default: 5)")
+    parser.add_argument("--max-sentences", type=int, default=10_000, metavar="N", help="read so many (default: 10,000)")
+    options = parser.parse_args(arguments)
+
+    from itertools import islice
+
+    from elmolite.elmo import ELMo
+    from elmolite.modules import best_device
+    from elmolite.neighbours import NeighbourIndex, marked_place
+    from elmolite.text import read_documents
+
+    elmo = ELMo.from_pretrained(options.model).to(best_device())
+    queries = [marked_place(query, elmo) for query in options.query]
+    lines = (line for document in read_documents(options.text) for line in document)
+    sentences = (sentence for line in lines for sentence in elmo.tokenizer.sentences(line))
+    index = NeighbourIndex(elmo, list(islice(sentences, options.max_sentences)), layers=_layers(options.layers))
+    for query in queries:
+        print(f"\n        {query.in_context()}")
+        for similarity, place in index.nearest(query, options.n):
+            print(f"  {similarity:.3f} {place.in_context()}")
 
 
 def info(arguments: Sequence[str]) -> None:
@@ -188,7 +224,7 @@ def demo(arguments: Sequence[str]) -> None:
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
-    command.__name__: command for command in (prepare, pretrain, evaluate, embed, info, demo)
+    command.__name__: command for command in (prepare, pretrain, evaluate, embed, neighbours, info, demo)
 }
 
 

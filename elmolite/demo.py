@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from elmolite import documentation, files
@@ -18,6 +17,7 @@ from elmolite.bilm import BiLMConfig, tiny
 from elmolite.corpus import Corpus
 from elmolite.elmo import ELMo
 from elmolite.errors import InputError
+from elmolite.neighbours import NeighbourIndex, unit
 from elmolite.preparation import prepare
 from elmolite.pretraining import pretrain
 from elmolite.pretraining_config import PretrainingConfig
@@ -142,44 +142,21 @@ def _print_two_senses(elmo: ELMo) -> None:
         print(f"{sentence!r:<36} -> {layers.shape[0]} layers x {layers.shape[1]} tokens x {layers.shape[2]}")
     at = [elmo.tokenizer.tokens(sentence).index("play") for sentence in SENTENCES]
     for layer in range(elmo.n_layers):
-        a, b = (_unit(vectors[i][layer, at[i]]) for i in range(2))
+        a, b = (unit(vectors[i][layer, at[i]]) for i in range(2))
         name = "token layer" if layer == 0 else f"LSTM layer {layer}"
         print(f"cosine of the two 'play', {name}: {float(a @ b):.3f}")
 
 
 def _print_neighbours(elmo: ELMo, corpus: Corpus, max_sentences: int) -> None:
     """Print, for some words of the held-out text, the tokens elsewhere whose top-layer vectors are nearest."""
-    sentences = corpus.sentences(corpus.valid, max_sentences)
-    vectors = _unit(np.concatenate(elmo.embed(sentences, layers="top")))
-    places = [(number, index) for number, sentence in enumerate(sentences) for index in range(len(sentence))]
-    words = np.array([sentences[number][index].lower() for number, index in places])
-    for query in QUERIES:
-        found = np.flatnonzero(words == query)
-        if len(found) == 0:
+    index = NeighbourIndex(elmo, corpus.sentences(corpus.valid, max_sentences))
+    for word in QUERIES:
+        query = index.occurrence(word)
+        if query is None:
             continue
-        at = int(found[len(found) // 2])
-        similarity = vectors @ vectors[at]
-        shown = [_context(sentences, places[at])]
-        print(f"\n        {shown[0]}")
-        for near in np.argsort(-similarity):
-            context = _context(sentences, places[int(near)])
-            if places[int(near)][0] == places[at][0] or context in shown:  # the query's own sentence, or a repetition
-                continue
-            print(f"  {similarity[near]:.3f} {context}")
-            shown.append(context)
-            if len(shown) > N_NEIGHBOURS:
-                break
-
-
-def _context(sentences: list[list[str]], place: tuple[int, int], *, width: int = 5) -> str:
-    sentence, index = sentences[place[0]], place[1]
-    before, after = sentence[max(0, index - width) : index], sentence[index + 1 : index + 1 + width]
-    return f"{' '.join(before):>40} [{sentence[index]}] {' '.join(after)}"
-
-
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    scaled: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True).clip(1e-9)
-    return scaled
+        print(f"\n        {query.in_context()}")
+        for similarity, place in index.nearest(query, N_NEIGHBOURS):
+            print(f"  {similarity:.3f} {place.in_context()}")
 
 
 def _draw(history: list[dict[str, float]], path: Path) -> Path | None:
