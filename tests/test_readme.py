@@ -45,12 +45,24 @@ def test_the_commands_of_your_own_text_run(tmp_path, monkeypatch):
 
 
 def test_the_python_block_runs(model_folder):
-    block = re.search(r"```python\n(.*?)```", README, flags=re.DOTALL)[1]
+    block = re.search(r"## Vectors\n\n```python\n(.*?)```", README, flags=re.DOTALL)[1]
     names = {}
-    exec(block.replace("runs/demo/model", str(model_folder)), names)
+    exec(block.replace("mini-en", str(model_folder)), names)
     assert [part.shape for part in names["vectors"]] == [(3, 4, 24), (3, 1, 24)]
     assert [part.shape for part in names["top"]] == [(3, 24), (1, 24)]
     assert names["mask"].tolist() == [[True]]
+
+
+def test_pretraining_from_python_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "books").mkdir()
+    write_sentences(tmp_path / "books" / "a.txt", random_sentences(300))
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("preset: tiny\nmax_steps: 3\nn_rows: 4\nmodel:\n  cell_size: 16\n")
+    block = re.search(r"\*\*From Python\*\*.*?```python\n(.*?)```", README, flags=re.DOTALL)[1]
+    names = {}
+    exec(block.replace("recipes/pretrain/mini.yaml", str(recipe)), names)
+    assert (names["folder"] / "model.safetensors").is_file()
 
 
 @pytest.mark.parametrize("name", ["CONTRIBUTING.md", "LICENSE", "constraints.txt", "Makefile", "recipes/README.md"])
