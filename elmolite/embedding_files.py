@@ -63,8 +63,8 @@ def embed_file(
                 n_sentences += 1
             n_new = sum(map(len, sentences))
             n_tokens += n_new
-            if progress.bytes_read and progress.bytes_total:
-                bar.total = int(n_tokens * progress.bytes_total / progress.bytes_read)  # what the share read tells
+            if progress.n_read and progress.n_total:
+                bar.total = int(n_tokens * progress.n_total / progress.n_read)  # what the share read tells
             bar.update(n_new)
         if n_sentences == 0:
             raise InputError(f"{path or 'standard input'}: the file is empty")

@@ -248,7 +248,7 @@ def _tokenised(
     documents = read_documents(sources, progress)
     with tqdm(desc=title, unit="B", unit_scale=True, disable=None if show_progress else True) as bar:
         for part in tokenise_in_parallel(documents, tokenizer, n_workers=n_workers):
-            bar.total = progress.bytes_total or None
-            bar.update(progress.bytes_read - bar.n)
+            bar.total = progress.n_total or None
+            bar.update(progress.n_read - bar.n)
             yield part
-        bar.update(progress.bytes_read - bar.n)
+        bar.update(progress.n_read - bar.n)

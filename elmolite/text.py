@@ -1,6 +1,6 @@
 """Text files -> documents of lines.
 
-A document is a block of lines between blank lines; where a file has none, a run of 1,000 lines. A file's end is
+A document is a block of lines between blank lines; where a text has none, a run of 1,000 lines. A file's end is
 always a document's end. Files may be compressed with gzip; ``-`` is standard input.
 """
 
@@ -11,7 +11,7 @@ import gzip
 import io
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +25,11 @@ MAX_DOCUMENT_LINES = 1000
 
 @dataclass
 class Progress:
-    """How much has been read, for a progress bar: ``bytes_read`` of ``bytes_total`` (0 when unknown) on disk."""
+    """How much has been read, for a progress bar: ``n_read`` of ``n_total`` (0 when unknown) bytes on disk or rows."""
 
-    bytes_total: int = 0
-    bytes_read: int = 0
+    n_total: int = 0
+    n_read: int = 0
+    unit: str = "B"
 
 
 def find_files(sources: Sequence[str]) -> list[Path | None]:
@@ -85,13 +86,13 @@ def read_lines(path: Path | None, progress: Progress | None = None) -> Iterator[
             for number, line in enumerate(file, start=1):
                 if progress is not None and counts and number % 256 == 0:
                     here = raw.tell()
-                    progress.bytes_read += here - at
+                    progress.n_read += here - at
                     at = here
                 if b"\0" in line:
                     raise InputError(f"{name}, line {number}: holds a NUL byte; this is a binary file or UTF-16")
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
             if progress is not None and counts:
-                progress.bytes_read += raw.tell() - at
+                progress.n_read += raw.tell() - at
     except UnicodeDecodeError as error:
         bad = error.object[error.start]
         raise InputError(f"{name}, line {number}: not UTF-8 (byte 0x{bad:02x} at column {error.start + 1})") from None
@@ -106,25 +107,36 @@ def _open(path: Path | None) -> AbstractContextManager[IO[bytes]]:
 
 
 def read_documents(sources: Sequence[str], progress: Progress | None = None) -> Iterator[list[str]]:
-    """Yield documents, each a list of lines that are not blank.
+    """Find the files, then yield their documents.
 
     :param sources: what :func:`find_files` takes.
-    :raises InputError: a source is missing, empty, binary or undecodable.
+    :raises InputError: a source is missing (at once), empty, binary or undecodable (when its turn comes).
     """
     files = find_files(sources)
     if progress is not None and None not in files:
-        progress.bytes_total = sum(file.stat().st_size for file in files if file is not None)
+        progress.n_total = sum(file.stat().st_size for file in files if file is not None)
+    return _documents_of(files, progress)
+
+
+def _documents_of(files: Sequence[Path | None], progress: Progress | None) -> Iterator[list[str]]:
     for file in files:
         has_text = False
-        lines: list[str] = []
-        for line in read_lines(file, progress):
-            if line and not line.isspace():
-                lines.append(line)
-                has_text = True
-            if lines and (len(lines) == MAX_DOCUMENT_LINES or not line or line.isspace()):
-                yield lines
-                lines = []
-        if lines:
-            yield lines
+        for document in group_lines(read_lines(file, progress)):
+            has_text = True
+            yield document
         if not has_text:
             raise InputError(f"{file or 'standard input'}: the file is empty (no line with text)")
+
+
+def group_lines(lines: Iterable[str]) -> Iterator[list[str]]:
+    """Yield documents, each a list of lines that are not blank: blocks between blank lines, cut when they are long."""
+    document: list[str] = []
+    for line in lines:
+        is_blank = not line or line.isspace()
+        if not is_blank:
+            document.append(line)
+        if document and (is_blank or len(document) == MAX_DOCUMENT_LINES):
+            yield document
+            document = []
+    if document:
+        yield document

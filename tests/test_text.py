@@ -72,7 +72,7 @@ def test_progress_counts_the_bytes_on_disk(tmp_path):
     path.write_text("words\n" * 5000)
     progress = Progress()
     list(read_documents([str(path)], progress))
-    assert progress.bytes_read == progress.bytes_total == path.stat().st_size
+    assert progress.n_read == progress.n_total == path.stat().st_size
 
 
 @pytest.mark.parametrize(
