@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     from elmolite.bilm import BiLM, BiLMConfig
     from elmolite.checkpoint import Checkpoint
     from elmolite.corpus import Corpus
+    from elmolite.dataset_text import DatasetText
     from elmolite.elmo import ELMo
     from elmolite.errors import InputError
     from elmolite.preparation import prepare
@@ -18,6 +19,7 @@ __all__ = [
     "BiLMConfig",
     "Checkpoint",
     "Corpus",
+    "DatasetText",
     "ELMo",
     "InputError",
     "PretrainingConfig",
@@ -31,6 +33,7 @@ _HOMES = {
     "BiLMConfig": "bilm",
     "Checkpoint": "checkpoint",
     "Corpus": "corpus",
+    "DatasetText": "dataset_text",
     "ELMo": "elmo",
     "InputError": "errors",
     "PretrainingConfig": "pretraining_config",

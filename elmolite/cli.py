@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from elmolite.errors import InputError
 from elmolite.suggest import nearest
 
 if TYPE_CHECKING:
+    from elmolite.dataset_text import DatasetText
     from elmolite.elmo import LayerChoice
 
 INPUT_ERROR_EXIT_CODE = 2
@@ -41,7 +43,8 @@ def _parser(command: str, description: str) -> _Parser:
 def prepare(arguments: Sequence[str]) -> None:
     """Text -> a tokenised corpus with its vocabulary."""
     parser = _parser("prepare", prepare.__doc__ or "")
-    parser.add_argument("text", nargs="+", metavar="TEXT", help="files, folders, globs, .gz, or - for standard input")
+    parser.add_argument("text", nargs="*", metavar="TEXT", help="files, folders, globs, .gz, or - for standard input")
+    _add_dataset_options(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="the corpus folder to make")
     parser.add_argument("--valid", nargs="+", default=[], metavar="TEXT", help="held-out text (default: set aside)")
     parser.add_argument(
@@ -67,14 +70,16 @@ def prepare(arguments: Sequence[str]) -> None:
     if options.workers is not None and options.workers < 1:
         raise InputError(f"--workers {options.workers}: at least 1 is needed")
 
+    text, valid = _texts(options)
+
     from elmolite.preparation import prepare as run
     from elmolite.tokenization import SentenceTokenizer
     from elmolite.vocab import Vocabulary
 
     corpus = run(
-        options.text,
+        text,
         options.out,
-        valid=options.valid,
+        valid=valid,
         tokenizer=SentenceTokenizer.whitespace() if options.pretokenized else SentenceTokenizer.english(),
         vocab_size=options.vocab_size,
         min_count=options.min_count,
@@ -86,6 +91,39 @@ def prepare(arguments: Sequence[str]) -> None:
     )
     print(corpus.describe())
     print(f"next: elmolite pretrain --corpus {options.out} --preset mini --out runs/mini")
+
+
+def _add_dataset_options(parser: _Parser) -> None:
+    group = parser.add_argument_group("a Hugging Face dataset in place of TEXT")
+    group.add_argument("--dataset", metavar="NAME", help="on the hub, or a folder of parquet, JSON, CSV or text files")
+    group.add_argument("--dataset-config", metavar="NAME", help="which one, of a dataset that has several")
+    group.add_argument("--dataset-split", metavar="NAME", help="default: train")
+    group.add_argument("--dataset-column", metavar="NAME", help="of the text (default: text)")
+    group.add_argument("--streaming", action="store_true", help="read rows when they are needed and keep none")
+    group.add_argument("--valid-split", metavar="NAME", help="held-out text: another split of the dataset")
+
+
+def _texts(options: argparse.Namespace) -> tuple[list[str] | DatasetText, list[str] | DatasetText]:
+    """Return the text and the held-out text, as files or as splits of a dataset."""
+    fields = {"config": options.dataset_config, "split": options.dataset_split, "column": options.dataset_column}
+    given = {name: value for name, value in fields.items() if value is not None}
+    if options.dataset is None:
+        needless = [f"--dataset-{name}" for name in given]
+        needless += ["--streaming"] * options.streaming + ["--valid-split"] * (options.valid_split is not None)
+        if needless:
+            raise InputError(f"{needless[0]}: has a meaning only beside --dataset")
+        if not options.text:
+            raise InputError("no text was given: name files, folders, patterns or - for standard input, or a --dataset")
+        return options.text, options.valid
+    if options.text:
+        raise InputError(f"TEXT ({options.text[0]}) and --dataset exclude each other")
+    if options.valid and options.valid_split is not None:
+        raise InputError("--valid and --valid-split exclude each other")
+
+    from elmolite.dataset_text import DatasetText
+
+    text = DatasetText(options.dataset, streaming=options.streaming, **given)
+    return text, options.valid if options.valid_split is None else replace(text, split=options.valid_split)
 
 
 def pretrain(arguments: Sequence[str]) -> None:

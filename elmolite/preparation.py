@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from elmolite import corpus, files, tokenization, vocab
 from elmolite.corpus_writing import write_corpus, write_summary
+from elmolite.dataset_text import DatasetText
 from elmolite.errors import InputError
 from elmolite.parallel_tokenization import Numbering, Tokenised, tokenise_in_parallel
 from elmolite.text import Progress, read_documents
@@ -168,10 +169,10 @@ def _characters_chooser(
 
 
 def prepare(
-    text: str | Sequence[str],
+    text: str | Sequence[str] | DatasetText,
     out: str | Path,
     *,
-    valid: str | Sequence[str] = (),
+    valid: str | Sequence[str] | DatasetText = (),
     hold_out: bool = True,
     tokenizer: SentenceTokenizer | None = None,
     vocab_size: int | None = None,
@@ -185,7 +186,7 @@ def prepare(
 ) -> corpus.Corpus:
     """Make a corpus folder from text.
 
-    :param text: files, folders, globs or ``-``, one or several.
+    :param text: files, folders, globs or ``-``, one or several; or a dataset.
     :param out: the folder to make.
     :param valid: held-out text.
     :param hold_out: where no held-out text is given, set every hundredth document aside, up to 200,000 tokens, or, of
@@ -202,8 +203,8 @@ def prepare(
     :param overwrite: replace ``out`` if it exists.
     :raises InputError: the text, the vocabulary or ``out`` cannot be used; nothing is left in ``out`` then.
     """
-    text, valid = ([part] if isinstance(part, str) else list(part) for part in (text, valid))
-    if [*text, *valid].count("-") > 1:
+    text, valid = (_sources(part) for part in (text, valid))
+    if sum(part.count("-") for part in (text, valid) if isinstance(part, list)) > 1:
         raise InputError("standard input (-) can be read only once")
     choose_vocabulary = _vocabulary_chooser(vocabulary, vocab_size, min_count)
     choose_characters = _characters_chooser(characters, min_character_count)
@@ -215,10 +216,12 @@ def prepare(
         files.writing_folder(out, manifest=corpus.SUMMARY_FILE, overwrite=overwrite) as folder,
         closing(_Collector(folder)) as collector,
     ):
-        for part in _tokenised(text, tokenizer, n_workers, "tokenising", show_progress):
-            collector.add(part, hold_out=hold_out and not valid)
-        if valid:
-            for part in _tokenised(valid, tokenizer, n_workers, "held-out text", show_progress):
+        train_text = _open(text, tokenizer, show_progress)
+        valid_text = _open(valid, tokenizer, show_progress) if valid else None  # if it is missing, say so at once
+        for part in _tokenised(train_text, tokenizer, n_workers, "tokenising", show_progress):
+            collector.add(part, hold_out=hold_out and valid_text is None)
+        if valid_text is not None:
+            for part in _tokenised(valid_text, tokenizer, n_workers, "held-out text", show_progress):
                 collector.add_valid(part)
             if collector.valid.n_ids == 0:
                 raise InputError("the held-out text holds no tokens")
@@ -240,13 +243,32 @@ def prepare(
     return corpus.Corpus.open(out)
 
 
-def _tokenised(
-    sources: Sequence[str], tokenizer: SentenceTokenizer, n_workers: int, title: str, show_progress: bool
-) -> Iterator[Tokenised]:
-    """Read and tokenise text behind a progress bar (bytes of the files as they lie on disk)."""
+def _sources(text: str | Sequence[str] | DatasetText) -> list[str] | DatasetText:
+    if isinstance(text, DatasetText):
+        return text
+    return [text] if isinstance(text, str) else list(text)
+
+
+class _Opened(NamedTuple):
+    documents: Iterator[list[str]]
+    progress: Progress
+
+
+def _open(text: list[str] | DatasetText, tokenizer: SentenceTokenizer, show_progress: bool) -> _Opened:
+    """Find files, or open a dataset."""
     progress = Progress()
-    documents = read_documents(sources, progress)
-    with tqdm(desc=title, unit="B", unit_scale=True, disable=None if show_progress else True) as bar:
+    if isinstance(text, DatasetText):
+        pretokenized = tokenizer.is_whitespace
+        return _Opened(text.read_documents(progress, pretokenized=pretokenized, show_progress=show_progress), progress)
+    return _Opened(read_documents(text, progress), progress)
+
+
+def _tokenised(
+    text: _Opened, tokenizer: SentenceTokenizer, n_workers: int, title: str, show_progress: bool
+) -> Iterator[Tokenised]:
+    """Tokenise text behind a progress bar (bytes of the files as they lie on disk, or rows)."""
+    documents, progress = text
+    with tqdm(desc=title, unit=progress.unit, unit_scale=True, disable=None if show_progress else True) as bar:
         for part in tokenise_in_parallel(documents, tokenizer, n_workers=n_workers):
             bar.total = progress.n_total or None
             bar.update(progress.n_read - bar.n)

@@ -10,11 +10,16 @@ from typing import Any
 from elmolite.errors import InputError
 
 
+def closest(name: str, valid: Iterable[str]) -> str:
+    """Return ``; did you mean X?`` or, where nothing is near, nothing."""
+    close = get_close_matches(name, sorted(valid), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Return ``; did you mean X?`` or, where nothing is near, the valid names."""
     names = sorted(valid)
-    close = get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; valid are: {', '.join(names)}"
+    return closest(name, names) or f"; valid are: {', '.join(names)}"
 
 
 def check_keys(given: Iterable[str], kind: type[Any], *, where: str) -> None:

@@ -83,6 +83,11 @@ def test_embedding_imports_neither_lightning_nor_datasets():
     assert output_of("from elmolite import ELMo", heavy={"lightning", "datasets", "jsonargparse"}) == "[]\n"
 
 
+def test_preparing_files_does_without_datasets(tmp_path, text):
+    command = ["prepare", str(text), "--out", str(tmp_path / "c"), "--workers", "1"]
+    assert output_of(f"from elmolite.cli import main; main({command})", heavy={"datasets", "pyarrow"}).endswith("[]\n")
+
+
 BAD = {
     "unknown command": (["prepar"], "unknown command 'prepar'; did you mean 'prepare'"),
     "unknown option": (
@@ -91,6 +96,15 @@ BAD = {
     ),
     "abbreviated option": (["prepare", "a", "--out", "c", "--vocab-s", "3"], "--vocab-s"),
     "missing option": (["prepare", "a"], "--out"),
+    "no text": (["prepare", "--out", "c"], "no text was given: name files"),
+    "text twice": (["prepare", "good.txt", "--dataset", "d", "--out", "c"], "TEXT (good.txt) and --dataset exclude"),
+    "held-out text twice": (
+        ["prepare", "--dataset", "d", "--valid-split", "test", "--valid", "good.txt", "--out", "c"],
+        "--valid and --valid-split exclude each other",
+    ),
+    "streaming of files": (["prepare", "good.txt", "--streaming", "--out", "c"], "--streaming: has a meaning only"),
+    "split of files": (["prepare", "good.txt", "--dataset-split", "a", "--out", "c"], "--dataset-split: has a meaning"),
+    "held-out split of files": (["prepare", "good.txt", "--valid-split", "a", "--out", "c"], "--valid-split: has a"),
     "missing text": (["prepare", "nowhere.txt", "--out", "c"], "nowhere.txt: no such file"),
     "empty text": (["prepare", "empty.txt", "--out", "c"], "empty.txt: the file is empty"),
     "binary text": (["prepare", "binary", "--out", "c"], "binary, line 1: holds a NUL byte"),

@@ -165,6 +165,12 @@ def test_failures_leave_nothing(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.txt", "good.txt"]
 
 
+def test_missing_held_out_text_is_said_before_the_long_work(tmp_path):
+    (tmp_path / "bad.txt").write_bytes(b"\xff\n")
+    with pytest.raises(InputError, match="nowhere: no such file"):
+        prepare(str(tmp_path / "bad.txt"), tmp_path / "c", valid="nowhere", show_progress=False)
+
+
 def test_what_a_killed_run_left_is_no_corpus_and_no_obstacle(tmp_path):
     left = tmp_path / ".corpus.partial"
     left.mkdir()

@@ -1,0 +1,261 @@
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import datasets
+import huggingface_hub
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from conftest import random_sentences, write_sentences
+
+from elmolite import DatasetText, parallel_tokenization
+from elmolite.cli import main
+from elmolite.errors import InputError
+from elmolite.preparation import prepare
+from elmolite.text import MAX_DOCUMENT_LINES, Progress
+from elmolite.tokenization import SentenceTokenizer
+
+both_ways = pytest.mark.parametrize("streaming", [False, True])
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> Path:
+    """A cache of the test's own, and no network."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    return tmp_path / "cache"
+
+
+def write_parquet(folder, *, split="train", **columns):
+    folder.mkdir(exist_ok=True)
+    pa.parquet.write_table(pa.table(columns), folder / f"{split}-00000-of-00001.parquet", row_group_size=50)
+    return folder
+
+
+def write_json(folder, rows, *, split="train"):
+    folder.mkdir(exist_ok=True)
+    (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def spoil(folder, *, row_group, column):
+    """Overwrite a part of a parquet file."""
+    path = folder / "train-00000-of-00001.parquet"
+    part = pa.parquet.read_metadata(path).row_group(row_group).column(column)
+    content = bytearray(path.read_bytes())
+    start = part.dictionary_page_offset
+    content[start : start + part.total_compressed_size] = b"\xff" * part.total_compressed_size
+    path.write_bytes(content)
+
+
+def documents(folder, *, pretokenized=False, **fields):
+    return list(DatasetText(str(folder), **fields).read_documents(Progress(), pretokenized=pretokenized))
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@both_ways
+def test_rows_of_several_lines_are_documents_and_rows_of_one_are_lines(tmp_path, streaming):
+    rows = ["one", "two\n", "", "three", None, "\n", "four", "a\r\nb\n\nc\n", " five", "   ", "six"]
+    folder = write_parquet(tmp_path / "d", text=rows)
+    expected = [["one", "two"], ["three"], ["four"], ["a", "b"], ["c"], [" five"], ["six"]]
+    assert documents(folder, streaming=streaming) == expected
+
+
+@both_ways
+def test_runs_of_a_thousand_rows_where_none_is_empty(tmp_path, streaming):
+    folder = write_json(tmp_path / "d", [{"text": f"row {i}"} for i in range(2 * MAX_DOCUMENT_LINES + 1)])
+    assert [len(document) for document in documents(folder, streaming=streaming)] == [1000, 1000, 1]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "json", "csv", "text"])
+def test_a_dataset_gives_the_corpus_that_its_text_as_a_file_gives(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(parallel_tokenization, "TASK_CHARACTERS", 4000)
+    text = write_sentences(tmp_path / "text.txt", random_sentences(600))
+    rows = text.read_text(encoding="utf-8").split("\n")[:-1]
+    folder = tmp_path / "d"
+    folder.mkdir()
+    if kind == "parquet":
+        write_parquet(folder, id=list(range(len(rows))), text=rows)
+    elif kind == "json":
+        write_json(folder, [{"text": row} for row in rows])
+    elif kind == "csv":
+        (folder / "train.csv").write_text("text\n" + "".join(f'"{row}"\n' for row in rows), encoding="utf-8")
+    else:
+        (folder / "train.txt").write_text(text.read_text(encoding="utf-8"), encoding="utf-8")
+    options = {"tokenizer": SentenceTokenizer.whitespace(), "show_progress": False}
+    expected = content(prepare(str(text), tmp_path / "of the file", n_workers=1, **options).folder)
+    for streaming, n_workers in ((False, 1), (True, 2)):
+        source = DatasetText(str(folder), streaming=streaming)
+        corpus = prepare(source, tmp_path / f"streaming {streaming}", n_workers=n_workers, **options)
+        assert content(corpus.folder) == expected
+
+
+@both_ways
+def test_lists_of_tokens_are_sentences_where_text_is_tokenised_already(tmp_path, streaming):
+    folder = write_parquet(tmp_path / "d", tokens=[["a", "b"], ["New\nYork", "."], None, [], ["c"]])
+    expected = [["a b", "New York ."], ["c"]]
+    assert documents(folder, column="tokens", pretokenized=True, streaming=streaming) == expected
+
+
+@both_ways
+def test_held_out_text_is_another_split_or_files(tmp_path, streaming, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_parquet(tmp_path / "d", words=["in the training text"] * 3)
+    write_parquet(tmp_path / "d", split="validation", words=["held out"] * 2)
+    (tmp_path / "v.txt").write_text("from a file\n")
+    command = ["prepare", "--dataset", "d", "--dataset-column", "words", "--out", "c", "--pretokenized", "--overwrite"]
+    command += ["--streaming"] * streaming
+    for option, n_tokens in ((["--valid-split", "validation"], 4), (["--valid", "v.txt"], 3)):
+        assert main([*command, *option]) == 0
+        summary = json.loads((tmp_path / "c" / "corpus.json").read_text())
+        assert (summary["train"]["tokens"], summary["valid"]["tokens"]) == (12, n_tokens)
+
+
+def test_configs_splits_and_parts_of_splits(tmp_path):
+    folder = tmp_path / "d"
+    for name in ("first", "second"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "train.txt").write_text(f"{name}\nline\n")
+        (folder / name / "test.txt").write_text("test\n")
+    configs = [f"- config_name: {name}\n  data_dir: {name}" for name in ("first", "second")]
+    (folder / "README.md").write_text("---\nconfigs:\n" + "\n".join(configs) + "\n---\n")
+    for streaming in (False, True):
+        assert documents(folder, config="second", streaming=streaming) == [["second", "line"]]
+        assert documents(folder, config="first", split="test", streaming=streaming) == [["test"]]
+        assert documents(folder, config="first", split="train+test", streaming=streaming) == [["first", "line", "test"]]
+        with pytest.raises(InputError, match=r"d has several configs; choose one: first, second"):
+            documents(folder, streaming=streaming)
+        with pytest.raises(InputError, match=r"d: no config 'frist' among first, second; did you mean 'first'\?"):
+            documents(folder, config="frist", streaming=streaming)
+    assert documents(folder, config="first", split="train[:1]") == [["first"]]
+    with pytest.raises(InputError, match=r"d: no whole split 'train\[:1\]' among \w+, \w+; did you mean 'train'"):
+        documents(folder, config="first", split="train[:1]", streaming=True)
+
+
+def test_progress_counts_rows(tmp_path):
+    folder = write_parquet(tmp_path / "d", text=["a row", ""] * 250)
+    for streaming, n_total in ((True, 0), (False, 500)):
+        progress = Progress()
+        documents = DatasetText(str(folder), streaming=streaming).read_documents(progress)
+        assert progress == Progress(n_total, 0, " rows")
+        next(documents)
+        assert progress.n_read < 100  # no further than is needed
+        assert sum(1 for _ in documents) == 249
+        assert progress == Progress(n_total, 500, " rows")
+
+
+def test_streaming_keeps_nothing(tmp_path, cache):
+    folder = write_parquet(tmp_path / "d", text=["a row"])
+    assert documents(folder, streaming=True) == [["a row"]]
+    assert not list(cache.rglob("*.arrow"))
+    assert documents(folder) == [["a row"]]
+    assert list(cache.rglob("*.arrow"))
+
+
+def test_a_stream_of_parquet_reads_its_column_alone(tmp_path):
+    folder = write_parquet(tmp_path / "d", text=["a row"], other=["unreadable" * 100])
+    spoil(folder, row_group=0, column=1)
+    assert documents(folder, streaming=True) == [["a row"]]
+    with pytest.raises(InputError, match="d: cannot be read"):
+        documents(folder, column="other", streaming=True)
+
+
+@both_ways
+def test_datasets_writes_nothing_and_is_left_as_it_was(tmp_path, monkeypatch, capfd, streaming):
+    logger, records = logging.getLogger("datasets"), []
+    monkeypatch.setattr(logger, "level", logging.WARNING)
+    handler = logging.Handler()
+    monkeypatch.setattr(handler, "emit", records.append)
+    monkeypatch.setattr(logger, "handlers", [handler])
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "train.parquet").write_bytes(b"PAR1 nothing PAR1")
+    assert documents(write_parquet(tmp_path / "d", text=["a row"]), streaming=streaming) == [["a row"]]
+    with pytest.raises(InputError, match="bad: cannot be read: "):
+        documents(tmp_path / "bad", streaming=streaming)
+    assert logger.level == logging.WARNING
+    assert not records
+    assert not datasets.are_progress_bars_disabled()
+    assert not huggingface_hub.utils.are_progress_bars_disabled()
+    assert capfd.readouterr() == ("", "")
+
+
+BAD = {
+    "no name": ({"name": ""}, "a dataset needs a name"),
+    "no folder": ({"name": "/nowhere"}, "dataset /nowhere: cannot be read: "),
+    "not on the hub": ({"name": "no/where"}, "dataset no/where: no such folder, and the .* hub cannot be reached: "),
+    "a file": ({"name": "d/train-00000-of-00001.parquet"}, "parquet: is a file"),
+    "a format": ({"name": "text"}, "text: is a file format"),
+    "no files": ({"name": "empty"}, "dataset empty: cannot be read: .*doesn't contain any data files"),
+    "an empty file": ({"name": "nothing"}, "dataset nothing: cannot be read: its first file is empty"),
+    "no rows": ({"name": "no_rows"}, "dataset no_rows.*(is empty|no data)"),
+    "no text": ({"name": "blank"}, "dataset blank, split train: column 'text' is empty"),
+    "unlike files": ({"name": "unlike"}, "dataset unlike: cannot be read: Couldn't cast.* column names don't match"),
+    "unknown config": ({"config": "x"}, "dataset d: no config 'x' among default"),
+    "unknown split": ({"split": "test"}, "dataset d: no (whole )?split 'test' among train"),
+    "unknown column": ({"column": "txt"}, "dataset d: no column 'txt' among text, n, tokens; did you mean 'text'"),
+    "unknown column of lines": ({"name": "lines", "column": "x"}, "dataset lines: no column 'x' among text"),
+    "numbers": ({"column": "n"}, "dataset d: column 'n' holds int64, not text"),
+    "tokens": ({"column": "tokens"}, r"column 'tokens' holds list<.*string>, not text; with --pretokenized"),
+    "of several types": ({"name": "mixed"}, "dataset mixed: column 'text' holds .*json.*, not text"),
+}
+
+
+@both_ways
+@pytest.mark.parametrize("case", BAD)
+def test_bad_datasets_are_named(tmp_path, monkeypatch, case, streaming):
+    monkeypatch.chdir(tmp_path)
+    write_parquet(tmp_path / "d", text=["a row"], n=[1], tokens=[["a"]])
+    write_parquet(tmp_path / "no_rows", text=pa.array([], pa.string()))
+    write_parquet(tmp_path / "blank", text=["", None, " \n "])
+    write_json(tmp_path / "mixed", [{"text": "a"}, {"text": 3}])
+    write_json(tmp_path / "nothing", [])
+    write_json(tmp_path / "unlike", [{"text": "a"}], split="train-a")
+    write_json(tmp_path / "unlike", [{"text": "a", "more": 1}], split="train-b")
+    for name in ("empty", "lines"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "lines" / "a.txt").write_text("a line\n")
+    fields, message = BAD[case]
+    with pytest.raises(InputError, match=message) as raised:
+        prepare(DatasetText(**{"name": "d", "streaming": streaming, **fields}), "c", show_progress=False)
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_folder_is_meant_before_a_format_of_the_same_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_json(tmp_path / "json", [{"text": "in the folder"}])
+    write_json(tmp_path / "another", [{"text": "in another"}])
+    assert documents("json") == [["in the folder"]]
+
+
+def test_a_missing_split_is_said_before_the_long_work(tmp_path):
+    valid = DatasetText(str(write_parquet(tmp_path / "d", text=["a row"])), split="validation")
+    (tmp_path / "bad.txt").write_bytes(b"\xff\n")
+    with pytest.raises(InputError, match="no split 'validation'"):
+        prepare(str(tmp_path / "bad.txt"), tmp_path / "c", valid=valid, show_progress=False)
+
+
+def test_a_stream_through_worker_processes_ends_without_a_word(tmp_path):
+    words = " ".join(f"w{i % 50}" for i in range(1000))
+    for name in ("good", "bad"):
+        write_parquet(tmp_path / name, text=[words, ""] * 700)
+    spoil(tmp_path / "bad", row_group=25, column=0)
+    for name, code, said in (("good", 0, r""), ("bad", 2, r"elmolite: dataset bad: cannot be read: .*\n")):
+        done = subprocess.run(
+            [sys.executable, "-X", "dev", "-W", "default", "-m", "elmolite.cli", "prepare", "--dataset", name,
+             "--streaming", "--pretokenized", "--out", f"c_{name}", "--workers", "2"],
+            cwd=tmp_path, env={**os.environ, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"},
+            capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert re.fullmatch(said, done.stderr), done.stderr
+        assert done.returncode == code
+    assert not (tmp_path / "c_bad").exists()
