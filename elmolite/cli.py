@@ -296,7 +296,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt as error:
-        print(f"elmolite: {error or 'interrupted'}", file=sys.stderr)
+        print(f"elmolite: {str(error) or 'interrupted'}", file=sys.stderr)
         return 130
     return 0
 

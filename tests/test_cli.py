@@ -164,3 +164,13 @@ def test_a_full_disk_leaves_no_vectors(tmp_path, model_folder, text, monkeypatch
     assert run("embed", model_folder, "--input", text, "--output", tmp_path / "v.npz") == 2
     assert "v.npz: cannot be written: No space left on device" in capsys.readouterr().err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["text.txt"]
+
+
+@pytest.mark.parametrize(("raised", "shown"), [((), "interrupted"), (("go on with --resume",), "go on with --resume")])
+def test_an_interrupted_command_says_so(monkeypatch, capsys, raised, shown):
+    def stopped(arguments):
+        raise KeyboardInterrupt(*raised)
+
+    monkeypatch.setitem(COMMANDS, "info", stopped)
+    assert main(["info"]) == 130
+    assert capsys.readouterr().err == f"elmolite: {shown}\n"
