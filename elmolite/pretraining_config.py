@@ -33,7 +33,7 @@ class PretrainingConfig:
     :param temporal_activation_regularization: weight of the mean square of its change from step to step ("TAR").
     :param average_decay: keep an exponential moving average of the weights, of which a step leaves so much, and
         validate and export that; 0 for none.
-    :param optimizer: Adam, or Adagrad with its accumulator starting at 1.
+    :param optimizer: Adam, Adagrad with its accumulator starting at 1, or plain SGD without momentum.
     :param learning_rate: the highest.
     :param schedule: of the learning rate after the warm-up: down to 0 along a cosine or a line, or constant.
     :param warmup_steps: steps over which the learning rate rises, at most half the run.
@@ -58,7 +58,7 @@ class PretrainingConfig:
     activation_regularization: float = 0.0
     temporal_activation_regularization: float = 0.0
     average_decay: float = 0.0
-    optimizer: Literal["adam", "adagrad"] = "adam"
+    optimizer: Literal["adam", "adagrad", "sgd"] = "adam"
     learning_rate: float = 2e-3
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_steps: int = 200

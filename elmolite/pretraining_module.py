@@ -42,6 +42,8 @@ class PretrainingModule(LightningModule):
         """Make the optimizer; :meth:`training_step` sets its learning rate."""
         if self.config.optimizer == "adagrad":
             return torch.optim.Adagrad(self.parameters(), lr=self.config.learning_rate, initial_accumulator_value=1.0)
+        if self.config.optimizer == "sgd":
+            return torch.optim.SGD(self.parameters(), lr=self.config.learning_rate)
         return torch.optim.Adam(self.parameters(), lr=self.config.learning_rate, fused=True)
 
     def training_step(self, batch: Batch, step: int) -> dict[str, Any]:
