@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from elmolite.errors import InputError
+from elmolite.errors import InputError, SaidElsewhereError
 from elmolite.suggest import nearest
 
 if TYPE_CHECKING:
@@ -129,8 +129,11 @@ def _texts(options: argparse.Namespace) -> tuple[list[str] | DatasetText, list[s
 def pretrain(arguments: Sequence[str]) -> None:
     """Pretrain a bidirectional language model on a prepared corpus."""
     from elmolite.pretrain_options import parse
+    from elmolite.several_processes import agreeing, is_first, meet
 
-    options = parse(arguments)
+    meet()
+    with agreeing():
+        options = parse(arguments)
 
     if options.plan or options.out is None:
         from elmolite.pretraining_plan import plan
@@ -148,7 +151,7 @@ def pretrain(arguments: Sequence[str]) -> None:
         init_from=options.init_from,
         resume=options.resume,
     )
-    if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes the first one speaks
+    if is_first():
         print(f"model: {model}\nnext: elmolite embed {model} --input TEXT --output vectors.npz")
 
 
@@ -289,6 +292,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments[0] not in COMMANDS:
             raise InputError(f"unknown command {arguments[0]!r}{nearest(arguments[0], COMMANDS)}")
         COMMANDS[arguments[0]](arguments[1:])
+    except SaidElsewhereError:
+        return INPUT_ERROR_EXIT_CODE
     except InputError as error:
         print(f"elmolite: {error}", file=sys.stderr)
         return INPUT_ERROR_EXIT_CODE

@@ -9,3 +9,7 @@ class InputError(ValueError):
     The message names the file and line or the argument, says what was found and what was expected. The command
     line prints it and leaves with exit code 2.
     """
+
+
+class SaidElsewhereError(InputError):
+    """An :class:`InputError` that several processes have in common, in one that leaves it to the first to print it."""

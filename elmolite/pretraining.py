@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
 
-from elmolite import files
+from elmolite import run_record, several_processes
 from elmolite.bilm import BiLMConfig
-from elmolite.checkpoint import CONFIG_FILE
-from elmolite.errors import InputError
-from elmolite.pretraining_config import RUN_FILE, PretrainingConfig
+from elmolite.pretraining_config import PretrainingConfig
 from elmolite.pretraining_data import PretrainingData
 from elmolite.pretraining_module import PretrainingModule
 from elmolite.pretraining_setup import Setup, set_up
+from elmolite.run_record import RESUME_FILE
 from elmolite.training_callbacks import CsvLog, ResumePoint, TrainingLog, WholeFileIO
 
-RESUME_FILE = "last.ckpt"
 MODEL_FOLDER = "model"
 
 
@@ -52,9 +45,14 @@ def pretrain(
     :raises InputError: the corpus is too small, ``init_from`` does not fit, or ``out`` holds another run.
     """
     out = Path(out)
+    several_processes.meet()
     with quiet_lightning():
-        setup = set_up(config, model=model, corpus=corpus, init_from=None if resume else init_from)
-        setup.model.training = _claim(out, setup, init_from, resume=resume)
+        with several_processes.agreeing():
+            several_processes.check_number(n_devices=config.n_devices, n_nodes=config.n_nodes)
+            setup = set_up(config, model=model, corpus=corpus, init_from=None if resume else init_from)
+            record = run_record.make(setup, init_from)
+            setup.model.training = run_record.claim(out, record, setup.corpus.folder, resume=resume)
+        run_record.check_alike(record)
         module = PretrainingModule(setup.model.bilm, setup.softmax, config, setup.n_steps)
         point = ResumePoint(
             out / RESUME_FILE,
@@ -84,46 +82,6 @@ def _run(
         raise KeyboardInterrupt(f"interrupted; {point.describe()}") from None
     if point.saved_step != setup.n_steps:  # the end of the run is no multiple of the interval
         trainer.validate(module, source, verbose=False) if setup.valid is not None else point.save(trainer, module)
-
-
-def _claim(out: Path, setup: Setup, init_from: str | Path | None, *, resume: bool) -> dict[str, Any]:
-    """Record the run in its folder, or hold a resumed one against that record.
-
-    :raises InputError: there is a run already, or none to resume, or it had another configuration.
-    """
-    data = setup.corpus
-    record = _as_json(
-        {
-            "model": asdict(setup.model.bilm.config),
-            "training": asdict(setup.config),
-            "corpus": {"tokens": data.train.n_tokens, "sha256": data.fingerprint()},
-        }
-    )
-    if init_from is not None and not resume:
-        record["init_from"] = {"sha256": files.fingerprint(Path(init_from) / CONFIG_FILE)["sha256"]}
-    if getattr(rank_zero_only, "rank", 0) != 0:  # the first process has looked
-        return record
-    if not resume:
-        if (out / RESUME_FILE).exists():
-            raise InputError(f"{out} holds a run already: say --resume to go on with it, or choose another folder")
-        files.write_bytes(out / RUN_FILE, files.json_bytes({**record, "corpus_folder": str(data.folder.resolve())}))
-        return record
-    if not (out / RESUME_FILE).is_file():
-        raise InputError(f"{out}: nothing to resume ({RESUME_FILE} is missing); start the run without --resume")
-    earlier = files.read_json(out / RUN_FILE, kind="run")
-    for part, fields in record.items():
-        for key, value in fields.items():
-            if earlier.get(part, {}).get(key) != value:
-                raise InputError(
-                    f"{out}: the run was started with {part}.{key} = {earlier.get(part, {}).get(key)!r}, "
-                    f"now it is {value!r}; a run resumes only under its own configuration"
-                )
-    return {**record, "init_from": earlier["init_from"]} if "init_from" in earlier else record
-
-
-def _as_json(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the record as it reads back (tuples become lists)."""
-    return json.loads(json.dumps(record))  # type: ignore[no-any-return]
 
 
 def _loggers(out: Path, *, resume: bool) -> list[Logger]:
@@ -159,7 +117,7 @@ def make_trainer(setup: Setup, folder: Path, *, loggers: list[Logger], callbacks
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Silence what Lightning announces, which is said elsewhere, and warns of, where the choice is deliberate here."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    several_processes.be_quiet()
     with warnings.catch_warnings():
         for message in (
             ".*does not have many workers.*",

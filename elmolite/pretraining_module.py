@@ -12,6 +12,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
+from elmolite import several_processes
 from elmolite.adaptive_softmax import AnySoftmax
 from elmolite.bilm import BiLM, BiLMState
 from elmolite.corpus import Batch
@@ -122,8 +123,9 @@ class PretrainingModule(LightningModule):
             self.average.swap()
         self.last_perplexity = result = self._meter.result()
         values = {"forward": result.forward, "backward": result.backward, "average": result.average}
-        for logger in self.loggers:
-            logger.log_metrics({f"valid_{name}": value for name, value in values.items()}, self.global_step)
+        with several_processes.agreeing():
+            for logger in self.loggers:
+                logger.log_metrics({f"valid_{name}": value for name, value in values.items()}, self.global_step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the average, and the LSTM state of every row, those of other processes included."""
@@ -136,11 +138,7 @@ class PretrainingModule(LightningModule):
 
     def _of_all_rows(self, part: Tensor) -> Tensor:
         """Join (L, rows of a process, size) over the processes."""
-        if self.trainer.world_size == 1:
-            return part
-        gathered = self.all_gather(part)  # (processes, L, rows, size)
-        assert isinstance(gathered, Tensor)
-        return gathered.transpose(0, 1).flatten(1, 2)
+        return torch.cat(several_processes.gather_tensor(part), dim=1)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take back the average, and the LSTM state of the rows of this process."""

@@ -20,7 +20,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
 
-from elmolite import files
+from elmolite import files, several_processes
 from elmolite.errors import InputError
 from elmolite.perplexity import Perplexity
 from elmolite.weight_average import WeightAverage
@@ -86,6 +86,7 @@ class CsvLog(Logger):
         except OSError as error:
             raise InputError(f"{self.path}: cannot be written: {error.strerror}") from None
 
+    @rank_zero_only
     def open_at(self, step: int) -> None:
         """Write the heading, and below it what an earlier run logged up to the step at which this one goes on."""
         rows: list[dict[str, str]] = []
@@ -123,9 +124,10 @@ class TrainingLog(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Open the bar, and the log at the step that the run begins or resumes with."""
-        for logger in trainer.loggers:
-            if isinstance(logger, CsvLog) and trainer.global_step > 0:
-                logger.open_at(trainer.global_step)
+        with several_processes.agreeing():
+            for logger in trainer.loggers:
+                if isinstance(logger, CsvLog) and trainer.global_step > 0:
+                    logger.open_at(trainer.global_step)
         self._first_step = trainer.global_step
         self._since = self._line_at = self._started = time.monotonic()
         if self.show and trainer.is_global_zero and sys.stderr.isatty():
@@ -146,18 +148,23 @@ class TrainingLog(Callback):
         if step % self.every and step != self.n_steps:
             return
         now = time.monotonic()
-        loss = float(self._loss_sum) / max(1, 2 * self._n_targets)
+        totals = several_processes.gather((float(self._loss_sum), self._n_targets))
+        loss_sum, n_targets = (sum(part) for part in zip(*totals, strict=True))
+        loss = loss_sum / max(1, 2 * n_targets)
         if not math.isfinite(loss):
-            raise InputError(f"training diverged: the loss is {loss} at step {step:,}; try a lower --learning-rate")
-        speed = self._n_targets * trainer.world_size / (now - self._since)
+            raise several_processes.shared_error(
+                f"training diverged: the loss is {loss} at step {step:,}; try a lower --learning-rate"
+            )
+        speed = n_targets / (now - self._since)
         metrics = {
             "loss": loss,
             "tokens_per_second": speed,
             "learning_rate": outputs["learning_rate"],
             "gradient_norm": float(outputs["gradient_norm"]),
         }
-        for logger in trainer.loggers:
-            logger.log_metrics(metrics, step)
+        with several_processes.agreeing():
+            for logger in trainer.loggers:
+                logger.log_metrics(metrics, step)
         self._loss_sum, self._n_targets, self._since = 0.0, 0, now
         self._show(trainer, f"loss {loss:.3f}, {speed:,.0f} tokens/s", now)
 
@@ -258,13 +265,14 @@ class ResumePoint(Callback):
         result = _perplexity_of(pl_module)
         self.saved_step = trainer.global_step
         if result is not None and math.isnan(result.average):
-            raise InputError(f"training diverged: the held-out loss is NaN at step {trainer.global_step:,}")
-        if result is None or self.best is None or result.average < self.best:
-            self.best = None if result is None else result.average
-            if trainer.is_global_zero:
-                average = getattr(pl_module, "average", None)
-                with average.swapped() if isinstance(average, WeightAverage) else nullcontext():
-                    self._export(trainer.global_step, result)
+            raise several_processes.shared_error(
+                f"training diverged: the held-out loss is NaN at step {trainer.global_step:,}"
+            )
+        with several_processes.agreeing():
+            if result is None or self.best is None or result.average < self.best:
+                self.best = None if result is None else result.average
+                if trainer.is_global_zero:
+                    self._export(trainer.global_step, result, getattr(pl_module, "average", None))
         self._save_point(trainer)
 
     def describe(self) -> str:
@@ -272,15 +280,17 @@ class ResumePoint(Callback):
         return "nothing was saved yet" if self._point is None else f"go on from step {self._point:,} with --resume"
 
     def _save_point(self, trainer: Trainer) -> None:
-        trainer.save_checkpoint(self.path)
+        with several_processes.agreeing():
+            trainer.save_checkpoint(self.path)
         self._point = trainer.global_step
         self._saved_at = time.monotonic()
 
-    def _export(self, step: int, result: Perplexity | None) -> None:
+    def _export(self, step: int, result: Perplexity | None, average: WeightAverage | None) -> None:
         record = dict(self.checkpoint.training or {})
         perplexity = None if result is None else {"forward": result.forward, "backward": result.backward}
         self.checkpoint.training = {**record, "step": step, "held_out_perplexity": perplexity}
-        self.checkpoint.save_pretrained(self.model_folder, overwrite=True)
+        with average.swapped() if average is not None else nullcontext():
+            self.checkpoint.save_pretrained(self.model_folder, overwrite=True)
 
 
 class WholeFileIO(TorchCheckpointIO):
@@ -290,16 +300,21 @@ class WholeFileIO(TorchCheckpointIO):
         """Serialise in memory, then write."""
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
-        files.write_bytes(Path(path), buffer.getvalue())
+        try:
+            files.write_bytes(Path(path), buffer.getvalue())
+        except InputError:
+            several_processes.release_others()  # they wait at the end of Trainer.save_checkpoint
+            raise
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:  # noqa: ARG002
         """Read tensors and plain values.
 
         :raises InputError: the file is missing, cut short or not such a checkpoint.
         """
-        try:
-            checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"{path}: not a point to resume from that can be read: {reason}") from None
+        with several_processes.agreeing():
+            try:
+                checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+                reason = str(error).splitlines()[0]
+                raise InputError(f"{path}: not a point to resume from that can be read: {reason}") from None
         return checkpoint

@@ -1,0 +1,78 @@
+"""What a run of pretraining was started with: recorded in its folder, and held against what resumes or joins it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from elmolite import files, several_processes
+from elmolite.checkpoint import CONFIG_FILE
+from elmolite.errors import InputError
+from elmolite.pretraining_config import RUN_FILE
+from elmolite.pretraining_setup import Setup
+from elmolite.released_models import model_folder
+
+RESUME_FILE = "last.ckpt"
+
+Record = dict[str, dict[str, Any]]
+
+
+def make(setup: Setup, init_from: str | Path | None) -> Record:
+    """Return the record of a run, as it reads back from JSON."""
+    record: Record = {
+        "model": asdict(setup.model.bilm.config),
+        "training": asdict(setup.config),
+        "corpus": {"tokens": setup.corpus.train.n_tokens, "sha256": setup.corpus.fingerprint()},
+    }
+    if init_from is not None:
+        record["init_from"] = {"sha256": files.fingerprint(model_folder(init_from) / CONFIG_FILE)["sha256"]}
+    return json.loads(json.dumps(record))  # type: ignore[no-any-return]
+
+
+def claim(out: Path, record: Record, corpus: Path, *, resume: bool) -> Record:
+    """Write the record into the folder of the run, or hold a resumed run against the record there.
+
+    :param corpus: the folder, so that a resumed run finds it.
+    :returns: the record of the run.
+    :raises InputError: there is a run already, or none to resume, or it had another configuration.
+    """
+    if resume and not (out / RESUME_FILE).is_file():  # every process will read it
+        raise InputError(f"{out}: nothing to resume ({RESUME_FILE} is missing); start the run without --resume")
+    if not several_processes.is_first():
+        return record
+    if not resume:
+        if (out / RESUME_FILE).exists():
+            raise InputError(f"{out} holds a run already: say --resume to go on with it, or choose another folder")
+        files.write_bytes(out / RUN_FILE, files.json_bytes({**record, "corpus_folder": str(corpus.resolve())}))
+        return record
+    earlier = files.read_json(out / RUN_FILE, kind="run")
+    for name, before, now in _differences(earlier, record):
+        raise InputError(
+            f"{out}: the run was started with {name} = {before!r}, now it is {now!r}; a run resumes only under its "
+            "own configuration"
+        )
+    return {**record, "init_from": earlier["init_from"]} if "init_from" in earlier else record
+
+
+def check_alike(record: Record) -> None:
+    """Hold the record of each process against that of the first.
+
+    :raises InputError: they were started with different settings or corpora.
+    """
+    first, *others = several_processes.gather(record)
+    for process, other in enumerate(others, 1):
+        for name, expected, found in _differences(first, other):
+            raise several_processes.shared_error(
+                f"process {process} has {name} = {found!r}, the first has {expected!r}: all need the same"
+            )
+
+
+def _differences(one: Record, other: Record) -> Iterator[tuple[str, Any, Any]]:
+    """Give the name and both values of each field of the other record that differs in the one."""
+    for part, fields in other.items():
+        for key, value in fields.items():
+            if (earlier := one.get(part, {}).get(key)) != value:
+                yield f"{part}.{key}", earlier, value

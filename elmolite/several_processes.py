@@ -1,0 +1,149 @@
+"""Several processes that train one model: who of them speaks, and how an error of one ends all of them.
+
+Lightning starts the processes of one machine itself, when training begins. Those of several machines are started by
+torchrun or by SLURM's srun, and find each other in :func:`meet`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, distributed
+
+from elmolite.errors import InputError, SaidElsewhereError
+
+T = TypeVar("T")
+
+
+class _Started(NamedTuple):
+    """What torchrun or SLURM started."""
+
+    by: str
+    n_processes: int
+    n_a_node: int
+
+
+def _started() -> _Started | None:
+    """Read the environment in the way in which Lightning does; none where it will start the processes itself."""
+    environment = os.environ
+    if "TORCHELASTIC_RUN_ID" in environment:
+        return _Started("torchrun", int(environment["WORLD_SIZE"]), int(environment["LOCAL_WORLD_SIZE"]))
+    if "SLURM_NTASKS" in environment and environment.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
+        n_processes = int(environment["SLURM_NTASKS"])
+        if n_processes > 1 and "SLURM_NTASKS_PER_NODE" not in environment:
+            raise InputError(f"SLURM started {n_processes} tasks: give it --nodes and --ntasks-per-node, not --ntasks")
+        return _Started("SLURM", n_processes, int(environment.get("SLURM_NTASKS_PER_NODE", 1)))
+    return None
+
+
+def is_first() -> bool:
+    """Tell whether this process is the one that prints, logs and writes; true where there is no other."""
+    from lightning.pytorch.utilities import rank_zero_only
+
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
+def meet() -> None:
+    """Wait for the other processes that torchrun or SLURM started; from here on they can agree."""
+    started = _started()
+    if started is None or started.n_processes == 1 or distributed.is_initialized():
+        return
+    from lightning.pytorch import Trainer
+
+    be_quiet()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the Trainer that trains would say it again
+        trainer = Trainer(
+            devices=started.n_a_node,
+            num_nodes=max(1, started.n_processes // started.n_a_node),
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+    trainer.strategy.setup_environment()  # and the Trainer that trains will find this done
+
+
+def check_number(*, n_devices: int, n_nodes: int) -> None:
+    """Hold the settings against the processes that were started.
+
+    :raises InputError: torchrun or SLURM started more or fewer than ``n_devices`` on each of ``n_nodes``, or nothing
+        did where there are several nodes.
+    """
+    started = _started()
+    if started is None and n_nodes > 1:
+        raise InputError(f"--n-nodes {n_nodes}: start elmolite with torchrun or srun (see recipes/distributed)")
+    if started is not None and (started.n_processes, started.n_a_node) != (n_devices * n_nodes, n_devices):
+        raise InputError(
+            f"{started.by} started {started.n_processes} process(es), {started.n_a_node} a node, but --n-nodes "
+            f"{n_nodes} --n-devices {n_devices} ask for {n_devices * n_nodes}, {n_devices} a node"
+        )
+
+
+def be_quiet() -> None:
+    """Let Lightning give warnings only; what else it announces is said by us, or is no news."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def gather(value: T) -> list[T]:
+    """Return the values of all processes, in their order."""
+    if not _is_one_of_several():
+        return [value]
+    values: list[T] = [value] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values
+
+
+def gather_tensor(part: Tensor) -> list[Tensor]:
+    """Return the tensors of all processes, which have one shape."""
+    if not _is_one_of_several():
+        return [part]
+    parts = [torch.empty_like(part) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(parts, part.contiguous())
+    return parts
+
+
+@contextmanager
+def agreeing() -> Iterator[None]:
+    """Run a block in every process; where it raises an InputError in one, all raise it at the end of the block.
+
+    The block must not wait for other processes, or see to it that they do not wait for one that raised.
+    """
+    error: InputError | None = None
+    try:
+        yield
+    except InputError as caught:
+        error = caught
+    if error is not None and not _is_one_of_several():
+        raise error
+    message = next(filter(None, gather(None if error is None else _with_place(error))), None)
+    if message is not None:
+        raise shared_error(message) from error
+
+
+def shared_error(message: str) -> InputError:
+    """Return an error that every process has come upon and the first one says."""
+    return InputError(message) if is_first() else SaidElsewhereError(message)
+
+
+def release_others() -> None:
+    """Go to the barrier at which the others wait, before raising what kept this process from it."""
+    if _is_one_of_several():
+        distributed.barrier()
+
+
+def _with_place(error: InputError) -> str:
+    rank = distributed.get_rank()
+    return str(error) if rank == 0 else f"process {rank}, on {socket.gethostname()}: {error}"
+
+
+def _is_one_of_several() -> bool:
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
