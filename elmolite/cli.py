@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from elmolite.elmo import LayerChoice
 
 INPUT_ERROR_EXIT_CODE = 2
+INTERRUPTED_EXIT_CODE = 130
 
 
 class _Parser(argparse.ArgumentParser):
@@ -143,14 +144,19 @@ def pretrain(arguments: Sequence[str]) -> None:
 
     from elmolite.pretraining import pretrain as run
 
-    model = run(
-        options.config,
-        model=options.model,
-        corpus=options.corpus,
-        out=options.out,
-        init_from=options.init_from,
-        resume=options.resume,
-    )
+    try:
+        model = run(
+            options.config,
+            model=options.model,
+            corpus=options.corpus,
+            out=options.out,
+            init_from=options.init_from,
+            resume=options.resume,
+        )
+    except KeyboardInterrupt:
+        if is_first():
+            raise
+        raise SystemExit(INTERRUPTED_EXIT_CODE) from None
     if is_first():
         print(f"model: {model}\nnext: elmolite embed {model} --input TEXT --output vectors.npz")
 
@@ -302,7 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt as error:
         print(f"elmolite: {str(error) or 'interrupted'}", file=sys.stderr)
-        return 130
+        return INTERRUPTED_EXIT_CODE
     return 0
 
 

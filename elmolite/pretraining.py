@@ -78,7 +78,7 @@ def _run(
         trainer.validate(module, source, verbose=False)
     try:
         trainer.fit(module, source, ckpt_path=resume_from and str(resume_from), weights_only=True)
-    except SystemExit:  # Lightning's way out on Ctrl-C
+    except SystemExit:  # Lightning's way out on Ctrl-C, and ours on SIGTERM
         raise KeyboardInterrupt(f"interrupted; {point.describe()}") from None
     if point.saved_step != setup.n_steps:  # the end of the run is no multiple of the interval
         trainer.validate(module, source, verbose=False) if setup.valid is not None else point.save(trainer, module)

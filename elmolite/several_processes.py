@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, distributed
@@ -138,6 +140,24 @@ def release_others() -> None:
     """Go to the barrier at which the others wait, before raising what kept this process from it."""
     if _is_one_of_several():
         distributed.barrier()
+
+
+class Termination:
+    """Notes SIGTERM, which batch systems send when the time is over, until all processes can look at it together.
+
+    Lightning's own handler waits for the other processes, wherever it interrupts this one: that can wait for ever.
+    """
+
+    def __init__(self) -> None:
+        self.has_come = False
+
+    def watch(self) -> None:
+        """Take the place of Lightning's handler, which will restore the one before it."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._note)
+
+    def _note(self, *_: Any) -> None:
+        self.has_come = True
 
 
 def _with_place(error: InputError) -> str:

@@ -210,7 +210,8 @@ def _perplexity_of(module: LightningModule) -> Perplexity | None:
 class ResumePoint(Callback):
     """After each validation, saves the point to resume from, and the model if its perplexity is the best so far.
 
-    Between validations it saves the point to resume from at least every :data:`SAVE_SECONDS`.
+    Between validations it saves the point to resume from at least every :data:`SAVE_SECONDS`, and when SIGTERM comes to
+    one of the processes; then it ends the run.
 
     :param interval: steps from one validation to the next; without held-out text, from one saved model to the next.
     """
@@ -223,6 +224,7 @@ class ResumePoint(Callback):
         self.validates = validates
         self._saved_at = time.monotonic()
         self._point: int | None = None
+        self._termination = several_processes.Termination()
         self.model_folder = model_folder
         self.checkpoint = checkpoint
         self.best: float | None = None
@@ -236,6 +238,10 @@ class ResumePoint(Callback):
         """Go on from an earlier run."""
         self.best = state_dict["best"]
         self.saved_step = self._point = state_dict["saved_step"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Look out for SIGTERM."""
+        self._termination.watch()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save, unless nothing was trained yet."""
@@ -254,11 +260,16 @@ class ResumePoint(Callback):
         if trainer.global_step % self.interval == 0:  # a validation follows, or is replaced
             if not self.validates:
                 self.save(trainer, pl_module)
-        elif trainer.global_step % CLOCK_STEPS == 0 and trainer.strategy.broadcast(self._is_due()):
-            self._save_point(trainer)
+        elif trainer.world_size == 1 or trainer.global_step % CLOCK_STEPS == 0:
+            is_due = time.monotonic() - self._saved_at > SAVE_SECONDS
+            if any(several_processes.gather(is_due or self._termination.has_come)):
+                self._save_point(trainer)
+                self._end_if_asked(trainer)
 
-    def _is_due(self) -> bool:
-        return time.monotonic() - self._saved_at > SAVE_SECONDS
+    def _end_if_asked(self, trainer: Trainer) -> None:
+        """End the run where SIGTERM has come to a process; what the run holds was just saved."""
+        if any(several_processes.gather(self._termination.has_come)) and trainer.global_step < trainer.max_steps:
+            raise SystemExit
 
     def save(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Export the model if it is the best, then save the point to resume from."""
@@ -274,6 +285,7 @@ class ResumePoint(Callback):
                 if trainer.is_global_zero:
                     self._export(trainer.global_step, result, getattr(pl_module, "average", None))
         self._save_point(trainer)
+        self._end_if_asked(trainer)
 
     def describe(self) -> str:
         """Say what an interrupted run can do."""

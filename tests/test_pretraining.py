@@ -2,6 +2,7 @@ import csv
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 
@@ -315,6 +316,26 @@ def test_time_alone_saves_too_and_resumes_exactly(tmp_path, corpus, monkeypatch)
         [row["step"] for row in read_log(tmp_path / out) if row["valid_average"]] for out in ("whole", "parts")
     ]
     assert validated[0] == validated[1]
+
+
+def test_sigterm_saves_and_ends_the_run(tmp_path, corpus, monkeypatch):
+    train(corpus, tmp_path / "whole")
+    step = PretrainingModule.training_step
+
+    def interrupted_step(self, batch, index):
+        if index == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, batch, index)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        patch.setattr(PretrainingModule, "training_step", interrupted_step)
+        with pytest.raises(KeyboardInterrupt, match=r"interrupted; go on from step 6 with --resume"):
+            train(corpus, tmp_path / "parts")
+    assert signal.getsignal(signal.SIGTERM) is before
+    train(corpus, tmp_path / "parts", resume=True)
+    whole, parts = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
 def test_divergence_is_said_and_not_saved(tmp_path, corpus):
