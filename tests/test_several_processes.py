@@ -1,0 +1,322 @@
+"""Two processes train what one does, speak with one voice, and end together.
+
+Run as a program this file is one of the two: it trains :data:`RUNS`, is interrupted, and makes mistakes.
+"""
+
+import contextlib
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import make_corpus, random_sentences, small_config
+from test_pretraining import read_log, weights_of
+
+from elmolite import files, several_processes
+from elmolite.cli import COMMANDS, main
+from elmolite.corpus import Streams
+from elmolite.errors import InputError, SaidElsewhereError
+from elmolite.pretraining import RESUME_FILE, PretrainingModule, pretrain
+from elmolite.pretraining_config import PretrainingConfig
+
+SETTINGS = {
+    "n_rows": 4,
+    "window": 5,
+    "max_steps": 50,
+    "reset_probability": 0.3,
+    "n_negatives": 16,
+    "n_validations": 2,
+    "log_every_steps": 5,
+}
+RATES = {"sgd": 1.0, "adagrad": 0.5}
+RUNS = [(optimizer, softmax) for optimizer in RATES for softmax in ("full", "sampled")]
+TIMEOUT = 300
+RECIPES = Path(__file__).parents[1] / "recipes" / "distributed"
+
+
+def train(corpus, out, optimizer, softmax, *, n_nodes, resume=False):
+    changes = {"optimizer": optimizer, "learning_rate": RATES[optimizer], "softmax": softmax, "n_nodes": n_nodes}
+    training = PretrainingConfig(**{**SETTINGS, **changes})
+    model = small_config(dropout=0.0)
+    pretrain(corpus, out, model=model, training=training, resume=resume, show_progress=False)
+
+
+def name_of(run):
+    return "-".join(run)
+
+
+@pytest.fixture(scope="module")
+def small_corpus(tmp_path_factory):
+    return make_corpus(tmp_path_factory.mktemp("corpus"), random_sentences(60))
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory, small_corpus):
+    """What one process trains: a folder with the runs."""
+    out = tmp_path_factory.mktemp("one")
+    for run in RUNS:
+        train(small_corpus.folder, out / name_of(run), *run, n_nodes=1)
+    return out
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory, small_corpus):
+    """The same of two processes, started as torchrun starts them on two nodes, and what they made of mistakes."""
+    out = tmp_path_factory.mktemp("two")
+    common = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1", "LOCAL_RANK": "0"}
+    common |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    common |= {"OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    started = [
+        subprocess.Popen(
+            [sys.executable, __file__, str(small_corpus.folder), str(out)],
+            env={**os.environ, **common, "RANK": str(rank), "GROUP_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        said = [process.communicate(timeout=TIMEOUT)[0] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert [process.returncode for process in started] == [0, 0], said
+    assert said == ["", ""]
+    return out
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def largest_difference(expected, found):
+    """Return it over all weights; NaN if there is one."""
+    assert expected.keys() == found.keys()
+    return float(torch.stack([(found[name] - weight).abs().max() for name, weight in expected.items()]).max())
+
+
+def test_steps_in_which_a_process_has_no_target(small_corpus):
+    """Among those that are compared below: the last of an epoch, and once for each of the processes."""
+    streams = Streams(small_corpus, small_corpus.train, 4, 5, seed=0)
+    assert streams.end_of_epoch(1) < SETTINGS["max_steps"]
+    targets = [
+        [streams.batch(step, rows=rows).n_targets for rows in (slice(0, 2), slice(2, 4))]
+        for step in (streams.end_of_epoch(0) - 1, streams.end_of_epoch(1) - 1)
+    ]
+    assert targets == [[0, 1], [5, 0]]
+
+
+@pytest.mark.parametrize("run", RUNS, ids=name_of)
+def test_weights_of_two_processes_equal_those_of_one(one, two, run):
+    expected, found = weights_of(one / name_of(run)), weights_of(two / name_of(run))
+    difference = largest_difference(expected, found)
+    print(f"{name_of(run)}: {difference:.1e} after {SETTINGS['max_steps']} steps, largest difference of a weight")
+    assert difference <= 1e-6
+
+
+def test_that_comparison_has_something_to_compare(one):
+    weights = [weights_of(one / name_of(run)) for run in RUNS]
+    for other in weights[1:]:
+        assert largest_difference(weights[0], other) > 0.1
+
+
+@pytest.mark.parametrize("run", RUNS, ids=name_of)
+def test_log_and_state_are_those_of_all_rows(one, two, run):
+    logs = [read_log(out / name_of(run)) for out in (one, two)]
+    for rows in zip(*logs, strict=True):
+        for name in ("step", "loss", "learning_rate", "gradient_norm", "valid_average"):
+            expected, found = (float(row[name] or 0) for row in rows)
+            assert found == pytest.approx(expected, rel=2e-5), name
+    states = [torch.load(out / name_of(run) / RESUME_FILE, weights_only=True)["lstm_state"] for out in (one, two)]
+    torch.testing.assert_close(states[1], states[0], rtol=0, atol=1e-5)
+
+
+def report_of(two, rank):
+    return json.loads((two / f"report.{rank}.json").read_text())
+
+
+def test_two_processes_end_together_on_sigterm_and_resume(two):
+    assert [report_of(two, rank)["SIGTERM"] for rank in range(2)] == [
+        "interrupted; go on from step 40 with --resume"
+    ] * 2
+    whole, parts = weights_of(two / name_of(RUNS[-1])), weights_of(two / "resumed")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    names = ("step", "loss", "gradient_norm", "valid_average")
+    logs = [[[row[name] for name in names] for row in read_log(two / out)] for out in (name_of(RUNS[-1]), "resumed")]
+    assert logs[0] == logs[1]
+
+
+HERE = socket.gethostname()
+
+
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        ("a run is there", "holds a run already: say --resume"),
+        ("an option of the second", f"process 1, on {HERE}: unknown argument --windov"),
+        ("corpus of the second", f"process 1, on {HERE}: nowhere: no such corpus folder"),
+        ("settings differ", "process 1 has training.seed = 1, the first has 0"),
+        ("number", "torchrun started 2 process(es), 1 a node, but --n-nodes 1 --n-devices 1 ask for 1, 1 a node"),
+        ("disk full", f"{RESUME_FILE}: cannot be written: no space"),
+        ("log", "log.csv: cannot be written: Is a directory"),
+        ("diverges", "training diverged"),
+        ("broken resume point", f"{RESUME_FILE}: not a point to resume from"),
+    ],
+)
+def test_a_mistake_ends_both_and_the_first_says_it(two, mistake, message):
+    first, second = (report_of(two, rank)[mistake] for rank in range(2))
+    assert first[0] == second[0] == 2
+    assert message in first[1]
+    assert first[1].startswith("elmolite: ")
+    assert first[1].count("elmolite: ") == 1
+    assert second[1] == ""
+
+
+SRUN = """#!/usr/bin/env bash
+# As srun, on one machine: a task in a folder of its own, so that it shows who writes under a relative path.
+while [[ $1 == --* ]]; do [[ $1 == *=* ]] && shift || shift 2; done
+for task in 1 0; do
+    mkdir $task
+    (cd $task && SLURM_PROCID=$task SLURM_NODEID=$task SLURM_LOCALID=0 exec "$@" > said 2>&1) &
+    tasks+=($!)
+done
+wait ${tasks[0]} && wait ${tasks[1]}
+"""
+
+
+def test_the_slurm_recipe(tmp_path, small_corpus, one):
+    """Two nodes with a task each, of which the first alone speaks and writes."""
+    srun = tmp_path / "srun"
+    srun.write_text(SRUN)
+    srun.chmod(0o755)
+    environment = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "elmolite", "SLURM_JOB_NUM_NODES": "2", "SLURM_NTASKS": "2"}
+    environment |= {"SLURM_NTASKS_PER_NODE": "1", "SLURM_CPUS_PER_TASK": "1", "MASTER_PORT": str(free_port())}
+    environment |= {"MASTER_ADDR": "127.0.0.1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    environment |= {"PATH": f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    model = small_config()
+    options = {**SETTINGS, "optimizer": "sgd", "softmax": "full", "learning_rate": RATES["sgd"]}
+    options |= {"model.dropout": 0, "model.filters": json.dumps(model.filters), "model.n_highway_layers": 1}
+    options |= {"model.cell_size": model.cell_size, "model.projection_size": model.projection_size}
+    words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    done = subprocess.run(
+        ["bash", RECIPES / "slurm.sh", small_corpus.folder, "run", *words],
+        env={**os.environ, **environment},
+        cwd=tmp_path,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    first, second = ((tmp_path / str(task) / "said").read_text() for task in range(2))
+    assert done.returncode == 0, first + second
+    assert first.count("full softmax over") == first.count("next: elmolite embed") == 1
+    assert second == ""
+    assert [path.name for path in (tmp_path / "1").iterdir()] == ["said"]
+    assert largest_difference(weights_of(one / "sgd-full"), weights_of(tmp_path / "0" / "run")) <= 1e-6
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({}, "--n-nodes 2: start elmolite with torchrun or srun"),
+        ({"SLURM_NTASKS": "2"}, "give it --nodes and --ntasks-per-node, not --ntasks"),
+        ({"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}, "SLURM started 2 process(es), 2 a node, but --n-nodes 2"),
+        ({"SLURM_NTASKS": "1"}, "SLURM started 1 process(es), 1 a node, but --n-nodes 2"),
+        ({"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "bash"}, "--n-nodes 2: start elmolite with torchrun or srun"),
+    ],
+)
+def test_the_number_of_processes_is_checked(monkeypatch, environment, message):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError) as error:
+        several_processes.check_number(n_devices=1, n_nodes=2)
+    assert message in str(error.value)
+
+
+def test_alone_an_error_stays_what_it_is():
+    error = InputError("bad")
+    with pytest.raises(InputError) as caught, several_processes.agreeing():
+        raise error
+    assert caught.value is error
+    assert several_processes.gather(1) == [1]
+
+
+def test_what_is_said_elsewhere_is_not_said_here(monkeypatch, capsys):
+    def fail(arguments):
+        raise SaidElsewhereError("bad")
+
+    monkeypatch.setitem(COMMANDS, "info", fail)
+    assert main(["info"]) == 2
+    assert capsys.readouterr() == ("", "")
+
+
+def end_and_resume(corpus, out, run):
+    """Train until SIGTERM comes to the second process at step 27, then go on; return where that was."""
+    step = PretrainingModule.training_step
+
+    def interrupted_step(self, batch, index):
+        if index == 27 and self.global_rank == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, batch, index)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PretrainingModule, "training_step", interrupted_step)
+        with pytest.raises(KeyboardInterrupt) as interrupt:
+            train(corpus, out, *run, n_nodes=2)
+    train(corpus, out, *run, n_nodes=2, resume=True)
+    return str(interrupt.value)
+
+
+def mistakes(corpus, out):
+    """Make mistakes in both processes or in one of them; return the exit code and the message of each."""
+    second = not several_processes.is_first()
+    sizes = ["--model.cell-size", "16", "--model.projection-size", "8", "--model.filters", "[[1, 8]]"]
+    options = [*sizes, "--n-nodes", "2", "--n-rows", "4", "--max-steps", "4", "--n-validations", "1"]
+    results = {}
+
+    def make(mistake, *changes, corpus=corpus, folder=None):
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+            words = ["--corpus", corpus, "--out", str(out / (folder or mistake))]
+            code = main(["pretrain", *words, *options, *changes])
+        results[mistake] = code, said.getvalue()
+
+    def full(path, data):
+        if path.name == RESUME_FILE:
+            raise InputError(f"{path}: cannot be written: no space")
+
+    make("a run is there", folder=name_of(RUNS[0]))
+    make("an option of the second", *(["--windov", "3"] if second else []))
+    make("corpus of the second", corpus="nowhere" if second else corpus)
+    make("settings differ", "--seed", str(int(second)))
+    make("number", "--n-nodes", "1")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "write_bytes", full)
+        patch.setattr("elmolite.training_callbacks.CsvLog.open_at", lambda *_: None)
+        make("disk full")
+    (out / "log" / "log.csv").mkdir(parents=True, exist_ok=True)
+    make("log")
+    make("diverges", "--optimizer", "sgd", "--learning-rate", "1e30")
+    make("broken resume point")
+    if not second:
+        (out / "broken resume point" / RESUME_FILE).write_bytes(b"cut short")
+    several_processes.gather(0)  # the second waits for that
+    make("broken resume point", "--resume")
+    return results
+
+
+if __name__ == "__main__":
+    several_processes.meet()
+    corpus_folder, out_folder = sys.argv[1], Path(sys.argv[2])
+    for each in RUNS:
+        train(corpus_folder, out_folder / name_of(each), *each, n_nodes=2)
+    report = {"SIGTERM": end_and_resume(corpus_folder, out_folder / "resumed", RUNS[-1])}
+    report |= mistakes(corpus_folder, out_folder)
+    (out_folder / f"report.{os.environ['RANK']}.json").write_text(json.dumps(report))
