@@ -46,7 +46,7 @@ class PretrainingConfig:
     :param seed: of the weights, the order of the documents, dropout and negatives.
     :param precision: of the products in training; validation always computes in fp32.
     :param n_devices: GPUs, or processes on the CPU, of each node.
-    :param n_nodes: machines.
+    :param n_nodes: machines; on several, torchrun or SLURM starts the processes (``recipes/distributed``).
     :param log_every_steps: between two lines of the log.
     """
 

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Pretrain on several machines with torchrun. Run this on each of them, in any order, with its number from 0 on and
+# the address of machine 0, which the others must reach; --n-rows counts the rows of all machines together.
+#
+#   bash recipes/distributed/torchrun.sh 0 10.0.0.1 --corpus corpus/ --out runs/two --preset small    # on 10.0.0.1
+#   bash recipes/distributed/torchrun.sh 1 10.0.0.1 --corpus corpus/ --out runs/two --preset small    # on the other
+#
+# The corpus must be the same everywhere. Only process 0 writes to --out; to go on with a run, with --out runs/two
+# --resume, every machine must see that folder: let it be on a file system that they share. Where elmolite ends with a
+# message, torchrun prints its own trace below.
+#
+#   N_NODES=4 N_DEVICES=8 MASTER_PORT=29500    other numbers of machines and of GPUs each, and another port
+set -euo pipefail
+
+node=${1:?the number of this machine is missing} first=${2:?the address of machine 0 is missing}
+shift 2
+n_nodes=${N_NODES:-2} n_devices=${N_DEVICES:-1}
+
+exec torchrun --nnodes "$n_nodes" --nproc-per-node "$n_devices" --node-rank "$node" \
+    --master-addr "$first" --master-port "${MASTER_PORT:-29500}" \
+    -m elmolite.cli pretrain --n-nodes "$n_nodes" --n-devices "$n_devices" "$@"
