@@ -17,8 +17,9 @@ from elmolite.pretraining_config import PretrainingConfig
 from elmolite.pretraining_data import PretrainingData
 from elmolite.pretraining_module import PretrainingModule
 from elmolite.pretraining_setup import Setup, set_up
+from elmolite.resume_point import ResumePoint, WholeFileIO
 from elmolite.run_record import RESUME_FILE
-from elmolite.training_callbacks import CsvLog, ResumePoint, TrainingLog, WholeFileIO
+from elmolite.training_log import CsvLog, TrainingLog
 
 MODEL_FOLDER = "model"
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import make_corpus, random_sentences, small_config
 
-from elmolite import adaptive_softmax, training_callbacks
+from elmolite import adaptive_softmax, resume_point
 from elmolite.checkpoint import Checkpoint
 from elmolite.corpus import Streams
 from elmolite.elmo import ELMo
@@ -302,8 +302,8 @@ def test_time_alone_saves_too_and_resumes_exactly(tmp_path, corpus, monkeypatch)
         return step(self, batch, index)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training_callbacks, "SAVE_SECONDS", 0)
-        patch.setattr(training_callbacks, "CLOCK_STEPS", 1)
+        patch.setattr(resume_point, "SAVE_SECONDS", 0)
+        patch.setattr(resume_point, "CLOCK_STEPS", 1)
         patch.setattr(PretrainingModule, "training_step", dying_step)
         with pytest.raises(DiedError):
             train(corpus, tmp_path / "parts")

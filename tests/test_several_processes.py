@@ -303,7 +303,7 @@ def mistakes(corpus, out):
     make("number", "--n-nodes", "1")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "write_bytes", full)
-        patch.setattr("elmolite.training_callbacks.CsvLog.open_at", lambda *_: None)
+        patch.setattr("elmolite.training_log.CsvLog.open_at", lambda *_: None)
         make("disk full")
     (out / "log" / "log.csv").mkdir(parents=True, exist_ok=True)
     make("log")

@@ -1,39 +1,28 @@
-"""What happens round the training steps: the log, the progress bar, the point to resume from, whole files."""
+"""The log of a run and what a person sees of it: a table in a file, and a progress bar or lines."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-import pickle
 import sys
 import time
 from argparse import Namespace
-from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
 
 from elmolite import files, several_processes
 from elmolite.errors import InputError
-from elmolite.perplexity import Perplexity
-from elmolite.weight_average import WeightAverage
-
-if TYPE_CHECKING:
-    from elmolite.checkpoint import Checkpoint
+from elmolite.pretraining_module import PretrainingModule
 
 PLAIN_LINE_SECONDS = 15.0
 """Between two lines of progress where there is no terminal for a bar."""
-SAVE_SECONDS = 600.0
-"""Work that a killed run may lose, and a little more: ..."""
-CLOCK_STEPS = 20
-"""... the clock is looked at, and agreed on by all processes, only every so many steps."""
 
 
 class CsvLog(Logger):
@@ -186,7 +175,8 @@ class TrainingLog(Callback):
         """Show the perplexities."""
         pause = time.monotonic() - self._paused
         self._since += pause
-        result = _perplexity_of(pl_module)
+        assert isinstance(pl_module, PretrainingModule)
+        result = pl_module.last_perplexity
         if self.show and trainer.is_global_zero and result is not None:
             tqdm.write(
                 f"step {trainer.global_step:,}: held-out perplexity {result.average:.1f} "
@@ -198,135 +188,3 @@ class TrainingLog(Callback):
         """Close the bar."""
         if self._bar is not None:
             self._bar.close()
-
-
-def _perplexity_of(module: LightningModule) -> Perplexity | None:
-    """Return the last result of a PretrainingModule, None before the first."""
-    result = module.last_perplexity
-    assert result is None or isinstance(result, Perplexity)
-    return result
-
-
-class ResumePoint(Callback):
-    """After each validation, saves the point to resume from, and the model if its perplexity is the best so far.
-
-    Between validations it saves the point to resume from at least every :data:`SAVE_SECONDS`, and when SIGTERM comes to
-    one of the processes; then it ends the run.
-
-    :param interval: steps from one validation to the next; without held-out text, from one saved model to the next.
-    """
-
-    def __init__(
-        self, path: Path, model_folder: Path, checkpoint: Checkpoint, interval: int, *, validates: bool
-    ) -> None:
-        self.path = path
-        self.interval = interval
-        self.validates = validates
-        self._saved_at = time.monotonic()
-        self._point: int | None = None
-        self._termination = several_processes.Termination()
-        self.model_folder = model_folder
-        self.checkpoint = checkpoint
-        self.best: float | None = None
-        self.saved_step = -1
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs."""
-        return {"best": self.best, "saved_step": self.saved_step}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from an earlier run."""
-        self.best = state_dict["best"]
-        self.saved_step = self._point = state_dict["saved_step"]
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Look out for SIGTERM."""
-        self._termination.watch()
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save, unless nothing was trained yet."""
-        if trainer.global_step > 0:
-            self.save(trainer, pl_module)
-
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,  # noqa: ARG002
-        batch: Any,  # noqa: ARG002
-        batch_idx: int,  # noqa: ARG002
-    ) -> None:
-        """Save where no validation does."""
-        if trainer.global_step % self.interval == 0:  # a validation follows, or is replaced
-            if not self.validates:
-                self.save(trainer, pl_module)
-        elif trainer.world_size == 1 or trainer.global_step % CLOCK_STEPS == 0:
-            is_due = time.monotonic() - self._saved_at > SAVE_SECONDS
-            if any(several_processes.gather(is_due or self._termination.has_come)):
-                self._save_point(trainer)
-                self._end_if_asked(trainer)
-
-    def _end_if_asked(self, trainer: Trainer) -> None:
-        """End the run where SIGTERM has come to a process; what the run holds was just saved."""
-        if any(several_processes.gather(self._termination.has_come)) and trainer.global_step < trainer.max_steps:
-            raise SystemExit
-
-    def save(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Export the model if it is the best, then save the point to resume from."""
-        result = _perplexity_of(pl_module)
-        self.saved_step = trainer.global_step
-        if result is not None and math.isnan(result.average):
-            raise several_processes.shared_error(
-                f"training diverged: the held-out loss is NaN at step {trainer.global_step:,}"
-            )
-        with several_processes.agreeing():
-            if result is None or self.best is None or result.average < self.best:
-                self.best = None if result is None else result.average
-                if trainer.is_global_zero:
-                    self._export(trainer.global_step, result, getattr(pl_module, "average", None))
-        self._save_point(trainer)
-        self._end_if_asked(trainer)
-
-    def describe(self) -> str:
-        """Say what an interrupted run can do."""
-        return "nothing was saved yet" if self._point is None else f"go on from step {self._point:,} with --resume"
-
-    def _save_point(self, trainer: Trainer) -> None:
-        with several_processes.agreeing():
-            trainer.save_checkpoint(self.path)
-        self._point = trainer.global_step
-        self._saved_at = time.monotonic()
-
-    def _export(self, step: int, result: Perplexity | None, average: WeightAverage | None) -> None:
-        record = dict(self.checkpoint.training or {})
-        perplexity = None if result is None else {"forward": result.forward, "backward": result.backward}
-        self.checkpoint.training = {**record, "step": step, "held_out_perplexity": perplexity}
-        with average.swapped() if average is not None else nullcontext():
-            self.checkpoint.save_pretrained(self.model_folder, overwrite=True)
-
-
-class WholeFileIO(TorchCheckpointIO):
-    """Writes Lightning's checkpoints whole or not at all, and reads tensors and plain values only."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:  # noqa: ARG002
-        """Serialise in memory, then write."""
-        buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
-        try:
-            files.write_bytes(Path(path), buffer.getvalue())
-        except InputError:
-            several_processes.release_others()  # they wait at the end of Trainer.save_checkpoint
-            raise
-
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:  # noqa: ARG002
-        """Read tensors and plain values.
-
-        :raises InputError: the file is missing, cut short or not such a checkpoint.
-        """
-        with several_processes.agreeing():
-            try:
-                checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-                reason = str(error).splitlines()[0]
-                raise InputError(f"{path}: not a point to resume from that can be read: {reason}") from None
-        return checkpoint
