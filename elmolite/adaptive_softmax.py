@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from elmolite.corpus import IGNORED
+from elmolite.errors import InputError
 from elmolite.softmax import Softmax, cross_entropy_sum
 
 CUTOFFS = (2_000, 10_000, 50_000, 250_000)
@@ -80,6 +81,15 @@ class AdaptiveSoftmax(nn.Module):
             for (begin, end), size in zip(pairwise(self.bounds), self.sizes, strict=True)
         )
 
+    @property
+    def vocabulary_size(self) -> int:
+        """V."""
+        return self.bounds[-1]
+
+    def description(self) -> dict[str, Any]:
+        """Return what kind of softmax it is, for a configuration file."""
+        return {"kind": "adaptive", "cutoffs": list(self.bounds[:-1]), "sizes": list(self.sizes)}
+
     def typed_clusters(self) -> list[Cluster]:
         """Return the clusters as what they are; a ModuleList has forgotten it."""
         return [cast("Cluster", cluster) for cluster in self.clusters]
@@ -104,3 +114,27 @@ class AdaptiveSoftmax(nn.Module):
 
 
 AnySoftmax = Softmax | AdaptiveSoftmax
+
+
+def softmax_of(description: Any, *, vocabulary_size: int, projection_size: int) -> AnySoftmax:
+    """Make the softmax that a description names; of a larger vocabulary it takes the clusters that are needed.
+
+    :raises InputError: it is none.
+    """
+    match description:
+        case {"kind": "full"}:
+            return Softmax(vocabulary_size=vocabulary_size, projection_size=projection_size)
+        case {"kind": "adaptive", "cutoffs": [*cutoffs], "sizes": [*sizes]} if _are_clusters(cutoffs, sizes):
+            n_clusters = sum(cutoff < vocabulary_size for cutoff in cutoffs)
+            return AdaptiveSoftmax(
+                vocabulary_size=vocabulary_size,
+                projection_size=projection_size,
+                cutoffs=cutoffs[:n_clusters],
+                sizes=sizes[:n_clusters],
+            )
+    raise InputError(f"'softmax' must be of kind 'full', or 'adaptive' with cutoffs and sizes, not {description!r}")
+
+
+def _are_clusters(cutoffs: list[Any], sizes: list[Any]) -> bool:
+    are_counts = all(isinstance(value, int) and value > 0 for value in [*cutoffs, *sizes])
+    return are_counts and len(cutoffs) == len(sizes) and all(a < b for a, b in pairwise(cutoffs))

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -23,12 +23,11 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from elmolite import files
-from elmolite.adaptive_softmax import AdaptiveSoftmax, AnySoftmax
+from elmolite.adaptive_softmax import AnySoftmax, softmax_of
 from elmolite.bilm import BiLM, BiLMConfig
 from elmolite.corpus import VOCAB_FILE
 from elmolite.errors import InputError
 from elmolite.released_models import model_folder
-from elmolite.softmax import Softmax
 from elmolite.suggest import check_keys
 from elmolite.token_indexers import (
     CHARACTERS_FILE,
@@ -47,8 +46,6 @@ FORMAT_VERSION = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 SOFTMAX_FILE = "softmax.safetensors"
-
-ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 @dataclass
@@ -96,7 +93,7 @@ class Checkpoint:
             config = {
                 "format_version": FORMAT_VERSION,
                 "model": asdict(self.bilm.config),
-                "softmax": _describe_softmax(self.softmax),
+                "softmax": None if self.softmax is None else self.softmax.description(),
                 "training": dict(self.training or {}),
                 "files": {path.name: files.fingerprint(path) for path in sorted(new.iterdir())},
             }
@@ -121,32 +118,19 @@ class Checkpoint:
             if vocabulary is None:
                 raise InputError(f"{folder / CONFIG_FILE}: a model that reads words needs {VOCAB_FILE} in 'files'")
             indexer = WordIndexer(vocabulary)
-        bilm = _load(BiLM, folder / WEIGHTS_FILE, config=model_config, n_ids=indexer.n_ids)
+        with torch.device("meta"):
+            bilm = BiLM(model_config, n_ids=indexer.n_ids)
+        _fill(bilm, folder / WEIGHTS_FILE)
         tokenizer = SentenceTokenizer.load(folder / TOKENIZER_FILE)
         softmax = None
         if SOFTMAX_FILE in manifest and vocabulary is not None:
-            softmax = _load_softmax(folder, config.get("softmax"), len(vocabulary), model_config.projection_size)
+            softmax = _empty_softmax(config, folder / CONFIG_FILE, len(vocabulary), model_config.projection_size)
+            _fill(softmax, folder / SOFTMAX_FILE)
         return cls(bilm, tokenizer, indexer, softmax, vocabulary, config.get("training"))
 
 
 def _tensors(module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().to(dtype).contiguous() for name, tensor in module.state_dict().items()}
-
-
-def _describe_softmax(softmax: AnySoftmax | None) -> dict[str, Any] | None:
-    if isinstance(softmax, AdaptiveSoftmax):
-        return {"kind": "adaptive", "cutoffs": softmax.bounds[:-1], "sizes": softmax.sizes}
-    return None if softmax is None else {"kind": "full"}
-
-
-def _load_softmax(folder: Path, fields: Any, vocabulary_size: int, projection_size: int) -> AnySoftmax:
-    sizes = {"vocabulary_size": vocabulary_size, "projection_size": projection_size}
-    match fields:
-        case {"kind": "full"}:
-            return _load(Softmax, folder / SOFTMAX_FILE, **sizes)
-        case {"kind": "adaptive", "cutoffs": [*cutoffs], "sizes": [*cluster_sizes]}:
-            return _load(AdaptiveSoftmax, folder / SOFTMAX_FILE, **sizes, cutoffs=cutoffs, sizes=cluster_sizes)
-    raise InputError(f'{folder / CONFIG_FILE}: \'softmax\' must say "kind": "full" or "adaptive", not {fields!r}')
 
 
 def read_config(folder: str | Path) -> BiLMConfig:
@@ -169,14 +153,21 @@ def _model_config(fields: Any, path: Path) -> BiLMConfig:
         raise InputError(f"{path}, 'model': {error}") from None
 
 
-def _load(kind: type[ModuleT], path: Path, **arguments: Any) -> ModuleT:
-    """Make a module and fill it from a file, which must have its tensors and no others."""
+def _empty_softmax(config: Mapping[str, Any], path: Path, vocabulary_size: int, projection_size: int) -> AnySoftmax:
+    description = config.get("softmax", {"kind": "full"})
+    try:
+        with torch.device("meta"):
+            return softmax_of(description, vocabulary_size=vocabulary_size, projection_size=projection_size)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _fill(module: nn.Module, path: Path) -> None:
+    """Fill a module that has no weights yet from a file, which must have its tensors and no others."""
     try:
         weights = load_file(path)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not a safetensors file that can be read: {error}") from None
-    with torch.device("meta"):
-        module = kind(**arguments)
     expected = module.state_dict()
     for name in sorted(expected.keys() | weights.keys()):
         found = tuple(weights[name].shape) if name in weights else "nothing"
@@ -184,4 +175,4 @@ def _load(kind: type[ModuleT], path: Path, **arguments: Any) -> ModuleT:
         if found != wanted:
             raise InputError(f"{path}: tensor {name!r} has {found} where the configuration asks for {wanted}")
     module.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
-    return module.requires_grad_(True).eval()
+    module.requires_grad_(True).eval()

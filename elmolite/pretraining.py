@@ -50,7 +50,10 @@ def pretrain(
     with quiet_lightning():
         with several_processes.agreeing():
             several_processes.check_number(n_devices=config.n_devices, n_nodes=config.n_nodes)
-            setup = set_up(config, model=model, corpus=corpus, init_from=None if resume else init_from)
+            if resume:
+                setup = set_up(config, model=model, corpus=corpus, softmax=run_record.softmax_of_run(out))
+            else:
+                setup = set_up(config, model=model, corpus=corpus, init_from=init_from)
             record = run_record.make(setup, init_from)
             setup.model.training = run_record.claim(out, record, setup.corpus.folder, resume=resume)
         run_record.check_alike(record)
@@ -118,8 +121,7 @@ def make_trainer(setup: Setup, folder: Path, *, loggers: list[Logger], callbacks
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Silence what Lightning announces, which is said elsewhere, and warns of, where the choice is deliberate here."""
-    several_processes.be_quiet()
-    with warnings.catch_warnings():
+    with several_processes.quiet_logging(), warnings.catch_warnings():
         for message in (
             ".*does not have many workers.*",
             ".*your dataloader is not resumable.*",  # its sampler begins at the step

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from lightning.pytorch import seed_everything
+import torch
 
 from elmolite.adaptation import start_from
-from elmolite.adaptive_softmax import AdaptiveSoftmax, AnySoftmax
+from elmolite.adaptive_softmax import AdaptiveSoftmax, AnySoftmax, softmax_of
 from elmolite.bilm import BiLM, BiLMConfig
 from elmolite.checkpoint import Checkpoint
 from elmolite.corpus import Corpus, Streams
@@ -47,7 +48,7 @@ class Setup:
     def describe(self) -> str:
         """Return what will be trained on what, for a person."""
         config, data = self.config, self.corpus
-        kind = "adaptive" if isinstance(self.softmax, AdaptiveSoftmax) else "full"
+        kind = self.softmax.description()["kind"]
         if config.softmax == "sampled":
             kind = f"sampled ({config.n_negatives} draws)"
         lines = [
@@ -66,11 +67,17 @@ class Setup:
 
 
 def set_up(
-    config: PretrainingConfig, *, model: BiLMConfig, corpus: str | Path, init_from: str | Path | None = None
+    config: PretrainingConfig,
+    *,
+    model: BiLMConfig,
+    corpus: str | Path,
+    init_from: str | Path | None = None,
+    softmax: dict[str, Any] | None = None,
 ) -> Setup:
     """Open the corpus and make the model.
 
     :param init_from: a model folder whose weights are the first ones.
+    :param softmax: the description of the one that an earlier part of the run had.
     :raises InputError: the corpus is too small, or the model in ``init_from`` has other sizes.
     """
     data = Corpus.open(corpus)
@@ -85,37 +92,41 @@ def set_up(
         capped = data.valid.first_sentences(config.valid_tokens)
         valid = evaluation_streams(data, capped, by_sentence=False, model_input=model.input)
     source = None if init_from is None else Checkpoint.from_pretrained(init_from)
-    seed_everything(config.seed, verbose=False)
+    torch.manual_seed(config.seed)
     indexer = data.indexer(model.input)
     bilm = BiLM(model, n_ids=indexer.n_ids)
-    softmax = _softmax(data, model, config, None if source is None else source.softmax)
-    new = Checkpoint(bilm, data.tokenizer, indexer, softmax, data.vocabulary)
+    if softmax is None:
+        start = None if source is None else source.softmax
+        softmax = _softmax_description(config, len(data.vocabulary), model.projection_size, start)
+    new_softmax = _softmax(data, model.projection_size, softmax)
+    new = Checkpoint(bilm, data.tokenizer, indexer, new_softmax, data.vocabulary)
     notes = [] if source is None else start_from(source, new, name=str(init_from))
     return Setup(data, config, train, valid, config.n_steps(train), new, notes)
 
 
-def _softmax(data: Corpus, model: BiLMConfig, config: PretrainingConfig, source: AnySoftmax | None) -> AnySoftmax:
-    """Make the output weights: those that the configuration names, with ``auto`` of the kind of ``source``.
+def _softmax_description(
+    config: PretrainingConfig, vocabulary_size: int, projection_size: int, source: AnySoftmax | None
+) -> dict[str, Any]:
+    """Return which softmax a new run has: what the configuration says, ``auto`` being that of ``source``.
 
-    :raises InputError: an adaptive softmax is wanted over a vocabulary that is not in order of frequency, or another
-        kind than that of ``source``.
+    :raises InputError: the configuration asks for another kind than that of ``source``.
     """
-    n_words = len(data.vocabulary)
-    kind = config.softmax_kind(n_words)
-    if source is not None:
-        kind_of_source = "adaptive" if isinstance(source, AdaptiveSoftmax) else "full"
-        if config.softmax != "auto" and (kind == "adaptive") != (kind_of_source == "adaptive"):
-            raise InputError(f"softmax: that of the model to start from is {kind_of_source}, not {kind}")
-        kind = kind_of_source
-    if kind != "adaptive":
-        return Softmax(vocabulary_size=n_words, projection_size=model.projection_size)
-    cutoffs, sizes = None, None
-    if isinstance(source, AdaptiveSoftmax):
-        cutoffs = [cutoff for cutoff in source.bounds[:-1] if cutoff < n_words]
-        sizes = source.sizes[: len(cutoffs)]
-    softmax = AdaptiveSoftmax(
-        vocabulary_size=n_words, projection_size=model.projection_size, cutoffs=cutoffs, sizes=sizes
-    )
+    kind = config.softmax_kind(vocabulary_size)
+    wanted = AdaptiveSoftmax if kind == "adaptive" else Softmax
+    if source is None:
+        with torch.device("meta"):
+            return wanted(vocabulary_size=vocabulary_size, projection_size=projection_size).description()
+    if config.softmax != "auto" and not isinstance(source, wanted):
+        raise InputError(f"softmax: that of the model to start from is {source.description()['kind']}, not {kind}")
+    return source.description()
+
+
+def _softmax(data: Corpus, projection_size: int, description: dict[str, Any]) -> AnySoftmax:
+    """Make the output weights.
+
+    :raises InputError: an adaptive softmax is wanted over a vocabulary that is not in order of frequency.
+    """
+    softmax = softmax_of(description, vocabulary_size=len(data.vocabulary), projection_size=projection_size)
     n_head, counts = softmax.bounds[0], data.vocabulary.counts
     if sum(counts[:n_head]) < MIN_HEAD_SHARE * sum(sorted(counts, reverse=True)[:n_head]):
         raise InputError(

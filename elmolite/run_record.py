@@ -25,6 +25,7 @@ def make(setup: Setup, init_from: str | Path | None) -> Record:
     record: Record = {
         "model": asdict(setup.model.bilm.config),
         "training": asdict(setup.config),
+        "softmax": setup.softmax.description(),
         "corpus": {"tokens": setup.corpus.train.n_tokens, "sha256": setup.corpus.fingerprint()},
     }
     if init_from is not None:
@@ -32,15 +33,26 @@ def make(setup: Setup, init_from: str | Path | None) -> Record:
     return json.loads(json.dumps(record))  # type: ignore[no-any-return]
 
 
+def softmax_of_run(out: Path) -> dict[str, Any]:
+    """Return the description of the softmax of the run in a folder.
+
+    :raises InputError: there is no run to resume.
+    """
+    if not (out / RESUME_FILE).is_file():  # every process will read it
+        raise InputError(f"{out}: nothing to resume ({RESUME_FILE} is missing); start the run without --resume")
+    description = files.read_json(out / RUN_FILE, kind="run").get("softmax")
+    if not isinstance(description, dict):
+        raise InputError(f"{out / RUN_FILE}: does not say which softmax the run has")
+    return description
+
+
 def claim(out: Path, record: Record, corpus: Path, *, resume: bool) -> Record:
     """Write the record into the folder of the run, or hold a resumed run against the record there.
 
     :param corpus: the folder, so that a resumed run finds it.
     :returns: the record of the run.
-    :raises InputError: there is a run already, or none to resume, or it had another configuration.
+    :raises InputError: there is a run already, or it had another configuration.
     """
-    if resume and not (out / RESUME_FILE).is_file():  # every process will read it
-        raise InputError(f"{out}: nothing to resume ({RESUME_FILE} is missing); start the run without --resume")
     if not several_processes.is_first():
         return record
     if not resume:

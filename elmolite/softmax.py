@@ -26,9 +26,19 @@ class Softmax(nn.Module):
 
     def __init__(self, *, vocabulary_size: int, projection_size: int) -> None:
         super().__init__()
+        self.bounds = (vocabulary_size,)
         self.weight = nn.Parameter(torch.empty(vocabulary_size, projection_size))
         self.bias = nn.Parameter(torch.zeros(vocabulary_size))
         nn.init.normal_(self.weight, std=projection_size**-0.5)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V."""
+        return len(self.weight)
+
+    def description(self) -> dict[str, Any]:
+        """Return what kind of softmax it is, for a configuration file."""
+        return {"kind": "full"}
 
     def full_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Return the summed negative log-likelihood of the targets over the whole vocabulary.

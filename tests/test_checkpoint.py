@@ -45,7 +45,18 @@ def test_an_adaptive_softmax_reads_back(tmp_path, checkpoint):
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), softmax.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("found", [None, {}, {"kind": "hierarchical"}, {"kind": "adaptive"}])
+@pytest.mark.parametrize(
+    "found",
+    [
+        None,
+        {"kind": "hierarchical"},
+        {"kind": "adaptive"},
+        {"kind": "adaptive", "cutoffs": ["x"], "sizes": [3]},
+        {"kind": "adaptive", "cutoffs": [3, 20], "sizes": [4]},
+        {"kind": "adaptive", "cutoffs": [20, 3], "sizes": [4, 4]},
+        {"kind": "adaptive", "cutoffs": [-3], "sizes": [4]},
+    ],
+)
 def test_an_unknown_softmax_is_refused(tmp_path, checkpoint, found):
     checkpoint.save_pretrained(tmp_path / "model")
     path = tmp_path / "model" / "config.json"
@@ -107,7 +118,7 @@ def edit(folder, change):
     [
         (lambda c: c["model"].update(cel_size=3), r"unknown key 'cel_size'; did you mean 'cell_size'"),
         (lambda c: c["model"].pop("filters"), r"tensor .* has .* where the configuration asks for"),
-        (lambda c: c["model"].update(activation="exec"), r"activation 'exec' is not one of relu, tanh"),
+        (lambda c: c["model"].update(activation="exec"), r"activation: unknown 'exec'; valid are: relu, tanh"),
         (lambda c: c["model"].update(filters="wide"), r"'model'"),
         (lambda c: c["model"].update(cell_size=25), r"tensor .* has .* where the configuration asks for"),
         (lambda c: c["model"].update(n_layers=3), r"layers\.2\..* has nothing"),
