@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
 import time
@@ -15,6 +16,7 @@ import torch
 from lightning.pytorch import Callback
 
 from elmolite.bilm import BiLMConfig
+from elmolite.modules import best_device
 from elmolite.perplexity import PerplexityMeter
 from elmolite.pretraining import make_trainer, quiet_lightning
 from elmolite.pretraining_config import PretrainingConfig
@@ -78,7 +80,9 @@ def plan(
     setup = replace(whole, config=alone, train=replace(whole.train, n_rows=alone.n_rows))
     step_seconds = _measure_steps(setup)
     validation_seconds = _measure_validation(setup)
-    n_validations = whole.n_steps // whole.validation_interval + 1 if whole.valid is not None else 0
+    n_validations = 0
+    if whole.valid is not None:  # the first, one an interval, and the last
+        n_validations = 1 + math.ceil(whole.n_steps / whole.validation_interval)
     return Plan(
         n_tokens=whole.corpus.train.n_tokens,
         n_epochs=whole.n_steps / whole.train.epoch_steps(0),
@@ -116,6 +120,8 @@ def _measure_steps(setup: Setup) -> float:
         trainer = make_trainer(short, Path(folder), loggers=[], callbacks=[clock])
         started = time.perf_counter()
         trainer.fit(module, PretrainingData(short.train, None, n_steps))
+        trainer.save_checkpoint(Path(folder) / "last.ckpt")  # which takes memory too
+        setup.model.save_pretrained(Path(folder) / "model")
     times = [started, *clock.times]
     seconds = [after - before for before, after in pairwise(times)]
     return statistics.median(seconds[min(WARM_UP_STEPS, n_steps - 1) :])
@@ -125,6 +131,7 @@ def _measure_validation(setup: Setup) -> float:
     """Return the seconds of an evaluation of the held-out text."""
     if setup.valid is None:
         return 0.0
+    setup.model.to(best_device())  # Lightning has put it back on the CPU
     meter = PerplexityMeter(setup.model.bilm.eval(), setup.softmax)
     n_batches = setup.valid.epoch_steps(0)
     n_measured = min(n_batches, MEASURED_VALIDATION_BATCHES)

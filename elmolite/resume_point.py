@@ -59,11 +59,13 @@ class ResumePoint(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from an earlier run."""
         self.best = state_dict["best"]
-        self.saved_step = self._point = state_dict["saved_step"]
+        self.saved_step = state_dict["saved_step"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Look out for SIGTERM."""
+        """Look out for SIGTERM, and note where a resumed run begins."""
         self._termination.watch()
+        if trainer.global_step > 0:
+            self._point = trainer.global_step
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save, unless nothing was trained yet."""
@@ -85,6 +87,7 @@ class ResumePoint(Callback):
         elif trainer.world_size == 1 or trainer.global_step % CLOCK_STEPS == 0:
             is_due = time.monotonic() - self._saved_at > SAVE_SECONDS
             if any(several_processes.gather(is_due or self._termination.has_come)):
+                _check_weights(pl_module, trainer.global_step)
                 self._save_point(trainer)
                 self._end_if_asked(trainer)
 
@@ -98,6 +101,7 @@ class ResumePoint(Callback):
         assert isinstance(pl_module, PretrainingModule)
         result = pl_module.last_perplexity
         self.saved_step = trainer.global_step
+        _check_weights(pl_module, trainer.global_step)
         if result is not None and math.isnan(result.average):
             raise several_processes.shared_error(
                 f"training diverged: the held-out loss is NaN at step {trainer.global_step:,}"
@@ -128,6 +132,18 @@ class ResumePoint(Callback):
             self.checkpoint.save_pretrained(self.model_folder, overwrite=True)
 
 
+def _check_weights(module: LightningModule, step: int) -> None:
+    """Keep weights that are no numbers from replacing a good point; they are the same in every process.
+
+    :raises InputError: a weight is infinite or NaN.
+    """
+    if not all(bool(weight.isfinite().all()) for weight in module.parameters()):
+        raise several_processes.shared_error(
+            f"training diverged: weights are no longer finite at step {step:,}; the last good point stands; try a "
+            "lower --learning-rate"
+        )
+
+
 class WholeFileIO(TorchCheckpointIO):
     """Writes Lightning's checkpoints whole or not at all, and reads tensors and plain values only."""
 
@@ -136,7 +152,7 @@ class WholeFileIO(TorchCheckpointIO):
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         try:
-            files.write_bytes(Path(path), buffer.getvalue())
+            files.write_bytes(Path(path), buffer.getbuffer())
         except InputError:
             several_processes.release_others()  # they wait at the end of Trainer.save_checkpoint
             raise

@@ -59,8 +59,7 @@ def meet() -> None:
         return
     from lightning.pytorch import Trainer
 
-    be_quiet()
-    with warnings.catch_warnings():
+    with quiet_logging(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the Trainer that trains would say it again
         trainer = Trainer(
             devices=started.n_a_node,
@@ -70,7 +69,7 @@ def meet() -> None:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-    trainer.strategy.setup_environment()  # and the Trainer that trains will find this done
+        trainer.strategy.setup_environment()  # and the Trainer that trains will find this done
 
 
 def check_number(*, n_devices: int, n_nodes: int) -> None:
@@ -89,10 +88,18 @@ def check_number(*, n_devices: int, n_nodes: int) -> None:
         )
 
 
-def be_quiet() -> None:
-    """Let Lightning give warnings only; what else it announces is said by us, or is no news."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+@contextmanager
+def quiet_logging() -> Iterator[None]:
+    """Let Lightning log warnings only; what else it announces is said by us, or is no news."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def gather(value: T) -> list[T]:

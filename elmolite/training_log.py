@@ -111,6 +111,17 @@ class TrainingLog(Callback):
         self._n_targets = 0
         self._since = self._line_at = time.monotonic()
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was added up since the last line, over all processes."""
+        totals = several_processes.gather((float(self._loss_sum), self._n_targets))
+        loss_sum, n_targets = (sum(part) for part in zip(*totals, strict=True))
+        return {"loss_sum": loss_sum, "n_targets": n_targets}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on adding up, in the first process."""
+        if several_processes.is_first():
+            self._loss_sum, self._n_targets = state_dict["loss_sum"], state_dict["n_targets"]
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Open the bar, and the log at the step that the run begins or resumes with."""
         with several_processes.agreeing():

@@ -30,10 +30,13 @@ class WeightAverage:
         for average, weight in self._pairs():
             average.lerp_(weight, share)
 
+    @torch.no_grad()
     def swap(self) -> None:
         """Put the average into the module and its weights aside, or back; before the first step both are the same."""
-        for average, weight in self._pairs():
-            average.data, weight.data = weight.data, average.data
+        for average, weight in self._pairs():  # copies: cuDNN wants the weights of a layer to stay side by side
+            aside = weight.clone()
+            weight.copy_(average)
+            average.copy_(aside)
 
     @contextmanager
     def swapped(self) -> Iterator[None]:

@@ -120,7 +120,7 @@ def test_the_best_model_is_kept(tmp_path, corpus):
 def test_the_average_of_the_weights_is_what_is_validated_and_kept(tmp_path, corpus):
     options = {"learning_rate": 0.05, "schedule": "constant", "n_validations": 1}
     train(corpus, tmp_path / "last", **options)
-    model = train(corpus, tmp_path / "average", average_decay=0.8, **options)
+    model = train(corpus, tmp_path / "average", ema_decay=0.8, **options)
     last, point = (torch.load(tmp_path / name / "last.ckpt", weights_only=True) for name in ("last", "average"))
     assert all(torch.equal(last["state_dict"][name], value) for name, value in point["state_dict"].items())
     checkpoint = Checkpoint.from_pretrained(model)
@@ -164,6 +164,7 @@ def test_a_softmax_of_another_kind_is_no_start(tmp_path, corpus):
         train(corpus, tmp_path / "second", init_from=first, softmax="full")
     model = train(corpus, tmp_path / "second", init_from=first)
     assert isinstance(Checkpoint.from_pretrained(model).softmax, adaptive_softmax.AdaptiveSoftmax)
+    train(corpus, tmp_path / "second", resume=True)  # the run remembers which softmax it has
 
 
 def test_without_held_out_text_the_last_model_is_kept(tmp_path):
@@ -188,10 +189,16 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, corpus, monkeypatch
     resumed_equals_uninterrupted(tmp_path, corpus, monkeypatch, dies_at, **changes)
 
 
+def test_so_does_its_log_where_it_resumes_between_two_lines(tmp_path, corpus, monkeypatch):
+    monkeypatch.setattr(resume_point, "SAVE_SECONDS", 0)
+    monkeypatch.setattr(resume_point, "CLOCK_STEPS", 1)
+    resumed_equals_uninterrupted(tmp_path, corpus, monkeypatch, 7, log_every_steps=5, n_validations=1)
+
+
 REGULARISERS = {
     "activation_regularization": 2.0,
     "temporal_activation_regularization": 1.0,
-    "average_decay": 0.9,
+    "ema_decay": 0.9,
 }
 DROPOUTS = {"dropout": 0.3, "variational_dropout": True, "embedding_dropout": 0.2}
 
@@ -338,6 +345,24 @@ def test_sigterm_saves_and_ends_the_run(tmp_path, corpus, monkeypatch):
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
+def test_weights_that_are_no_numbers_replace_no_good_point(tmp_path, corpus, monkeypatch):
+    monkeypatch.setattr(resume_point, "SAVE_SECONDS", 0)
+    monkeypatch.setattr(resume_point, "CLOCK_STEPS", 1)
+    step = PretrainingModule.training_step
+
+    def spoiled_step(self, batch, index):
+        if index == 6:
+            next(self.parameters()).data[1, 0] = math.nan
+        return step(self, batch, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PretrainingModule, "training_step", spoiled_step)
+        with pytest.raises(InputError, match="weights are no longer finite at step 7; the last good point stands"):
+            train(corpus, tmp_path / "run", log_every_steps=100, n_validations=1)
+    assert all(weight.isfinite().all() for weight in weights_of(tmp_path / "run").values())
+    train(corpus, tmp_path / "run", resume=True, log_every_steps=100, n_validations=1)
+
+
 def test_divergence_is_said_and_not_saved(tmp_path, corpus):
     with pytest.raises(InputError, match=r"training diverged: .* at step \d+"):
         train(corpus, tmp_path / "run", learning_rate=float("inf"), warmup_steps=0)
@@ -397,6 +422,9 @@ def test_learning_rate_rises_and_falls():
         ({"max_steps": 0}, "max_steps"),
         ({"reset_probability": 2}, "reset_probability"),
         ({"n_rows": 5, "n_devices": 2}, "n_rows"),
+        ({"optimizer": "adamw"}, "optimizer: unknown 'adamw'; did you mean 'adam'"),
+        ({"softmax": "hierarchical"}, "softmax"),
+        ({"schedule": "cosin"}, "did you mean 'cosine'"),
     ],
 )
 def test_impossible_settings_are_refused(changes, name):
