@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from elmolite.char_encoder import ACTIVATIONS, CharacterEncoder
+from elmolite.char_encoder import CharacterEncoder
 from elmolite.errors import InputError
 from elmolite.lstm import State
 from elmolite.recurrent_layers import LSTMLayer, RecurrentStack, RNNLayer, dropout
+from elmolite.suggest import check_choices
 from elmolite.token_indexers import MAX_CHARACTERS, N_BYTE_IDS
 from elmolite.word_encoder import WordEncoder
 
@@ -69,6 +70,7 @@ class BiLMConfig:
     embedding_dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        check_choices(self, where="model: ")
         self.filters = [(int(width), int(count)) for width, count in self.filters]
         for name in ("character_embedding_size", "projection_size", "cell_size", "n_layers"):
             if getattr(self, name) < 1:
@@ -80,13 +82,6 @@ class BiLMConfig:
         for name in ("cell_clip", "projection_clip"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise InputError(f"model: {name} {getattr(self, name)} is not greater than 0; null is for none")
-        for name, choices in (
-            ("input", ("characters", "words")),
-            ("activation", ACTIVATIONS),
-            ("cell", ("lstm", "gru", "rnn")),
-        ):
-            if getattr(self, name) not in choices:
-                raise InputError(f"model: {name} {getattr(self, name)!r} is not one of {', '.join(choices)}")
         for name in ("dropout", "recurrent_dropout", "embedding_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"model: {name} {getattr(self, name)} is not in [0, 1)")

@@ -139,7 +139,9 @@ def pretrain(arguments: Sequence[str]) -> None:
     if options.plan or options.out is None:
         from elmolite.pretraining_plan import plan
 
-        print(plan(options.config, model=options.model, corpus=options.corpus, init_from=options.init_from).describe())
+        planned = plan(options.config, model=options.model, corpus=options.corpus, init_from=options.init_from)
+        if is_first():
+            print(planned.describe())
         return
 
     from elmolite.pretraining import pretrain as run
@@ -222,6 +224,9 @@ def neighbours(arguments: Sequence[str]) -> None:
     parser.add_argument("-n", type=int, default=5, help="neighbours of each (default: 5)")
     parser.add_argument("--max-sentences", type=int, default=10_000, metavar="N", help="read so many (default: 10,000)")
     options = parser.parse_args(arguments)
+    for name in ("n", "max_sentences"):
+        if getattr(options, name) < 1:
+            raise InputError(f"{name.replace('_', '-')} {getattr(options, name)}: at least 1 is needed")
 
     from itertools import islice
 

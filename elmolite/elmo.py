@@ -51,6 +51,11 @@ class ELMo(nn.Module):
         self.bilm = bilm
         self.tokenizer = tokenizer
         self.indexer = indexer or ByteIndexer()
+        if len(bilm.token_encoder.table) != self.indexer.n_ids:
+            raise InputError(
+                f"the model knows {len(bilm.token_encoder.table)} ids and its indexer gives {self.indexer.n_ids}: they "
+                "do not belong together"
+            )
         self._is_frozen = False
         self.freeze()
 

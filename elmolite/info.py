@@ -9,6 +9,8 @@ import torch
 
 from elmolite.bilm import PRESETS, BiLM, BiLMConfig
 from elmolite.checkpoint import Checkpoint
+from elmolite.released_models import released_models
+from elmolite.token_indexers import ByteIndexer, TokenIndexer
 
 
 def describe_presets() -> str:
@@ -21,7 +23,10 @@ def describe_presets() -> str:
             f"{name:<10} {_n_parameters(config):>10,} {config.cell_size:>8} {config.projection_size:>11} "
             f"{n_filters:>8} {config.n_highway_layers:>8} {config.n_layers:>7}"
         )
-    return "\n".join([*lines, "parameters without the softmax, which has vocabulary x (projection + 1)"])
+    lines.append("parameters without the softmax, which has vocabulary x (projection + 1)")
+    if names := released_models():
+        lines.append(f"models that come with the package: {', '.join(names)}")
+    return "\n".join(lines)
 
 
 def describe_model(name: str) -> str:
@@ -31,12 +36,16 @@ def describe_model(name: str) -> str:
     """
     if name in PRESETS and not Path(name).is_dir():
         config = PRESETS[name]()
-        return f"{_describe_config(config)}\nparameters {_n_parameters(config):,}, without the softmax"
-    checkpoint = Checkpoint.from_pretrained(Path(name))
-    lines = [_describe_config(checkpoint.bilm.config), f"parameters {checkpoint.bilm.n_parameters:,}"]
+        return f"{_describe_config(config, ByteIndexer())}\nparameters {_n_parameters(config):,}, without the softmax"
+    checkpoint = Checkpoint.from_pretrained(name)
+    lines = [
+        _describe_config(checkpoint.bilm.config, checkpoint.indexer),
+        f"parameters {checkpoint.bilm.n_parameters:,}",
+    ]
     if checkpoint.softmax is not None and checkpoint.vocabulary is not None:
+        kind = checkpoint.softmax.description()["kind"]
         n_softmax = sum(parameter.numel() for parameter in checkpoint.softmax.parameters())
-        lines.append(f"softmax    {n_softmax:,} more, over {len(checkpoint.vocabulary):,} words")
+        lines.append(f"softmax    {kind}, {n_softmax:,} more, over {len(checkpoint.vocabulary):,} words")
     lines.append(f"text       {'white space between tokens' if checkpoint.tokenizer.is_whitespace else 'raw'}")
     training = checkpoint.training or {}
     if perplexity := training.get("held_out_perplexity"):
@@ -47,13 +56,20 @@ def describe_model(name: str) -> str:
     return "\n".join(lines)
 
 
-def _describe_config(config: BiLMConfig) -> str:
-    widths = " ".join(f"{width}x{count}" for width, count in config.filters)
+def _describe_config(config: BiLMConfig, indexer: TokenIndexer) -> str:
+    if config.input == "words":
+        encoder = f"a table of {indexer.n_ids:,} words"
+    else:
+        widths = " ".join(f"{width}x{count}" for width, count in config.filters)
+        encoder = (
+            f"{indexer.n_ids:,} ids of {indexer.reads}, each of {config.character_embedding_size}, filters {widths}, "
+            f"{config.activation}, {config.n_highway_layers} highway"
+        )
+    clips = f", clipped at {config.cell_clip} and {config.projection_clip}" if config.cell == "lstm" else ""
     return (
-        f"encoder    characters of {config.character_embedding_size}, filters {widths}, {config.activation}, "
-        f"{config.n_highway_layers} highway\n"
-        f"LSTM       {config.n_layers} layers of {config.cell_size} cells, projected to {config.projection_size}, "
-        f"clipped at {config.cell_clip} and {config.projection_clip}\n"
+        f"encoder    {encoder}\n"
+        f"layers     {config.n_layers} of {config.cell_size} {config.cell.upper()} cells in each direction, projected "
+        f"to {config.projection_size}{clips}\n"
         f"vectors    {config.n_layers + 1} layers of {2 * config.projection_size}"
     )
 

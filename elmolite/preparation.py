@@ -149,8 +149,9 @@ def _vocabulary_chooser(
         return lambda counts, n_sentences: given.with_counts(counts, n_sentences=n_sentences)
     if max_size is not None and max_size <= len(vocab.SPECIALS):
         raise InputError(f"vocabulary size {max_size}: at least {len(vocab.SPECIALS) + 1} are needed")
+    least = DEFAULT_MIN_COUNT if min_count is None else min_count
     return lambda counts, n_sentences: Vocabulary.from_counts(
-        counts, n_sentences=n_sentences, max_size=max_size, min_count=min_count or DEFAULT_MIN_COUNT
+        counts, n_sentences=n_sentences, max_size=max_size, min_count=least
     )
 
 
@@ -159,8 +160,8 @@ def _characters_chooser(
 ) -> Callable[[Mapping[str, int]], CharacterIndexer]:
     """Return what makes the characters from the counts of the word forms."""
     if characters == "unicode":
-        min_count = min_count or DEFAULT_MIN_CHARACTER_COUNT
-        return lambda counts: UnicodeIndexer.from_counts(counts, min_count=min_count)
+        least = DEFAULT_MIN_CHARACTER_COUNT if min_count is None else min_count
+        return lambda counts: UnicodeIndexer.from_counts(counts, min_count=least)
     if min_count is not None:
         raise InputError("a minimum count of characters has a meaning only where Unicode characters are collected")
     if characters != "bytes" and isinstance(characters, str):
@@ -206,6 +207,9 @@ def prepare(
     text, valid = (_sources(part) for part in (text, valid))
     if sum(part.count("-") for part in (text, valid) if isinstance(part, list)) > 1:
         raise InputError("standard input (-) can be read only once")
+    for name, count in (("minimum count", min_count), ("minimum count of characters", min_character_count)):
+        if count is not None and count < 1:
+            raise InputError(f"{name} {count}: at least 1 is needed")
     choose_vocabulary = _vocabulary_chooser(vocabulary, vocab_size, min_count)
     choose_characters = _characters_chooser(characters, min_character_count)
     tokenizer = tokenizer or SentenceTokenizer.english()

@@ -83,8 +83,13 @@ def load_recipe(path: str | Path) -> tuple[BiLMConfig, PretrainingConfig]:
     """Read a configuration file as ``elmolite pretrain --config`` does.
 
     :returns: the sizes and how to train, as :func:`elmolite.pretrain` takes them.
-    :raises InputError: it cannot be read, has an unknown key (the message names the nearest) or a wrong value.
+    :raises InputError: it cannot be read, has an unknown key (the message names the nearest), one that is an argument
+        of :func:`elmolite.pretrain`, or a wrong value.
     """
+    content = _read_config_file(str(path))
+    for name in ("corpus", "out", "init_from", "resume", "plan"):
+        if name in content:
+            raise InputError(f"{path}: {name!r} is no setting of a recipe here: give it to pretrain()")
     options = parse(["--config", str(path), "--corpus", ".", "--plan"])
     return options.model, options.config
 
@@ -182,8 +187,10 @@ def _value_of(name: str, arguments: Sequence[str]) -> str | None:
 
 def _config_file(arguments: Sequence[str]) -> tuple[str, dict[str, Any]] | None:
     path = _value_of("config", arguments)
-    if path is None:
-        return None
+    return None if path is None else (path, _read_config_file(path))
+
+
+def _read_config_file(path: str) -> dict[str, Any]:
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -192,7 +199,7 @@ def _config_file(arguments: Sequence[str]) -> tuple[str, dict[str, Any]] | None:
         raise InputError(f"{path}: not YAML: {error}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected 'key: value' lines")
-    return path, content
+    return content
 
 
 def _flatten(content: dict[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from elmolite.errors import InputError
+from elmolite.suggest import check_choices
 
 if TYPE_CHECKING:
     from elmolite.corpus import Streams
@@ -31,7 +32,7 @@ class PretrainingConfig:
     :param activation_regularization: weight of the mean square of the top output as it goes, dropout applied, into the
         softmax (Merity et al. 2017, "AR").
     :param temporal_activation_regularization: weight of the mean square of its change from step to step ("TAR").
-    :param average_decay: keep an exponential moving average of the weights, of which a step leaves so much, and
+    :param ema_decay: keep an exponential moving average of the weights, of which a step leaves so much, and
         validate and export that; 0 for none.
     :param optimizer: Adam, Adagrad with its accumulator starting at 1, or plain SGD without momentum.
     :param learning_rate: the highest.
@@ -57,7 +58,7 @@ class PretrainingConfig:
     reset_probability: float = 0.1
     activation_regularization: float = 0.0
     temporal_activation_regularization: float = 0.0
-    average_decay: float = 0.0
+    ema_decay: float = 0.0
     optimizer: Literal["adam", "adagrad", "sgd"] = "adam"
     learning_rate: float = 2e-3
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
@@ -74,6 +75,7 @@ class PretrainingConfig:
     log_every_steps: int = 20
 
     def __post_init__(self) -> None:
+        check_choices(self)
         positive = ("n_epochs", "n_rows", "window", "learning_rate", "clip_norm", "n_negatives", "n_validations")
         for name in (*positive, "valid_tokens", "n_devices", "n_nodes", "log_every_steps"):
             if not getattr(self, name) > 0:
@@ -82,8 +84,8 @@ class PretrainingConfig:
             raise InputError(f"max_steps: {self.max_steps} is not greater than 0")
         if self.activation_regularization < 0 or self.temporal_activation_regularization < 0:
             raise InputError("activation_regularization and temporal_activation_regularization must be at least 0")
-        if not 0 <= self.average_decay < 1:
-            raise InputError(f"average_decay: {self.average_decay} is not in [0, 1)")
+        if not 0 <= self.ema_decay < 1:
+            raise InputError(f"ema_decay: {self.ema_decay} is not in [0, 1)")
         if not 0 <= self.seed < 1 << 32:
             raise InputError(f"seed: {self.seed} is not in [0, 2 ** 32)")
         if self.warmup_steps < 0 or not 0 <= self.reset_probability <= 1:

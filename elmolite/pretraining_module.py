@@ -35,7 +35,7 @@ class PretrainingModule(LightningModule):
         self.config = config
         self.n_steps = n_steps
         self.last_perplexity: Perplexity | None = None
-        self.average = WeightAverage(self, config.average_decay) if config.average_decay else None
+        self.average = WeightAverage(self, config.ema_decay) if config.ema_decay else None
         self._state: BiLMState | None = None
         self._meter: PerplexityMeter | None = None
 

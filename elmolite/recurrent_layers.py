@@ -75,6 +75,12 @@ class RNNLayer(nn.Module):
         self.rnn: nn.GRU | nn.RNN = {"gru": nn.GRU, "rnn": nn.RNN}[kind](input_size, cell_size)
         self.projection = nn.Linear(cell_size, projection_size, bias=False)
 
+    def train(self, mode: bool = True) -> RNNLayer:
+        """Set training mode; torch's module stays in it, for cuDNN gives no gradients otherwise, and has no dropout."""
+        super().train(mode)
+        self.rnn.train()
+        return self
+
     def forward(
         self, x: Tensor, batch_sizes: Sequence[int], state: State, starts: Tensor | None = None
     ) -> tuple[Tensor, State]:

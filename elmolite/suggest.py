@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import fields
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from elmolite.errors import InputError
 
@@ -20,6 +20,17 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     """Return ``; did you mean X?`` or, where nothing is near, the valid names."""
     names = sorted(valid)
     return closest(name, names) or f"; valid are: {', '.join(names)}"
+
+
+def check_choices(config: Any, *, where: str = "") -> None:
+    """Hold the fields of a dataclass that are Literals against their values.
+
+    :raises InputError: one has another; the message names the field and the nearest value.
+    """
+    for name, hint in get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if get_origin(hint) is Literal and value not in get_args(hint):
+            raise InputError(f"{where}{name}: unknown {value!r}{nearest(str(value), get_args(hint))}")
 
 
 def check_keys(given: Iterable[str], kind: type[Any], *, where: str) -> None:

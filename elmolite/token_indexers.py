@@ -70,6 +70,11 @@ class CharacterIndexer(TokenIndexer):
     def symbols(self, token: str) -> NDArray[np.int32]:
         """Return the ids of all symbols of a token, without marks."""
 
+    @staticmethod
+    @abstractmethod
+    def length(token: str) -> int:
+        """Return the number of symbols of a token."""
+
     def rows(self, tokens: Sequence[str]) -> NDArray[np.int32]:
         """Encode tokens; the marks surround the first 48 symbols."""
         rows = np.full((len(tokens), MAX_CHARACTERS), PADDING, dtype=np.int32)
@@ -90,7 +95,7 @@ class CharacterIndexer(TokenIndexer):
 
     def is_cut(self, token: str) -> bool:
         """Tell whether a token has more symbols than are encoded."""
-        return len(self.symbols(token)) > MAX_CHARACTERS - 2
+        return self.length(token) > MAX_CHARACTERS - 2
 
 
 class ByteIndexer(CharacterIndexer):
@@ -107,6 +112,11 @@ class ByteIndexer(CharacterIndexer):
     def symbols(self, token: str) -> NDArray[np.int32]:
         """Return the bytes plus 1."""
         return np.frombuffer(token.encode("utf-8", "ignore"), dtype=np.uint8).astype(np.int32) + 1
+
+    @staticmethod
+    def length(token: str) -> int:
+        """Count the bytes."""
+        return len(token.encode("utf-8", "ignore"))
 
 
 class UnicodeIndexer(CharacterIndexer):
@@ -160,6 +170,11 @@ class UnicodeIndexer(CharacterIndexer):
     def symbols(self, token: str) -> NDArray[np.int32]:
         """Return the id of each character."""
         return np.array([self._ids.get(character, _UNKNOWN_CHARACTER) for character in token], np.int32)
+
+    @staticmethod
+    def length(token: str) -> int:
+        """Count the characters."""
+        return len(token)
 
 
 class WordIndexer(TokenIndexer):

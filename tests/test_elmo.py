@@ -246,3 +246,8 @@ def test_what_is_unknown_shares_its_vector(kind, a, b):
     first, second, known = elmo.embed([[a, "Hi"], [b, "Hi"], ["The", "Hi"]])
     np.testing.assert_array_equal(first, second)
     assert not np.allclose(first[0, 0], known[0, 0])
+
+
+def test_a_model_and_an_indexer_that_do_not_belong_together(bilm):
+    with pytest.raises(InputError, match="262 ids and its indexer gives 6"):
+        ELMo(bilm, SentenceTokenizer.whitespace(), READERS["words"][0])

@@ -126,7 +126,10 @@ def test_a_corpus_can_take_the_characters_of_a_model(tmp_path):
     assert row == [259, known["β"], known["γ"], 262, 260]
 
 
-@pytest.mark.parametrize("options", [{"min_character_count": 3}, {"characters": "utf-16"}])
+@pytest.mark.parametrize(
+    "options",
+    [{"min_character_count": 3}, {"characters": "utf-16"}, {"characters": "unicode", "min_character_count": 0}],
+)
 def test_characters_that_make_no_sense_are_refused(tmp_path, options):
     with pytest.raises(InputError, match=r"characters|bytes, unicode"):
         make_corpus(tmp_path, [["a"]] * 5, **options)

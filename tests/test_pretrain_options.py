@@ -134,3 +134,11 @@ def test_the_sizes_of_a_model_to_start_from(model_folder):
         parse([*REQUIRED, "--init-from", str(model_folder), "--preset", "tiny"])
     with pytest.raises(InputError, match="nowhere"):
         parse([*REQUIRED, "--init-from", "nowhere"])
+
+
+@pytest.mark.parametrize("key", ["corpus: c", "init_from: m"])
+def test_a_recipe_for_python_holds_settings_only(tmp_path, key):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"preset: tiny\n{key}\n")
+    with pytest.raises(InputError, match="give it to pretrain"):
+        load_recipe(path)

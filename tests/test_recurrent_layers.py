@@ -86,3 +86,9 @@ def test_gru_and_rnn_are_those_of_the_definition(kind, cell):
     output, after = layer(x, batch_sizes, state, starts)
     torch.testing.assert_close(output, torch.cat(expected))
     torch.testing.assert_close(after.cell, hidden)
+
+
+def test_the_gru_of_torch_stays_in_training_mode_for_cudnn():
+    layer = RNNLayer("gru", **SIZES).eval()
+    assert not layer.training
+    assert layer.rnn.training
