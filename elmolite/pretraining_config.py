@@ -10,7 +10,7 @@ from elmolite.errors import InputError
 from elmolite.suggest import check_choices
 
 if TYPE_CHECKING:
-    from elmolite.corpus import Streams
+    from elmolite.streams import Streams
 
 RUN_FILE = "pretraining.json"
 """In the folder of a run: the settings that it was started with."""

@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from elmolite.corpus import Batch, Streams
+from elmolite.streams import Batch, Streams
 
 
 def rows_of(trainer: Trainer, n_rows: int) -> slice:

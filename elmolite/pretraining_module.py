@@ -15,12 +15,12 @@ from torch import Tensor
 from elmolite import several_processes
 from elmolite.adaptive_softmax import AnySoftmax
 from elmolite.bilm import BiLM, BiLMState
-from elmolite.corpus import Batch
 from elmolite.lstm import State
 from elmolite.perplexity import Perplexity, PerplexityMeter, run_batch, time_major
 from elmolite.pretraining_config import PretrainingConfig
 from elmolite.pretraining_data import rows_of
 from elmolite.softmax import Softmax
+from elmolite.streams import Batch
 from elmolite.weight_average import WeightAverage
 
 

@@ -12,11 +12,12 @@ from elmolite.adaptation import start_from
 from elmolite.adaptive_softmax import AdaptiveSoftmax, AnySoftmax, softmax_of
 from elmolite.bilm import BiLM, BiLMConfig
 from elmolite.checkpoint import Checkpoint
-from elmolite.corpus import Corpus, Streams
+from elmolite.corpus import Corpus
 from elmolite.errors import InputError
 from elmolite.perplexity import evaluation_streams
 from elmolite.pretraining_config import PretrainingConfig
 from elmolite.softmax import Softmax
+from elmolite.streams import Streams
 
 MIN_HEAD_SHARE = 0.9
 """Of the text that the most frequent words cover, the head of an adaptive softmax must cover so much."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from elmolite.corpus import IGNORED
+from elmolite.streams import IGNORED
 
 CPU_CHUNK_LOGITS, GPU_CHUNK_LOGITS = 1 << 20, 1 << 25
 """Logits that stand in memory at once: what the cache of a CPU holds, and what fills a GPU ..."""

@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from elmolite.adaptive_softmax import AdaptiveSoftmax
-from elmolite.corpus import IGNORED
+from elmolite.streams import IGNORED
 
 VOCABULARY, SIZE, CUTOFFS = 40, 6, (5, 12)
 

@@ -4,9 +4,9 @@ from conftest import make_corpus, random_sentences, small_config
 
 from elmolite import bilm as module
 from elmolite.bilm import PRESETS, BiLM
-from elmolite.corpus import Streams
 from elmolite.errors import InputError
 from elmolite.perplexity import run_batch
+from elmolite.streams import Streams
 from elmolite.token_indexers import ByteIndexer
 
 

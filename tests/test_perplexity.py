@@ -3,9 +3,10 @@ import math
 import pytest
 import torch
 
-from elmolite.corpus import Split, Streams
+from elmolite.corpus import Split
 from elmolite.perplexity import evaluate, run_batch
 from elmolite.softmax import Softmax
+from elmolite.streams import Streams
 
 
 @pytest.fixture

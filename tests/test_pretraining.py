@@ -13,7 +13,6 @@ from conftest import make_corpus, random_sentences, small_config
 
 from elmolite import adaptive_softmax, resume_point
 from elmolite.checkpoint import Checkpoint
-from elmolite.corpus import Streams
 from elmolite.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.files import fingerprint
@@ -21,6 +20,7 @@ from elmolite.perplexity import evaluate
 from elmolite.pretraining import pretrain
 from elmolite.pretraining_config import PretrainingConfig
 from elmolite.pretraining_module import PretrainingModule
+from elmolite.streams import Streams
 from elmolite.vocab import Vocabulary
 
 

@@ -21,12 +21,12 @@ from test_pretraining import read_log, weights_of
 
 from elmolite import adaptive_softmax, files, several_processes
 from elmolite.cli import COMMANDS, main
-from elmolite.corpus import Streams
 from elmolite.errors import InputError, SaidElsewhereError
 from elmolite.pretraining import pretrain
 from elmolite.pretraining_config import PretrainingConfig
 from elmolite.pretraining_module import PretrainingModule
 from elmolite.run_record import RESUME_FILE
+from elmolite.streams import Streams
 
 SETTINGS = {
     "n_rows": 4,

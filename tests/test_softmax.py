@@ -3,8 +3,8 @@ import torch
 from torch.nn import functional as F
 
 from elmolite import softmax as module
-from elmolite.corpus import IGNORED
 from elmolite.softmax import Softmax, log_uniform_sample
+from elmolite.streams import IGNORED
 
 VOCABULARY, SIZE, POSITIONS = 40, 6, 23
 
