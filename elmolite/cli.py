@@ -241,9 +241,7 @@ def neighbours(arguments: Sequence[str]) -> None:
     sentences = (sentence for line in lines for sentence in elmo.tokenizer.sentences(line))
     index = NeighbourIndex(elmo, list(islice(sentences, options.max_sentences)), layers=_layers(options.layers))
     for query in queries:
-        print(f"\n        {query.in_context()}")
-        for similarity, place in index.nearest(query, options.n):
-            print(f"  {similarity:.3f} {place.in_context()}")
+        print(f"\n{index.describe(query, options.n)}")
 
 
 def info(arguments: Sequence[str]) -> None:

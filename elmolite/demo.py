@@ -152,11 +152,8 @@ def _print_neighbours(elmo: ELMo, corpus: Corpus, max_sentences: int) -> None:
     index = NeighbourIndex(elmo, corpus.sentences(corpus.valid, max_sentences))
     for word in QUERIES:
         query = index.occurrence(word)
-        if query is None:
-            continue
-        print(f"\n        {query.in_context()}")
-        for similarity, place in index.nearest(query, N_NEIGHBOURS):
-            print(f"  {similarity:.3f} {place.in_context()}")
+        if query is not None:
+            print(f"\n{index.describe(query, N_NEIGHBOURS)}")
 
 
 def _draw(history: list[dict[str, float]], path: Path) -> Path | None:

@@ -62,6 +62,12 @@ class NeighbourIndex:
             if len(shown) > n:
                 return
 
+    def describe(self, query: Place, n: int) -> str:
+        """Return the query and its nearest tokens, each in its context, for a person."""
+        lines = [f"        {query.in_context()}"]
+        lines += [f"  {similarity:.3f} {place.in_context()}" for similarity, place in self.nearest(query, n)]
+        return "\n".join(lines)
+
 
 def marked_place(query: str, elmo: ELMo) -> Place:
     """Read a sentence with one word in brackets: ``"they robbed a [bank] last night"``.
