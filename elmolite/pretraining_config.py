@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 RUN_FILE = "pretraining.json"
 """In the folder of a run: the settings that it was started with."""
-ADAPTIVE_FROM_VOCABULARY = 30_000
+LARGE_VOCABULARY = 30_000
 """From this vocabulary on ``softmax: auto`` is the adaptive one."""
 
 
@@ -116,5 +116,13 @@ class PretrainingConfig:
     def softmax_kind(self, vocabulary_size: int) -> str:
         """Return which softmax trains: full, sampled or adaptive."""
         if self.softmax == "auto":
-            return "adaptive" if vocabulary_size >= ADAPTIVE_FROM_VOCABULARY else "full"
+            return "adaptive" if vocabulary_size >= LARGE_VOCABULARY else "full"
         return self.softmax
+
+    def is_sampled(self, kind: str, vocabulary_size: int) -> bool:
+        """Tell whether a softmax of a kind is trained on sampled negatives.
+
+        With ``auto`` a large one without clusters is: the model that the run starts from was trained so.
+        """
+        is_large = kind == "full" and vocabulary_size >= LARGE_VOCABULARY
+        return self.softmax == "sampled" or (self.softmax == "auto" and is_large)

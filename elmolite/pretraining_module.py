@@ -34,6 +34,7 @@ class PretrainingModule(LightningModule):
         self.softmax = softmax
         self.config = config
         self.n_steps = n_steps
+        self.is_sampled = config.is_sampled(softmax.description()["kind"], softmax.vocabulary_size)
         self.last_perplexity: Perplexity | None = None
         self.average = WeightAverage(self, config.ema_decay) if config.ema_decay else None
         self._state: BiLMState | None = None
@@ -80,7 +81,7 @@ class PretrainingModule(LightningModule):
         raw = torch.cat([forward, backward])
         hidden = torch.cat([self.bilm.dropout(part, [n_rows] * n_steps) for part in (forward, backward)])
         targets = torch.cat([time_major(batch.forward_targets), time_major(batch.backward_targets)])
-        if self.config.softmax == "sampled":
+        if self.is_sampled:
             assert isinstance(self.softmax, Softmax)
             seed = hash((self.config.seed, step)) & 0x7FFF_FFFF
             loss = self.softmax.sampled_loss(hidden, targets, n_negatives=self.config.n_negatives, seed=seed)

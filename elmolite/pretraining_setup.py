@@ -50,7 +50,7 @@ class Setup:
         """Return what will be trained on what, for a person."""
         config, data = self.config, self.corpus
         kind = self.softmax.description()["kind"]
-        if config.softmax == "sampled":
+        if config.is_sampled(kind, len(data.vocabulary)):
             kind = f"sampled ({config.n_negatives} draws)"
         lines = [
             f"{self.model.bilm.n_parameters / 1e6:.1f} M parameters, {kind} softmax over {len(data.vocabulary):,} "

@@ -437,6 +437,11 @@ def test_softmax_follows_the_vocabulary():
     assert PretrainingConfig().softmax_kind(100_000) == "adaptive"
     assert PretrainingConfig(softmax="sampled").softmax_kind(100) == "sampled"
     assert PretrainingConfig(softmax="full").softmax_kind(10**6) == "full"
+    assert PretrainingConfig(softmax="sampled").is_sampled("full", 100)
+    assert PretrainingConfig().is_sampled("full", 10**6)  # the model to start from was trained so
+    assert not PretrainingConfig().is_sampled("full", 10_000)
+    assert not PretrainingConfig().is_sampled("adaptive", 10**6)
+    assert not PretrainingConfig(softmax="full").is_sampled("full", 10**6)
 
 
 def test_two_processes_equal_one(tmp_path, corpus):
