@@ -11,11 +11,11 @@ first held-out tokens.
 import argparse
 import csv
 import json
-import os
 import random
 import statistics
 import subprocess
 import sys
+import time
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -49,18 +49,30 @@ def write_text(sources: list[str], path: Path) -> None:
             file.write("\n")
 
 
+def peak_memory(pid: int) -> int:
+    """Return the most memory that a process has had, in KiB (Linux); what its parent had does not count."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (ProcessLookupError, FileNotFoundError):
+        return 0
+    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")), 0)
+
+
 def run(corpus: Path, out: Path, kind: str, n_steps: int) -> dict[str, float]:
     """Train in a process of its own; return milliseconds a step and MiB."""
     command = f"-m elmolite.cli pretrain {SETTINGS} --softmax {kind} --max-steps {n_steps}".split()
     process = subprocess.Popen(
         [sys.executable, *command, "--corpus", str(corpus), "--out", str(out)], stdout=subprocess.DEVNULL
     )
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
+    peak_kib = 0
+    while process.poll() is None:
+        peak_kib = max(peak_kib, peak_memory(process.pid))
+        time.sleep(0.1)
+    if process.returncode:
         raise SystemExit(f"training failed: {kind} on {corpus}")
     with (out / "log.csv").open(newline="") as file:
         speeds = [float(row["tokens_per_second"]) for row in csv.DictReader(file) if row["tokens_per_second"]]
-    return {"step_ms": round(1e3 * 640 / statistics.median(speeds)), "peak_mib": round(usage.ru_maxrss / 1024)}
+    return {"step_ms": round(1e3 * 640 / statistics.median(speeds)), "peak_mib": peak_kib // 1024}
 
 
 def perplexity(corpus: Path, model: Path, max_tokens: int) -> float:
