@@ -130,10 +130,10 @@ def _texts(options: argparse.Namespace) -> tuple[list[str] | DatasetText, list[s
 def pretrain(arguments: Sequence[str]) -> None:
     """Pretrain a bidirectional language model on a prepared corpus."""
     from elmolite.pretrain_options import parse
-    from elmolite.several_processes import agreeing, is_first, meet
+    from elmolite.several_processes import is_first, join_process_group, raising_together
 
-    meet()
-    with agreeing():
+    join_process_group()
+    with raising_together():
         options = parse(arguments)
 
     if options.plan or options.out is None:

@@ -46,9 +46,9 @@ def pretrain(
     :raises InputError: the corpus is too small, ``init_from`` does not fit, or ``out`` holds another run.
     """
     out = Path(out)
-    several_processes.meet()
+    several_processes.join_process_group()
     with quiet_lightning():
-        with several_processes.agreeing():
+        with several_processes.raising_together():
             several_processes.check_number(n_devices=config.n_devices, n_nodes=config.n_nodes)
             if resume:
                 setup = set_up(config, model=model, corpus=corpus, softmax=run_record.softmax_of_run(out))

@@ -124,7 +124,7 @@ class PretrainingModule(LightningModule):
             self.average.swap()
         self.last_perplexity = result = self._meter.result()
         values = {"forward": result.forward, "backward": result.backward, "average": result.average}
-        with several_processes.agreeing():
+        with several_processes.raising_together():
             for logger in self.loggers:
                 logger.log_metrics({f"valid_{name}": value for name, value in values.items()}, self.global_step)
 

@@ -106,7 +106,7 @@ class ResumePoint(Callback):
             raise several_processes.shared_error(
                 f"training diverged: the held-out loss is NaN at step {trainer.global_step:,}"
             )
-        with several_processes.agreeing():
+        with several_processes.raising_together():
             if result is None or self.best is None or result.average < self.best:
                 self.best = None if result is None else result.average
                 if trainer.is_global_zero:
@@ -119,7 +119,7 @@ class ResumePoint(Callback):
         return "nothing was saved yet" if self._point is None else f"go on from step {self._point:,} with --resume"
 
     def _save_point(self, trainer: Trainer) -> None:
-        with several_processes.agreeing():
+        with several_processes.raising_together():
             trainer.save_checkpoint(self.path)
         self._point = trainer.global_step
         self._saved_at = time.monotonic()
@@ -154,7 +154,7 @@ class WholeFileIO(TorchCheckpointIO):
         try:
             files.write_bytes(Path(path), buffer.getbuffer())
         except InputError:
-            several_processes.release_others()  # they wait at the end of Trainer.save_checkpoint
+            several_processes.enter_barrier()  # they wait at the end of Trainer.save_checkpoint
             raise
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:  # noqa: ARG002
@@ -162,7 +162,7 @@ class WholeFileIO(TorchCheckpointIO):
 
         :raises InputError: the file is missing, cut short or not such a checkpoint.
         """
-        with several_processes.agreeing():
+        with several_processes.raising_together():
             try:
                 checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:

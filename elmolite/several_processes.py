@@ -1,11 +1,12 @@
 """Several processes that train one model: who of them speaks, and how an error of one ends all of them.
 
 Lightning starts the processes of one machine itself, when training begins. Those of several machines are started by
-torchrun or by SLURM's srun, and find each other in :func:`meet`.
+torchrun or by SLURM's srun, and find each other in :func:`join_process_group`.
 """
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
@@ -52,8 +53,10 @@ def is_first() -> bool:
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
-def meet() -> None:
+def join_process_group() -> None:
     """Wait for the other processes that torchrun or SLURM started; from here on they can agree."""
+    atexit.unregister(_leave_process_group)
+    atexit.register(_leave_process_group)
     started = _started()
     if started is None or started.n_processes == 1 or distributed.is_initialized():
         return
@@ -70,6 +73,12 @@ def meet() -> None:
             enable_model_summary=False,
         )
         trainer.strategy.setup_environment()  # and the Trainer that trains will find this done
+
+
+def _leave_process_group() -> None:
+    """Leave the process group, which otherwise may abort the process at its end (pytorch/pytorch#190489)."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def check_number(*, n_devices: int, n_nodes: int) -> None:
@@ -121,7 +130,7 @@ def gather_tensor(part: Tensor) -> list[Tensor]:
 
 
 @contextmanager
-def agreeing() -> Iterator[None]:
+def raising_together() -> Iterator[None]:
     """Run a block in every process; where it raises an InputError in one, all raise it at the end of the block.
 
     The block must not wait for other processes, or see to it that they do not wait for one that raised.
@@ -143,7 +152,7 @@ def shared_error(message: str) -> InputError:
     return InputError(message) if is_first() else SaidElsewhereError(message)
 
 
-def release_others() -> None:
+def enter_barrier() -> None:
     """Go to the barrier at which the others wait, before raising what kept this process from it."""
     if _is_one_of_several():
         distributed.barrier()

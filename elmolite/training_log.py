@@ -124,7 +124,7 @@ class TrainingLog(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Open the bar, and the log at the step that the run begins or resumes with."""
-        with several_processes.agreeing():
+        with several_processes.raising_together():
             for logger in trainer.loggers:
                 if isinstance(logger, CsvLog) and trainer.global_step > 0:
                     logger.open_at(trainer.global_step)
@@ -162,7 +162,7 @@ class TrainingLog(Callback):
             "learning_rate": outputs["learning_rate"],
             "gradient_norm": float(outputs["gradient_norm"]),
         }
-        with several_processes.agreeing():
+        with several_processes.raising_together():
             for logger in trainer.loggers:
                 logger.log_metrics(metrics, step)
         self._loss_sum, self._n_targets, self._since = 0.0, 0, now
