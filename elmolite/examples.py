@@ -16,7 +16,7 @@ class Example(NamedTuple):
     sentences: tuple[str | tuple[str, ...], ...]
     """One; for entailment the premise and the hypothesis."""
     labels: tuple[str, ...]
-    """Of classification and entailment: the label, or of several that can hold together those that do. Of tagging: one a
-    token. Empty where none is known."""
+    """Of classification and entailment: the label, or of several that can hold together those that do. Of tagging:
+    one a token. Empty where none is known."""
     place: str
     """Where it stands, as ``train.tsv, line 7``, for a message."""

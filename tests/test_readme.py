@@ -14,10 +14,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_map_names_every_module_and_no_other():
-    named = set(re.findall(r"`(\w+\.py)`", README))
-    there = {path.name for path in (ROOT / "elmolite").glob("*.py")} - {"__init__.py"}
-    assert there <= named
-    assert all(name in there for name in named)
+    named = set(re.findall(r"`([\w/]+\.py)`", README))
+    package = ROOT / "elmolite"
+    assert named == {str(path.relative_to(package)) for path in package.rglob("*.py") if path.name != "__init__.py"}
 
 
 def test_commands_exist():

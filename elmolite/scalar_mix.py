@@ -1,0 +1,66 @@
+"""The layers of the language model -> one vector a token, weighted as a task needs them.
+
+Shapes: L layers, B sentences, T tokens, D width of a layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from elmolite.errors import InputError
+
+
+class ScalarMix(nn.Module):
+    """``gamma * sum_j softmax(scores)_j * layer_j`` (Peters et al. 2018, equation 1).
+
+    At first the layers have equal weights and gamma is 1.
+    """
+
+    def __init__(
+        self,
+        n_layers: int,
+        *,
+        use_layer_norm: bool = False,
+        dropout: float = 0.0,
+        fixed_weights: Sequence[float] | None = None,
+    ) -> None:
+        """Initialise.
+
+        :param n_layers: L.
+        :param use_layer_norm: normalise each layer of each token over its D numbers first. (AllenNLP's option of this
+            name normalises over the whole batch, so that a token's vector depends on the other sentences.)
+        :param dropout: of the result, in training.
+        :param fixed_weights: L weights that are not learnt, nor is gamma, which is 1.
+        :raises InputError: there are not L of them.
+        """
+        super().__init__()
+        if fixed_weights is not None and len(fixed_weights) != n_layers:
+            raise InputError(f"{len(fixed_weights)} fixed weights for {n_layers} layers")
+        self.use_layer_norm = use_layer_norm
+        self.dropout = dropout
+        is_learnt = fixed_weights is None
+        self.scores = nn.Parameter(torch.zeros(n_layers)) if is_learnt else None
+        self.gamma = nn.Parameter(torch.ones(())) if is_learnt else None
+        self.fixed: Tensor
+        self.register_buffer("fixed", None if is_learnt else torch.tensor(fixed_weights, dtype=torch.float32))
+
+    @property
+    def weights(self) -> Tensor:
+        """(L), without gamma; learnt ones sum to 1."""
+        return self.fixed if self.scores is None else self.scores.softmax(dim=0)
+
+    def forward(self, layers: Tensor) -> Tensor:
+        """Return (B, T, D) for (L, B, T, D)."""
+        if self.use_layer_norm:
+            layers = F.layer_norm(layers, layers.shape[-1:])
+        weights = self.weights if self.gamma is None else self.gamma * self.weights
+        mixed = torch.einsum("l,lbtd->btd", weights.to(layers.dtype), layers)
+        return F.dropout(mixed, self.dropout, self.training)
+
+    def penalty(self) -> Tensor:
+        """Return the sum of the squared scores, which pulls the weights towards their average (section 3.3)."""
+        return self.weights.new_zeros(()) if self.scores is None else self.scores.square().sum()

@@ -1,0 +1,119 @@
+"""The linear-chain conditional random field: what a sequence of tags scores, and which scores best.
+
+A sequence y of a sentence of T tokens scores ``start[y_1] + sum_t emission[t, y_t] + sum_t transition[y_t-1, y_t] +
+end[y_T]`` (Lafferty et al. 2001; as the layer above an LSTM, Lample et al. 2016).
+
+Shapes: B sentences, T tokens, K tags.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+FORBIDDEN = -1e4
+"""The score of a forbidden transition in decoding: finite, so that gradients and differences stay numbers."""
+
+
+class LinearChainCRF(nn.Module):
+    """Scores of transitions, and the sums and maxima over all sequences of tags.
+
+    In training every transition is possible, since the text may hold one that its scheme forbids; decoding rules those
+    out.
+    """
+
+    def __init__(
+        self,
+        n_tags: int,
+        *,
+        allowed: Tensor | None = None,
+        allowed_start: Tensor | None = None,
+        allowed_end: Tensor | None = None,
+    ) -> None:
+        """Initialise.
+
+        :param allowed: (K, K), whether the tag of the column may follow that of the row; ``None`` where all may.
+        :param allowed_start: (K), whether a sentence may begin with it.
+        :param allowed_end: (K), whether it may end with it.
+        """
+        super().__init__()
+        self.transitions = nn.Parameter(torch.empty(n_tags, n_tags).uniform_(-0.1, 0.1))
+        self.start = nn.Parameter(torch.empty(n_tags).uniform_(-0.1, 0.1))
+        self.end = nn.Parameter(torch.empty(n_tags).uniform_(-0.1, 0.1))
+        self.forbidden: Tensor
+        self.forbidden_start: Tensor
+        self.forbidden_end: Tensor
+        for name, given, shape in (
+            ("forbidden", allowed, (n_tags, n_tags)),
+            ("forbidden_start", allowed_start, (n_tags,)),
+            ("forbidden_end", allowed_end, (n_tags,)),
+        ):
+            is_allowed = torch.ones(shape, dtype=torch.bool) if given is None else given.bool()
+            self.register_buffer(name, torch.zeros(shape).masked_fill(~is_allowed, FORBIDDEN), persistent=False)
+
+    def log_likelihood(self, emissions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
+        """Return the log probability of each sentence's tags.
+
+        :param emissions: (B, T, K).
+        :param tags: (B, T), any id behind the end.
+        :param mask: (B, T), true where there is a token; each sentence begins at the left and has at least one.
+        :returns: (B).
+        """
+        start, transitions, end = self.start, self.transitions, self.end
+        lengths = mask.sum(dim=1)
+        tags = tags.masked_fill(~mask, 0)
+        emitted = emissions.gather(2, tags.unsqueeze(2)).squeeze(2)  # (B, T)
+        moved = transitions[tags[:, :-1], tags[:, 1:]]  # (B, T - 1)
+        last = tags.gather(1, lengths.unsqueeze(1) - 1).squeeze(1)
+        score = start[tags[:, 0]] + (emitted * mask).sum(dim=1) + (moved * mask[:, 1:]).sum(dim=1) + end[last]
+        return score - _log_partition(emissions, mask, start, transitions, end)
+
+    def marginals(self, emissions: Tensor, mask: Tensor) -> Tensor:
+        """Return the probability of each tag of each token over all sequences that are allowed.
+
+        It is the derivative of the logarithm of the partition function by the emission.
+
+        :param emissions: (B, T, K).
+        :param mask: (B, T).
+        :returns: (B, T, K), zero behind the end of a sentence.
+        """
+        with torch.enable_grad():
+            leaf = emissions.detach().requires_grad_()
+            partition = _log_partition(leaf, mask, *(part.detach() for part in self._in_decoding()))
+            (gradient,) = torch.autograd.grad(partition.sum(), leaf)
+        return gradient
+
+    def decode(self, emissions: Tensor, mask: Tensor) -> Tensor:
+        """Return the best sequence of tags of each sentence, without a forbidden transition (Viterbi 1967).
+
+        :param emissions: (B, T, K).
+        :param mask: (B, T).
+        :returns: (B, T), 0 behind the end of a sentence.
+        """
+        start, transitions, end = self._in_decoding()
+        score = start + emissions[:, 0]
+        best_before = []
+        stay = torch.arange(score.shape[1], device=score.device)
+        for t in range(1, emissions.shape[1]):
+            following, before = (score.unsqueeze(2) + transitions).max(dim=1)
+            is_token = mask[:, t, None]
+            score = torch.where(is_token, following + emissions[:, t], score)
+            best_before.append(torch.where(is_token, before, stay))
+        tag = (score + end).argmax(dim=1)
+        tags = [tag]
+        for before in reversed(best_before):
+            tag = before.gather(1, tag.unsqueeze(1)).squeeze(1)
+            tags.append(tag)
+        return torch.stack(tags[::-1], dim=1) * mask
+
+    def _in_decoding(self) -> tuple[Tensor, Tensor, Tensor]:
+        return self.start + self.forbidden_start, self.transitions + self.forbidden, self.end + self.forbidden_end
+
+
+def _log_partition(emissions: Tensor, mask: Tensor, start: Tensor, transitions: Tensor, end: Tensor) -> Tensor:
+    """Return (B): the logarithm of the sum over all sequences of the exponential of what they score."""
+    score = start + emissions[:, 0]
+    for t in range(1, emissions.shape[1]):
+        following = (score.unsqueeze(2) + transitions).logsumexp(dim=1) + emissions[:, t]
+        score = torch.where(mask[:, t, None], following, score)
+    return (score + end).logsumexp(dim=1)

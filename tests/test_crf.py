@@ -1,0 +1,115 @@
+"""The sums and maxima of the CRF equal those over every sequence, written out."""
+
+from itertools import pairwise, product
+
+import pytest
+import torch
+
+from elmolite.tasks.crf import LinearChainCRF
+
+LENGTHS = (4, 1, 3)
+N_TAGS = 3
+
+
+def make_crf(*, with_constraints=False):
+    torch.manual_seed(3)
+    allowed = torch.ones(N_TAGS, N_TAGS, dtype=torch.bool)
+    ends = [torch.ones(N_TAGS, dtype=torch.bool) for _ in range(2)]
+    if with_constraints:
+        allowed[0, 1] = allowed[2, 2] = False
+        ends[0][1] = ends[1][0] = False
+    crf = LinearChainCRF(N_TAGS, allowed=allowed, allowed_start=ends[0], allowed_end=ends[1]).double()
+    with torch.no_grad():
+        for parameter in crf.parameters():
+            parameter.normal_()
+    return crf, allowed, *ends
+
+
+def batch():
+    generator = torch.Generator().manual_seed(5)
+    emissions = torch.randn(len(LENGTHS), max(LENGTHS), N_TAGS, generator=generator, dtype=torch.float64)
+    mask = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
+    return emissions, mask
+
+
+def score(crf, emissions, tags):
+    """As the equation at the top of the module, term by term."""
+    total = crf.start[tags[0]] + crf.end[tags[-1]]
+    total = total + sum(emissions[t, tag] for t, tag in enumerate(tags))
+    return total + sum(crf.transitions[before, after] for before, after in pairwise(tags))
+
+
+def sequences(length, allowed, start, end):
+    for tags in product(range(N_TAGS), repeat=length):
+        moves = pairwise(tags)
+        if start[tags[0]] and end[tags[-1]] and all(allowed[before, after] for before, after in moves):
+            yield tags
+
+
+def all_possible():
+    return torch.ones(N_TAGS, N_TAGS, dtype=torch.bool), *[torch.ones(N_TAGS, dtype=torch.bool)] * 2
+
+
+@pytest.mark.parametrize("with_constraints", [False, True])
+def test_log_likelihood_is_normalised_over_all_sequences(with_constraints):
+    crf, *_ = make_crf(with_constraints=with_constraints)
+    emissions, mask = batch()
+    tags = torch.tensor([[0, 1, 2, 2], [1, 0, 0, 0], [2, 0, 1, 7]])  # of which some are forbidden in decoding
+    found = crf.log_likelihood(emissions, tags, mask)
+    for row, length in enumerate(LENGTHS):
+        scores = [score(crf, emissions[row], each) for each in sequences(length, *all_possible())]
+        expected = score(crf, emissions[row], tags[row, :length].tolist()) - torch.stack(scores).logsumexp(dim=0)
+        torch.testing.assert_close(found[row], expected)
+
+
+def test_gradients_are_those_of_the_sum_over_all_sequences():
+    crf, *_ = make_crf()
+    emissions, mask = batch()
+    emissions.requires_grad_()
+    tags = torch.tensor([[0, 1, 2, 2], [1, 0, 0, 0], [2, 0, 1, 0]])
+    wanted = [emissions, *crf.parameters()]
+    found = torch.autograd.grad(crf.log_likelihood(emissions, tags, mask).sum(), wanted)
+    expected = 0
+    for row, length in enumerate(LENGTHS):
+        scores = torch.stack([score(crf, emissions[row], each) for each in sequences(length, *all_possible())])
+        expected = expected + score(crf, emissions[row], tags[row, :length].tolist()) - scores.logsumexp(dim=0)
+    for one, other in zip(found, torch.autograd.grad(expected, wanted), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("with_constraints", [False, True])
+def test_decoding_finds_the_best_of_the_allowed_sequences(with_constraints):
+    crf, *constraints = make_crf(with_constraints=with_constraints)
+    for seed in range(20):
+        emissions, mask = batch()
+        emissions = torch.randn(emissions.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        found = crf.decode(emissions, mask)
+        for row, length in enumerate(LENGTHS):
+            best = max(sequences(length, *constraints), key=lambda tags: score(crf, emissions[row], tags).item())
+            assert found[row, :length].tolist() == list(best)
+            assert not found[row, length:].any()
+
+
+@pytest.mark.parametrize("with_constraints", [False, True])
+def test_marginals_are_the_shares_of_the_allowed_sequences(with_constraints):
+    crf, *constraints = make_crf(with_constraints=with_constraints)
+    emissions, mask = batch()
+    found = crf.marginals(emissions, mask)
+    for row, length in enumerate(LENGTHS):
+        expected = torch.zeros(max(LENGTHS), N_TAGS, dtype=torch.float64)
+        for tags in sequences(length, *constraints):
+            expected[range(length), tags] += score(crf, emissions[row], tags).exp()
+        expected /= expected[0].sum()
+        torch.testing.assert_close(found[row], expected.detach())
+
+
+def test_padding_changes_nothing():
+    crf, *_ = make_crf()
+    emissions, mask = batch()
+    tags = torch.zeros(mask.shape, dtype=torch.int64)
+    alone = crf.log_likelihood(emissions[1:2, :1], tags[1:2, :1], mask[1:2, :1])
+    torch.testing.assert_close(crf.log_likelihood(emissions, tags, mask)[1:2], alone)
+
+
+def test_constraints_are_no_part_of_the_weights():
+    assert set(make_crf(with_constraints=True)[0].state_dict()) == {"transitions", "start", "end"}
