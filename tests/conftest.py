@@ -65,6 +65,18 @@ def corpus(tmp_path_factory) -> Corpus:
 
 
 @pytest.fixture
+def dataset_cache(tmp_path, monkeypatch) -> Path:
+    """A cache of Hugging Face datasets of the test's own, and no network."""
+    import datasets
+    import huggingface_hub
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
 def bilm() -> BiLM:
     torch.manual_seed(1)
     return BiLM(small_config()).eval()

@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import datasets
 import huggingface_hub
@@ -20,16 +19,8 @@ from elmolite.preparation import prepare
 from elmolite.text import MAX_DOCUMENT_LINES, Progress
 from elmolite.tokenization import SentenceTokenizer
 
+pytestmark = pytest.mark.usefixtures("dataset_cache")
 both_ways = pytest.mark.parametrize("streaming", [False, True])
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch) -> Path:
-    """A cache of the test's own, and no network."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    return tmp_path / "cache"
 
 
 def write_parquet(folder, *, split="train", **columns):
@@ -153,12 +144,12 @@ def test_progress_counts_rows(tmp_path):
         assert progress == Progress(n_total, 500, " rows")
 
 
-def test_streaming_keeps_nothing(tmp_path, cache):
+def test_streaming_keeps_nothing(tmp_path, dataset_cache):
     folder = write_parquet(tmp_path / "d", text=["a row"])
     assert documents(folder, streaming=True) == [["a row"]]
-    assert not list(cache.rglob("*.arrow"))
+    assert not list(dataset_cache.rglob("*.arrow"))
     assert documents(folder) == [["a row"]]
-    assert list(cache.rglob("*.arrow"))
+    assert list(dataset_cache.rglob("*.arrow"))
 
 
 def test_a_stream_of_parquet_reads_its_column_alone(tmp_path):
