@@ -6,6 +6,7 @@ always a document's end. Files may be compressed with gzip; ``-`` is standard in
 
 from __future__ import annotations
 
+import codecs
 import glob
 import gzip
 import io
@@ -70,11 +71,12 @@ def _is_hidden(file: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
-def read_lines(path: Path | None, progress: Progress | None = None) -> Iterator[str]:
-    """Yield the lines of a UTF-8 text without their line ends; a byte order mark is dropped.
+def read_lines(path: Path | None, progress: Progress | None = None, *, encoding: str = "utf-8") -> Iterator[str]:
+    """Yield the lines of a text without their line ends; a byte order mark of UTF-8 is dropped.
 
     :param path: a file, compressed if its name ends in ``.gz``; ``None`` is standard input.
-    :raises InputError: the file cannot be read, is binary or is not UTF-8; the message names the line.
+    :param encoding: one that contains ASCII, as ``latin-1`` does.
+    :raises InputError: the file cannot be read, is binary or in another encoding; the message names the line.
     """
     name = "standard input" if path is None else str(path)
     number = 0
@@ -90,12 +92,16 @@ def read_lines(path: Path | None, progress: Progress | None = None) -> Iterator[
                     at = here
                 if b"\0" in line:
                     raise InputError(f"{name}, line {number}: holds a NUL byte; this is a binary file or UTF-16")
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+                if number == 1:
+                    line = line.removeprefix(codecs.BOM_UTF8)
+                yield line.decode(encoding).rstrip("\r\n")
             if progress is not None and counts:
                 progress.n_read += raw.tell() - at
     except UnicodeDecodeError as error:
         bad = error.object[error.start]
-        raise InputError(f"{name}, line {number}: not UTF-8 (byte 0x{bad:02x} at column {error.start + 1})") from None
+        raise InputError(
+            f"{name}, line {number}: not {encoding.upper()} (byte 0x{bad:02x} at column {error.start + 1})"
+        ) from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError(f"{name}: broken gzip file after line {number}: {error}") from None
     except OSError as error:
