@@ -8,6 +8,8 @@ import torch
 from elmolite.bilm import BiLM, BiLMConfig
 from elmolite.checkpoint import Checkpoint
 from elmolite.corpus import Corpus
+from elmolite.example_columns import ExampleColumns
+from elmolite.example_files import read_examples
 from elmolite.preparation import prepare
 from elmolite.softmax import Softmax
 from elmolite.tokenization import SentenceTokenizer
@@ -52,6 +54,13 @@ def make_corpus(folder, sentences, **options) -> Corpus:
     text = write_sentences(folder / "text.txt", sentences)
     options = {"tokenizer": SentenceTokenizer.whitespace(), "show_progress": False, **options}
     return prepare([str(text)], folder / "corpus", **options)
+
+
+def examples_of(path, content, task, *, needs_labels=True, **columns):
+    """Sentences and labels of what a file with this content holds."""
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    found = read_examples(path, task, ExampleColumns(**columns), needs_labels=needs_labels)
+    return [(*example.sentences, example.labels) for example in found.examples]
 
 
 def small_config(**changes) -> BiLMConfig:
