@@ -8,8 +8,8 @@ import torch
 from elmolite.bilm import BiLM, BiLMConfig
 from elmolite.checkpoint import Checkpoint
 from elmolite.corpus import Corpus
-from elmolite.example_columns import ExampleColumns
-from elmolite.example_files import read_examples
+from elmolite.examples.columns import ExampleColumns
+from elmolite.examples.reading import read_examples
 from elmolite.preparation import prepare
 from elmolite.softmax import Softmax
 from elmolite.tokenization import SentenceTokenizer

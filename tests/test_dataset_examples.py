@@ -3,9 +3,9 @@ import json
 import pytest
 from datasets import ClassLabel, Dataset, Features, Sequence, Value
 
-from elmolite.dataset_examples import DatasetExamples
 from elmolite.errors import InputError
-from elmolite.example_columns import ExampleColumns
+from elmolite.examples.columns import ExampleColumns
+from elmolite.examples.dataset import DatasetExamples
 
 pytestmark = pytest.mark.usefixtures("dataset_cache")
 both_ways = pytest.mark.parametrize("streaming", [False, True])

@@ -1,7 +1,7 @@
 import pytest
 
 from elmolite.errors import InputError
-from elmolite.example_columns import ExampleColumns, choose_columns
+from elmolite.examples.columns import ExampleColumns, choose_columns
 
 
 def choose(there, task, *, needs_labels=True, **columns):

@@ -6,8 +6,8 @@ import pytest
 from conftest import SHARED, examples_of, needs_shared
 
 from elmolite.errors import InputError
-from elmolite.example_columns import ExampleColumns
-from elmolite.example_files import read_examples
+from elmolite.examples.columns import ExampleColumns
+from elmolite.examples.reading import read_examples
 
 CONLLU = "# sent_id = 1\n1\tHi\thi\tINTJ\t_\t_\t0\troot\t_\t_\n"
 

@@ -4,8 +4,8 @@ import pytest
 from conftest import examples_of
 
 from elmolite.errors import InputError
-from elmolite.example_columns import RECOGNISED
-from elmolite.example_files import read_examples
+from elmolite.examples.columns import RECOGNISED
+from elmolite.examples.reading import read_examples
 
 
 def of_json(tmp_path, task, *records, **options):

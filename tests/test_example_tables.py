@@ -2,7 +2,7 @@ import pytest
 from conftest import SHARED, examples_of, needs_shared
 
 from elmolite.errors import InputError
-from elmolite.example_files import read_examples
+from elmolite.examples.reading import read_examples
 
 CSV = ',text,label\r\n0,"He said ""no"",\r\nthen left.",1\r\n1,Fine,0\r\n'
 

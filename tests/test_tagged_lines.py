@@ -2,7 +2,7 @@ import pytest
 from conftest import SHARED, examples_of, needs_shared
 
 from elmolite.errors import InputError
-from elmolite.example_files import read_examples
+from elmolite.examples.reading import read_examples
 
 CONLLU = """# text = Vámonos al mar
 1-2	Vámonos	_	_	_	_	_	_	_	_

@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from elmolite.errors import InputError
-from elmolite.example_columns import ExampleColumns, excerpt, is_known, is_number, listing
-from elmolite.example_records import Record
-from elmolite.examples import Task
+from elmolite.examples.columns import ExampleColumns, excerpt, is_known, is_number, listing
+from elmolite.examples.example import Task
+from elmolite.examples.records import Record
 
 
 class Row(NamedTuple):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Literal, NamedTuple
 
 from elmolite.errors import InputError
-from elmolite.examples import Task
+from elmolite.examples.example import Task
 from elmolite.suggest import check_choices, closest
 
 Format = Literal["auto", "text", "conllu", "conll", "csv", "tsv", "jsonl", "label-text"]
@@ -30,22 +30,24 @@ class ExampleColumns:
     """How labelled data is laid out; what is not said is recognised.
 
     A column is named as the header or the keys name it, or by its number, from 1, in files with columns.
+
+    :param format: text is plain lines without labels. TSV has no quotes: a row is a line.
+    :param encoding: of the file; older ones may be in latin-1.
+    :param header: of CSV and TSV: whether the first row names the columns.
+    :param text: the column of the sentence, the tokens, or the premise.
+    :param second_text: the column of the hypothesis.
+    :param label: the column of the label or labels, or the tags.
+    :param label_separator: in classification, the string between several labels of a field; an empty field says that
+        none holds.
     """
 
     format: Format = "auto"
-    """``text`` is plain lines without labels. TSV has no quotes: a row is a line."""
     encoding: str = "utf-8"
-    """Of the file; older ones may be in ``latin-1``."""
     header: Literal["auto", "yes", "no"] = "auto"
-    """Of CSV and TSV: whether the first row names the columns."""
     text: str | None = None
-    """Of the sentence, the tokens, or the premise."""
     second_text: str | None = None
-    """Of the hypothesis."""
     label: str | None = None
-    """Of the label or labels, or the tags."""
     label_separator: str | None = None
-    """In classification, the string between several labels of a field; an empty field says that none holds."""
 
     def check(self, task: Task) -> None:
         """Hold the fields against their values and the task.

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from elmolite.errors import InputError
-from elmolite.example_columns import ChosenColumns, ExampleColumns, listing
-from elmolite.examples import Example, Task
+from elmolite.examples.columns import ChosenColumns, ExampleColumns, listing
+from elmolite.examples.example import Example, Task
 
 NO_GOLD_LABEL = "-"
 """SNLI writes so where the annotators of a pair disagreed."""

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from elmolite.errors import InputError
-from elmolite.example_columns import ExampleColumns, excerpt, is_number
-from elmolite.examples import Example
+from elmolite.examples.columns import ExampleColumns, excerpt, is_number
+from elmolite.examples.example import Example
 from elmolite.suggest import nearest
 
 CONLLU_COLUMNS = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")

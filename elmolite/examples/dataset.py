@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from elmolite.dataset_source import DatasetSource, quiet
 from elmolite.errors import InputError
-from elmolite.example_columns import RECOGNISED, ChosenColumns, ExampleColumns, choose_columns
-from elmolite.example_records import NO_GOLD_LABEL, Examples, Record, read_records
-from elmolite.examples import Task
+from elmolite.examples.columns import RECOGNISED, ChosenColumns, ExampleColumns, choose_columns
+from elmolite.examples.example import Task
+from elmolite.examples.records import NO_GOLD_LABEL, Examples, Record, read_records
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
