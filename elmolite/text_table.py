@@ -1,0 +1,46 @@
+"""Tables and names for a terminal and for pictures: aligned whatever the script, and nothing that moves the cursor."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+
+def printable(text: str, *, width: int = 40) -> str:
+    """Return a name as it can be shown on one line: cut to ``width`` columns, what cannot be printed as ``�``."""
+    shown = "".join(char if char.isprintable() else "�" for char in text) or "''"
+    if display_width(shown) <= width:
+        return shown
+    while display_width(shown) > width - 1:
+        shown = shown[:-1]
+    return f"{shown}…"
+
+
+def display_width(text: str) -> int:
+    """Return the columns that a terminal gives a text: none for accents, two for the wide characters of East Asia."""
+    return sum(_columns(char) for char in text)
+
+
+def _columns(char: str) -> int:
+    if unicodedata.category(char) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def table(rows: Sequence[Sequence[str]], *, n_left: int = 1, gap: int = 2) -> str:
+    """Lay out rows of cells in columns.
+
+    :param rows: all of one length; an empty row becomes an empty line.
+    :param n_left: how many columns are flush left; the others, of numbers, are flush right.
+    :param gap: spaces between two columns.
+    """
+    filled = [row for row in rows if row]
+    widths = [max(map(display_width, column)) for column in zip(*filled, strict=True)]
+    lines = []
+    for row in rows:
+        cells = []
+        for at, (cell, width) in enumerate(zip(row, widths, strict=False)):
+            padding = " " * (width - display_width(cell))
+            cells.append(cell + padding if at < n_left else padding + cell)
+        lines.append((" " * gap).join(cells).rstrip())
+    return "\n".join(lines)
