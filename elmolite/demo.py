@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import csv
+import math
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from tqdm import tqdm
 
-from elmolite import documentation, files
+from elmolite import documentation, figures, files
 from elmolite.bilm import BiLMConfig, tiny
 from elmolite.corpus import Corpus
 from elmolite.elmo import ELMo
 from elmolite.errors import InputError
+from elmolite.figures import Panel
 from elmolite.neighbours import NeighbourIndex, unit
 from elmolite.preparation import prepare
 from elmolite.pretraining import pretrain
@@ -157,23 +158,11 @@ def _print_neighbours(elmo: ELMo, corpus: Corpus, max_sentences: int) -> None:
 
 
 def _draw(history: list[dict[str, float]], path: Path) -> Path | None:
-    """Draw the training loss and the held-out perplexity; say so where matplotlib is missing."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        print("\nno picture: matplotlib is not installed (pip install 'elmolite[plot]')")
-        return None
+    """Draw the perplexity of the training text and of the held-out text."""
     training = [row for row in history if "loss" in row]
     validation = [row for row in history if "valid_average" in row]
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    axes.plot([row["step"] for row in training], np.exp([row["loss"] for row in training]), label="training text")
+    curves = {"training text": ([row["step"] for row in training], [math.exp(row["loss"]) for row in training])}
     for direction in ("forward", "backward"):
         values = [row[f"valid_{direction}"] for row in validation]
-        axes.plot([row["step"] for row in validation], values, "o--", label=f"held out, {direction}")
-    axes.set(xlabel="step", ylabel="perplexity", yscale="log", title="Pretraining")
-    axes.grid(visible=True, which="both", alpha=0.3)
-    axes.legend()
-    with files.writing(path) as file:
-        figure.savefig(file, format="png", dpi=120)
-    return path
+        curves[f"held out, {direction}"] = ([row["step"] for row in validation], values)
+    return figures.draw_curves([Panel("perplexity", curves, is_log=True)], path, title="Pretraining", x_label="step")
