@@ -6,12 +6,17 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
+from uuid import uuid4
 
 from elmolite.errors import InputError
+
+LEFT_OVER_AFTER = 3600.0
+"""Seconds without a change after which a half-written shared folder is taken for that of a process that was killed."""
 
 
 def _sync(path: Path) -> None:
@@ -112,6 +117,59 @@ def _swap(new: Path, folder: Path, old: Path) -> None:
         raise
     shutil.rmtree(old, ignore_errors=True)
     _sync(folder.parent)
+
+
+@contextmanager
+def writing_shared_folder(folder: Path) -> Iterator[Path]:
+    """Give an empty temporary folder that becomes ``folder``, which other processes may be making at the same time.
+
+    The first that ends well has made it; what the others wrote is dropped.
+
+    :raises InputError: it cannot be written; nothing is left behind.
+    """
+    temporary = _partial(folder)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for path in temporary.iterdir():
+            _sync(path)
+        _sync(temporary)
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+        _sync(folder.parent)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_shared_folder(folder: Path) -> bool:
+    """Remove a folder at once for all processes; those that have opened its files keep what they have.
+
+    :returns: whether it is gone; Windows keeps what another process has open.
+    """
+    gone = _partial(folder)
+    with suppress(OSError):
+        folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+    return not folder.exists()
+
+
+def remove_left_over(folder: Path, pattern: str) -> None:
+    """Remove what killed processes left of the shared folders in ``folder`` whose name matches ``pattern``."""
+    for partial in folder.glob(f".{pattern}.*.partial"):
+        with suppress(OSError):  # its process has just ended and removed it
+            last_change = max(path.stat().st_mtime for path in (partial, *partial.iterdir()))
+            if time.time() - last_change > LEFT_OVER_AFTER:
+                shutil.rmtree(partial, ignore_errors=True)
+
+
+def _partial(folder: Path) -> Path:
+    """Return a name beside ``folder`` that no other process has."""
+    return folder.with_name(f".{folder.name}.{uuid4().hex}.partial")
 
 
 def fingerprint(path: Path) -> dict[str, Any]:

@@ -91,6 +91,22 @@ def test_a_kill_while_a_folder_is_replaced_is_mended(tmp_path, new_one_stands):
     assert names(tmp_path) == ["f"]
 
 
+def test_a_shared_folder_is_there_when_it_is_whole_and_the_first_one_stands(tmp_path):
+    folder = tmp_path / "f"
+    with pytest.raises(RuntimeError), files.writing_shared_folder(folder) as new:
+        fill(new, "x")
+        raise RuntimeError
+    assert names(tmp_path) == []
+    with files.writing_shared_folder(folder) as slow:
+        fill(slow, "slow")
+        with files.writing_shared_folder(folder) as quick:
+            fill(quick, "quick")
+    assert names(folder) == ["m.json", "quick"]
+    assert files.remove_shared_folder(folder)
+    assert files.remove_shared_folder(folder)
+    assert names(tmp_path) == []
+
+
 def open_folder(folder):
     return files.open_folder(folder, "m.json", kind="thing", version=1)
 

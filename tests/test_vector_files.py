@@ -23,7 +23,12 @@ def binary(words, *, size=2, count=None, between=b""):
 @pytest.mark.parametrize("ends", ["\n", " \n", "\r\n"])  # fastText's lines end with a space
 @pytest.mark.parametrize("packed", [False, True])
 def test_text_with_and_without_a_first_line_of_counts(tmp_path, header, ends, packed):
-    lines = ["the 1 2.5 -3e-2", "3 4 5 6", ". . . 7 8 9", "\u00a0 10 11 12"]  # words: a number, one with spaces, a space
+    lines = [
+        "the 1 2.5 -3e-2",
+        "3 4 5 6",
+        ". . . 7 8 9",
+        "\u00a0 10 11 12",
+    ]  # words: a number, one with spaces, a space
     path = tmp_path / ("v.txt.gz" if packed else "v.txt")
     content = (header + "".join(line + ends for line in lines)).encode()
     path.write_bytes(gzip.compress(content) if packed else content)
