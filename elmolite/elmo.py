@@ -30,6 +30,9 @@ MIN_ROWS = 12
 """Rows of the smallest matrix product. Below, MKL takes other kernels, and a sentence's vectors would depend on how
 many others stand beside it."""
 
+BATCH_TOKENS = 4096
+"""Tokens, with padding, that are embedded at once."""
+
 
 class TokenIds(NamedTuple):
     """Sentences as ids, with each distinct word once; what :meth:`ELMo.to_ids` makes and :meth:`ELMo.forward` takes."""
@@ -113,7 +116,7 @@ class ELMo(nn.Module):
         :param sentences: lists of tokens, or strings, which are cut as the text of the model was.
         :raises InputError: ``sentences`` is one string.
         """
-        return _encode(self._tokenise(sentences), self.indexer)
+        return _encode(self.tokenise(sentences), self.indexer)
 
     def forward(self, ids: TokenIds) -> tuple[Tensor, Tensor]:
         """Compute all layers.
@@ -173,7 +176,7 @@ class ELMo(nn.Module):
         sentences: Sequence[Sentence],
         *,
         layers: LayerChoice = "all",
-        batch_tokens: int = 4096,
+        batch_tokens: int = BATCH_TOKENS,
         output: Literal["numpy", "torch"] = "numpy",
     ) -> list[NDArray[np.float32]] | list[Tensor]:
         """Embed sentences; the vectors of a sentence do not depend on the others.
@@ -185,7 +188,7 @@ class ELMo(nn.Module):
         :returns: for each sentence, in order, (L, tokens, 2 P) for ``"all"`` and (tokens, 2 P) otherwise, float32.
         :raises InputError: ``sentences`` is one string, or there is no such layer.
         """
-        tokenised = self._tokenise(sentences)
+        tokenised = self.tokenise(sentences)
         if not (layers in ("all", "top", "average") or (isinstance(layers, int) and 0 <= layers < self.n_layers)):
             raise InputError(f"layers={layers!r}: expected 'all', 'top', 'average' or 0 to {self.n_layers - 1}")
         if batch_tokens < 1:
@@ -194,7 +197,7 @@ class ELMo(nn.Module):
             raise InputError(f"output={output!r}: expected 'numpy' or 'torch'")
         results: dict[int, Tensor] = {}
         with evaluating(self), torch.no_grad():
-            for batch in _batches([len(sentence) for sentence in tokenised], batch_tokens):
+            for batch in batches_by_length([len(sentence) for sentence in tokenised], batch_tokens):
                 vectors, _ = self(_encode([tokenised[i] for i in batch], self.indexer))
                 vectors = _choose(vectors, layers).float()
                 if output == "numpy":
@@ -204,7 +207,11 @@ class ELMo(nn.Module):
         in_order = [results[i] for i in range(len(tokenised))]
         return [tensor.numpy() for tensor in in_order] if output == "numpy" else in_order
 
-    def _tokenise(self, sentences: Sequence[Sentence]) -> list[list[str]]:
+    def tokenise(self, sentences: Iterable[Sentence]) -> list[list[str]]:
+        """Return the tokens of sentences; strings are cut as the text of the model was.
+
+        :raises InputError: ``sentences`` is one string, or a sentence is neither a string nor tokens.
+        """
         if isinstance(sentences, str):
             raise InputError("one string was given where a list of sentences was expected; for one sentence: [text]")
         if not isinstance(sentences, Iterable):
@@ -283,7 +290,7 @@ def _pack(ids: TokenIds) -> _Packed:
     )
 
 
-def _batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
     """Group sentences of about the same length, longest first, under a number of tokens with padding."""
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     batch: list[int] = []
