@@ -120,12 +120,12 @@ class Checkpoint:
             indexer = WordIndexer(vocabulary)
         with torch.device("meta"):
             bilm = BiLM(model_config, n_ids=indexer.n_ids)
-        _fill(bilm, folder / WEIGHTS_FILE)
+        fill(bilm, folder / WEIGHTS_FILE)
         tokenizer = SentenceTokenizer.load(folder / TOKENIZER_FILE)
         softmax = None
         if SOFTMAX_FILE in manifest and vocabulary is not None:
             softmax = _empty_softmax(config, folder / CONFIG_FILE, len(vocabulary), model_config.projection_size)
-            _fill(softmax, folder / SOFTMAX_FILE)
+            fill(softmax, folder / SOFTMAX_FILE)
         return cls(bilm, tokenizer, indexer, softmax, vocabulary, config.get("training"))
 
 
@@ -162,8 +162,11 @@ def _empty_softmax(config: Mapping[str, Any], path: Path, vocabulary_size: int, 
         raise InputError(f"{path}: {error}") from None
 
 
-def _fill(module: nn.Module, path: Path) -> None:
-    """Fill a module that has no weights yet from a file, which must have its tensors and no others."""
+def fill(module: nn.Module, path: Path) -> None:
+    """Give a module its weights from a file, which must have its tensors and no others.
+
+    :raises InputError: it is no safetensors file, or has others; the message names the tensor.
+    """
     try:
         weights = load_file(path)
     except (SafetensorError, OSError) as error:

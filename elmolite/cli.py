@@ -273,8 +273,30 @@ def demo(arguments: Sequence[str]) -> None:
     run(options.out, size=options.size)
 
 
+def finetune(arguments: Sequence[str]) -> None:
+    """Train a classifier, a tagger or an entailment model on the layers of a language model."""
+    from elmolite.task_commands import finetune as run
+
+    run(arguments)
+
+
+def predict(arguments: Sequence[str]) -> None:
+    """Labels of the sentences of a file, by a trained task, with their probabilities, as JSON lines."""
+    from elmolite.task_commands import predict as run
+
+    run(arguments)
+
+
+def test(arguments: Sequence[str]) -> None:
+    """What the predictions of a trained task are worth on a labelled file."""
+    from elmolite.task_commands import test as run
+
+    run(arguments)
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
-    command.__name__: command for command in (prepare, pretrain, evaluate, embed, neighbours, info, demo)
+    command.__name__: command
+    for command in (prepare, pretrain, evaluate, embed, neighbours, finetune, predict, test, info, demo)
 }
 
 

@@ -96,10 +96,21 @@ class ELMo(nn.Module):
         self.bilm.eval()
         return self
 
-    def unfreeze(self) -> ELMo:
-        """Let gradients through, and dropout in training mode."""
+    def unfreeze(self, *, n_layers: int | None = None) -> ELMo:
+        """Let gradients through, and dropout in training mode.
+
+        :param n_layers: to so many of the L layers, from the top; ``None`` for all of them, and 0 to :meth:`freeze`.
+        """
+        n_layers = self.n_layers if n_layers is None else n_layers
+        self.freeze()
+        if n_layers == 0:
+            return self
         self._is_frozen = False
-        self.requires_grad_(True)
+        stacks = (self.bilm.forward_stack, self.bilm.backward_stack)
+        for layer in [layer for stack in stacks for layer in stack.layers[-n_layers:]]:
+            layer.requires_grad_(True)
+        if n_layers == self.n_layers:
+            self.requires_grad_(True)
         self.bilm.train(self.training)
         return self
 

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -57,19 +57,19 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
 
 
 @contextmanager
-def writing_folder(folder: Path, *, manifest: str, overwrite: bool) -> Iterator[Path]:
+def writing_folder(folder: Path, *, manifest: str, overwrite: bool, folders: Collection[str] = ()) -> Iterator[Path]:
     """Give an empty temporary folder that becomes ``folder`` when the block ends without an error.
 
     :param manifest: name of the JSON file that the folder will hold, whose ``files`` names all others.
     :param overwrite: whether an earlier folder of the same kind may be replaced.
+    :param folders: names that folders in it may have.
     :raises InputError: ``folder`` exists and may not be replaced, or it cannot be written.
     """
     folder = folder.resolve()
     temporary, old = folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.old")
     try:
         _restore(folder, old)
-        if folder.exists():
-            _check_replaceable(folder, manifest, overwrite=overwrite)
+        check_replaceable(folder, manifest, overwrite=overwrite, folders=folders)
         shutil.rmtree(temporary, ignore_errors=True)  # what a killed run left
         temporary.mkdir(parents=True)
         yield temporary
@@ -83,8 +83,14 @@ def writing_folder(folder: Path, *, manifest: str, overwrite: bool) -> Iterator[
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _check_replaceable(folder: Path, manifest: str, *, overwrite: bool) -> None:
-    """Refuse to replace what was not asked for, or what holds more than its own manifest names."""
+def check_replaceable(folder: Path, manifest: str, *, overwrite: bool, folders: Collection[str] = ()) -> None:
+    """Refuse to replace what was not asked for, or what holds more than its own manifest names.
+
+    :param folders: names that folders in it may have.
+    :raises InputError: it may not be replaced.
+    """
+    if not folder.exists():
+        return
     if not overwrite:
         raise InputError(f"{folder} exists already: choose another folder, or say --overwrite")
     if not folder.is_dir():
@@ -92,7 +98,7 @@ def _check_replaceable(folder: Path, manifest: str, *, overwrite: bool) -> None:
     there = {path.name for path in folder.iterdir()}
     if there:
         known = read_json(folder / manifest, kind=Path(manifest).stem).get("files") if manifest in there else None
-        strange = there - {manifest, *(known if isinstance(known, dict) else ())}
+        strange = there - {manifest, *folders, *(known if isinstance(known, dict) else ())}
         if known is None or strange:
             raise InputError(f"{folder} holds other things ({min(strange)}): it will not be replaced; choose another")
 

@@ -125,6 +125,7 @@ def quiet_lightning() -> Iterator[None]:
         for message in (
             ".*does not have many workers.*",
             ".*your dataloader is not resumable.*",  # its sampler begins at the step
+            ".*in eval mode at the start of training.*",  # a frozen language model
             ".*GPU available but not used.*",
             ".*isinstance.treespec, LeafSpec.*",
             ".*Total length of `.*` across ranks is zero.*",

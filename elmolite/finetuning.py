@@ -1,0 +1,240 @@
+"""Fine-tuning: one run, from a setup to a task folder with its scores and pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from torch.utils.data import DataLoader
+
+from elmolite import figures, files
+from elmolite.examples.columns import RECOGNISED, ExampleColumns
+from elmolite.examples.example import Example, Task
+from elmolite.finetuning_config import HEAD_CONFIGS, FinetuningConfig, HeadConfig, InputConfig
+from elmolite.finetuning_module import BestEpoch, FinetuningModule
+from elmolite.finetuning_setup import FinetuningSetup, Source, TaskExamples, set_up
+from elmolite.pretraining import quiet_lightning
+from elmolite.task_checkpoint import ENCODER_FOLDER, MANIFEST, MakeHead, TaskCheckpoint
+from elmolite.task_data import ShuffledBatches, TaskBatch, TaskData, batches_in_order, predict
+from elmolite.task_model import TaskModel
+from elmolite.task_scores import TaskScores, score
+from elmolite.word_inputs import LearntMix
+
+MODEL_FOLDER = "model"
+METRICS_FILE = "metrics.json"
+GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class FinetuningResult:
+    """What came of a run."""
+
+    folder: Path
+    dev: TaskScores
+    test: TaskScores | None
+    best_epoch: int
+    epochs: list[dict[str, float]]
+    """Of each its number, mean loss, value on the dev examples and seconds of training."""
+    mixes: dict[str, LearntMix]
+
+    def describe(self) -> str:
+        """Return the scores and what the mixes have learnt, for a person."""
+        measured, name = (self.test, "test") if self.test is not None else (self.dev, "dev")
+        lines = [f"{name} of epoch {self.best_epoch}:", measured.describe()]
+        for place, mix in self.mixes.items():
+            weights = ", ".join(f"{weight:.3f}" for weight in mix.weights)
+            lines.append(f"weights of the layers at the {place}: {weights}; gamma {mix.gamma:.3f}")
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return {
+            "best_epoch": self.best_epoch,
+            "mixes": {place: mix._asdict() for place, mix in self.mixes.items()},
+            "dev": self.dev.as_dict(),
+            "test": None if self.test is None else self.test.as_dict(),
+            "epochs": self.epochs,
+        }
+
+
+def finetune(
+    task: Task,
+    *,
+    encoder: str | Path,
+    train: Source,
+    dev: Source,
+    test: Source | None = None,
+    out: str | Path,
+    config: FinetuningConfig | None = None,
+    inputs: InputConfig | None = None,
+    head: HeadConfig | MakeHead | None = None,
+    columns: ExampleColumns = RECOGNISED,
+    pretokenized: bool = False,
+    overwrite: bool = False,
+    show_progress: bool = True,
+) -> FinetuningResult:
+    """Train a task on the layers of a language model, as ``elmolite finetune`` does.
+
+    :param task: ``classify``, ``tag`` or ``entail``.
+    :param encoder: a model folder, or the name of a released model.
+    :param train: examples to learn from: a file, or a split of a Hugging Face dataset.
+    :param dev: examples that choose the epoch.
+    :param test: examples to measure at the end.
+    :param out: folder for the task folder ``model/``, scores and pictures.
+    :param head: settings of the task's own heads; or what makes a head of yours from the width of its input and the
+        number of its scores: a module that takes :class:`Words`, of each sentence, and gives scores (B, labels), or
+        (B, T, labels) of words.
+    :param columns: how the files are laid out, where that should not be recognised.
+    :param pretokenized: cut sentences at white space, whatever the language model's text was.
+    :param overwrite: replace what an earlier run left in ``out``.
+    :raises InputError: a file cannot be read or is broken, or the settings do not go together.
+    """
+    setup = set_up(
+        TaskExamples.read(task, train=train, dev=dev, test=test, columns=columns),
+        encoder=encoder,
+        inputs=inputs or InputConfig(),
+        head=head or HEAD_CONFIGS[task](),
+        pretokenized=pretokenized,
+    )
+    return run(setup, config or FinetuningConfig(), Path(out), overwrite=overwrite, show_progress=show_progress)
+
+
+def run(
+    setup: FinetuningSetup,
+    config: FinetuningConfig,
+    out: Path,
+    *,
+    cache: Path | None = None,
+    refers_to_encoder: bool = False,
+    overwrite: bool = False,
+    show_progress: bool = True,
+) -> FinetuningResult:
+    """Train a task, choose the epoch by the dev examples, measure the test examples, and write all of it.
+
+    :param out: the folder of the run, which gets the task folder ``model/``, scores, the log of the epochs, pictures.
+    :param cache: folder for the layers of a frozen language model; ``None`` for the user's.
+    :param refers_to_encoder: do not copy the language model, if it is as it was, but note where it lies.
+    :param overwrite: replace what an earlier run left in ``out``.
+    :raises InputError: the settings do not go together, or something cannot be read or written.
+    """
+    files.check_replaceable(out / MODEL_FOLDER, MANIFEST, overwrite=overwrite, folders=(ENCODER_FOLDER,))
+    description = setup.description()
+    model = setup.make_model(config.seed)
+    examples = setup.examples
+    train, dev, test = (
+        None if part is None else _data(part, model, setup, config, cache, show_progress=show_progress)
+        for part in (examples.train, examples.dev, examples.test)
+    )
+    assert train is not None
+    assert dev is not None
+    module = FinetuningModule(model, description, config, [example.labels for example in dev.examples])
+    best = BestEpoch(patience=config.patience, show=show_progress)
+    _fit(module, train, dev, config, best)
+    assert best.best is not None
+    result = FinetuningResult(
+        folder=out / MODEL_FOLDER,
+        dev=best.best,
+        test=None
+        if test is None
+        else score(description, [each.labels for each in test.examples], predict(model, test)),
+        best_epoch=best.best_epoch,
+        epochs=best.epochs,
+        mixes=model.inputs.learnt_mixes(),
+    )
+    checkpoint = TaskCheckpoint(description, model, setup.tokenizer)
+    is_as_it_was = config.encoder_training == "frozen" and not setup.is_untrained
+    encoder = setup.encoder if refers_to_encoder and is_as_it_was else None
+    checkpoint.save_pretrained(result.folder, encoder=encoder, overwrite=True)
+    _write(result, setup, config, out)
+    return result
+
+
+def _data(
+    part: list[Example],
+    model: TaskModel,
+    setup: FinetuningSetup,
+    config: FinetuningConfig,
+    cache: Path | None,
+    *,
+    show_progress: bool,
+) -> TaskData:
+    data = TaskData(part, model, setup.tokenizer)
+    if config.encoder_training == "frozen":
+        data.keep_layers(
+            cache,
+            precision=config.cache_precision,
+            limit_bytes=int(config.cache_limit * GIB),
+            show_progress=show_progress,
+        )
+    return data
+
+
+def _fit(module: FinetuningModule, train: TaskData, dev: TaskData, config: FinetuningConfig, best: BestEpoch) -> None:
+    if config.encoder_training == "all" and module.model.elmo is not None:
+        module.model.elmo.unfreeze()
+    batches = ShuffledBatches(train.lengths, config.batch_size, seed=config.seed)
+    with quiet_lightning():
+        trainer = Trainer(
+            accelerator="auto",
+            devices=1,
+            precision=config.precision,
+            max_epochs=config.n_epochs,
+            gradient_clip_val=config.clip_norm,
+            num_sanity_val_steps=0,
+            logger=False,
+            callbacks=[best],
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(
+            module,
+            DataLoader[TaskBatch](train, batch_size=None, sampler=batches),
+            DataLoader[TaskBatch](dev, batch_size=None, sampler=batches_in_order(len(dev), config.batch_size)),
+        )
+    module.model.to("cpu").eval()
+
+
+def _write(result: FinetuningResult, setup: FinetuningSetup, config: FinetuningConfig, out: Path) -> None:
+    """Write the scores, the log and the pictures."""
+    settings = {
+        "task": setup.examples.task,
+        "is_untrained": setup.is_untrained,
+        "inputs": asdict(setup.inputs),
+        "head": None if callable(setup.head) else asdict(setup.head),
+        "training": asdict(config),
+    }
+    files.write_bytes(out / METRICS_FILE, files.json_bytes({**settings, **result.as_dict()}))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(result.epochs[0]))
+    writer.writeheader()
+    writer.writerows(result.epochs)
+    files.write_bytes(out / "log.csv", text.getvalue().encode())
+    _draw(result, setup.examples.task, out)
+
+
+def _draw(result: FinetuningResult, task: str, out: Path) -> None:
+    """Draw the epochs, the confusions and the weights of the layers."""
+    figures.draw_training(
+        out / "training.png",
+        losses={"training": [epoch["loss"] for epoch in result.epochs]},
+        metrics={result.dev.name: [epoch["dev"] for epoch in result.epochs]},
+        title=f"{task}: {out.name}",
+    )
+    part, scores = ("dev", result.dev) if result.test is None else ("test", result.test)
+    if scores.confusion is not None:
+        title = f"{out.name}, {part}: {scores.name} {scores.value:.4f}"
+        figures.draw_confusion(scores.confusion, out / "confusion.png", title=title)
+    if result.mixes:
+        weights = {place: mix.weights for place, mix in result.mixes.items()}
+        names = layer_names(len(next(iter(weights.values()))))
+        figures.draw_layer_weights(weights, out / "layers.png", title=f"{out.name}: weights", layer_names=names)
+
+
+def layer_names(n_layers: int) -> list[str]:
+    """Return what a person calls the layers."""
+    return ["token layer", *(f"LSTM layer {number}" for number in range(1, n_layers))]

@@ -1,0 +1,147 @@
+"""A language model, labelled examples and settings -> all that a fine-tuning run consists of."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from elmolite.bilm import BiLM
+from elmolite.elmo import ELMo
+from elmolite.examples.columns import RECOGNISED, ExampleColumns
+from elmolite.examples.dataset import DatasetExamples
+from elmolite.examples.example import Example, Task
+from elmolite.examples.reading import read_examples
+from elmolite.finetuning_config import HeadConfig, InputConfig
+from elmolite.spans import scheme_of
+from elmolite.static_vectors import StaticEmbedding, StaticVectors
+from elmolite.task_checkpoint import MakeHead
+from elmolite.task_data import tokenise
+from elmolite.task_model import TaskDescription, TaskModel, build
+from elmolite.tokenization import SentenceTokenizer
+from elmolite.word_inputs import NO_LAYERS
+
+Source = str | Path | DatasetExamples
+
+
+@dataclass(frozen=True)
+class TaskExamples:
+    """The examples of a task: to learn from, to choose by, and to measure at the end."""
+
+    task: Task
+    train: list[Example]
+    dev: list[Example]
+    test: list[Example] | None = None
+
+    @classmethod
+    def read(
+        cls, task: Task, *, train: Source, dev: Source, test: Source | None = None, columns: ExampleColumns = RECOGNISED
+    ) -> TaskExamples:
+        """Read files or splits of a dataset, and say what training did not know.
+
+        :raises InputError: one cannot be read, or has a broken example; the message names its place.
+        """
+        parts = {"train": train, "dev": dev, "test": test}
+        read = {name: _read(source, task, columns) for name, source in parts.items() if source is not None}
+        found = cls(task, **read)
+        for name in ("dev", "test"):
+            found._tell_unknown_labels(name)
+        return found
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels of the training examples, sorted."""
+        return sorted({label for example in self.train for label in example.labels})
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether an example of classification has several labels, or none."""
+        return self.task == "classify" and any(len(example.labels) != 1 for example in self.train)
+
+    def _tell_unknown_labels(self, part: str) -> None:
+        known = set(self.labels)
+        strange = [each for each in getattr(self, part) or () if not known.issuperset(each.labels)]
+        if strange:
+            label = next(label for label in strange[0].labels if label not in known)
+            print(
+                f"{strange[0].place}: label {label!r} is not among the {len(known)} of the training examples; so in "
+                f"{len(strange)} of the {part} examples, where it can only be missed",
+                file=sys.stderr,
+            )
+
+
+def _read(source: Source, task: Task, columns: ExampleColumns) -> list[Example]:
+    read = source.read(task, columns) if isinstance(source, DatasetExamples) else read_examples(source, task, columns)
+    if read.n_left_out:
+        print(f"{source}: {read.n_left_out} pairs without an agreed label are left out", file=sys.stderr)
+    return read.examples
+
+
+@dataclass(frozen=True)
+class FinetuningSetup:
+    """What a run depends on, beside how it trains."""
+
+    examples: TaskExamples
+    encoder: str | Path
+    elmo: ELMo
+    """What is there."""
+    inputs: InputConfig
+    head: HeadConfig | MakeHead
+    tokenizer: SentenceTokenizer
+    is_untrained: bool = False
+    """Whether the language model is used with weights at random: the baseline that shows what pretraining brings."""
+
+    def description(self) -> TaskDescription:
+        """Return what the model consists of."""
+        examples = self.examples
+        is_tagging = examples.task == "tag"
+        return TaskDescription(
+            task=examples.task,
+            labels=tuple(examples.labels),
+            inputs=self.inputs,
+            head=None if callable(self.head) else self.head,
+            is_multi_label=examples.is_multi_label,
+            scheme=scheme_of(examples.labels) if is_tagging else None,
+        )
+
+    def make_model(self, seed: int) -> TaskModel:
+        """Make the model, with weights that are a function of the seed.
+
+        :raises InputError: the settings do not go together, or the file of static vectors cannot be read.
+        """
+        torch.manual_seed(seed)
+        elmo = self.elmo if self.inputs.layers != NO_LAYERS else None
+        if elmo is not None and self.is_untrained:
+            elmo = ELMo(BiLM(elmo.bilm.config, n_ids=elmo.indexer.n_ids), elmo.tokenizer, elmo.indexer)
+        return build(self.description(), elmo, self._static(), make_head=self.head if callable(self.head) else None)
+
+    def _static(self) -> StaticEmbedding | None:
+        """Read the vectors of the words of all examples."""
+        if self.inputs.static is None:
+            return None
+        parts = (self.examples.train, self.examples.dev, self.examples.test or [])
+        words = {
+            word for part in parts for side in tokenise(part, self.tokenizer) for tokens in side for word in tokens
+        }
+        vectors = StaticVectors.load(self.inputs.static, only=words)
+        return StaticEmbedding.of(vectors, is_trained=self.inputs.train_static)
+
+
+def set_up(
+    examples: TaskExamples,
+    *,
+    encoder: str | Path,
+    inputs: InputConfig,
+    head: HeadConfig | MakeHead,
+    pretokenized: bool = False,
+    is_untrained: bool = False,
+) -> FinetuningSetup:
+    """Read the language model, and put all together.
+
+    :raises InputError: there is no such model, or it is broken.
+    """
+    elmo = ELMo.from_pretrained(encoder)
+    tokenizer = SentenceTokenizer.whitespace() if pretokenized else elmo.tokenizer
+    return FinetuningSetup(examples, encoder, elmo, inputs, head, tokenizer, is_untrained)

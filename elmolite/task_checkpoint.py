@@ -1,0 +1,193 @@
+"""A trained task as a folder: all that prediction needs.
+
+=======================  =====================================================================================
+``task.json``            what the model consists of, its labels, where its language model is, and the size and
+                         checksum of every other file
+``model.safetensors``    the mixes, the head, static vectors
+``static_words.txt``     the words of the static vectors, one a line (where there are any)
+``tokenizer.json``       how sentences are cut into tokens
+``encoder/``             the language model, a model folder; or it lies elsewhere, known by its content
+=======================  =====================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from elmolite import files
+from elmolite.checkpoint import CONFIG_FILE as ENCODER_MANIFEST
+from elmolite.checkpoint import fill
+from elmolite.elmo import ELMo, Sentence
+from elmolite.errors import InputError
+from elmolite.examples.example import Example, Task
+from elmolite.finetuning_config import HEAD_CONFIGS, InputConfig
+from elmolite.released_models import model_folder
+from elmolite.static_vectors import StaticEmbedding
+from elmolite.suggest import check_keys
+from elmolite.task_data import TaskData, predict
+from elmolite.task_model import TaskDescription, TaskModel, build
+from elmolite.tasks.objectives import Prediction
+from elmolite.tokenization import FILE_NAME as TOKENIZER_FILE
+from elmolite.tokenization import SentenceTokenizer
+
+FORMAT_VERSION = 1
+MANIFEST = "task.json"
+WEIGHTS_FILE = "model.safetensors"
+WORDS_FILE = "static_words.txt"
+ENCODER_FOLDER = "encoder"
+
+MakeHead = Callable[[int, int], nn.Module]
+"""Makes a head of one's own from the width of its input and its number of labels."""
+
+
+@dataclass
+class TaskCheckpoint:
+    """What a task folder holds."""
+
+    description: TaskDescription
+    model: TaskModel
+    tokenizer: SentenceTokenizer
+
+    def predict(self, sentences: Sequence[Sentence] | Sequence[tuple[Sentence, Sentence]]) -> list[Prediction]:
+        """Predict the labels of sentences, or of pairs of them, with their probabilities.
+
+        :param sentences: strings, which are cut into tokens, or lists of tokens; for entailment pairs of such.
+        :raises InputError: a sentence has no words.
+        """
+        examples = []
+        for number, each in enumerate(sentences):
+            pair: Any = each if self.description.task == "entail" else (each,)
+            parts = tuple(part if isinstance(part, str) else tuple(part) for part in pair)
+            examples.append(Example(parts, (), f"sentence {number}"))
+        return predict(self.model, TaskData(examples, self.model, self.tokenizer)) if examples else []
+
+    def save_pretrained(
+        self, folder: str | Path, *, encoder: str | Path | None = None, overwrite: bool = False
+    ) -> None:
+        """Write the folder.
+
+        :param encoder: the language model's folder, or the name of a released model, to refer to instead of copying
+            the language model; it must stay where it is, and as it is.
+        :param overwrite: replace an earlier task folder.
+        :raises InputError: it exists, or cannot be written; an earlier one stands then as it was.
+        """
+        with files.writing_folder(
+            Path(folder), manifest=MANIFEST, overwrite=overwrite, folders=(ENCODER_FOLDER,)
+        ) as new:
+            files.write_bytes(new / WEIGHTS_FILE, save(_own_weights(self.model)))
+            files.write_bytes(new / TOKENIZER_FILE, self.tokenizer.to_bytes())
+            static = self.model.inputs.static
+            if static is not None:
+                files.write_bytes(new / WORDS_FILE, "".join(f"{word}\n" for word in static.ids.words).encode())
+            fingerprints = {path.name: files.fingerprint(path) for path in sorted(new.iterdir())}
+            content = {
+                "format_version": FORMAT_VERSION,
+                **_as_dict(self.description),
+                "static": None if static is None else {"size": static.size, "is_trained": static.weight.requires_grad},
+                "encoder": self._save_encoder(new, encoder),
+                "files": fingerprints,
+            }
+            files.write_bytes(new / MANIFEST, files.json_bytes(content))
+
+    def _save_encoder(self, new: Path, encoder: str | Path | None) -> dict[str, Any] | None:
+        """Copy the language model, or note where it is."""
+        if self.model.elmo is None:
+            return None
+        if encoder is None:
+            self.model.elmo.save_pretrained(new / ENCODER_FOLDER)
+            place, found = ENCODER_FOLDER, new / ENCODER_FOLDER
+        else:
+            found = model_folder(encoder)
+            place = str(found.resolve()) if Path(encoder).is_dir() else str(encoder)
+        return {"folder": place, ENCODER_MANIFEST: files.fingerprint(found / ENCODER_MANIFEST)}
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, *, head: MakeHead | None = None) -> TaskCheckpoint:
+        """Read a task; the model comes in evaluation mode, on the CPU.
+
+        :param folder: a task folder, or the folder of the run that made it.
+        :param head: makes the head, where it was one of your own.
+        :raises InputError: a file is missing, cut short, damaged or of another shape, or the language model is no
+            longer where it was, or another; the message names it.
+        """
+        folder = Path(folder)
+        if not (folder / MANIFEST).exists() and (folder / "model" / MANIFEST).exists():
+            folder /= "model"
+        content = files.open_folder(folder, MANIFEST, kind="task", version=FORMAT_VERSION)
+        description = _description(content, folder / MANIFEST)
+        if (description.head is None) != (head is not None):
+            wanted = "this task has a head of your own: give from_pretrained() what makes it, as head"
+            raise InputError(f"{folder}: {wanted if head is None else 'this task has a head of its own, give none'}")
+        static = None
+        if content["static"] is not None:
+            words = (folder / WORDS_FILE).read_text(encoding="utf-8").split("\n")[:-1]
+            static = StaticEmbedding(words, **content["static"])
+        model = build(description, _encoder(content["encoder"], folder), static, make_head=head)
+        fill(_Own(model), folder / WEIGHTS_FILE)
+        if static is not None:
+            static.weight.requires_grad_(content["static"]["is_trained"])
+        return cls(description, model.eval(), SentenceTokenizer.load(folder / TOKENIZER_FILE))
+
+
+class _Own(nn.Module):
+    """What of a model is no part of the language model."""
+
+    def __init__(self, model: TaskModel) -> None:
+        super().__init__()
+        self.inputs = model.inputs
+        self.head = model.head
+        self.objective = model.objective
+
+
+def _own_weights(model: TaskModel) -> dict[str, Tensor]:
+    return {name: each.detach().cpu().contiguous() for name, each in _Own(model).state_dict().items()}
+
+
+def _as_dict(description: TaskDescription) -> dict[str, Any]:
+    return asdict(replace(description, labels=()), dict_factory=dict) | {"labels": list(description.labels)}
+
+
+def _description(content: dict[str, Any], path: Path) -> TaskDescription:
+    """Read what :func:`_as_dict` gave."""
+    task: Any = content.get("task")
+    labels = content.get("labels")
+    if task not in get_args(Task) or not isinstance(labels, list) or not all(isinstance(each, str) for each in labels):
+        raise InputError(f"{path}: 'task' must be one of {', '.join(get_args(Task))}, 'labels' a list of names")
+    kinds: dict[str, type[Any]] = {"inputs": InputConfig, "head": HEAD_CONFIGS[task]}
+    parts: dict[str, Any] = {}
+    for name, kind in kinds.items():
+        fields = content.get(name)
+        if fields is None and name == "head":
+            parts[name] = None
+            continue
+        if not isinstance(fields, dict):
+            raise InputError(f"{path}: {name!r} must be an object")
+        check_keys(fields, kind, where=f"{path}, {name!r}")
+        try:
+            parts[name] = kind(**fields)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path}, {name!r}: {error}") from None
+    return TaskDescription(
+        task=task,
+        labels=tuple(labels),
+        is_multi_label=bool(content.get("is_multi_label")),
+        scheme=content.get("scheme"),
+        **parts,
+    )
+
+
+def _encoder(reference: dict[str, Any] | None, folder: Path) -> ELMo | None:
+    """Read the language model that a task was trained with, and no other."""
+    if reference is None:
+        return None
+    place = reference["folder"]
+    found = folder / ENCODER_FOLDER if place == ENCODER_FOLDER else model_folder(place)
+    if files.fingerprint(found / ENCODER_MANIFEST) != reference[ENCODER_MANIFEST]:
+        raise InputError(f"{found}: is another language model than the one that {folder} was trained with")
+    return ELMo.from_pretrained(found)

@@ -1,0 +1,106 @@
+"""The subcommands of tasks: finetune, predict and test."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from elmolite import files
+from elmolite.errors import InputError
+from elmolite.examples.columns import ExampleColumns
+from elmolite.options import Arguments, OptionsParser, make, names_of
+
+
+def finetune(arguments: Sequence[str]) -> None:
+    """Train a classifier, a tagger or an entailment model on the layers of a language model."""
+    from elmolite.finetune_options import parse
+
+    options = parse(arguments)
+
+    from elmolite.comparison import baselines, compare, draw_profile, probes
+    from elmolite.finetuning import run
+    from elmolite.finetuning_setup import TaskExamples, set_up
+
+    examples = TaskExamples.read(
+        options.task, train=options.train, dev=options.dev, test=options.test, columns=options.columns
+    )
+    setup = set_up(
+        examples,
+        encoder=options.encoder,
+        inputs=options.inputs,
+        head=options.head,
+        pretokenized=options.pretokenized,
+        is_untrained=options.untrained,
+    )
+    if not (options.baselines or options.probe or options.n_seeds > 1):
+        result = run(
+            setup,
+            options.config,
+            options.out,
+            cache=options.cache,
+            refers_to_encoder=options.refer_to_encoder,
+            overwrite=options.overwrite,
+        )
+        print(result.describe())
+        print(f"model: {result.folder}\nnext: elmolite predict {options.out} --input FILE")
+        return
+    ways = {str(options.task): setup}
+    if options.probe or options.baselines:
+        ways = probes(setup) if options.probe else baselines(setup)
+    comparison = compare(
+        ways,
+        options.config,
+        options.out,
+        n_seeds=options.n_seeds,
+        cache=options.cache,
+        overwrite=options.overwrite,
+    )
+    if options.probe:
+        draw_profile(comparison, setup.elmo.n_layers, options.out / "profile.png")
+    print(f"\n{comparison.describe()}")
+
+
+def predict(arguments: Sequence[str]) -> None:
+    """Labels of the sentences of a file, with their probabilities, as JSON lines."""
+    parser, valid = _parser("predict", predict.__doc__ or "")
+    parser.add_argument("--input", type=str | None, default=None, help="sentences, with labels or without; - for stdin")
+    parser.add_argument("--output", type=str | None, default=None, help="JSON lines (default: standard output)")
+    values = parser.parse(Arguments(arguments, {*valid, "input", "output"}))
+    if values.input is None:
+        raise InputError("--input is missing: a file, or - for standard input")
+
+    from elmolite.task_files import predict_file
+
+    lines = (
+        json.dumps(record, ensure_ascii=False) + "\n"
+        for record in predict_file(values.model, values.input, make(ExampleColumns, values.columns))
+    )
+    if values.output is None:
+        sys.stdout.writelines(lines)
+        return
+    with files.writing(Path(values.output)) as file:
+        n_examples = sum(1 for line in lines if file.write(line.encode()))
+    print(f"{values.output}: {n_examples:,} predictions")
+
+
+def test(arguments: Sequence[str]) -> None:
+    """What the predictions of a trained task are worth on a labelled file."""
+    parser, valid = _parser("test", test.__doc__ or "")
+    parser.add_argument("input", metavar="FILE", help="labelled examples")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    values = parser.parse(Arguments(arguments, {*valid, "json"}))
+
+    from elmolite.task_files import evaluate_file
+
+    scores = evaluate_file(values.model, values.input, make(ExampleColumns, values.columns))
+    print(json.dumps(scores.as_dict()) if values.json else f"{scores.describe()}\n{scores.name} {scores.value:.4f}")
+
+
+def _parser(command: str, description: str) -> tuple[OptionsParser, set[str]]:
+    """Return what reads the options of a trained task and a file, and the names of those."""
+    parser = OptionsParser(command, description)
+    parser.add_argument("model", metavar="MODEL", help="the folder that elmolite finetune made")
+    parser.add_settings(ExampleColumns, "columns")
+    return parser, names_of(ExampleColumns, "columns")

@@ -1,0 +1,74 @@
+"""A task folder and a file -> predictions, or what they are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from elmolite.examples.columns import RECOGNISED, ExampleColumns
+from elmolite.examples.example import Example
+from elmolite.examples.reading import read_examples
+from elmolite.modules import best_device
+from elmolite.task_checkpoint import TaskCheckpoint
+from elmolite.task_data import TaskData, predict
+from elmolite.task_model import TaskDescription
+from elmolite.task_scores import TaskScores, score
+from elmolite.tasks.objectives import Prediction
+
+
+def predict_file(
+    folder: str | Path, path: str | Path, columns: ExampleColumns = RECOGNISED
+) -> Iterator[dict[str, Any]]:
+    """Predict the examples of a file.
+
+    :param folder: a task folder, or that of the run which made it.
+    :param path: a file with labels or without, or ``-``; see :func:`read_examples`.
+    :returns: for each example what was read, the labels, their probabilities and, where the file has them, the gold
+        labels: values for JSON.
+    :raises InputError: the folder or the file cannot be used; the message names file and line.
+    """
+    checkpoint = TaskCheckpoint.from_pretrained(folder)
+    examples = read_examples(path, checkpoint.description.task, columns, needs_labels=False).examples
+    data, predictions = _predict(checkpoint, examples)
+    sides = list(zip(*data.sides, strict=True))
+    for example, tokens, prediction in zip(examples, sides, predictions, strict=True):
+        yield _record(checkpoint.description, example, tokens, prediction)
+
+
+def evaluate_file(folder: str | Path, path: str | Path, columns: ExampleColumns = RECOGNISED) -> TaskScores:
+    """Measure the predictions of the examples of a file.
+
+    :param folder: a task folder, or that of the run which made it.
+    :raises InputError: the folder or the file cannot be used, or an example has no label; the message names file and
+        line.
+    """
+    checkpoint = TaskCheckpoint.from_pretrained(folder)
+    examples = read_examples(path, checkpoint.description.task, columns).examples
+    _, predictions = _predict(checkpoint, examples)
+    return score(checkpoint.description, [example.labels for example in examples], predictions)
+
+
+def _predict(checkpoint: TaskCheckpoint, examples: list[Example]) -> tuple[TaskData, list[Prediction]]:
+    data = TaskData(examples, checkpoint.model.to(best_device()), checkpoint.tokenizer)
+    return data, predict(checkpoint.model, data)
+
+
+def _record(
+    description: TaskDescription, example: Example, tokens: Sequence[list[str]], prediction: Prediction
+) -> dict[str, Any]:
+    """Return what is written of an example."""
+    labels = list(prediction.labels)
+    if description.task == "tag":
+        ids = [description.labels.index(tag) for tag in labels]
+        of_tags = [float(each[i]) for each, i in zip(prediction.probabilities, ids, strict=True)]
+        record: dict[str, Any] = {"tokens": tokens[0], "tags": labels, "probabilities": of_tags}
+    else:
+        names = ("premise", "hypothesis") if description.task == "entail" else ("text",)
+        record = {name: " ".join(each) for name, each in zip(names, tokens, strict=True)}
+        record |= {"labels": labels} if description.is_multi_label else {"label": labels[0]}
+        record["probabilities"] = dict(zip(description.labels, map(float, prediction.probabilities), strict=True))
+    if example.labels:
+        is_one = description.task != "tag" and not description.is_multi_label
+        record["gold"] = example.labels[0] if is_one else list(example.labels)
+    return record

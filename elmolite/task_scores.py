@@ -1,0 +1,66 @@
+"""What a model's predictions on a task are worth: the one value that chooses a model, and all the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from elmolite.confusion import Confusion, confusion_matrix
+from elmolite.metrics import ClassificationReport, label_report, multi_label_report, span_report, token_report
+from elmolite.task_model import TaskDescription
+from elmolite.tasks.objectives import Prediction
+
+
+@dataclass(frozen=True, eq=False)
+class TaskScores:
+    """How good predictions are."""
+
+    name: str
+    """Of the value: ``accuracy``; ``F1`` of spans, and micro-averaged of labels of which several can hold."""
+    value: float
+    labels: ClassificationReport
+    """Of labels, or tags."""
+    spans: ClassificationReport | None
+    """Of spans, where tags mark them."""
+    confusion: Confusion | None
+    """Of labels of which each example, or token, has one."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        parts = {"labels": self.labels, "spans": self.spans, "confusion": self.confusion}
+        given = {name: part.as_dict() for name, part in parts.items() if part is not None}
+        return {"name": self.name, "value": self.value, **given}
+
+    def describe(self) -> str:
+        """Return tables for a person: of spans where there are any, else of labels and how they were confused."""
+        if self.spans is not None:
+            return self.spans.describe()
+        tables = [self.labels.describe()]
+        if self.confusion is not None:
+            tables.append(self.confusion.describe())
+        return "\n\n".join(tables)
+
+
+def score(
+    description: TaskDescription, gold: Sequence[tuple[str, ...]], predictions: Sequence[Prediction]
+) -> TaskScores:
+    """Measure predictions.
+
+    :param gold: the labels of each example, as :class:`Example` has them.
+    """
+    predicted = [prediction.labels for prediction in predictions]
+    if description.is_multi_label:
+        labels = multi_label_report(gold, predicted)
+        return TaskScores("F1", labels.micro.f1, labels, spans=None, confusion=None)
+    flat = [list(chain.from_iterable(each)) for each in (gold, predicted)]
+    matrix = confusion_matrix(*flat)
+    if description.task != "tag":
+        labels = label_report(*flat)
+        return TaskScores("accuracy", labels.accuracy, labels, spans=None, confusion=matrix)
+    labels = token_report(gold, predicted)
+    if description.scheme is None:
+        return TaskScores("accuracy", labels.accuracy, labels, spans=None, confusion=matrix)
+    spans = span_report(gold, predicted)
+    return TaskScores("F1", spans.micro.f1, labels, spans=spans, confusion=matrix)
