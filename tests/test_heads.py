@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from elmolite.tasks.classify import BiattentiveClassifier, ConvolutionClassifier, PoolingClassifier
 from elmolite.tasks.entail import ESIM, PairProbe
 from elmolite.tasks.objectives import SequenceLabels, SingleLabel
 from elmolite.tasks.tag import Tagger
-from elmolite.tasks.words import Words, masked_max
+from elmolite.tasks.words import BiLSTM, Words, masked_max
 
 SIZE, OUTPUT_SIZE, N_LABELS = 6, 4, 3
 LENGTHS = (7, 1, 5, 2, 3, 9, 4, 6)
@@ -127,6 +128,22 @@ def test_final_states_are_the_last_forward_and_the_first_backward():
     for i, length in enumerate(LENGTHS):
         expected = torch.cat([output[i, length - 1, :hidden], output[i, 0, hidden:]])
         torch.testing.assert_close(final[i], expected)
+
+
+def test_the_bilstm_is_torchs_over_packed_sequences():
+    torch.manual_seed(0)
+    ours, words = BiLSTM(SIZE, 8, n_layers=2), words_of(LENGTHS)
+    theirs = torch.nn.LSTM(SIZE, 8, 2, batch_first=True, bidirectional=True)
+    for suffix, layers in (("", ours.forward_layers), ("_reverse", ours.backward_layers)):
+        for number, layer in enumerate(layers):
+            for name, weight in layer.named_parameters():
+                getattr(theirs, name.replace("_l0", f"_l{number}{suffix}")).data.copy_(weight.data)
+    packed = pack_padded_sequence(words.vectors, LENGTHS, batch_first=True, enforce_sorted=False)
+    output, (state, _) = theirs(packed)
+    expected, _ = pad_packed_sequence(output, batch_first=True)
+    found, final = ours(words.vectors, words.mask)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(final, torch.cat([state[-2], state[-1]], dim=1), rtol=1e-4, atol=1e-6)
 
 
 def test_the_maximum_leaves_padding_out_where_all_is_negative():

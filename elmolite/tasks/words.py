@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 
 class Words(NamedTuple):
@@ -21,33 +20,42 @@ class Words(NamedTuple):
 
 
 class BiLSTM(nn.Module):
-    """LSTMs in both directions over sentences of different lengths, with dropout before each layer."""
+    """LSTMs in both directions over sentences of different lengths, with dropout before each layer.
+
+    Each direction reads padded rows, the backward one with every sentence turned round in its row: on a CPU that is
+    nearly twice as fast as ``nn.LSTM`` over packed sequences, for which it has no fused kernel.
+    """
 
     def __init__(self, input_size: int, hidden_size: int, *, n_layers: int = 1, dropout: float = 0.0) -> None:
         """:param hidden_size: H, of each direction."""
         super().__init__()
         self.output_size = 2 * hidden_size
-        self.input_dropout = nn.Dropout(dropout)
-        self.lstm = nn.LSTM(
-            input_size,
-            hidden_size,
-            n_layers,
-            batch_first=True,
-            bidirectional=True,
-            dropout=dropout if n_layers > 1 else 0.0,
-        )
+        self.dropout = nn.Dropout(dropout)
+        sizes = [input_size] + [self.output_size] * (n_layers - 1)
+        self.forward_layers = nn.ModuleList(nn.LSTM(size, hidden_size, batch_first=True) for size in sizes)
+        self.backward_layers = nn.ModuleList(nn.LSTM(size, hidden_size, batch_first=True) for size in sizes)
 
     def forward(self, vectors: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Read (B, T, D) where ``mask`` (B, T) is true.
 
-        :returns: (B, T, 2 H), zero behind the end of a sentence; and (B, 2 H), the state after the last word forward
-            beside that after the first word backward.
+        :returns: (B, T, 2 H), zero behind the end of a sentence; and (B, 2 H), the output of the last word forward
+            beside that of the first word backward.
         """
-        lengths = mask.sum(dim=1).clamp(min=1).cpu()  # a sentence without words counts as one zero vector
-        packed = pack_padded_sequence(self.input_dropout(vectors), lengths, batch_first=True, enforce_sorted=False)
-        output, (state, _) = self.lstm(packed)
-        padded, _ = pad_packed_sequence(output, batch_first=True, total_length=mask.shape[1])
-        return padded, torch.cat([state[-2], state[-1]], dim=1)
+        last = (mask.sum(dim=1, keepdim=True) - 1).clamp(min=0)  # (B, 1)
+        turned = (last - torch.arange(mask.shape[1], device=mask.device)).clamp(min=0)  # (B, T)
+        for forward_layer, backward_layer in zip(self.forward_layers, self.backward_layers, strict=True):
+            vectors = self.dropout(vectors)
+            forward, _ = forward_layer(vectors)
+            backward, _ = backward_layer(_take(vectors, turned))
+            vectors = torch.cat([forward, _take(backward, turned)], dim=2) * mask.unsqueeze(2)
+        hidden_size = self.output_size // 2
+        final = [_take(vectors, last)[:, 0, :hidden_size], vectors[:, 0, hidden_size:]]
+        return vectors, torch.cat(final, dim=1)
+
+
+def _take(vectors: Tensor, places: Tensor) -> Tensor:
+    """Return (B, S, D): of each row of (B, T, D) the vectors at the places (B, S)."""
+    return vectors.gather(1, places.unsqueeze(2).expand(-1, -1, vectors.shape[2]))
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
