@@ -1,4 +1,4 @@
-"""ELMo: pretrain a character-CNN biLSTM language model on your own text, and embed sentences fast."""
+"""ELMo: pretrain a character-CNN biLSTM language model on your text, embed sentences fast, fine-tune tasks on it."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,20 +9,36 @@ if TYPE_CHECKING:
     from elmolite.dataset_text import DatasetText
     from elmolite.elmo import ELMo
     from elmolite.errors import InputError
+    from elmolite.examples.columns import ExampleColumns
+    from elmolite.examples.dataset import DatasetExamples
+    from elmolite.finetuning import finetune
+    from elmolite.finetuning_config import ClassifyConfig, EntailConfig, FinetuningConfig, InputConfig, TagConfig
     from elmolite.preparation import prepare
     from elmolite.pretrain_options import load_recipe
     from elmolite.pretraining import pretrain
     from elmolite.pretraining_config import PretrainingConfig
+    from elmolite.scalar_mix import ScalarMix
+    from elmolite.task_checkpoint import TaskCheckpoint
 
 __all__ = [
     "BiLM",
     "BiLMConfig",
     "Checkpoint",
+    "ClassifyConfig",
     "Corpus",
+    "DatasetExamples",
     "DatasetText",
     "ELMo",
+    "EntailConfig",
+    "ExampleColumns",
+    "FinetuningConfig",
+    "InputConfig",
     "InputError",
     "PretrainingConfig",
+    "ScalarMix",
+    "TagConfig",
+    "TaskCheckpoint",
+    "finetune",
     "load_recipe",
     "prepare",
     "pretrain",
@@ -32,11 +48,21 @@ _HOMES = {
     "BiLM": "bilm",
     "BiLMConfig": "bilm",
     "Checkpoint": "checkpoint",
+    "ClassifyConfig": "finetuning_config",
     "Corpus": "corpus",
+    "DatasetExamples": "examples.dataset",
     "DatasetText": "dataset_text",
     "ELMo": "elmo",
+    "EntailConfig": "finetuning_config",
+    "ExampleColumns": "examples.columns",
+    "FinetuningConfig": "finetuning_config",
+    "InputConfig": "finetuning_config",
     "InputError": "errors",
     "PretrainingConfig": "pretraining_config",
+    "ScalarMix": "scalar_mix",
+    "TagConfig": "finetuning_config",
+    "TaskCheckpoint": "task_checkpoint",
+    "finetune": "finetuning",
     "load_recipe": "pretrain_options",
     "prepare": "preparation",
     "pretrain": "pretraining",

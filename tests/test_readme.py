@@ -67,3 +67,27 @@ def test_pretraining_from_python_runs(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["CONTRIBUTING.md", "LICENSE", "constraints.txt", "Makefile", "recipes/README.md"])
 def test_files_that_it_speaks_of_are_there(name):
     assert (ROOT / name).is_file()
+
+
+def test_the_code_under_tasks_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    lines = [f"{' '.join(sentence)}\t{'long' if len(sentence) > 6 else 'short'}" for sentence in random_sentences(40)]
+    for name in ("train.tsv", "dev.tsv"):
+        Path(name).write_text("\n".join(["text\tlabel", *lines]) + "\n", encoding="utf-8")
+    block = re.search(r"## Tasks\n.*?```python\n(.*?)```", README, flags=re.DOTALL)[1]
+    exec(compile(block, "README.md", "exec"), {})
+    assert capsys.readouterr().out.splitlines()[-1] in ("('long',)", "('short',)")
+
+
+def test_the_commands_of_tasks_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    words = ["ban", "dost", "kive", "luly", "men"]
+    rows = [f"{i}\t{word}\t_\t{'V' if word.endswith('n') else 'N'}" + "\t_" * 6 for i, word in enumerate(words, 1)]
+    for name in ("train.conllu", "dev.conllu", "test.conllu", "other.conllu"):
+        Path(name).write_text("\n".join(rows) + "\n\n", encoding="utf-8")
+    write_sentences(Path("sentences.txt"), random_sentences(5))
+    block = re.search(r"## Tasks\n.*?```bash\n(.*?)```", README, flags=re.DOTALL)[1]
+    for line in block.strip().splitlines():
+        assert main(shlex.split(line)[1:]) == 0, capsys.readouterr().err

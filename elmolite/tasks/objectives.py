@@ -60,7 +60,7 @@ class SingleLabel(Objective):
 
     def targets(self, labels: Sequence[Sequence[str]]) -> Tensor:
         """Return (B)."""
-        return torch.tensor([self._ids.get(label, IGNORED) for (label,) in labels])
+        return torch.tensor([self._ids.get(those[0], IGNORED) if those else IGNORED for those in labels])
 
     def loss(self, scores: Tensor, targets: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
         """Return the mean cross entropy."""
