@@ -19,6 +19,10 @@ from elmolite.options import Arguments, OptionsParser, make, names_of
 from elmolite.suggest import nearest
 
 TASKS = get_args(Task)
+_OVERVIEW = """\
+  classify   a label, or several, for each sentence
+  tag        a label for each word
+  entail     a label for each pair of sentences"""
 _PATHS = {
     "encoder": "the language model: a model folder, or the name of a released model",
     "train": "examples to learn from: a file, or with --dataset a split (default: train)",
@@ -109,10 +113,12 @@ def _task(arguments: Sequence[str]) -> Task:
     for task in get_args(Task):
         if name == task:
             return task  # type: ignore[no-any-return]
-    usage = f"elmolite finetune {{{','.join(TASKS)}}} --help tells more"
+    if name in ("-h", "--help"):
+        print(f"usage: elmolite finetune TASK ...\n\n{_OVERVIEW}\n\nelmolite finetune TASK --help tells more.")
+        raise SystemExit(0)
     if name.startswith("-"):
-        raise InputError(f"name the task first; {usage}")
-    raise InputError(f"unknown task {name!r}{nearest(name, TASKS)}; {usage}")
+        raise InputError(f"name the task first: {', '.join(TASKS)}; elmolite finetune --help tells more")
+    raise InputError(f"unknown task {name!r}{nearest(name, TASKS)}")
 
 
 def _parser(task: str, kinds: dict[str | None, type[Any]]) -> OptionsParser:

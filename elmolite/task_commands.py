@@ -6,11 +6,13 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from elmolite import files
 from elmolite.errors import InputError
-from elmolite.examples.columns import ExampleColumns
-from elmolite.options import Arguments, OptionsParser, make, names_of
+
+if TYPE_CHECKING:
+    from elmolite.options import OptionsParser
 
 
 def finetune(arguments: Sequence[str]) -> None:
@@ -64,6 +66,9 @@ def finetune(arguments: Sequence[str]) -> None:
 
 def predict(arguments: Sequence[str]) -> None:
     """Labels of the sentences of a file, with their probabilities, as JSON lines."""
+    from elmolite.examples.columns import ExampleColumns
+    from elmolite.options import Arguments, make
+
     parser, valid = _parser("predict", predict.__doc__ or "")
     parser.add_argument("--input", type=str | None, default=None, help="sentences, with labels or without; - for stdin")
     parser.add_argument("--output", type=str | None, default=None, help="JSON lines (default: standard output)")
@@ -87,6 +92,9 @@ def predict(arguments: Sequence[str]) -> None:
 
 def test(arguments: Sequence[str]) -> None:
     """What the predictions of a trained task are worth on a labelled file."""
+    from elmolite.examples.columns import ExampleColumns
+    from elmolite.options import Arguments, make
+
     parser, valid = _parser("test", test.__doc__ or "")
     parser.add_argument("input", metavar="FILE", help="labelled examples")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
@@ -100,6 +108,9 @@ def test(arguments: Sequence[str]) -> None:
 
 def _parser(command: str, description: str) -> tuple[OptionsParser, set[str]]:
     """Return what reads the options of a trained task and a file, and the names of those."""
+    from elmolite.examples.columns import ExampleColumns
+    from elmolite.options import OptionsParser, names_of
+
     parser = OptionsParser(command, description)
     parser.add_argument("model", metavar="MODEL", help="the folder that elmolite finetune made")
     parser.add_settings(ExampleColumns, "columns")

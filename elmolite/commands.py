@@ -1,0 +1,270 @@
+"""The subcommands, each one call into the module that does the work; those of tasks are in ``task_commands``.
+
+The modules are imported where a subcommand needs them, so that ``elmolite --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from elmolite.errors import InputError
+from elmolite.suggest import nearest
+
+if TYPE_CHECKING:
+    from elmolite.dataset_text import DatasetText
+    from elmolite.elmo import LayerChoice
+
+INTERRUPTED_EXIT_CODE = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises what it finds wrong, and names the nearest option to a wrong one."""
+
+    def error(self, message: str) -> Any:
+        """Turn a usage error into the one kind of error that :func:`main` shows."""
+        prefix = "unrecognized arguments: "
+        if message.startswith(prefix):
+            name = message.removeprefix(prefix).split()[0].split("=")[0]
+            message = f"unknown argument {name}{nearest(name, self._option_string_actions)}"
+        raise InputError(f"{message}\n{self.format_usage().rstrip()}")
+
+
+def _parser(command: str, description: str) -> _Parser:
+    return _Parser(prog=f"elmolite {command}", description=description, allow_abbrev=False)
+
+
+def prepare(arguments: Sequence[str]) -> None:
+    """Text -> a tokenised corpus with its vocabulary."""
+    parser = _parser("prepare", prepare.__doc__ or "")
+    parser.add_argument("text", nargs="*", metavar="TEXT", help="files, folders, globs, .gz, or - for standard input")
+    _add_dataset_options(parser)
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="the corpus folder to make")
+    parser.add_argument("--valid", nargs="+", default=[], metavar="TEXT", help="held-out text (default: set aside)")
+    parser.add_argument(
+        "--pretokenized",
+        action="store_true",
+        help="one sentence a line, spaces between tokens; also for languages that write no spaces",
+    )
+    parser.add_argument("--vocab-size", type=int, metavar="N", help="words of the softmax, 3 specials included")
+    parser.add_argument("--min-count", type=int, metavar="N", help="leave rarer words out (default: 2)")
+    parser.add_argument(
+        "--characters",
+        choices=("bytes", "unicode"),
+        default="bytes",
+        help="what a model reads words as (default: bytes); unicode: for scripts of several bytes a character",
+    )
+    parser.add_argument(
+        "--min-character-count", type=int, metavar="N", help="rarer Unicode characters count as unknown (default: 5)"
+    )
+    parser.add_argument("--vocab", type=Path, metavar="FILE", help="a given vocabulary, one word a line")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
+    options = parser.parse_args(arguments)
+    if options.workers is not None and options.workers < 1:
+        raise InputError(f"--workers {options.workers}: at least 1 is needed")
+
+    text, valid = _texts(options)
+
+    from elmolite.preparation import prepare as run
+    from elmolite.tokenization import SentenceTokenizer
+    from elmolite.vocab import Vocabulary
+
+    corpus = run(
+        text,
+        options.out,
+        valid=valid,
+        tokenizer=SentenceTokenizer.whitespace() if options.pretokenized else SentenceTokenizer.english(),
+        vocab_size=options.vocab_size,
+        min_count=options.min_count,
+        vocabulary=None if options.vocab is None else Vocabulary.load(options.vocab),
+        characters=options.characters,
+        min_character_count=options.min_character_count,
+        n_workers=options.workers,
+        overwrite=options.overwrite,
+    )
+    print(corpus.describe())
+    print(f"next: elmolite pretrain --corpus {options.out} --preset mini --out runs/mini")
+
+
+def _add_dataset_options(parser: _Parser) -> None:
+    group = parser.add_argument_group("a Hugging Face dataset in place of TEXT")
+    group.add_argument("--dataset", metavar="NAME", help="on the hub, or a folder of parquet, JSON, CSV or text files")
+    group.add_argument("--dataset-config", metavar="NAME", help="which one, of a dataset that has several")
+    group.add_argument("--dataset-split", metavar="NAME", help="default: train")
+    group.add_argument("--dataset-column", metavar="NAME", help="of the text (default: text)")
+    group.add_argument("--streaming", action="store_true", help="read rows when they are needed and keep none")
+    group.add_argument("--valid-split", metavar="NAME", help="held-out text: another split of the dataset")
+
+
+def _texts(options: argparse.Namespace) -> tuple[list[str] | DatasetText, list[str] | DatasetText]:
+    """Return the text and the held-out text, as files or as splits of a dataset."""
+    fields = {"config": options.dataset_config, "split": options.dataset_split, "column": options.dataset_column}
+    given = {name: value for name, value in fields.items() if value is not None}
+    if options.dataset is None:
+        needless = [f"--dataset-{name}" for name in given]
+        needless += ["--streaming"] * options.streaming + ["--valid-split"] * (options.valid_split is not None)
+        if needless:
+            raise InputError(f"{needless[0]}: has a meaning only beside --dataset")
+        if not options.text:
+            raise InputError("no text was given: name files, folders, patterns or - for standard input, or a --dataset")
+        return options.text, options.valid
+    if options.text:
+        raise InputError(f"TEXT ({options.text[0]}) and --dataset exclude each other")
+    if options.valid and options.valid_split is not None:
+        raise InputError("--valid and --valid-split exclude each other")
+
+    from elmolite.dataset_text import DatasetText
+
+    text = DatasetText(options.dataset, streaming=options.streaming, **given)
+    return text, options.valid if options.valid_split is None else replace(text, split=options.valid_split)
+
+
+def pretrain(arguments: Sequence[str]) -> None:
+    """Pretrain a bidirectional language model on a prepared corpus."""
+    from elmolite.pretrain_options import parse
+    from elmolite.several_processes import is_first, join_process_group, raising_together
+
+    join_process_group()
+    with raising_together():
+        options = parse(arguments)
+
+    if options.plan or options.out is None:
+        from elmolite.pretraining_plan import plan
+
+        planned = plan(options.config, model=options.model, corpus=options.corpus, init_from=options.init_from)
+        if is_first():
+            print(planned.describe())
+        return
+
+    from elmolite.pretraining import pretrain as run
+
+    try:
+        model = run(
+            options.config,
+            model=options.model,
+            corpus=options.corpus,
+            out=options.out,
+            init_from=options.init_from,
+            resume=options.resume,
+        )
+    except KeyboardInterrupt:
+        if is_first():
+            raise
+        raise SystemExit(INTERRUPTED_EXIT_CODE) from None
+    if is_first():
+        print(f"model: {model}\nnext: elmolite embed {model} --input TEXT --output vectors.npz")
+
+
+def evaluate(arguments: Sequence[str]) -> None:
+    """Perplexity of a model on a text: each direction and both, over running text and sentence by sentence."""
+    parser = _parser("evaluate", evaluate.__doc__ or "")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a model folder with its softmax")
+    parser.add_argument("text", nargs="+", metavar="TEXT", help="files, folders, globs, .gz, or - for standard input")
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    options = parser.parse_args(arguments)
+
+    from elmolite.evaluation import evaluate_text
+
+    result = evaluate_text(options.model, options.text, show_progress=not options.json)
+    if options.json:
+        print(json.dumps(result.as_dict()))
+    else:
+        print(result.describe())
+
+
+def _layers(text: str) -> LayerChoice:
+    """Read the choice of layers; what is wrong, :meth:`ELMo.embed` says."""
+    choice: LayerChoice = int(text) if text.isdecimal() else text  # type: ignore[assignment]
+    return choice
+
+
+def embed(arguments: Sequence[str]) -> None:
+    """Vectors of the sentences of a file, one sentence a line, into an .npz file with an array a line: "0", "1" ..."""
+    parser = _parser("embed", embed.__doc__ or "")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a model folder")
+    parser.add_argument("--input", required=True, metavar="FILE", help="text, one sentence a line, or -")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE.npz")
+    parser.add_argument("--layers", default="all", help="all, top, average, or the number of one (default: all)")
+    parser.add_argument("--batch-tokens", type=int, default=4096, metavar="N", help="computed at once (default: 4096)")
+    parser.add_argument(
+        "--pretokenized", action="store_true", help="cut lines at spaces, whatever the model's text was"
+    )
+    options = parser.parse_args(arguments)
+
+    from elmolite.embedding_files import embed_file
+
+    n_sentences, n_tokens = embed_file(
+        options.model,
+        options.input,
+        options.output,
+        layers=_layers(options.layers),
+        batch_tokens=options.batch_tokens,
+        pretokenized=options.pretokenized,
+    )
+    print(f"{options.output}: {n_sentences:,} sentences, {n_tokens:,} tokens")
+
+
+def neighbours(arguments: Sequence[str]) -> None:
+    """Nearest neighbours in context: for a word in a sentence, the tokens of a text with the most similar vectors."""
+    parser = _parser("neighbours", neighbours.__doc__ or "")
+    parser.add_argument("model", metavar="MODEL", help="a model folder or a released model")
+    parser.add_argument("text", nargs="+", metavar="TEXT", help="files, folders, globs, .gz, or - for standard input")
+    parser.add_argument(
+        "--query", action="append", required=True, metavar="'they robbed a [bank]'", help="may be given several times"
+    )
+    parser.add_argument("--layers", default="top", help="top, average, or the number of one (default: top)")
+    parser.add_argument("-n", type=int, default=5, help="neighbours of each (default: 5)")
+    parser.add_argument("--max-sentences", type=int, default=10_000, metavar="N", help="read so many (default: 10,000)")
+    options = parser.parse_args(arguments)
+    for name in ("n", "max_sentences"):
+        if getattr(options, name) < 1:
+            raise InputError(f"{name.replace('_', '-')} {getattr(options, name)}: at least 1 is needed")
+
+    from itertools import islice
+
+    from elmolite.elmo import ELMo
+    from elmolite.modules import best_device
+    from elmolite.neighbours import NeighbourIndex, marked_place
+    from elmolite.text import read_documents
+
+    elmo = ELMo.from_pretrained(options.model).to(best_device())
+    queries = [marked_place(query, elmo) for query in options.query]
+    lines = (line for document in read_documents(options.text) for line in document)
+    sentences = (sentence for line in lines for sentence in elmo.tokenizer.sentences(line))
+    index = NeighbourIndex(elmo, list(islice(sentences, options.max_sentences)), layers=_layers(options.layers))
+    for query in queries:
+        print(f"\n{index.describe(query, options.n)}")
+
+
+def info(arguments: Sequence[str]) -> None:
+    """Sizes of a model folder or a preset, of all presets without a name, and what computes on this machine."""
+    parser = _parser("info", info.__doc__ or "")
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="a model folder or a preset")
+    parser.add_argument("--runtime", action="store_true", help="the device, threads and versions that compute")
+    options = parser.parse_args(arguments)
+
+    from elmolite.info import describe_model, describe_presets, describe_runtime
+
+    if options.runtime:
+        print(describe_runtime())
+    if options.model:
+        print(describe_model(options.model))
+    elif not options.runtime:
+        print(describe_presets())
+
+
+def demo(arguments: Sequence[str]) -> None:
+    """From the documentation of Python and its packages to a trained model and its vectors, in about three minutes."""
+    parser = _parser("demo", demo.__doc__ or "")
+    parser.add_argument("--size", choices=("full", "smoke"), default="full", help="smoke: all of it, in seconds")
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"), metavar="FOLDER", help="default: runs/demo")
+    options = parser.parse_args(arguments)
+
+    from elmolite.demo import run
+
+    run(options.out, size=options.size)
