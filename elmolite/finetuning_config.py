@@ -17,6 +17,8 @@ class InputConfig:
     :param use_layer_norm: normalise each layer of each token before the mix.
     :param mixes_at_output: a second mix beside the output of the head's first network.
     :param static: a file of static word vectors (GloVe or word2vec) to stand beside the layers; null for none.
+    :param static_words: words at the beginning of that file that are kept beside those of the examples, for what is
+        predicted later.
     :param train_static: train them too.
     :param dropout: of all of it.
     """
@@ -25,11 +27,14 @@ class InputConfig:
     use_layer_norm: bool = False
     mixes_at_output: bool = False
     static: str | None = None
+    static_words: int = 100_000
     train_static: bool = False
     dropout: float = 0.3
 
     def __post_init__(self) -> None:
         _check_share("input.dropout", self.dropout)
+        if self.static_words < 0:
+            raise InputError(f"input.static_words: {self.static_words} is negative")
 
 
 @dataclass

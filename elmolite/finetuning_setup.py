@@ -125,7 +125,7 @@ class FinetuningSetup:
         words = {
             word for part in parts for side in tokenise(part, self.tokenizer) for tokens in side for word in tokens
         }
-        vectors = StaticVectors.load(self.inputs.static, only=words)
+        vectors = StaticVectors.load(self.inputs.static, only=words, n_first=self.inputs.static_words)
         return StaticEmbedding.of(vectors, is_trained=self.inputs.train_static)
 
 

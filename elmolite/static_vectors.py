@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from elmolite.errors import InputError
-from elmolite.vector_files import Table, read_binary, read_text
+from elmolite.vector_files import Table, Wanted, read_binary, read_text
 
 UNKNOWN = "<unk>"
 UNKNOWN_ID = 0
@@ -67,7 +67,14 @@ class StaticVectors:
             raise InputError(f"vectors of shape {vectors.shape} for {len(self.ids)} words")
 
     @classmethod
-    def load(cls, path: str | Path, *, only: Iterable[str] | None = None, show_progress: bool = True) -> StaticVectors:
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        only: Iterable[str] | None = None,
+        n_first: int = 0,
+        show_progress: bool = True,
+    ) -> StaticVectors:
         """Read a file; its words keep their order, and of a word that stands there twice the first counts.
 
         The unknown word has the vector of the file's ``<unk>``, ``<UNK>`` or ``UNK``, or zeros.
@@ -77,12 +84,13 @@ class StaticVectors:
             such characters are replaced.
         :param only: the tokens to look up. Other words are passed over: they need no memory, and their numbers are not
             looked at.
+        :param n_first: rows at the beginning, where files have the frequent words, that are kept all the same.
         :raises InputError: the file cannot be read, is empty, cut short or of another format, or has a row of another
             size or with what is not a finite number; the message names the line, or in a binary file the word.
         """
         path = Path(path)
         read = read_binary if path.name.endswith((".bin", ".bin.gz")) else read_text
-        return cls(*_collect(path, read(path, only=_wanted(only), show_progress=show_progress)))
+        return cls(*_collect(path, read(path, wanted=_wanted(only, n_first), show_progress=show_progress)))
 
     @property
     def words(self) -> list[str]:
@@ -125,9 +133,12 @@ class StaticEmbedding(nn.Module):
         return F.embedding(ids, self.weight)
 
 
-def _wanted(tokens: Iterable[str] | None) -> set[str] | None:
-    """Return the words among which :meth:`WordIds.id` looks for tokens; ``None`` for all."""
-    return None if tokens is None else {form for token in tokens for form in (token, token.lower())} | set(_UNKNOWNS)
+def _wanted(tokens: Iterable[str] | None, n_first: int) -> Wanted:
+    """Return what tells whether :meth:`WordIds.id` may look for a word, or it is among the first."""
+    if tokens is None:
+        return lambda _, __: True
+    words = {form for token in tokens for form in (token, token.lower())} | set(_UNKNOWNS)
+    return lambda number, word: number <= n_first or word in words
 
 
 def _collect(path: Path, table: Table) -> tuple[list[str], NDArray[np.float32]]:

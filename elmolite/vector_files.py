@@ -11,7 +11,7 @@ import gzip
 import io
 import math
 import zlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -33,6 +33,9 @@ _FASTTEXT_MODEL = (793712314).to_bytes(4, "little")
 Row = tuple[int, str, NDArray[np.float32]]
 """The number of a line or of a word, from 1; the word; its vector (D)."""
 
+Wanted = Callable[[int, str], bool]
+"""Tells of the number of a row and its word whether they are wanted."""
+
 
 class Table(NamedTuple):
     """What is in a file."""
@@ -42,10 +45,10 @@ class Table(NamedTuple):
     unit: str  # what the number of a row counts: lines or words
 
 
-def read_text(path: Path, *, only: Collection[str] | None, show_progress: bool) -> Table:
+def read_text(path: Path, *, wanted: Wanted, show_progress: bool) -> Table:
     """Read the text format, compressed where the name ends in ``.gz``.
 
-    :param only: the words to give, ``None`` for all; the numbers of the others are not looked at.
+    :param wanted: which words to give; the numbers of the others are not looked at.
     :raises InputError: the file is empty or no such text (at once), or a row is of another size or holds what is no
         number, or there are not as many rows as the first line says (when its turn comes); the message names the line.
     """
@@ -64,7 +67,7 @@ def read_text(path: Path, *, only: Collection[str] | None, show_progress: bool) 
     shown = tqdm(
         lines, desc="word vectors", total=count, unit="words", unit_scale=True, disable=None if show_progress else True
     )
-    return Table(size, _text_rows(path, shown, count, size, only), "line")
+    return Table(size, _text_rows(path, shown, count, size, wanted), "line")
 
 
 def _header(line: str) -> tuple[int, int] | None:
@@ -88,7 +91,7 @@ def _is_number(field: str) -> bool:
 
 
 def _text_rows(
-    path: Path, lines: Iterable[tuple[int, str]], count: int | None, size: int, only: Collection[str] | None
+    path: Path, lines: Iterable[tuple[int, str]], count: int | None, size: int, wanted: Wanted
 ) -> Iterator[Row]:
     n_rows = 0
     for number, line in lines:
@@ -101,7 +104,7 @@ def _text_rows(
             word = fields.rsplit(" ", size)[0]
             if fields.count(" ") < size or _is_number(word.rpartition(" ")[2]):
                 raise InputError(f"{path}, line {number}: {_n_numbers(line)} numbers where {size} were expected")
-        if only is None or word in only:
+        if wanted(number, word):
             yield number, word, _numbers(path, number, fields[len(word) + 1 :].split(" "))
     if count is not None and n_rows != count:
         raise InputError(f"{path}: {n_rows:,} words where the first line says {count:,}: the file is not whole")
@@ -116,12 +119,12 @@ def _numbers(path: Path, number: int, fields: list[str]) -> NDArray[np.float32]:
         raise InputError(f"{path}, line {number}: expected {len(fields)} numbers, found {wrong[:60]!r}") from None
 
 
-def read_binary(path: Path, *, only: Collection[str] | None, show_progress: bool) -> Table:
+def read_binary(path: Path, *, wanted: Wanted, show_progress: bool) -> Table:
     """Read word2vec's binary format, compressed where the name ends in ``.gz``.
 
     What is not UTF-8 in a word is replaced.
 
-    :param only: the words to give, ``None`` for all.
+    :param wanted: which words to give.
     :raises InputError: the file is empty or of another format (at once), or cut short or goes on behind its last word
         (when its turn comes); the message names the word.
     """
@@ -134,12 +137,10 @@ def read_binary(path: Path, *, only: Collection[str] | None, show_progress: bool
         raise InputError(f"{path}: the file is empty")
     if header is None or not 0 < header[1] <= _MAX_SIZE:
         raise InputError(f"{path}: word2vec's binary format begins with a line 'count size', this with {start[:60]!r}")
-    return Table(header[1], _binary_rows(path, *header, only, show_progress=show_progress), "word")
+    return Table(header[1], _binary_rows(path, *header, wanted, show_progress=show_progress), "word")
 
 
-def _binary_rows(
-    path: Path, count: int, size: int, only: Collection[str] | None, *, show_progress: bool
-) -> Iterator[Row]:
+def _binary_rows(path: Path, count: int, size: int, wanted: Wanted, *, show_progress: bool) -> Iterator[Row]:
     n_bytes = 4 * size
     buffer, at = b"", 0
     shown = tqdm(
@@ -157,7 +158,7 @@ def _binary_rows(
                 buffer, at = buffer[at:] + more, 0
             word = buffer[at:end].lstrip(b"\n").decode("utf-8", "replace")
             at = end + 1 + n_bytes
-            if only is None or word in only:
+            if wanted(number, word):
                 yield number, word, np.frombuffer(buffer, "<f4", size, end + 1).astype(np.float32)
         if (buffer[at:] + file.read(_CHUNK_BYTES)).strip():
             raise InputError(f"{path}: goes on behind word {count:,}, which is the last by its first line")

@@ -43,6 +43,8 @@ def test_only_what_is_looked_up_is_kept(path):
     assert some.words == [UNKNOWN, "paris"]
     assert some.vectors[some.ids.ids(tokens)].tolist() == [[5, 6], [9, 10]]
     assert load(path, only=[]).vectors.tolist() == [[9, 10]]
+    with_first = StaticVectors.load(path, only=["PARIS"], n_first=1, show_progress=False)
+    assert with_first.words == [UNKNOWN, "the", "paris"]
 
 
 def test_binary_by_its_name(tmp_path):

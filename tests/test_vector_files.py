@@ -8,7 +8,7 @@ from elmolite.vector_files import read_binary, read_text
 
 
 def rows(read, path, only=None):
-    table = read(path, only=only, show_progress=False)
+    table = read(path, wanted=lambda _, word: only is None or word in only, show_progress=False)
     return {word: vector.tolist() for _, word, vector in table.rows}
 
 
