@@ -26,7 +26,7 @@ _OVERVIEW = """\
 _PATHS = {
     "encoder": "the language model: a model folder, or the name of a released model",
     "train": "examples to learn from: a file, or with --dataset a split (default: train)",
-    "dev": "examples that choose the epoch; with --dataset default: validation",
+    "dev": "examples that choose the epoch (default: every tenth training example; with --dataset: validation)",
     "test": "examples to measure at the end (optional)",
     "out": "folder for the model, its scores and pictures",
     "dataset": "a Hugging Face dataset, on the hub or a folder, in place of files",
@@ -50,7 +50,7 @@ class Options:
     task: Task
     encoder: str
     train: Source
-    dev: Source
+    dev: Source | None
     test: Source | None
     out: Path
     cache: Path | None
@@ -133,7 +133,7 @@ def _parser(task: str, kinds: dict[str | None, type[Any]]) -> OptionsParser:
     return parser
 
 
-def _sources(values: Namespace) -> tuple[Source, Source, Source | None]:
+def _sources(values: Namespace) -> tuple[Source, Source | None, Source | None]:
     """Return the files, or the splits of a dataset, of train, dev and test."""
     train, dev, test = values.train, values.dev, values.test
     if values.dataset is not None:
@@ -144,7 +144,6 @@ def _sources(values: Namespace) -> tuple[Source, Source, Source | None]:
         return split(train or "train"), split(dev or "validation"), None if test is None else split(test)
     if values.dataset_config is not None:
         raise InputError("--dataset-config: has a meaning only beside --dataset")
-    for name, path in (("train", train), ("dev", dev)):
-        if path is None:
-            raise InputError(f"--{name} is missing: a file, or with --dataset a split")
+    if train is None:
+        raise InputError("--train is missing: a file, or with --dataset a split")
     return train, dev, test

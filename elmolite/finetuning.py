@@ -66,7 +66,7 @@ def finetune(
     *,
     encoder: str | Path,
     train: Source,
-    dev: Source,
+    dev: Source | None = None,
     test: Source | None = None,
     out: str | Path,
     config: FinetuningConfig | None = None,
@@ -82,7 +82,7 @@ def finetune(
     :param task: ``classify``, ``tag`` or ``entail``.
     :param encoder: a model folder, or the name of a released model.
     :param train: examples to learn from: a file, or a split of a Hugging Face dataset.
-    :param dev: examples that choose the epoch.
+    :param dev: examples that choose the epoch; without them every tenth training example does.
     :param test: examples to measure at the end.
     :param out: folder for the task folder ``model/``, scores and pictures.
     :param head: settings of the task's own heads; or what makes a head of yours from the width of its input and the

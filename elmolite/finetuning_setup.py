@@ -10,6 +10,7 @@ import torch
 
 from elmolite.bilm import BiLM
 from elmolite.elmo import ELMo
+from elmolite.errors import InputError
 from elmolite.examples.columns import RECOGNISED, ExampleColumns
 from elmolite.examples.dataset import DatasetExamples
 from elmolite.examples.example import Example, Task
@@ -23,7 +24,11 @@ from elmolite.task_model import TaskDescription, TaskModel, build
 from elmolite.tokenization import SentenceTokenizer
 from elmolite.word_inputs import NO_LAYERS
 
+HELD_OUT_EVERY = 10
+"""Where no dev examples are given, of so many training examples the last is set aside."""
+
 Source = str | Path | DatasetExamples
+"""A file, or a split of a dataset."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +42,28 @@ class TaskExamples:
 
     @classmethod
     def read(
-        cls, task: Task, *, train: Source, dev: Source, test: Source | None = None, columns: ExampleColumns = RECOGNISED
+        cls,
+        task: Task,
+        *,
+        train: Source,
+        dev: Source | None = None,
+        test: Source | None = None,
+        columns: ExampleColumns = RECOGNISED,
     ) -> TaskExamples:
         """Read files or splits of a dataset, and say what training did not know.
 
+        :param dev: where it is ``None``, every tenth training example is set aside.
         :raises InputError: one cannot be read, or has a broken example; the message names its place.
         """
         parts = {"train": train, "dev": dev, "test": test}
         read = {name: _read(source, task, columns) for name, source in parts.items() if source is not None}
+        if dev is None:
+            read["dev"] = read["train"][HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY]
+            del read["train"][HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY]
+            if not read["dev"]:
+                raise InputError(
+                    f"{train}: has {len(read['train'])} examples, too few to set some aside; give dev ones"
+                )
         found = cls(task, **read)
         for name in ("dev", "test"):
             found._tell_unknown_labels(name)
