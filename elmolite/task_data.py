@@ -80,10 +80,13 @@ class TaskData(Dataset[TaskBatch]):
 
     def __getitem__(self, numbers: Sequence[int]) -> TaskBatch:
         """Return the batch of some examples."""
-        sentences = tuple(self._sentences(side, numbers) for side in range(len(self.sides)))
-        return TaskBatch(sentences, self.objective.targets([self.examples[i].labels for i in numbers]))
+        return TaskBatch(self.sentences(numbers), self.objective.targets([self.examples[i].labels for i in numbers]))
 
-    def _sentences(self, side: int, numbers: Sequence[int]) -> SentenceBatch:
+    def sentences(self, numbers: Sequence[int]) -> tuple[SentenceBatch, ...]:
+        """Return the sentences of some examples, which need no labels."""
+        return tuple(self._side(side, numbers) for side in range(len(self.sides)))
+
+    def _side(self, side: int, numbers: Sequence[int]) -> SentenceBatch:
         tokens = [self.sides[side][i] for i in numbers]
         lengths = torch.tensor([len(sentence) for sentence in tokens])
         mask = torch.arange(int(lengths.max())) < lengths.unsqueeze(1)
@@ -152,5 +155,5 @@ def predict(model: TaskModel, data: TaskData, *, batch_size: int = 64) -> list[P
     found: dict[int, Prediction] = {}
     for batch in batches_in_order(len(data), batch_size):
         numbers = by_length[batch].tolist()
-        found |= dict(zip(numbers, model.predict(data[numbers].sentences), strict=True))
+        found |= dict(zip(numbers, model.predict(data.sentences(numbers)), strict=True))
     return [found[number] for number in range(len(data))]
