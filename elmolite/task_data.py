@@ -152,8 +152,10 @@ def batches_in_order(n_examples: int, batch_size: int) -> list[list[int]]:
 def predict(model: TaskModel, data: TaskData, *, batch_size: int = 64) -> list[Prediction]:
     """Return the predictions of examples, in their order."""
     by_length = data.lengths.argsort(kind="stable")
+    device = next(model.parameters()).device
     found: dict[int, Prediction] = {}
     for batch in batches_in_order(len(data), batch_size):
         numbers = by_length[batch].tolist()
-        found |= dict(zip(numbers, model.predict(data.sentences(numbers)), strict=True))
+        sentences = [side.to(device) for side in data.sentences(numbers)]
+        found |= dict(zip(numbers, model.predict(sentences), strict=True))
     return [found[number] for number in range(len(data))]

@@ -35,6 +35,11 @@ class SentenceBatch(NamedTuple):
     layers: Tensor | None = None  # (L, B, T, D)
     static_ids: Tensor | None = None  # (B, T)
 
+    def to(self, device: torch.device) -> SentenceBatch:
+        """Return them on a device; the ids go to the language model's by themselves."""
+        moved = (None if part is None else part.to(device) for part in (self.layers, self.static_ids))
+        return SentenceBatch(self.mask.to(device), self.ids, *moved)
+
 
 @dataclass(frozen=True)
 class TaskDescription:
