@@ -21,6 +21,7 @@ from elmolite.static_vectors import StaticEmbedding, StaticVectors
 from elmolite.task_checkpoint import MakeHead
 from elmolite.task_data import tokenise
 from elmolite.task_model import TaskDescription, TaskModel, build
+from elmolite.task_scores import check_labels
 from elmolite.tokenization import SentenceTokenizer
 from elmolite.word_inputs import NO_LAYERS
 
@@ -159,8 +160,11 @@ def set_up(
 ) -> FinetuningSetup:
     """Read the language model, and put all together.
 
-    :raises InputError: there is no such model, or it is broken.
+    :raises InputError: there is no such model, or it is broken, or a dev or test example has labels that the task
+        cannot have.
     """
     elmo = ELMo.from_pretrained(encoder)
     tokenizer = SentenceTokenizer.whitespace() if pretokenized else elmo.tokenizer
-    return FinetuningSetup(examples, encoder, elmo, inputs, head, tokenizer, is_untrained)
+    setup = FinetuningSetup(examples, encoder, elmo, inputs, head, tokenizer, is_untrained)
+    check_labels(setup.description(), [*examples.dev, *(examples.test or [])])
+    return setup

@@ -13,7 +13,7 @@ from elmolite.modules import best_device
 from elmolite.task_checkpoint import TaskCheckpoint
 from elmolite.task_data import TaskData, predict
 from elmolite.task_model import TaskDescription
-from elmolite.task_scores import TaskScores, score
+from elmolite.task_scores import TaskScores, check_labels, score
 from elmolite.tasks.objectives import Prediction
 
 
@@ -40,11 +40,12 @@ def evaluate_file(folder: str | Path, path: str | Path, columns: ExampleColumns 
     """Measure the predictions of the examples of a file.
 
     :param folder: a task folder, or that of the run which made it.
-    :raises InputError: the folder or the file cannot be used, or an example has no label; the message names file and
-        line.
+    :raises InputError: the folder or the file cannot be used, or an example has no label or such as the task cannot
+        have; the message names file and line.
     """
     checkpoint = TaskCheckpoint.from_pretrained(folder)
     examples = read_examples(path, checkpoint.description.task, columns).examples
+    check_labels(checkpoint.description, examples)
     _, predictions = _predict(checkpoint, examples)
     return score(checkpoint.description, [example.labels for example in examples], predictions)
 

@@ -8,7 +8,10 @@ from itertools import chain
 from typing import Any
 
 from elmolite.confusion import Confusion, confusion_matrix
+from elmolite.errors import InputError
+from elmolite.examples.example import Example
 from elmolite.metrics import ClassificationReport, label_report, multi_label_report, span_report, token_report
+from elmolite.spans import locate
 from elmolite.task_model import TaskDescription
 from elmolite.tasks.objectives import Prediction
 
@@ -41,6 +44,23 @@ class TaskScores:
         if self.confusion is not None:
             tables.append(self.confusion.describe())
         return "\n\n".join(tables)
+
+
+def check_labels(description: TaskDescription, examples: Sequence[Example]) -> None:
+    """Refuse labels that predictions cannot be held against; those that training did not know are no such.
+
+    :raises InputError: an example has several labels, or none, where each has one, or a tag that marks no span where
+        the others do; the message names its place.
+    """
+    known = set(description.labels)
+    for example in examples:
+        if description.task != "tag" and not description.is_multi_label and len(example.labels) != 1:
+            raise InputError(f"{example.place}: {len(example.labels)} labels; the examples to learn from have one each")
+        if description.scheme is not None and not known.issuperset(example.labels):
+            try:
+                locate([example.labels])
+            except InputError as error:
+                raise InputError(f"{example.place}: {error}") from None
 
 
 def score(
