@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import asdict, dataclass
+from copy import deepcopy
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,8 @@ def run(
     :raises InputError: the settings do not go together, or something cannot be read or written.
     """
     files.check_replaceable(out / MODEL_FOLDER, MANIFEST, overwrite=overwrite, folders=(ENCODER_FOLDER,))
+    if config.encoder_training != "frozen":  # the next run begins with the language model as it was
+        setup = replace(setup, elmo=deepcopy(setup.elmo))
     description = setup.description()
     model = setup.make_model(config.seed)
     examples = setup.examples
