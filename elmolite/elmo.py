@@ -100,8 +100,11 @@ class ELMo(nn.Module):
         """Let gradients through, and dropout in training mode.
 
         :param n_layers: to so many of the L layers, from the top; ``None`` for all of them, and 0 to :meth:`freeze`.
+        :raises InputError: there are not so many.
         """
         n_layers = self.n_layers if n_layers is None else n_layers
+        if not 0 <= n_layers <= self.n_layers:
+            raise InputError(f"n_layers={n_layers}: the model has {self.n_layers} layers")
         self.freeze()
         if n_layers == 0:
             return self
