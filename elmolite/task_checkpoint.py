@@ -58,11 +58,15 @@ class TaskCheckpoint:
         """Predict the labels of sentences, or of pairs of them, with their probabilities.
 
         :param sentences: strings, which are cut into tokens, or lists of tokens; for entailment pairs of such.
-        :raises InputError: a sentence has no words.
+        :raises InputError: a sentence has no words, or something else is given.
         """
+        if isinstance(sentences, str):
+            raise InputError("one string was given where a list of sentences was expected; for one sentence: [text]")
         examples = []
         for number, each in enumerate(sentences):
             pair: Any = each if self.description.task == "entail" else (each,)
+            if isinstance(pair, str) or len(pair) != (2 if self.description.task == "entail" else 1):
+                raise InputError(f"sentence {number}: expected a pair of sentences, premise and hypothesis")
             parts = tuple(part if isinstance(part, str) else tuple(part) for part in pair)
             examples.append(Example(parts, (), f"sentence {number}"))
         return predict(self.model, TaskData(examples, self.model, self.tokenizer)) if examples else []
