@@ -128,9 +128,12 @@ class TaskCheckpoint:
         if (description.head is None) != (head is not None):
             wanted = "this task has a head of your own: give from_pretrained() what makes it, as head"
             raise InputError(f"{folder}: {wanted if head is None else 'this task has a head of its own, give none'}")
+        for name in ("static", "encoder"):
+            if name not in content:
+                raise InputError(f"{folder / MANIFEST}: {name!r} is missing")
         static = None
         if content["static"] is not None:
-            words = (folder / WORDS_FILE).read_text(encoding="utf-8").split("\n")[:-1]
+            words = (folder / WORDS_FILE).read_bytes().decode().split("\n")[:-1]
             static = StaticEmbedding(words, **content["static"])
         model = build(description, _encoder(content["encoder"], folder), static, make_head=head)
         fill(_Own(model), folder / WEIGHTS_FILE)
