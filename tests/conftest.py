@@ -86,6 +86,19 @@ def dataset_cache(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
+def own_cache(tmp_path, monkeypatch) -> Path:
+    """The user's cache of layers, which is the test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    return tmp_path / "caches" / "elmolite"
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """They take longer than the training of a small model."""
+    monkeypatch.setattr("elmolite.finetuning._draw", lambda *of_the_run: None)
+
+
+@pytest.fixture
 def bilm() -> BiLM:
     torch.manual_seed(1)
     return BiLM(small_config()).eval()

@@ -1,0 +1,128 @@
+"""Small labelled files, whose labels follow from the words, and runs on them that take a fraction of a second."""
+
+import random
+
+from conftest import random_sentences
+
+from elmolite.examples.columns import RECOGNISED
+from elmolite.finetuning import run
+from elmolite.finetuning_config import ClassifyConfig, EntailConfig, FinetuningConfig, InputConfig, TagConfig
+from elmolite.finetuning_setup import TaskExamples, set_up
+
+WORDS = {onset: [onset + rest for rest in ("n", "st", "ve", "ly", "é")] for onset in ("ba", "ki", "lu")}
+SMALL = {"hidden_size": 8, "dropout": 0.0}
+HEADS = {"classify": ClassifyConfig(**SMALL), "tag": TagConfig(**SMALL), "entail": EntailConfig(**SMALL)}
+
+
+def sentences_of(onset, n, *, seed=0, longest=5):
+    """Sentences of words with one onset."""
+    return [sentence[:longest] for sentence in random_sentences(n, seed=seed, words=WORDS[onset])]
+
+
+def write_classes(path, n=32, *, seed=0, labels=("left", "right")):
+    """``label text``: one label for words in ba-, the other for words in ki-."""
+    rows = []
+    for pair in zip(*(sentences_of(onset, n // 2, seed=seed + i) for i, onset in enumerate(("ba", "ki"))), strict=True):
+        rows += [f"{label} {' '.join(words)}" for label, words in zip(labels, pair, strict=True)]
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return path
+
+
+def write_label_sets(path, n=32):
+    """Tab-separated: the labels of a text name the onsets in it, and words in lu- have none."""
+    lines = ["text\tlabel"]
+    onsets = [("ba",), ("ki",), ("ba", "ki"), ("lu",)]
+    for i in range(n):
+        here = onsets[i % len(onsets)]
+        words = [word for onset in here for word in sentences_of(onset, 1, seed=i, longest=3)[0]]
+        lines.append(f"{' '.join(words)}\t{'|'.join(onset for onset in here if onset != 'lu')}")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def mixed_sentences(n, *, seed=0):
+    return [sentence[:8] for sentence in random_sentences(n, seed=seed, words=[w for ws in WORDS.values() for w in ws])]
+
+
+def onset_tags(words):
+    """The tag of a word is its onset."""
+    return [word[:2] for word in words]
+
+
+def span_tags(words):
+    """Words in ki- that stand together are a span K, those in lu- a span L."""
+    tags, before = [], None
+    for word in words:
+        kind = {"ki": "K", "lu": "L"}.get(word[:2])
+        tags.append("O" if kind is None else f"{'I' if kind == before else 'B'}-{kind}")
+        before = kind
+    return tags
+
+
+def write_tagged(path, tags=onset_tags, n=24, *, seed=0):
+    """CoNLL columns."""
+    blocks = ["".join(f"{w}\t{t}\n" for w, t in zip(s, tags(s), strict=True)) for s in mixed_sentences(n, seed=seed)]
+    path.write_text("\n".join(blocks), encoding="utf-8")
+    return path
+
+
+def write_pairs(path, n=32, *, seed=0):
+    """Tab-separated: whether premise and hypothesis have words of the same onset."""
+    rng = random.Random(seed)
+    lines = ["premise\thypothesis\tlabel"]
+    for i in range(n):
+        onsets = [rng.choice(("ba", "ki")) for _ in range(2)]
+        sides = [
+            " ".join(sentences_of(onset, 1, seed=seed + 2 * i + j, longest=2)[0]) for j, onset in enumerate(onsets)
+        ]
+        lines.append("\t".join([*sides, "same" if onsets[0] == onsets[1] else "other"]))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def write_vectors(path, words=None, *, size=6):
+    """Static vectors, in which words of one onset are alike."""
+    rng = random.Random(0)
+    words = words or [word for each in WORDS.values() for word in each]
+    rows = []
+    for word in words:
+        base = [float(word.startswith(onset)) for onset in WORDS] + [0.0] * (size - len(WORDS))
+        rows.append(" ".join([word, *(f"{value + rng.gauss(0, 0.1):.4f}" for value in base)]))
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return path
+
+
+WRITERS = {"classify": write_classes, "tag": write_tagged, "entail": write_pairs}
+
+
+def setup_of(encoder, task, *, train, dev=None, test=None, head=None, columns=RECOGNISED, is_untrained=False, **inputs):
+    """A run of a small head; the dev examples are the training examples where no others are given."""
+    return set_up(
+        TaskExamples.read(task, train=train, dev=dev or train, test=test, columns=columns),
+        encoder=encoder,
+        inputs=InputConfig(**{"use_layer_norm": True, "dropout": 0.0, **inputs}),
+        head=head or HEADS[task],
+        is_untrained=is_untrained,
+    )
+
+
+def config(**changes):
+    fields = {"n_epochs": 3, "patience": 40, "batch_size": 8, "learning_rate": 0.03, "mix_penalty": 0.0}
+    return FinetuningConfig(**{**fields, **changes})
+
+
+def train(setup, out, *, overwrite=False, refers_to_encoder=False, cache=None, **changes):
+    return run(
+        setup,
+        config(**changes),
+        out,
+        cache=cache or out.parent / "cache",
+        refers_to_encoder=refers_to_encoder,
+        overwrite=overwrite,
+        show_progress=False,
+    )
+
+
+def weights_of(result):
+    """What a run has saved beside the language model, byte for byte."""
+    return (result.folder / "model.safetensors").read_bytes()
