@@ -251,3 +251,31 @@ def test_what_is_unknown_shares_its_vector(kind, a, b):
 def test_a_model_and_an_indexer_that_do_not_belong_together(bilm):
     with pytest.raises(InputError, match="262 ids and its indexer gives 6"):
         ELMo(bilm, SentenceTokenizer.whitespace(), READERS["words"][0])
+
+
+@pytest.mark.parametrize(("n_layers", "learning"), [(1, ["1"]), (2, ["0", "1"])])
+def test_layers_are_unfrozen_from_the_top(elmo, n_layers, learning):
+    elmo.unfreeze(n_layers=n_layers)
+    elmo.train()(elmo.to_ids(SENTENCES))[0].square().sum().backward()
+    moving = {name for name, each in elmo.named_parameters() if each.grad is not None and each.grad.abs().sum() > 0}
+    parts = ("bilm.forward_stack.layers.", "bilm.backward_stack.layers.")
+    assert moving == {
+        name for name, _ in elmo.named_parameters() if name.startswith(tuple(p + i for p in parts for i in learning))
+    }
+    assert elmo.bilm.training
+
+
+def test_all_layers_or_none_are_unfrozen(elmo):
+    assert all(each.requires_grad for each in elmo.unfreeze(n_layers=elmo.n_layers).parameters())
+    elmo.train()
+    elmo.unfreeze(n_layers=1).unfreeze(n_layers=0)
+    assert not any(each.requires_grad for each in elmo.parameters())
+    assert not elmo.bilm.training
+    assert not elmo(elmo.to_ids(SENTENCES))[0].requires_grad
+
+
+@pytest.mark.parametrize("n_layers", [-1, 4])
+def test_layers_that_are_not_there_are_not_unfrozen(elmo, n_layers):
+    with pytest.raises(InputError, match=f"n_layers={n_layers}: the model has 3 layers"):
+        elmo.unfreeze(n_layers=n_layers)
+    assert not any(each.requires_grad for each in elmo.parameters())
