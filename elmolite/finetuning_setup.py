@@ -54,7 +54,8 @@ class TaskExamples:
         """Read files or splits of a dataset, and say what training did not know.
 
         :param dev: where it is ``None``, every tenth training example is set aside.
-        :raises InputError: one cannot be read, or has a broken example; the message names its place.
+        :raises InputError: one cannot be read, or has a broken example; the message names its place. Or none of the
+            training examples has a label.
         """
         parts = {"train": train, "dev": dev, "test": test}
         read = {name: _read(source, task, columns) for name, source in parts.items() if source is not None}
@@ -66,6 +67,8 @@ class TaskExamples:
                     f"{train}: has {len(read['train'])} examples, too few to set some aside; give dev ones"
                 )
         found = cls(task, **read)
+        if not found.labels:
+            raise InputError(f"{train}: none of the {len(found.train)} examples to learn from has a label")
         for name in ("dev", "test"):
             found._tell_unknown_labels(name)
         return found

@@ -55,6 +55,12 @@ def test_a_broken_file_is_named(tmp_path, part, content, message):
         TaskExamples.read("classify", **files)
 
 
+def test_examples_without_any_label_teach_nothing(tmp_path):
+    path = write(tmp_path / "a.tsv", "text\tlabel", "a b\t", "c\t")
+    with pytest.raises(InputError, match=r"a\.tsv: none of the 2 examples to learn from has a label"):
+        TaskExamples.read("classify", train=path, dev=path, columns=ExampleColumns(label_separator="|"))
+
+
 def test_what_the_examples_say_of_the_model(tmp_path, model_folder):
     tags = setup_of(model_folder, "tag", train=write_tagged(tmp_path / "a.conll")).description()
     assert (tags.labels, tags.scheme, tags.is_multi_label) == (("ba", "ki", "lu"), None, False)
