@@ -103,6 +103,17 @@ def check_replaceable(folder: Path, manifest: str, *, overwrite: bool, folders: 
             raise InputError(f"{folder} holds other things ({min(strange)}): it will not be replaced; choose another")
 
 
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that could not be made, before the work whose result it is to hold.
+
+    :raises InputError: what there is of its path is a file, or may not be written in.
+    """
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        reason = "may not be written in" if there.is_dir() else "is a file"
+        raise InputError(f"{folder}: cannot be written: {there} {reason}")
+
+
 def _restore(folder: Path, old: Path) -> None:
     """Mend what a process left that was killed while it replaced a folder."""
     if old.exists():

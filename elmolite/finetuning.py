@@ -122,6 +122,7 @@ def run(
     :param overwrite: replace what an earlier run left in ``out``.
     :raises InputError: the settings do not go together, or something cannot be read or written.
     """
+    files.check_writable(out)
     files.check_replaceable(out / MODEL_FOLDER, MANIFEST, overwrite=overwrite, folders=(ENCODER_FOLDER,))
     if config.encoder_training != "frozen":  # the next run begins with the language model as it was
         setup = replace(setup, elmo=deepcopy(setup.elmo))

@@ -334,6 +334,15 @@ def test_nothing_is_trained_where_the_folder_may_not_be_replaced(tmp_path, model
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.parametrize("name", ["notes.txt", "notes.txt/run"])
+def test_nothing_is_trained_where_nothing_can_be_written(tmp_path, model_folder, name):
+    (tmp_path / "notes.txt").write_text("mine")
+    setup = setup_of(model_folder, "classify", train=write_classes(tmp_path / "a.txt"))
+    with pytest.raises(InputError, match=r"cannot be written: .*notes\.txt is a file"):
+        train(setup, tmp_path / name, cache=tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
 def test_a_loss_that_is_no_number_is_explained(tmp_path, model_folder, monkeypatch):
     monkeypatch.setattr(SingleLabel, "loss", lambda self, scores, targets, mask: scores.sum() * math.nan)
     setup = setup_of(model_folder, "classify", train=write_classes(tmp_path / "a.txt"))
