@@ -6,7 +6,7 @@ import pytest
 from elmolite.errors import InputError
 from elmolite.examples.columns import ExampleColumns
 from elmolite.examples.dataset import DatasetExamples
-from elmolite.finetune_options import parse
+from elmolite.finetune_options import TASKS, parse
 from elmolite.finetuning_config import HEAD_CONFIGS, ClassifyConfig, EntailConfig, FinetuningConfig, InputConfig
 
 REQUIRED = ["--encoder", "m", "--train", "a", "--dev", "b", "--out", "o"]
@@ -66,7 +66,7 @@ def test_splits_of_a_dataset_are_named_as_usual():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "name the task first; elmolite finetune {classify,tag,entail} --help"),
+        ([], "name the task first: classify, tag, entail"),
         (REQUIRED, "name the task first"),
         (["tags", *REQUIRED], "unknown task 'tags'; did you mean 'tag'"),
         (["tag", *REQUIRED, "--learning-rat", "1"], "unknown argument --learning-rat; did you mean 'learning-rate'"),
@@ -93,7 +93,7 @@ def test_mistakes_on_the_command_line_are_explained(arguments, message):
         parse(arguments)
 
 
-@pytest.mark.parametrize("name", ["encoder", "train", "dev", "out"])
+@pytest.mark.parametrize("name", ["encoder", "train", "out"])
 def test_what_is_missing_is_named(name):
     at = REQUIRED.index(f"--{name}")
     with pytest.raises(InputError, match=f"--{name} is missing"):
@@ -133,4 +133,5 @@ def test_help_without_a_task_names_the_tasks(arguments, capsys):
     with pytest.raises(SystemExit) as exit_:
         parse(arguments)
     assert exit_.value.code == 0
-    assert "elmolite finetune {classify,tag,entail}" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert all(f"\n  {task} " in text for task in TASKS)

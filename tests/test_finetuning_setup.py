@@ -115,11 +115,31 @@ def test_an_untrained_language_model_is_of_the_same_sizes_at_random(tmp_path, mo
     assert not any(parameter.requires_grad for parameter in first.parameters())
 
 
+def test_without_dev_examples_every_tenth_is_set_aside(tmp_path):
+    path = write(tmp_path / "train.txt", *(f"{'xy'[i % 2]} ban {i}" for i in range(25)))
+    examples = TaskExamples.read("classify", train=path)
+    assert [example.sentences[0].split()[1] for example in examples.dev] == ["9", "19"]
+    assert len(examples.train) == 23
+    assert not set(examples.train) & set(examples.dev)
+    with pytest.raises(InputError, match="has 9 examples, too few to set some aside"):
+        TaskExamples.read("classify", train=write(tmp_path / "few.txt", *(f"x ban {i}" for i in range(9))))
+
+
+def test_the_first_words_of_static_vectors_are_kept_too(tmp_path, model_folder):
+    part = write(tmp_path / "train.txt", "x lun")
+    vectors = write_vectors(tmp_path / "vectors.txt", ["ban", "bast", "kin", "lun"])
+    options = {"layers": "none", "static": str(vectors), "static_words": 1}
+    model = setup_of(model_folder, "classify", train=part, dev=part, **options).make_model(0)
+    assert model.inputs.static.ids.words == ["<unk>", "ban", "lun"]
+
+
 def test_static_vectors_of_the_words_of_all_parts(tmp_path, model_folder):
     parts = {name: write(tmp_path / f"{name}.txt", f"x {word}") for name, word in zip(
         ("train", "dev", "test"), ("ban", "kin", "lun"), strict=True)}  # fmt: skip
     vectors = write_vectors(tmp_path / "vectors.txt", ["ban", "bast", "kin", "lun"])
-    model = setup_of(model_folder, "classify", **parts, layers="none", static=str(vectors)).make_model(0)
+    model = setup_of(model_folder, "classify", **parts, layers="none", static=str(vectors), static_words=0).make_model(
+        0
+    )
     assert model.inputs.static.ids.words == ["<unk>", "ban", "kin", "lun"]
     assert model.elmo is None
     assert not model.inputs.static.weight.requires_grad

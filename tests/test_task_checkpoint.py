@@ -137,7 +137,13 @@ def test_a_released_model_is_referred_to_by_its_name(tmp_path):
 @pytest.mark.parametrize("layers", ["none", "mix"])
 def test_static_vectors_are_saved_and_read(tmp_path, model_folder, layers, is_trained):
     path = write_vectors(tmp_path / "vectors.txt")
-    options = {"layers": layers, "static": str(path), "train_static": is_trained, "use_layer_norm": layers == "mix"}
+    options = {
+        "layers": layers,
+        "static": str(path),
+        "train_static": is_trained,
+        "static_words": 0,
+        "use_layer_norm": layers == "mix",
+    }
     run = trained(tmp_path, model_folder, n_epochs=8, **options)
     assert run.dev.value == 1
     path.unlink()
