@@ -126,33 +126,26 @@ def run(
     files.check_replaceable(out / MODEL_FOLDER, MANIFEST, overwrite=overwrite, folders=(ENCODER_FOLDER,))
     if config.encoder_training != "frozen":  # the next run begins with the language model as it was
         setup = replace(setup, elmo=deepcopy(setup.elmo))
-    description = setup.description()
-    model = setup.make_model(config.seed)
-    examples = setup.examples
-    train, dev, test = (
-        None if part is None else _data(part, model, setup, config, cache, show_progress=show_progress)
-        for part in (examples.train, examples.dev, examples.test)
-    )
-    assert train is not None
-    assert dev is not None
-    module = FinetuningModule(model, description, config, [example.labels for example in dev.examples])
+    description, model = setup.description(), setup.make_model(config.seed)
+    parts = {"train": setup.examples.train, "dev": setup.examples.dev, "test": setup.examples.test}
+    data = {
+        name: _data(part, model, setup, config, cache, show_progress=show_progress)
+        for name, part in parts.items()
+        if part is not None
+    }
+    module = FinetuningModule(model, description, config, [example.labels for example in setup.examples.dev])
     best = BestEpoch(patience=config.patience, show=show_progress)
-    _fit(module, train, dev, config, best)
-    assert best.best is not None
+    _fit(module, data["train"], data["dev"], config, best)
+    assert best.scores is not None
+    test = None
+    if setup.examples.test is not None:
+        test = score(description, [each.labels for each in setup.examples.test], predict(model, data["test"]))
     result = FinetuningResult(
-        folder=out / MODEL_FOLDER,
-        dev=best.best,
-        test=None
-        if test is None
-        else score(description, [each.labels for each in test.examples], predict(model, test)),
-        best_epoch=best.best_epoch,
-        epochs=best.epochs,
-        mixes=model.inputs.learnt_mixes(),
+        out / MODEL_FOLDER, best.scores, test, best.epoch, best.epochs, model.inputs.learnt_mixes()
     )
-    checkpoint = TaskCheckpoint(description, model, setup.tokenizer)
     is_as_it_was = config.encoder_training == "frozen" and not setup.is_untrained
     encoder = setup.encoder if refers_to_encoder and is_as_it_was else None
-    checkpoint.save_pretrained(result.folder, encoder=encoder, overwrite=True)
+    TaskCheckpoint(description, model, setup.tokenizer).save_pretrained(result.folder, encoder=encoder, overwrite=True)
     _write(result, setup, config, out)
     return result
 

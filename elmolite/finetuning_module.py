@@ -100,8 +100,8 @@ class BestEpoch(Callback):
         self.patience = patience
         self.show = show
         self.epochs: list[dict[str, float]] = []
-        self.best_epoch = 0
-        self.best: TaskScores | None = None
+        self.epoch = 0
+        self.scores: TaskScores | None = None
         self._weights: dict[str, Tensor] = {}
         self._began = self._seconds = 0.0
 
@@ -121,9 +121,9 @@ class BestEpoch(Callback):
         number = trainer.current_epoch + 1
         loss = pl_module.mean_loss()
         self.epochs.append({"epoch": number, "loss": loss, "dev": result.value, "seconds": self._seconds})
-        is_best = self.best is None or result.value > self.best.value
+        is_best = self.scores is None or result.value > self.scores.value
         if is_best:
-            self.best, self.best_epoch = result, number
+            self.scores, self.epoch = result, number
             self._weights = {name: each.detach().cpu().clone() for name, each in _learnt(pl_module).items()}
         if self.show:
             mark = ", the best" if is_best else ""
@@ -131,7 +131,7 @@ class BestEpoch(Callback):
                 f"epoch {number}: loss {loss:.4f}, dev {result.name} {result.value:.4f}{mark}, {self._seconds:.1f} s",
                 flush=True,
             )
-        if number - self.best_epoch >= self.patience:
+        if number - self.epoch >= self.patience:
             trainer.should_stop = True
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
