@@ -1,4 +1,4 @@
-"""The demonstration: from the documentation of this installation to a trained model, its vectors and a picture."""
+"""The demonstration: from the documentation of this installation to a trained model, its vectors and tasks on them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from elmolite import documentation, figures, files
+from elmolite import demo_tasks, documentation, figures, files
 from elmolite.bilm import BiLMConfig, tiny
 from elmolite.corpus import Corpus
+from elmolite.documentation import Module
+from elmolite.documentation_tasks import Amounts
 from elmolite.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.figures import Panel
@@ -39,6 +41,10 @@ class Size:
     model: BiLMConfig
     training: PretrainingConfig
     max_context_sentences: int
+    task_examples: Amounts
+    task_epochs: int
+    max_modules: int | None = None
+    """Of each package."""
 
 
 def _size(name: Literal["full", "smoke"]) -> Size:
@@ -47,9 +53,10 @@ def _size(name: Literal["full", "smoke"]) -> Size:
         training = PretrainingConfig(
             max_steps=150, n_validations=3, valid_tokens=3000, warmup_steps=20, learning_rate=0.01
         )
-        return Size(60_000, 2000, model, training, 200)
+        return Size(60_000, 2000, model, training, 200, Amounts(240, 60, 60, n_packages=3), 2, max_modules=40)
     training = PretrainingConfig(max_steps=1000, n_validations=4, valid_tokens=20_000, learning_rate=0.005)
-    return Size(5_000_000, 10_000, tiny(), training, 2000)
+    amounts = Amounts(1800, 300, 600, n_packages=4)
+    return Size(5_000_000, 10_000, tiny(), training, 2000, amounts, 4)
 
 
 def run(out: Path, *, size: Literal["full", "smoke"] = "full") -> None:
@@ -62,7 +69,8 @@ def run(out: Path, *, size: Literal["full", "smoke"] = "full") -> None:
     _clear(out)
 
     _heading("1. Text: the documentation of Python and of the installed packages")
-    n_words = _write_text(out / "text.txt", plan.max_words)
+    modules = list(tqdm(documentation.modules(max_modules=plan.max_modules), unit=" modules", disable=None))
+    n_words = _write_text(modules, out / "text.txt", plan.max_words)
     print(f"{n_words:,} words of prose")
 
     _heading("2. elmolite prepare: sentences, tokens, vocabulary, held-out documents")
@@ -81,13 +89,20 @@ def run(out: Path, *, size: Literal["full", "smoke"] = "full") -> None:
     _heading("5. Nearest neighbours in context, from the held-out text")
     _print_neighbours(elmo, corpus, plan.max_context_sentences)
 
+    _heading("6. elmolite finetune: three tasks on these vectors, and on those of the same model untrained")
+    demo_tasks.run(modules, model, elmo.tokenizer, out / "tasks", amounts=plan.task_examples, n_epochs=plan.task_epochs)
+
     picture = _draw(history, out / "loss.png")
     _heading(f"Done in {time.perf_counter() - started:.0f} s")
     print(f"model     {model}\nlog       {out / 'log.csv'}")
     if picture:
         print(f"picture   {picture}")
+    print(f"tasks     {out / 'tasks'}")
     print(f"next      elmolite evaluate {model} YOUR_TEXT.txt")
     print(f"          elmolite embed {model} --input YOUR_TEXT.txt --output vectors.npz")
+    package = out / "tasks" / "package"
+    print(f"          elmolite finetune classify --encoder {model} --train {package / 'train.jsonl'} \\")
+    print(f"                   --dev {package / 'dev.jsonl'} --out {out}-package")
     print("          elmolite prepare YOUR_TEXT.txt --out corpus   # then pretrain on it")
 
 
@@ -96,7 +111,8 @@ def _clear(out: Path) -> None:
 
     :raises InputError: the folder holds other things.
     """
-    ours = {"text.txt", "corpus", "pretraining.json", "log.csv", "last.ckpt", "tensorboard", "model", "loss.png"}
+    of_pretraining = {"pretraining.json", "log.csv", "last.ckpt", "tensorboard", "model"}
+    ours = {"text.txt", "corpus", *of_pretraining, "tasks", "loss.png"}
     there = {path.name for path in out.iterdir()} if out.is_dir() else set()
     if there - ours:
         raise InputError(f"{out} holds other things ({min(there - ours)}): choose another folder for the demonstration")
@@ -109,15 +125,13 @@ def _heading(text: str) -> None:
     print(f"\n== {text}", flush=True)
 
 
-def _write_text(path: Path, max_words: int) -> int:
+def _write_text(modules: list[Module], path: Path, max_words: int) -> int:
     """Write a paragraph a line and a blank line behind each document; return the number of words."""
     n_words = 0
-    with files.writing(path) as file, tqdm(unit="words", unit_scale=True, disable=None) as bar:
-        for document in documentation.documents():
+    with files.writing(path) as file:
+        for document in documentation.distinct_paragraphs(modules):
             file.write(("\n".join(document) + "\n\n").encode("utf-8", "ignore"))
-            n_new = sum(len(paragraph.split()) for paragraph in document)
-            bar.update(n_new)
-            n_words += n_new
+            n_words += sum(len(paragraph.split()) for paragraph in document)
             if n_words >= max_words:
                 break
     return n_words

@@ -8,13 +8,22 @@ from elmolite.errors import InputError
 def test_all_of_it_at_a_small_size(tmp_path, capsys):
     demo.run(tmp_path / "demo", size="smoke")
     said = capsys.readouterr().out
-    for expected in ("words of prose", "MB/s", "held-out perplexity, backward", "cosine of the two 'play'", "next  "):
+    for expected in (
+        "words of prose",
+        "MB/s",
+        "held-out perplexity, backward",
+        "cosine of the two 'play'",
+        "no model",
+        "next  ",
+    ):
         assert expected in said
     fall = [line for line in said.split("\n") if line.startswith("held-out perplexity, ")]
     before, after = (float(part.split()[-1]) for part in fall[0].split("(")[0].split("->"))
     assert after < before / 3
     assert (tmp_path / "demo" / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert ELMo.from_pretrained(tmp_path / "demo" / "model").embed(["It works."])[0].shape[0] == 3
+    assert (tmp_path / "demo" / "tasks" / "pair" / "pretrained-0" / "metrics.json").exists()
+    assert not (tmp_path / "demo" / "tasks" / "layers").exists()
     demo._clear(tmp_path / "demo")
     assert list((tmp_path / "demo").iterdir()) == []
 

@@ -1,0 +1,102 @@
+import pytest
+import torch
+from test_documentation_tasks import TOKENIZER, make_modules
+from torch import nn
+
+from elmolite import demo_tasks
+from elmolite.demo_tasks import Recurrence, Standardised, marked, write_examples
+from elmolite.documentation_tasks import Amounts, code_examples, package_examples, pair_examples
+from elmolite.examples.reading import read_examples
+from elmolite.task_checkpoint import TaskCheckpoint
+from elmolite.tasks.words import Words
+
+AMOUNTS = Amounts(60, 20, 20, n_packages=2)
+
+
+def words(*lengths, size=4, n=None):
+    torch.manual_seed(sum(lengths))
+    mask = torch.arange(n or max(lengths)) < torch.tensor(lengths).unsqueeze(1)
+    return Words(torch.randn(*mask.shape, size) * mask.unsqueeze(2), mask)
+
+
+def test_a_head_gets_numbers_of_mean_0_and_variance_1_over_the_words():
+    seen = []
+
+    class Head(nn.Module):
+        def forward(self, given):
+            seen.append(given)
+            return given.vectors
+
+    given = words(3, 7, 50)
+    Standardised(4, Head())(given._replace(vectors=3 + given.vectors / 100))
+    vectors = seen[0].vectors[seen[0].mask]
+    torch.testing.assert_close(vectors.mean(0), torch.zeros(4), atol=1e-3, rtol=0)
+    torch.testing.assert_close(vectors.std(0), torch.ones(4), atol=0.1, rtol=0)
+    assert (seen[0].vectors[~seen[0].mask] == 0).all()
+
+
+def padded(given, n):
+    vectors = nn.functional.pad(given.vectors, (0, 0, 0, n), value=9.0)
+    return Words(vectors, nn.functional.pad(given.mask, (0, n)))
+
+
+def test_what_is_behind_the_end_of_a_sentence_does_not_count():
+    torch.manual_seed(0)
+    head = Standardised(4, Recurrence(4, 2)).eval()
+    first, second = words(3, 5), words(4, 2)
+    torch.testing.assert_close(head(padded(first, 2), padded(second, 3)), head(first, second))
+
+
+def test_words_that_come_again_make_the_difference():
+    torch.manual_seed(0)
+    head = Recurrence(4, 2)
+    optimizer = torch.optim.Adam(head.parameters(), lr=0.05)
+    first, second = words(*[5] * 64), words(*[6] * 64)
+    again = second._replace(vectors=torch.cat([second.vectors[:, :4], first.vectors[:, :2]], dim=1))
+    for _ in range(100):
+        scores = torch.cat([head(first, again), head(first, second)])
+        loss = nn.functional.cross_entropy(scores, torch.tensor([1] * 64 + [0] * 64))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    other = words(*[5] * 32, n=7)
+    vectors = torch.randn(32, 7, 4)
+    vectors[:, :2] = other.vectors[:, 3:5]
+    assert (head(other, Words(vectors, torch.ones(32, 7, dtype=torch.bool))).argmax(1) == 1).float().mean() > 0.7
+
+
+@pytest.mark.parametrize("make", [package_examples, code_examples, pair_examples])
+def test_examples_are_written_as_they_can_be_read(tmp_path, make):
+    examples = make(make_modules(), TOKENIZER, AMOUNTS)
+    write_examples(examples, tmp_path)
+    for name in ("train", "dev", "test"):
+        read = read_examples(tmp_path / f"{name}.jsonl", examples.task).examples
+        assert [each[:2] for each in read] == [each[:2] for each in getattr(examples, name)]
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ("O B-CODE I-CODE O", "a `b c` d"),
+        ("B-CODE B-CODE O I-CODE", "`a` `b` c `d`"),
+        ("O I-CODE I-CODE I-CODE", "a `b c d`"),
+        ("O O O O", "a b c d"),
+    ],
+)
+def test_marked(tags, expected):
+    assert marked(["a", "b", "c", "d"], tags.split()) == expected
+
+
+def test_all_three_tasks_of_both_encoders(tmp_path, capsys, model_folder):
+    demo_tasks.run(make_modules(), model_folder, TOKENIZER, tmp_path, amounts=AMOUNTS, n_epochs=1)
+    out = capsys.readouterr().out
+    table, weights = out.split("\n\n")[-2:]
+    header, *rows = table.split("\n")
+    assert header.split() == ["train", "/", "test", "measure", "no", "model", "untrained", "pretrained"]
+    assert [row.split()[0] for row in rows] == ["package", "code", "pair"]
+    assert [float(row.split()[5]) for row in rows] == [0.5, 1.0, 0.5]
+    assert "token layer  LSTM layer 1  LSTM layer 2" in weights
+    assert not (tmp_path / "layers").exists()
+    run = tmp_path / "code" / "pretrained-0"
+    trained = TaskCheckpoint.from_pretrained(run, head=demo_tasks.TASKS[1].head)
+    assert len(trained.predict([["Give", "a", "name"]])[0].labels) == 3
