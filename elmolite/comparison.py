@@ -39,7 +39,6 @@ class Comparison:
             ["", f"dev {first.dev.name}", *([f"test {first.dev.name}"] if has_test else []), "epochs", "s an epoch"]
         ]
         for name, results in self.results.items():
-            seconds = statistics.median(epoch["seconds"] for each in results for epoch in each.epochs)
             tests = [each.test.value for each in results if each.test is not None]
             rows.append(
                 [
@@ -47,7 +46,7 @@ class Comparison:
                     _mean_and_deviation([each.dev.value for each in results]),
                     *([_mean_and_deviation(tests)] if has_test else []),
                     f"{statistics.mean(len(each.epochs) for each in results):.0f}",
-                    f"{seconds:.1f}",
+                    f"{_median_seconds(results):.1f}",
                 ]
             )
         n_seeds = len(next(iter(self.results.values())))
@@ -58,12 +57,25 @@ class Comparison:
         """Return plain values, for JSON."""
         return {
             name: {
-                "dev": [each.dev.value for each in results],
-                "test": [each.test.value for each in results if each.test is not None],
+                "measure": results[0].dev.name,
+                "dev": _summary([each.dev.value for each in results]),
+                "test": _summary([each.test.value for each in results if each.test is not None]),
                 "best_epoch": [each.best_epoch for each in results],
+                "seconds_an_epoch": _median_seconds(results),
             }
             for name, results in self.results.items()
         }
+
+
+def _median_seconds(results: Sequence[FinetuningResult]) -> float:
+    return statistics.median(epoch["seconds"] for each in results for epoch in each.epochs)
+
+
+def _summary(values: Sequence[float]) -> dict[str, Any]:
+    """Return the values of the seeds, their mean and, of several, their standard deviation."""
+    mean = {"mean": statistics.mean(values)} if values else {}
+    deviation = {"deviation": statistics.stdev(values)} if len(values) > 1 else {}
+    return {"values": list(values), **mean, **deviation}
 
 
 def _mean_and_deviation(values: Sequence[float]) -> str:
@@ -72,13 +84,18 @@ def _mean_and_deviation(values: Sequence[float]) -> str:
 
 
 def baselines(setup: FinetuningSetup) -> dict[str, FinetuningSetup]:
-    """Return ways to train a task, by name: as it is set up, and with less."""
+    """Return ways to train a task, by name: as it is set up, and with less.
+
+    :raises InputError: there is nothing less to compare with.
+    """
+    if setup.is_untrained or setup.inputs.layers == NO_LAYERS:
+        raise InputError("--baselines compares a trained language model with less: leave --untrained and 'none' to it")
 
     def reading(layers: str, static: str | None = None) -> FinetuningSetup:
         inputs = replace(setup.inputs, layers=layers, static=static, mixes_at_output=False)
         return replace(setup, inputs=inputs)
 
-    own = setup.inputs.layers + (" and static" if setup.inputs.static else "")
+    own = str(setup.inputs.layers) + (" and static" if setup.inputs.static else "")
     ways = {own: setup, **{layers: reading(layers) for layers in (MIX, "average", "top", "token") if layers != own}}
     ways[UNTRAINED + own] = replace(setup, is_untrained=True)
     if setup.inputs.static is not None:
@@ -87,11 +104,16 @@ def baselines(setup: FinetuningSetup) -> dict[str, FinetuningSetup]:
 
 
 def probes(setup: FinetuningSetup) -> dict[str, FinetuningSetup]:
-    """Return a linear classifier on each layer and on their mix, of the trained and of the untrained language model."""
+    """Return a linear classifier on each layer and on their mix, of the trained and of the untrained language model.
+
+    :raises InputError: the language model is said to be untrained.
+    """
+    if setup.is_untrained:
+        raise InputError("--probe probes the untrained language model beside the trained one: leave --untrained to it")
     linear = {"classify": ClassifyConfig, "tag": TagConfig, "entail": EntailConfig}[setup.examples.task]
     settings: dict[str, Any] = {"kind": "linear", "dropout": 0.0}
     if linear is TagConfig:
-        settings["crf"] = "no"
+        settings["crf"] = "never"
     if linear is ClassifyConfig:
         settings["pooling"] = "mean"
     ways = {}

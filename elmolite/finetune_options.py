@@ -90,6 +90,8 @@ def parse(arguments: Sequence[str]) -> Options:
         raise InputError(f"--seeds {values.seeds}: at least 1 is needed")
     if values.baselines and values.probe:
         raise InputError("--baselines and --probe exclude each other: they are two comparisons")
+    if values.probe and values.encoder_training != "frozen":
+        raise InputError("--probe asks what the layers know as they are: it goes with --encoder-training frozen alone")
     return Options(
         task=task,
         encoder=values.encoder,

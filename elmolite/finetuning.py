@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import io
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +19,7 @@ from elmolite.examples.example import Example, Task
 from elmolite.finetuning_config import HEAD_CONFIGS, FinetuningConfig, HeadConfig, InputConfig
 from elmolite.finetuning_module import BestEpoch, FinetuningModule
 from elmolite.finetuning_setup import FinetuningSetup, Source, TaskExamples, set_up
+from elmolite.modules import best_device
 from elmolite.pretraining import quiet_lightning
 from elmolite.task_checkpoint import ENCODER_FOLDER, MANIFEST, MakeHead, TaskCheckpoint
 from elmolite.task_data import ShuffledBatches, TaskBatch, TaskData, batches_in_order, predict
@@ -75,6 +77,8 @@ def finetune(
     head: HeadConfig | MakeHead | None = None,
     columns: ExampleColumns = RECOGNISED,
     pretokenized: bool = False,
+    is_untrained: bool = False,
+    cache: str | Path | None = None,
     overwrite: bool = False,
     show_progress: bool = True,
 ) -> FinetuningResult:
@@ -91,6 +95,8 @@ def finetune(
         (B, T, labels) of words.
     :param columns: how the files are laid out, where that should not be recognised.
     :param pretokenized: cut sentences at white space, whatever the language model's text was.
+    :param is_untrained: use the language model with weights at random, to see what pretraining brings.
+    :param cache: folder for the layers of a frozen language model; ``None`` for the user's.
     :param overwrite: replace what an earlier run left in ``out``.
     :raises InputError: a file cannot be read or is broken, or the settings do not go together.
     """
@@ -100,8 +106,16 @@ def finetune(
         inputs=inputs or InputConfig(),
         head=head or HEAD_CONFIGS[task](),
         pretokenized=pretokenized,
+        is_untrained=is_untrained,
     )
-    return run(setup, config or FinetuningConfig(), Path(out), overwrite=overwrite, show_progress=show_progress)
+    return run(
+        setup,
+        config or FinetuningConfig(),
+        Path(out),
+        cache=None if cache is None else Path(cache),
+        overwrite=overwrite,
+        show_progress=show_progress,
+    )
 
 
 def run(
@@ -126,7 +140,7 @@ def run(
     files.check_replaceable(out / MODEL_FOLDER, MANIFEST, overwrite=overwrite, folders=(ENCODER_FOLDER,))
     if config.encoder_training != "frozen":  # the next run begins with the language model as it was
         setup = replace(setup, elmo=deepcopy(setup.elmo))
-    description, model = setup.description(), setup.make_model(config.seed)
+    description, model = setup.description(), setup.make_model(config.seed).to(best_device())
     parts = {"train": setup.examples.train, "dev": setup.examples.dev, "test": setup.examples.test}
     data = {
         name: _data(part, model, setup, config, cache, show_progress=show_progress)
@@ -135,8 +149,11 @@ def run(
     }
     module = FinetuningModule(model, description, config, [example.labels for example in setup.examples.dev])
     best = BestEpoch(patience=config.patience, show=show_progress)
-    _fit(module, data["train"], data["dev"], config, best)
-    assert best.scores is not None
+    is_whole = _fit(module, data["train"], data["dev"], config, best)
+    if best.scores is None:
+        raise KeyboardInterrupt("interrupted in the first epoch; nothing was written")
+    best.restore(module)
+    model.to(best_device()).eval()
     test = None
     if setup.examples.test is not None:
         test = score(description, [each.labels for each in setup.examples.test], predict(model, data["test"]))
@@ -145,8 +162,12 @@ def run(
     )
     is_as_it_was = config.encoder_training == "frozen" and not setup.is_untrained
     encoder = setup.encoder if refers_to_encoder and is_as_it_was else None
-    TaskCheckpoint(description, model, setup.tokenizer).save_pretrained(result.folder, encoder=encoder, overwrite=True)
+    checkpoint = TaskCheckpoint(description, model, setup.tokenizer, setup.examples.columns)
+    checkpoint.save_pretrained(result.folder, encoder=encoder, overwrite=True)
     _write(result, setup, config, out)
+    gc.collect()  # the trainer's cycles hold the cached layers, which would count as in use
+    if not is_whole:
+        raise KeyboardInterrupt(f"interrupted; the model of epoch {best.epoch}, the best so far, is in {result.folder}")
     return result
 
 
@@ -170,7 +191,9 @@ def _data(
     return data
 
 
-def _fit(module: FinetuningModule, train: TaskData, dev: TaskData, config: FinetuningConfig, best: BestEpoch) -> None:
+def _fit(module: FinetuningModule, train: TaskData, dev: TaskData, config: FinetuningConfig, best: BestEpoch) -> bool:
+    """Train; return whether nothing interrupted it."""
+    module.model.train()
     if config.encoder_training == "all" and module.model.elmo is not None:
         module.model.elmo.unfreeze()
     batches = ShuffledBatches(train.lengths, config.batch_size, seed=config.seed)
@@ -188,19 +211,24 @@ def _fit(module: FinetuningModule, train: TaskData, dev: TaskData, config: Finet
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(
-            module,
-            DataLoader[TaskBatch](train, batch_size=None, sampler=batches),
-            DataLoader[TaskBatch](dev, batch_size=None, sampler=batches_in_order(len(dev), config.batch_size)),
-        )
-    module.model.to("cpu").eval()
+        try:
+            trainer.fit(
+                module,
+                DataLoader[TaskBatch](train, batch_size=None, sampler=batches),
+                DataLoader[TaskBatch](dev, batch_size=None, sampler=batches_in_order(len(dev), config.batch_size)),
+            )
+        except SystemExit:  # Lightning's way out on Ctrl-C and SIGTERM
+            return False
+    return True
 
 
 def _write(result: FinetuningResult, setup: FinetuningSetup, config: FinetuningConfig, out: Path) -> None:
     """Write the scores, the log and the pictures."""
     settings = {
         "task": setup.examples.task,
+        "encoder": {"name": str(setup.encoder), **setup.encoder_fingerprint()},
         "is_untrained": setup.is_untrained,
+        "examples": setup.examples.sources,
         "inputs": asdict(setup.inputs),
         "head": None if callable(setup.head) else asdict(setup.head),
         "training": asdict(config),
@@ -215,7 +243,9 @@ def _write(result: FinetuningResult, setup: FinetuningSetup, config: FinetuningC
 
 
 def _draw(result: FinetuningResult, task: str, out: Path) -> None:
-    """Draw the epochs, the confusions and the weights of the layers."""
+    """Draw the epochs, the confusions and the weights of the layers, in the place of an earlier run's."""
+    for name in ("training.png", "confusion.png", "layers.png"):
+        (out / name).unlink(missing_ok=True)
     figures.draw_training(
         out / "training.png",
         losses={"training": [epoch["loss"] for epoch in result.epochs]},

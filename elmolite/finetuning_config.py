@@ -23,7 +23,7 @@ class InputConfig:
     :param dropout: of all of it.
     """
 
-    layers: str = "mix"
+    layers: str | int = "mix"
     use_layer_norm: bool = False
     mixes_at_output: bool = False
     static: str | None = None
@@ -32,6 +32,7 @@ class InputConfig:
     dropout: float = 0.3
 
     def __post_init__(self) -> None:
+        self.layers = str(self.layers)
         _check_share("input.dropout", self.dropout)
         if self.static_words < 0:
             raise InputError(f"input.static_words: {self.static_words} is negative")
@@ -78,7 +79,7 @@ class TagConfig:
     hidden_size: int = 200
     n_layers: int = 1
     dropout: float = 0.3
-    crf: Literal["auto", "yes", "no"] = "auto"
+    crf: Literal["auto", "always", "never"] = "auto"
 
     def __post_init__(self) -> None:
         check_choices(self, where="head.")

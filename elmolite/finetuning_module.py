@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -36,23 +35,22 @@ class FinetuningModule(LightningModule):
         self.config = config
         self.dev_labels = dev_labels
         self.dev_scores: TaskScores | None = None
+        self.dev_loss = math.inf
         self._loss_sum: Tensor | float = 0.0
         self._n_batches = 0
         self._predictions: list[Prediction] = []
+        self._dev_loss = 0.0
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Make AdamW, with a learning rate of its own for the language model."""
-        decay = {"weight_decay": self.config.weight_decay}
-        encoder = [] if self.model.elmo is None else list(self.model.elmo.parameters())
-        of_encoder = set(map(id, encoder))
-        rest = [each for each in self.model.parameters() if id(each) not in of_encoder and each.requires_grad]
-        groups: list[dict[str, Any]] = [
-            {"params": [each for each in rest if each.ndim > 1], **decay},
-            {"params": [each for each in rest if each.ndim <= 1], "weight_decay": 0.0},
-        ]
-        if self.config.encoder_training != "frozen":
-            groups.append({"params": encoder, "lr": self.config.encoder_learning_rate, **decay})
-        return torch.optim.AdamW(groups, lr=self.config.learning_rate)
+        rates = {False: self.config.learning_rate, True: self.config.encoder_learning_rate}
+        groups: dict[tuple[float, float], list[Tensor]] = {}
+        for name, parameter in _learnt_parameters(self).items():
+            decay = self.config.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((rates[name.startswith("elmo.")], decay), []).append(parameter)
+        return torch.optim.AdamW(
+            [{"params": each, "lr": rate, "weight_decay": decay} for (rate, decay), each in groups.items()]
+        )
 
     def on_train_epoch_start(self) -> None:
         """Let one layer more of the language model learn."""
@@ -80,20 +78,26 @@ class FinetuningModule(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Start collecting."""
         self._predictions = []
+        self._dev_loss = 0.0
 
     def validation_step(self, batch: TaskBatch, number: int) -> None:  # noqa: ARG002
         """Predict a batch of the dev examples."""
-        self._predictions += self.model.predict(batch.sentences)
+        scores, mask = self.model(batch.sentences), batch.sentences[0].mask
+        self._predictions += self.model.objective.predict(scores, mask)
+        self._dev_loss += float(self.model.objective.loss(scores, batch.targets, mask)) * len(batch.targets)
 
     def on_validation_epoch_end(self) -> None:
         """Measure the predictions of the dev examples."""
         self.dev_scores = score(self.description, self.dev_labels, self._predictions)
+        self.dev_loss = self._dev_loss / len(self.dev_labels)
 
 
 class BestEpoch(Callback):
     """Keeps the weights of the epoch that is best on the dev examples, and stops when none was better for long.
 
-    :ivar epochs: for each epoch its loss, its value on the dev examples and its seconds of training.
+    As long as the value is 0, as when no span is found yet, an epoch with a lower loss on the dev examples is better.
+
+    :ivar epochs: for each epoch its loss, its value and loss on the dev examples, and its seconds of training.
     """
 
     def __init__(self, *, patience: int, show: bool) -> None:
@@ -102,6 +106,7 @@ class BestEpoch(Callback):
         self.epochs: list[dict[str, float]] = []
         self.epoch = 0
         self.scores: TaskScores | None = None
+        self._best = (-math.inf, -math.inf)  # value, and loss with the other sign
         self._weights: dict[str, Tensor] = {}
         self._began = self._seconds = 0.0
 
@@ -120,10 +125,14 @@ class BestEpoch(Callback):
         assert result is not None
         number = trainer.current_epoch + 1
         loss = pl_module.mean_loss()
-        self.epochs.append({"epoch": number, "loss": loss, "dev": result.value, "seconds": self._seconds})
-        is_best = self.scores is None or result.value > self.scores.value
+        dev_loss = pl_module.dev_loss
+        self.epochs.append(
+            {"epoch": number, "loss": loss, "dev": result.value, "dev_loss": dev_loss, "seconds": self._seconds}
+        )
+        value = (result.value, -dev_loss if result.value == 0 else 0.0)
+        is_best = value > self._best or self.scores is None
         if is_best:
-            self.scores, self.epoch = result, number
+            self.scores, self.epoch, self._best = result, number, value
             self._weights = {name: each.detach().cpu().clone() for name, each in _learnt(pl_module).items()}
         if self.show:
             mark = ", the best" if is_best else ""
@@ -134,23 +143,24 @@ class BestEpoch(Callback):
         if number - self.epoch >= self.patience:
             trainer.should_stop = True
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+    def restore(self, module: FinetuningModule) -> None:
         """Go back to the best epoch."""
-        assert isinstance(pl_module, FinetuningModule)
-        learnt = _learnt(pl_module)
+        learnt = _learnt(module)
         with torch.no_grad():
             for name, value in self._weights.items():
                 learnt[name].copy_(value)
 
 
 def _learnt(module: FinetuningModule) -> dict[str, Tensor]:
-    """Return what training changes: weights and running statistics, of the language model too unless it is frozen."""
-    is_frozen = (
-        module.config.encoder_training == "frozen"
-    )  # of a gradually trained one all counts, also what learns later
-    parameters = {
+    """Return what training changes: weights and running statistics."""
+    return _learnt_parameters(module) | dict(module.model.head.named_buffers(prefix="head"))
+
+
+def _learnt_parameters(module: FinetuningModule) -> dict[str, Tensor]:
+    """Return the weights that training changes: of a language model that learns all, also those that learn later."""
+    learns = module.config.encoder_training != "frozen"
+    return {
         name: each
         for name, each in module.model.named_parameters()
-        if (each.requires_grad or not is_frozen) and not (is_frozen and name.startswith("elmo."))
+        if (learns if name.startswith("elmo.") else each.requires_grad)
     }
-    return parameters | dict(module.model.head.named_buffers(prefix="head"))

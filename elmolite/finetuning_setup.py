@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from elmolite import files
 from elmolite.bilm import BiLM
+from elmolite.checkpoint import CONFIG_FILE as ENCODER_MANIFEST
 from elmolite.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.examples.columns import RECOGNISED, ExampleColumns
 from elmolite.examples.dataset import DatasetExamples
 from elmolite.examples.example import Example, Task
 from elmolite.examples.reading import read_examples
-from elmolite.finetuning_config import HeadConfig, InputConfig
+from elmolite.finetuning_config import HEAD_CONFIGS, HeadConfig, InputConfig
+from elmolite.released_models import model_folder
 from elmolite.spans import scheme_of
 from elmolite.static_vectors import StaticEmbedding, StaticVectors
 from elmolite.task_checkpoint import MakeHead
 from elmolite.task_data import tokenise
 from elmolite.task_model import TaskDescription, TaskModel, build
-from elmolite.task_scores import check_labels
+from elmolite.task_scores import check_labels, tell_unknown_labels
 from elmolite.tokenization import SentenceTokenizer
 from elmolite.word_inputs import NO_LAYERS
 
@@ -40,6 +44,10 @@ class TaskExamples:
     train: list[Example]
     dev: list[Example]
     test: list[Example] | None = None
+    sources: dict[str, str] = field(default_factory=dict)
+    """Of each part, where it was read."""
+    columns: ExampleColumns = RECOGNISED
+    """How the files are laid out."""
 
     @classmethod
     def read(
@@ -66,11 +74,12 @@ class TaskExamples:
                 raise InputError(
                     f"{train}: has {len(read['train'])} examples, too few to set some aside; give dev ones"
                 )
-        found = cls(task, **read)
+        sources = {name: str(source) for name, source in parts.items() if source is not None}
+        found = cls(task, **read, sources=sources, columns=columns)
         if not found.labels:
             raise InputError(f"{train}: none of the {len(found.train)} examples to learn from has a label")
         for name in ("dev", "test"):
-            found._tell_unknown_labels(name)
+            tell_unknown_labels(found.labels, read.get(name, []), name)
         return found
 
     @property
@@ -82,17 +91,6 @@ class TaskExamples:
     def is_multi_label(self) -> bool:
         """Whether an example of classification has several labels, or none."""
         return self.task == "classify" and any(len(example.labels) != 1 for example in self.train)
-
-    def _tell_unknown_labels(self, part: str) -> None:
-        known = set(self.labels)
-        strange = [each for each in getattr(self, part) or () if not known.issuperset(each.labels)]
-        if strange:
-            label = next(label for label in strange[0].labels if label not in known)
-            print(
-                f"{strange[0].place}: label {label!r} is not among the {len(known)} of the training examples; so in "
-                f"{len(strange)} of the {part} examples, where it can only be missed",
-                file=sys.stderr,
-            )
 
 
 def _read(source: Source, task: Task, columns: ExampleColumns) -> list[Example]:
@@ -140,11 +138,15 @@ class FinetuningSetup:
             elmo = ELMo(BiLM(elmo.bilm.config, n_ids=elmo.indexer.n_ids), elmo.tokenizer, elmo.indexer)
         return build(self.description(), elmo, self._static(), make_head=self.head if callable(self.head) else None)
 
+    def encoder_fingerprint(self) -> dict[str, Any]:
+        """Return what tells the language model from others: the checksum of its manifest, which has all the others."""
+        return {ENCODER_MANIFEST: files.fingerprint(model_folder(self.encoder) / ENCODER_MANIFEST)}
+
     def _static(self) -> StaticEmbedding | None:
-        """Read the vectors of the words of all examples."""
+        """Read the vectors of the words of the examples, but for those of test, and of the first of the file."""
         if self.inputs.static is None:
             return None
-        parts = (self.examples.train, self.examples.dev, self.examples.test or [])
+        parts = (self.examples.train, self.examples.dev)
         words = {
             word for part in parts for side in tokenise(part, self.tokenizer) for tokens in side for word in tokens
         }
@@ -166,6 +168,8 @@ def set_up(
     :raises InputError: there is no such model, or it is broken, or a dev or test example has labels that the task
         cannot have.
     """
+    if not callable(head) and not isinstance(head, HEAD_CONFIGS[examples.task]):
+        raise InputError(f"head: the task {examples.task} takes {HEAD_CONFIGS[examples.task].__name__}, not {head}")
     elmo = ELMo.from_pretrained(encoder)
     tokenizer = SentenceTokenizer.whitespace() if pretokenized else elmo.tokenizer
     setup = FinetuningSetup(examples, encoder, elmo, inputs, head, tokenizer, is_untrained)

@@ -25,6 +25,7 @@ from elmolite.checkpoint import CONFIG_FILE as ENCODER_MANIFEST
 from elmolite.checkpoint import fill
 from elmolite.elmo import ELMo, Sentence
 from elmolite.errors import InputError
+from elmolite.examples.columns import RECOGNISED, ExampleColumns
 from elmolite.examples.example import Example, Task
 from elmolite.finetuning_config import HEAD_CONFIGS, InputConfig
 from elmolite.released_models import model_folder
@@ -53,6 +54,8 @@ class TaskCheckpoint:
     description: TaskDescription
     model: TaskModel
     tokenizer: SentenceTokenizer
+    columns: ExampleColumns = RECOGNISED
+    """How the examples were laid out that it learnt from."""
 
     def predict(self, sentences: Sequence[Sentence] | Sequence[tuple[Sentence, Sentence]]) -> list[Prediction]:
         """Predict the labels of sentences, or of pairs of them, with their probabilities.
@@ -93,6 +96,7 @@ class TaskCheckpoint:
             content = {
                 "format_version": FORMAT_VERSION,
                 **_as_dict(self.description),
+                "columns": self.columns.named | _given({"label_separator": self.columns.label_separator}),
                 "static": None if static is None else {"size": static.size, "is_trained": static.weight.requires_grad},
                 "encoder": self._save_encoder(new, encoder),
                 "files": fingerprints,
@@ -128,7 +132,7 @@ class TaskCheckpoint:
         if (description.head is None) != (head is not None):
             wanted = "this task has a head of your own: give from_pretrained() what makes it, as head"
             raise InputError(f"{folder}: {wanted if head is None else 'this task has a head of its own, give none'}")
-        for name in ("static", "encoder"):
+        for name in ("columns", "static", "encoder"):
             if name not in content:
                 raise InputError(f"{folder / MANIFEST}: {name!r} is missing")
         static = None
@@ -139,7 +143,9 @@ class TaskCheckpoint:
         fill(_Own(model), folder / WEIGHTS_FILE)
         if static is not None:
             static.weight.requires_grad_(content["static"]["is_trained"])
-        return cls(description, model.eval(), SentenceTokenizer.load(folder / TOKENIZER_FILE))
+        check_keys(content["columns"], ExampleColumns, where=f"{folder / MANIFEST}, 'columns'")
+        columns = ExampleColumns(**content["columns"])
+        return cls(description, model.eval(), SentenceTokenizer.load(folder / TOKENIZER_FILE), columns)
 
 
 class _Own(nn.Module):
@@ -154,6 +160,10 @@ class _Own(nn.Module):
 
 def _own_weights(model: TaskModel) -> dict[str, Tensor]:
     return {name: each.detach().cpu().contiguous() for name, each in _Own(model).state_dict().items()}
+
+
+def _given(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def _as_dict(description: TaskDescription) -> dict[str, Any]:

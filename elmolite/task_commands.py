@@ -61,7 +61,7 @@ def finetune(arguments: Sequence[str]) -> None:
     )
     if options.probe:
         draw_profile(comparison, setup.elmo.n_layers, options.out / "profile.png")
-    print(f"\n{comparison.describe()}")
+    print(f"\n{comparison.describe()}\nruns: {options.out}/*")
 
 
 def predict(arguments: Sequence[str]) -> None:

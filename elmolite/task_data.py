@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from elmolite.elmo import ELMo
+from elmolite.elmo import ELMo, batches_by_length
 from elmolite.errors import InputError
 from elmolite.examples.example import Example
 from elmolite.layer_cache import LayerCache, Precision
@@ -149,13 +149,14 @@ def batches_in_order(n_examples: int, batch_size: int) -> list[list[int]]:
     return [list(range(begin, min(begin + batch_size, n_examples))) for begin in range(0, n_examples, batch_size)]
 
 
-def predict(model: TaskModel, data: TaskData, *, batch_size: int = 64) -> list[Prediction]:
-    """Return the predictions of examples, in their order."""
-    by_length = data.lengths.argsort(kind="stable")
+def predict(model: TaskModel, data: TaskData, *, batch_tokens: int = 4096) -> list[Prediction]:
+    """Return the predictions of examples, in their order.
+
+    :param batch_tokens: at most so many tokens, with padding, are computed at once; a longer example is alone.
+    """
     device = next(model.parameters()).device
     found: dict[int, Prediction] = {}
-    for batch in batches_in_order(len(data), batch_size):
-        numbers = by_length[batch].tolist()
+    for numbers in batches_by_length(data.lengths.tolist(), batch_tokens):
         sentences = [side.to(device) for side in data.sentences(numbers)]
         found |= dict(zip(numbers, model.predict(sentences), strict=True))
     return [found[number] for number in range(len(data))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from elmolite.modules import best_device
 from elmolite.task_checkpoint import TaskCheckpoint
 from elmolite.task_data import TaskData, predict
 from elmolite.task_model import TaskDescription
-from elmolite.task_scores import TaskScores, check_labels, score
+from elmolite.task_scores import TaskScores, check_labels, score, tell_unknown_labels
 from elmolite.tasks.objectives import Prediction
 
 
@@ -40,14 +41,22 @@ def evaluate_file(folder: str | Path, path: str | Path, columns: ExampleColumns 
     """Measure the predictions of the examples of a file.
 
     :param folder: a task folder, or that of the run which made it.
+    :param columns: how the file is laid out, where that is not as in the training examples.
     :raises InputError: the folder or the file cannot be used, or an example has no label or such as the task cannot
         have; the message names file and line.
     """
     checkpoint = TaskCheckpoint.from_pretrained(folder)
+    columns = replace(checkpoint.columns, **_said(columns))
     examples = read_examples(path, checkpoint.description.task, columns).examples
     check_labels(checkpoint.description, examples)
+    tell_unknown_labels(checkpoint.description.labels, examples)
     _, predictions = _predict(checkpoint, examples)
     return score(checkpoint.description, [example.labels for example in examples], predictions)
+
+
+def _said(columns: ExampleColumns) -> dict[str, Any]:
+    """Return what differs from what is recognised."""
+    return {name: value for name, value in asdict(columns).items() if value != getattr(RECOGNISED, name)}
 
 
 def _predict(checkpoint: TaskCheckpoint, examples: list[Example]) -> tuple[TaskData, list[Prediction]]:
@@ -66,7 +75,8 @@ def _record(
         record: dict[str, Any] = {"tokens": tokens[0], "tags": labels, "probabilities": of_tags}
     else:
         names = ("premise", "hypothesis") if description.task == "entail" else ("text",)
-        record = {name: " ".join(each) for name, each in zip(names, tokens, strict=True)}
+        texts = (each if isinstance(each, str) else " ".join(each) for each in example.sentences)
+        record = dict(zip(names, texts, strict=True))
         record |= {"labels": labels} if description.is_multi_label else {"label": labels[0]}
         record["probabilities"] = dict(zip(description.labels, map(float, prediction.probabilities), strict=True))
     if example.labels:

@@ -109,7 +109,7 @@ def build(
     inputs = WordInputs(
         n_layers=0 if elmo is None else elmo.n_layers,
         layer_size=0 if elmo is None else elmo.size,
-        layers=NO_LAYERS if elmo is None else config.layers,
+        layers=NO_LAYERS if elmo is None else str(config.layers),
         use_layer_norm=config.use_layer_norm,
         mixes_at_output=config.mixes_at_output,
         static=static,
@@ -128,7 +128,7 @@ def _objective(description: TaskDescription) -> Objective:
     if description.task != "tag":
         return (MultiLabel if description.is_multi_label else SingleLabel)(description.labels)
     crf = description.head.crf if isinstance(description.head, TagConfig) else "auto"
-    has_crf = crf == "yes" or (crf == "auto" and description.scheme is not None)
+    has_crf = crf == "always" or (crf == "auto" and description.scheme is not None)
     if not has_crf:
         return TokenLabels(description.labels)
     if description.scheme is None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -61,6 +62,21 @@ def check_labels(description: TaskDescription, examples: Sequence[Example]) -> N
                 locate([example.labels])
             except InputError as error:
                 raise InputError(f"{example.place}: {error}") from None
+
+
+def tell_unknown_labels(known: Collection[str], examples: Sequence[Example], part: str = "") -> None:
+    """Say, if there is a label that training did not know, where it is first.
+
+    :param part: what the examples are: "dev", "test".
+    """
+    strange = [example for example in examples if not set(known).issuperset(example.labels)]
+    if strange:
+        label = next(label for label in strange[0].labels if label not in known)
+        print(
+            f"{strange[0].place}: label {label!r} is not among the {len(known)} of the training examples; so in "
+            f"{len(strange)} of the {part}{' ' * bool(part)}examples, where it can only be missed",
+            file=sys.stderr,
+        )
 
 
 def score(

@@ -71,7 +71,7 @@ def test_baselines_of_layers_beside_static_vectors(tmp_path, model_folder):
 def test_probes_are_linear_on_each_layer_and_the_mix(tmp_path, model_folder):
     heads = {
         "classify": (write_classes, ClassifyConfig(kind="linear", pooling="mean", dropout=0.0)),
-        "tag": (write_tagged, TagConfig(kind="linear", crf="no", dropout=0.0)),
+        "tag": (write_tagged, TagConfig(kind="linear", crf="never", dropout=0.0)),
         "entail": (write_pairs, EntailConfig(kind="linear", dropout=0.0)),
     }
     for task, (write, head) in heads.items():
@@ -99,7 +99,12 @@ def test_a_table_of_means_and_deviations(tmp_path, setup, capsys):
     assert described.endswith("mean ± standard deviation of 3 seeds")
     assert "test accuracy" in described
     content = json.loads((tmp_path / "out" / "comparison.json").read_text())
-    assert content == {"as it is": {"dev": dev, "test": test, "best_epoch": [1, 1, 1]}}
+    of_way = content["as it is"]
+    assert (of_way["measure"], of_way["best_epoch"]) == ("accuracy", [1, 1, 1])
+    for part, values in (("dev", dev), ("test", test)):
+        assert of_way[part]["values"] == values
+        assert of_way[part]["mean"] == pytest.approx(statistics.mean(values))
+        assert of_way[part]["deviation"] == pytest.approx(statistics.stdev(values))
     assert "as it is, seed 6" in capsys.readouterr().out
 
 

@@ -99,7 +99,7 @@ def test_other_encodings(tmp_path):
         ("entail", "a", "\nplain\n", {}, "not recognised from the name or from line 2 .'plain'.; choose one: csv, tsv"),
         ("classify", "a.conllu", CONLLU, {}, "the format conllu is not for the task classify; such are: csv"),
         ("classify", "a", "text\n", {"format": "text"}, "the format text has no labels; such are: csv"),
-        ("classify", "a", "x y\n", {"header": "yes"}, "header: yes: the format label-text has none"),
+        ("classify", "a", "x y\n", {"header": "present"}, "header: present: the format label-text has none"),
         ("classify", "a", "x y\n", {"label": "1"}, "label: 1: the format label-text has no columns"),
         ("classify", "a", "x y\nx\n", {}, "a, line 2: no sentence behind the label: 'x'"),
         ("classify", "a", "__label__x y\ny\n", {}, "a, line 2: no label: 'y'"),

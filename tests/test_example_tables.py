@@ -56,7 +56,9 @@ def test_columns_with_a_header_may_be_numbered(tmp_path):
     assert examples_of(tmp_path / "a.tsv", content, "classify", text="3", label="1") == [("x", ("7",))]
     content = "id\tu\tv\n7\tgood\tx\n"
     assert examples_of(tmp_path / "a.tsv", content, "classify", text="v", label="1") == [("x", ("7",))]
-    assert examples_of(tmp_path / "a.tsv", content, "classify", text="3", label="1", header="yes") == [("x", ("7",))]
+    assert examples_of(tmp_path / "a.tsv", content, "classify", text="3", label="1", header="present") == [
+        ("x", ("7",))
+    ]
 
 
 def test_a_header_of_unknown_names_is_no_example(tmp_path):
@@ -64,7 +66,7 @@ def test_a_header_of_unknown_names_is_no_example(tmp_path):
     with pytest.raises(InputError, match=r"a.csv, line 1: is it a header\?.* 'utt', 'aim'; name the columns"):
         examples_of(tmp_path / "a.csv", content, "classify")
     assert len(examples_of(tmp_path / "a.csv", content, "classify", text="utt", label="aim")) == 3
-    assert len(examples_of(tmp_path / "a.csv", content, "classify", header="no")) == 4
+    assert len(examples_of(tmp_path / "a.csv", content, "classify", header="absent")) == 4
     with pytest.raises(InputError, match="is it a header"):
         examples_of(tmp_path / "b.csv", "utt\nbook a flight\nplay a song\n", "classify", needs_labels=False)
 

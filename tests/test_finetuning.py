@@ -2,6 +2,7 @@ import csv
 import json
 import math
 from itertools import pairwise
+from unittest import mock
 
 import pytest
 import torch
@@ -24,8 +25,8 @@ from elmolite.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.examples.columns import ExampleColumns
 from elmolite.finetuning import finetune
-from elmolite.finetuning_config import ClassifyConfig, EntailConfig, TagConfig
-from elmolite.finetuning_module import FinetuningModule
+from elmolite.finetuning_config import ClassifyConfig, EntailConfig, FinetuningConfig, TagConfig
+from elmolite.finetuning_module import BestEpoch, FinetuningModule
 from elmolite.finetuning_setup import FinetuningSetup
 from elmolite.task_checkpoint import TaskCheckpoint
 from elmolite.task_files import evaluate_file
@@ -76,9 +77,9 @@ LEARNT = {
     ),
     "label sets": (ClassifyConfig(**SMALL), write_label_sets, {"n_epochs": 15}),
     "tags, LSTM": (TagConfig(**SMALL), write_tagged, {"n_epochs": 20, "learning_rate": 0.06}),
-    "tags, LSTM and CRF": (TagConfig(crf="yes", **SMALL), write_tagged, {"n_epochs": 20, "learning_rate": 0.06}),
+    "tags, LSTM and CRF": (TagConfig(crf="always", **SMALL), write_tagged, {"n_epochs": 20, "learning_rate": 0.06}),
     "tags, linear": (TagConfig(kind="linear", dropout=0.0), write_tagged, {"n_epochs": 25, "learning_rate": 0.06}),
-    "spans, LSTM": (TagConfig(crf="no", **SMALL), write_spans, {"n_epochs": 25, "learning_rate": 0.06}),
+    "spans, LSTM": (TagConfig(crf="never", **SMALL), write_spans, {"n_epochs": 25, "learning_rate": 0.06}),
     "spans, LSTM and CRF": (TagConfig(**SMALL), write_spans, {"n_epochs": 20, "learning_rate": 0.06}),
     "spans, linear and CRF": (
         TagConfig(kind="linear", dropout=0.0),
@@ -226,7 +227,7 @@ def test_the_weights_of_the_best_epoch_are_kept(tmp_path, model_folder, encoder_
     dev = swapped(tmp_path / "dev.txt")
     head = ClassifyConfig(kind=kind, **SMALL)
     setup = setup_of(model_folder, "classify", train=write_classes(tmp_path / "a.txt"), dev=dev, head=head)
-    options = {"encoder_training": encoder_training, "encoder_learning_rate": 0.01}
+    options = {"encoder_training": encoder_training, "encoder_learning_rate": 0.001}
     result = train(setup, tmp_path / "run", n_epochs=6, **options)
     values = [epoch["dev"] for epoch in result.epochs]
     assert values[-1] < max(values)
@@ -245,6 +246,21 @@ def test_it_stops_early_and_keeps_the_first_of_equals(tmp_path, model_folder):
     assert len(values) == result.best_epoch + 3 < 40
     assert values[-4:] == [1.0] * 4
     assert values.index(1.0) == result.best_epoch - 1
+
+
+def test_where_nothing_is_right_yet_the_loss_on_the_dev_examples_counts():
+    best, module = BestEpoch(patience=2, show=False), mock.Mock(spec=FinetuningModule)
+    module.config, module.model = FinetuningConfig(), torch.nn.Module()
+    module.model.head = torch.nn.Linear(1, 1)
+    module.mean_loss.return_value = 1.0
+    trainer = mock.Mock(should_stop=False)
+    chosen = []
+    for epoch, (value, loss) in enumerate([(0.0, 3.0), (0.0, 2.0), (0.0, 2.5), (0.1, 4.0), (0.1, 1.0), (0.1, 0.5)]):
+        trainer.current_epoch, module.dev_loss, module.dev_scores = epoch, loss, mock.Mock(value=value)
+        module.dev_scores.name = "F1"
+        best.on_train_epoch_end(trainer, module)
+        chosen.append((best.epoch, trainer.should_stop))
+    assert chosen == [(1, False), (2, False), (2, False), (4, False), (4, False), (4, True)]
 
 
 def test_the_test_examples_choose_nothing(tmp_path, model_folder):
@@ -294,7 +310,7 @@ def test_what_a_run_leaves(tmp_path, model_folder):
     with (tmp_path / "run" / "log.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [{name: float(value) for name, value in row.items()} for row in rows] == result.epochs
-    assert [list(epoch) for epoch in result.epochs] == [["epoch", "loss", "dev", "seconds"]] * 2
+    assert [list(epoch) for epoch in result.epochs] == [["epoch", "loss", "dev", "dev_loss", "seconds"]] * 2
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert {name: metrics[name] for name in result.as_dict()} == json.loads(json.dumps(result.as_dict()))
     assert metrics["task"] == "classify"
@@ -368,3 +384,43 @@ def test_random_weights_in_the_place_of_the_pretrained_ones(tmp_path, model_fold
     assert differing(weights(ELMo.from_pretrained(model_folder)), weights(encoder))
     assert (result.folder / "encoder").is_dir()
     assert evaluate_file(result.folder, path).value == result.dev.value
+
+
+def interrupted_at(epoch, error):
+    """Make training steps of an epoch, from 0, raise."""
+    step = FinetuningModule.training_step
+
+    def training_step(self, batch, number):
+        if self.current_epoch == epoch:
+            raise error
+        return step(self, batch, number)
+
+    return mock.patch.object(FinetuningModule, "training_step", training_step)
+
+
+def test_an_interrupted_run_leaves_the_best_epoch_so_far(tmp_path, model_folder):
+    path = write_classes(tmp_path / "a.txt")
+    setup = setup_of(model_folder, "classify", train=path)
+    with interrupted_at(2, KeyboardInterrupt()), pytest.raises(KeyboardInterrupt, match="the best so far, is in"):
+        train(setup, tmp_path / "run", n_epochs=9)
+    whole = train(setup, tmp_path / "whole", n_epochs=2)
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert evaluate_file(tmp_path / "run", path).value == whole.dev.value == metrics["dev"]["value"]
+    with interrupted_at(0, KeyboardInterrupt()), pytest.raises(KeyboardInterrupt, match="nothing was written"):
+        train(setup, tmp_path / "other", n_epochs=9)
+    assert not (tmp_path / "other" / "model").exists()
+
+
+@pytest.mark.parametrize(("encoder_training", "expected"), [("frozen", False), ("all", True)])
+def test_a_language_model_that_learns_has_its_dropout(tmp_path, model_folder, encoder_training, expected):
+    seen = []
+    step = FinetuningModule.training_step
+
+    def training_step(self, batch, number):
+        seen.append((self.model.training, self.model.elmo.bilm.training))
+        return step(self, batch, number)
+
+    setup = setup_of(model_folder, "classify", train=write_classes(tmp_path / "a.txt"))
+    with mock.patch.object(FinetuningModule, "training_step", training_step):
+        train(setup, tmp_path / "run", n_epochs=2, encoder_training=encoder_training)
+    assert set(seen) == {(True, expected)}

@@ -129,7 +129,7 @@ def test_a_probe_of_each_layer(tmp_path, model_folder, files, capsys):
     assert run("finetune", "classify", *arguments, "--probe", "--n-epochs", 1) == 0
     rows = capsys.readouterr().out.split("\n\n")[-1].splitlines()
     layers = ["token layer", "LSTM layer 1", "LSTM layer 2", "mix"]
-    assert [row.split("  ")[0] for row in rows[1:]] == [*layers, *(f"untrained, {layer}" for layer in layers)]
+    assert [row.split("  ")[0] for row in rows[1:-1]] == [*layers, *(f"untrained, {layer}" for layer in layers)]
     assert is_png(tmp_path / "out" / "profile.png")
 
 
@@ -249,3 +249,12 @@ def test_a_failed_prediction_leaves_no_file(tmp_path, model_folder, capsys):
     assert run("predict", folder, "--input", tmp_path / "new.jsonl", "--output", tmp_path / "out.jsonl") == 2
     assert "new.jsonl, line 2" in capsys.readouterr().err
     assert names(tmp_path) == before
+
+
+def test_pictures_of_an_earlier_run_do_not_stay(tmp_path, model_folder):
+    path = write_classes(tmp_path / "a.txt")
+    train(setup_of(model_folder, "classify", train=path), tmp_path / "run", n_epochs=1)
+    assert (tmp_path / "run" / "layers.png").is_file()
+    train(setup_of(model_folder, "classify", train=path, layers="top"), tmp_path / "run", n_epochs=1, overwrite=True)
+    assert not (tmp_path / "run" / "layers.png").exists()
+    assert (tmp_path / "run" / "training.png").is_file()

@@ -143,3 +143,22 @@ def test_several_labels_where_the_task_has_one_are_named(tasks, tmp_path):
 def test_the_folder_comes_before_the_file(tmp_path):
     with pytest.raises(InputError, match="nowhere: no such task folder"):
         list(predict_file("nowhere", tmp_path / "neither.txt"))
+
+
+def test_how_the_training_examples_were_laid_out_is_remembered(tasks):
+    run, path = tasks["label sets"]
+    assert evaluate_file(run.folder, path).value == evaluate_file(run.folder, path, SEPARATED).value == run.dev.value
+    with pytest.raises(InputError, match="no column 'other'"):
+        evaluate_file(run.folder, path, ExampleColumns(label="other"))
+
+
+def test_a_label_that_training_did_not_know_is_told(tasks, tmp_path, capsys):
+    run, path = tasks["classify"]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    strange = write(tmp_path / "a.txt", *lines[:3], "never ban", *lines[3:])
+    value = evaluate_file(run.folder, strange, COLUMNS["classify"]).value
+    assert value < run.dev.value
+    assert capsys.readouterr().err == (
+        f"{strange}, line 4: label 'never' is not among the 2 of the training examples; so in 1 of the examples, where "
+        "it can only be missed\n"
+    )

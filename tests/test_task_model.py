@@ -39,8 +39,8 @@ def batch_of(elmo):
         (describe("entail"), SingleLabel),
         (describe("tag"), TokenLabels),
         (describe("tag", labels=("B-X", "I-X", "O"), scheme="BIO"), SequenceLabels),
-        (describe("tag", TagConfig(crf="no"), labels=("B-X", "I-X", "O"), scheme="BIO"), TokenLabels),
-        (describe("tag", TagConfig(crf="yes")), SequenceLabels),
+        (describe("tag", TagConfig(crf="never"), labels=("B-X", "I-X", "O"), scheme="BIO"), TokenLabels),
+        (describe("tag", TagConfig(crf="always")), SequenceLabels),
     ],
 )
 def test_the_task_and_its_labels_choose_how_scores_are_read(elmo, description, kind):

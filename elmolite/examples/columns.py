@@ -43,7 +43,7 @@ class ExampleColumns:
 
     format: Format = "auto"
     encoding: str = "utf-8"
-    header: Literal["auto", "yes", "no"] = "auto"
+    header: Literal["auto", "present", "absent"] = "auto"
     text: str | None = None
     second_text: str | None = None
     label: str | None = None

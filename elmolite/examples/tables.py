@@ -70,7 +70,7 @@ def named_columns(
 
 def _has_header(row: Row, task: Task, columns: ExampleColumns) -> bool:
     if columns.header != "auto":
-        return columns.header == "yes"
+        return columns.header == "present"
     is_named = any(not is_number(name) for name in columns.named.values())
     return is_named or any(is_known(field, task) for field in row.fields)
 

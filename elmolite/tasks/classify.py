@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from elmolite.errors import InputError
 from elmolite.tasks.words import BiLSTM, Words, attend, beside, masked_max, masked_mean, masked_softmax
 
 Pooling = Literal["mean", "max", "attention", "final"]
@@ -42,6 +43,8 @@ class PoolingClassifier(nn.Module):
         super().__init__()
         if pooling == "final" and n_layers == 0:
             raise ValueError("pooling 'final' needs an LSTM: n_layers is 0")
+        if pooling == "final" and output_vectors_size:
+            raise InputError("head.pooling: beside the 'final' states there is no place for a mix at the output")
         self.pooling = pooling
         self.lstm = BiLSTM(input_size, hidden_size, n_layers=n_layers, dropout=dropout) if n_layers else None
         size = self.lstm.output_size if self.lstm else input_size

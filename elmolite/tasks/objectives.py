@@ -141,7 +141,7 @@ class SequenceLabels(TokenLabels):
     def loss(self, scores: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
         """Return the negative log likelihood of the sentences, by word; those with an unknown tag are left out."""
         is_known = ((targets != IGNORED) | ~mask).all(dim=1) & mask[:, 0]
-        log_likelihood = self.crf.log_likelihood(scores, targets.clamp(min=0), mask | ~is_known.unsqueeze(1))
+        log_likelihood = self.crf.log_likelihood(scores.float(), targets.clamp(min=0), mask | ~is_known.unsqueeze(1))
         n_words = (mask & is_known.unsqueeze(1)).sum().clamp(min=1)
         return -(log_likelihood * is_known).sum() / n_words
 

@@ -65,7 +65,7 @@ def main() -> None:
         vectors = Path(folder) / "vectors.txt"
         write_static_vectors(vectors, setup)
         static = replace(setup, inputs=InputConfig(layers="none", static=str(vectors)))
-        with_crf, without = replace(setup, head=TagConfig(crf="yes")), replace(setup, head=TagConfig(crf="no"))
+        with_crf, without = replace(setup, head=TagConfig(crf="always")), replace(setup, head=TagConfig(crf="never"))
         ways = {
             "static vectors": (static, True),
             "layers from the cache": (setup, True),
