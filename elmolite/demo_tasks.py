@@ -74,24 +74,25 @@ class Recurrence(nn.Module):
     weights it learns: it says little that "the" comes again.
     """
 
-    def __init__(self, input_size: int, n_labels: int, *, n_pieces: int = 8) -> None:
+    def __init__(self, input_size: int, n_labels: int, *, n_features: int = 32) -> None:
         """Initialise.
 
         :param input_size: D.
-        :param n_pieces: linear pieces of the function of the cosine.
+        :param n_features: numbers that are made of the cosine.
         """
         super().__init__()
         self.scale = nn.Parameter(torch.ones(input_size))
         self.weight = nn.Linear(input_size, 1)
-        self.of_cosine = nn.Sequential(nn.Linear(1, n_pieces), nn.ReLU())
-        self.linear = nn.Linear(2 * n_pieces, n_labels)
+        self.of_cosine = nn.Sequential(nn.Linear(1, n_features), nn.Tanh())
+        self.norm = nn.BatchNorm1d(2 * n_features, affine=False)  # means of many cosines hardly differ
+        self.linear = nn.Linear(2 * n_features, n_labels)
 
     def forward(self, first: Words, second: Words) -> Tensor:
         """Return the scores (B, K)."""
         a, b = (F.normalize(words.vectors * self.scale, dim=2) for words in (first, second))
         cosines = a @ b.transpose(1, 2)  # (B, T, S)
         means = [self._mean(cosines, first, second), self._mean(cosines.transpose(1, 2), second, first)]
-        return self.linear(torch.cat(means, dim=1))  # type: ignore[no-any-return]
+        return self.linear(self.norm(torch.cat(means, dim=1)))  # type: ignore[no-any-return]
 
     def _mean(self, cosines: Tensor, words: Words, others: Words) -> Tensor:
         best = cosines.masked_fill(~others.mask.unsqueeze(1), -1.0).amax(dim=2)  # (B, T)
@@ -121,12 +122,14 @@ class DemoTask:
     examples: Callable[[Iterable[Module], SentenceTokenizer, Amounts], TaskExamples]
     head: MakeHead
     learning_rate: float
+    batch_size: int
+    dropout: float
 
 
 TASKS = (
-    DemoTask("package", "from which package is this summary line?", package_examples, _classifier, 0.005),
-    DemoTask("code", "which words did the author mark as code?", code_examples, _tagger, 0.005),
-    DemoTask("pair", "are both sentences about the same function?", pair_examples, _pair_head, 0.01),
+    DemoTask("package", "from which package is this summary line?", package_examples, _classifier, 0.005, 32, 0.1),
+    DemoTask("code", "which words did the author mark as code?", code_examples, _tagger, 0.005, 32, 0.1),
+    DemoTask("pair", "are both sentences about the same function?", pair_examples, _pair_head, 0.003, 16, 0.0),
 )
 
 
@@ -157,8 +160,10 @@ def run(
 
 
 def _train(task: DemoTask, examples: TaskExamples, model: Path, out: Path, *, cache: Path, n_epochs: int) -> Comparison:
-    config = FinetuningConfig(n_epochs=n_epochs, patience=n_epochs, learning_rate=task.learning_rate)
-    setup = set_up(examples, encoder=model, inputs=InputConfig(dropout=0.1), head=task.head)
+    config = FinetuningConfig(
+        n_epochs=n_epochs, patience=n_epochs, batch_size=task.batch_size, learning_rate=task.learning_rate
+    )
+    setup = set_up(examples, encoder=model, inputs=InputConfig(dropout=task.dropout), head=task.head)
     ways = {UNTRAINED: replace(setup, is_untrained=True), PRETRAINED: setup}
     return compare(ways, config, out, cache=cache, overwrite=True, show_progress=False)
 

@@ -45,7 +45,8 @@ _OPEN, _CLOSE = "\x02", "\x03"
 _EMPHASIS = re.compile(r"\*\*?([^*\s](?:[^*]*[^*\s])?)\*\*?")
 _LIST_ITEM = re.compile(r"(?:[-*+•]|\(?\d+[.)]|#\.)\s+")
 _FIELD = re.compile(r":(?:param|type|return|returns|rtype|raises|raise|keyword|ivar|var|arg)[^:]*:\s*")
-_CODE = re.compile(r">>>|\.\. |[{}=|\\]|\w\(\)?[\w.]*\(|->|\w+_\w+_\w+ |-{4}")
+_CODE = re.compile(r">>>|\.\. |[{}=|\\]|\w\(\)?[\w.]*\(|->|\w+_\w+_\w+ ")
+_UNDERLINE = re.compile(r"[-=~^]{3,}")
 _WORD = re.compile(r"[A-Za-z][a-z'’-]*")
 
 
@@ -185,7 +186,9 @@ def prose(text: str) -> Iterator[str]:
             elif block and block[-1].endswith("::"):
                 in_code = True
             block = []
-        if stripped and not in_code:
+        if _UNDERLINE.fullmatch(stripped):
+            del block[-1:]
+        elif stripped and not in_code:
             block.append(stripped[item.end() :] if item else stripped)
         if stripped:
             indentation = here + (item.end() if item and _LIST_ITEM.match(stripped) else 0)

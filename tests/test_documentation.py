@@ -10,6 +10,10 @@ DOCSTRING = textwrap.dedent("""
     This function is *very* much like :func:`numpy.sum`, but it also
     counts ``None`` as a zero when it is found in the input array.
 
+    Notes
+    -----
+    What stands under a heading is prose if there are enough words.
+
     Parameters
     ----------
     x : array_like
@@ -33,6 +37,7 @@ def test_paragraphs_of_prose_without_markup_but_that_of_code():
         "Return the sum of the elements over the given axis.",
         "This function is very much like `numpy.sum`, but it also counts `None` as a zero when it is found in the "
         "input array.",
+        "What stands under a heading is prose if there are enough words.",
         "The values of which the sum is wanted by the caller.",
         "An item of a list that is a whole sentence by itself, too.",
         "After the block the prose goes on as if nothing had been there.",
