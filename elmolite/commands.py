@@ -259,7 +259,7 @@ def info(arguments: Sequence[str]) -> None:
 
 
 def demo(arguments: Sequence[str]) -> None:
-    """From the documentation of Python and its packages to a trained model and its vectors, in about three minutes."""
+    """From the documentation of Python and its packages to a trained model, its vectors, and tasks on them."""
     parser = _parser("demo", demo.__doc__ or "")
     parser.add_argument("--size", choices=("full", "smoke"), default="full", help="smoke: all of it, in seconds")
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), metavar="FOLDER", help="default: runs/demo")
