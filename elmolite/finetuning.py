@@ -248,7 +248,9 @@ def _draw(result: FinetuningResult, task: str, out: Path) -> None:
         (out / name).unlink(missing_ok=True)
     figures.draw_training(
         out / "training.png",
-        losses={"training": [epoch["loss"] for epoch in result.epochs]},
+        losses={
+            name: [epoch[key] for epoch in result.epochs] for name, key in (("training", "loss"), ("dev", "dev_loss"))
+        },
         metrics={result.dev.name: [epoch["dev"] for epoch in result.epochs]},
         title=f"{task}: {out.name}",
     )
