@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from elmolite import figures, files
 from elmolite.examples.columns import RECOGNISED, ExampleColumns
 from elmolite.examples.example import Example, Task
-from elmolite.finetuning_config import HEAD_CONFIGS, FinetuningConfig, HeadConfig, InputConfig
+from elmolite.finetuning_config import GIB, HEAD_CONFIGS, FinetuningConfig, HeadConfig, InputConfig
 from elmolite.finetuning_module import BestEpoch, FinetuningModule
 from elmolite.finetuning_setup import FinetuningSetup, Source, TaskExamples, set_up
 from elmolite.modules import best_device
@@ -29,7 +29,6 @@ from elmolite.word_inputs import LearntMix
 
 MODEL_FOLDER = "model"
 METRICS_FILE = "metrics.json"
-GIB = 1 << 30
 
 
 @dataclass(frozen=True)

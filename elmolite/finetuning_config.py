@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from elmolite.cache_folder import DEFAULT_LIMIT_BYTES
 from elmolite.errors import InputError
 from elmolite.suggest import check_choices
+
+GIB = 1 << 30
 
 
 @dataclass
@@ -142,7 +145,7 @@ class FinetuningConfig:
     seed: int = 0
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     cache_precision: Literal["float32", "float16"] = "float32"
-    cache_limit: float = 8.0
+    cache_limit: float = DEFAULT_LIMIT_BYTES / GIB
 
     def __post_init__(self) -> None:
         check_choices(self)

@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -167,7 +167,7 @@ def _given(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _as_dict(description: TaskDescription) -> dict[str, Any]:
-    return asdict(replace(description, labels=()), dict_factory=dict) | {"labels": list(description.labels)}
+    return {**asdict(description), "labels": list(description.labels)}
 
 
 def _description(content: dict[str, Any], path: Path) -> TaskDescription:
