@@ -7,6 +7,7 @@ import gc
 import io
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,24 @@ from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
 from elmolite import figures, files
+from elmolite.elmo import BATCH_TOKENS, batches_by_length
 from elmolite.examples.columns import RECOGNISED, ExampleColumns
 from elmolite.examples.example import Example, Task
 from elmolite.finetuning_config import GIB, HEAD_CONFIGS, FinetuningConfig, HeadConfig, InputConfig
 from elmolite.finetuning_module import BestEpoch, FinetuningModule
 from elmolite.finetuning_setup import FinetuningSetup, Source, TaskExamples, set_up
+from elmolite.lightning_output import quiet_lightning
 from elmolite.modules import best_device
-from elmolite.pretraining import quiet_lightning
 from elmolite.task_checkpoint import ENCODER_FOLDER, MANIFEST, MakeHead, TaskCheckpoint
-from elmolite.task_data import ShuffledBatches, TaskBatch, TaskData, batches_in_order, predict
+from elmolite.task_data import ShuffledBatches, TaskBatch, TaskData, predict
 from elmolite.task_model import TaskModel
 from elmolite.task_scores import TaskScores, score
 from elmolite.word_inputs import LearntMix
 
 MODEL_FOLDER = "model"
 METRICS_FILE = "metrics.json"
+STANDARDIZATION_BATCHES = 100
+"""What a head reads is standardised over at most so many batches of the training examples."""
 
 
 @dataclass(frozen=True)
@@ -139,23 +143,27 @@ def run(
     files.check_replaceable(out / MODEL_FOLDER, MANIFEST, overwrite=overwrite, folders=(ENCODER_FOLDER,))
     if config.encoder_training != "frozen":  # the next run begins with the language model as it was
         setup = replace(setup, elmo=deepcopy(setup.elmo))
-    description, model = setup.description(), setup.make_model(config.seed).to(best_device())
+    description, model = setup.description, setup.make_model(config.seed).to(best_device())
     parts = {"train": setup.examples.train, "dev": setup.examples.dev, "test": setup.examples.test}
     data = {
         name: _data(part, model, setup, config, cache, show_progress=show_progress)
         for name, part in parts.items()
         if part is not None
     }
-    module = FinetuningModule(model, description, config, [example.labels for example in setup.examples.dev])
+    _standardise(model, data["train"], config)
+    dev_batches = list(batches_by_length(data["dev"].lengths.tolist(), BATCH_TOKENS))
+    dev_labels = [setup.examples.dev[number].labels for batch in dev_batches for number in batch]
+    module = FinetuningModule(model, description, config, dev_labels)
     best = BestEpoch(patience=config.patience, show=show_progress)
-    is_whole = _fit(module, data["train"], data["dev"], config, best)
+    is_whole = _fit(module, data["train"], data["dev"], dev_batches, config, best)
     if best.scores is None:
         raise KeyboardInterrupt("interrupted in the first epoch; nothing was written")
     best.restore(module)
     model.to(best_device()).eval()
     test = None
     if setup.examples.test is not None:
-        test = score(description, [each.labels for each in setup.examples.test], predict(model, data["test"]))
+        predicted = [prediction.labels for prediction in predict(model, data["test"])]
+        test = score(description, [each.labels for each in setup.examples.test], predicted)
     result = FinetuningResult(
         out / MODEL_FOLDER, best.scores, test, best.epoch, best.epochs, model.inputs.learnt_mixes()
     )
@@ -180,7 +188,7 @@ def _data(
     show_progress: bool,
 ) -> TaskData:
     data = TaskData(part, model, setup.tokenizer)
-    if config.encoder_training == "frozen":
+    if config.encoder_training == "frozen" and config.cache_limit > 0:
         data.keep_layers(
             cache,
             precision=config.cache_precision,
@@ -190,7 +198,21 @@ def _data(
     return data
 
 
-def _fit(module: FinetuningModule, train: TaskData, dev: TaskData, config: FinetuningConfig, best: BestEpoch) -> bool:
+def _standardise(model: TaskModel, train: TaskData, config: FinetuningConfig) -> None:
+    """Measure the layers of some training examples, where a head reads them standardised."""
+    device = next(model.parameters()).device
+    batches = islice(ShuffledBatches(train.lengths, config.batch_size, seed=config.seed), STANDARDIZATION_BATCHES)
+    model.fit_standardization([side.to(device) for side in train.sentences(numbers)] for numbers in batches)
+
+
+def _fit(
+    module: FinetuningModule,
+    train: TaskData,
+    dev: TaskData,
+    dev_batches: list[list[int]],
+    config: FinetuningConfig,
+    best: BestEpoch,
+) -> bool:
     """Train; return whether nothing interrupted it."""
     module.model.train()
     if config.encoder_training == "all" and module.model.elmo is not None:
@@ -214,7 +236,7 @@ def _fit(module: FinetuningModule, train: TaskData, dev: TaskData, config: Finet
             trainer.fit(
                 module,
                 DataLoader[TaskBatch](train, batch_size=None, sampler=batches),
-                DataLoader[TaskBatch](dev, batch_size=None, sampler=batches_in_order(len(dev), config.batch_size)),
+                DataLoader[TaskBatch](dev, batch_size=None, sampler=dev_batches),
             )
         except SystemExit:  # Lightning's way out on Ctrl-C and SIGTERM
             return False

@@ -17,7 +17,8 @@ class InputConfig:
     """What a head reads.
 
     :param layers: of the language model: mix, weighted as the task learns; token, top, average or a number; none.
-    :param use_layer_norm: normalise each layer of each token before the mix.
+    :param normalization: of the layers before they are mixed: standard, of each of their numbers over the words of the
+        training examples; layer, of each token's vector over its numbers; or none.
     :param mixes_at_output: a second mix beside the output of the head's first network.
     :param static: a file of static word vectors (GloVe or word2vec) to stand beside the layers; null for none.
     :param static_words: words at the beginning of that file that are kept beside those of the examples, for what is
@@ -27,7 +28,7 @@ class InputConfig:
     """
 
     layers: str | int = "mix"
-    use_layer_norm: bool = False
+    normalization: Literal["standard", "layer", "none"] = "standard"
     mixes_at_output: bool = False
     static: str | None = None
     static_words: int = 100_000
@@ -36,6 +37,7 @@ class InputConfig:
 
     def __post_init__(self) -> None:
         self.layers = str(self.layers)
+        check_choices(self, where="input.")
         _check_share("input.dropout", self.dropout)
         if self.static_words < 0:
             raise InputError(f"input.static_words: {self.static_words} is negative")
@@ -130,7 +132,7 @@ class FinetuningConfig:
     :param seed: of the weights, the order of the examples and dropout.
     :param precision: of the products in training.
     :param cache_precision: of the layers of a frozen language model on disk.
-    :param cache_limit: GiB that they may take, those of other runs included.
+    :param cache_limit: GiB that they may take, those of other runs included; 0 to compute them anew in every epoch.
     """
 
     n_epochs: int = 40

@@ -15,7 +15,6 @@ from elmolite.finetuning_config import FinetuningConfig
 from elmolite.task_data import TaskBatch
 from elmolite.task_model import TaskDescription, TaskModel
 from elmolite.task_scores import TaskScores, score
-from elmolite.tasks.objectives import Prediction
 
 
 class FinetuningModule(LightningModule):
@@ -38,7 +37,7 @@ class FinetuningModule(LightningModule):
         self.dev_loss = math.inf
         self._loss_sum: Tensor | float = 0.0
         self._n_batches = 0
-        self._predictions: list[Prediction] = []
+        self._predicted: list[tuple[str, ...]] = []
         self._dev_loss = 0.0
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -77,18 +76,18 @@ class FinetuningModule(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Start collecting."""
-        self._predictions = []
+        self._predicted = []
         self._dev_loss = 0.0
 
     def validation_step(self, batch: TaskBatch, number: int) -> None:  # noqa: ARG002
         """Predict a batch of the dev examples."""
         scores, mask = self.model(batch.sentences), batch.sentences[0].mask
-        self._predictions += self.model.objective.predict(scores, mask)
+        self._predicted += self.model.objective.best(scores, mask)
         self._dev_loss += float(self.model.objective.loss(scores, batch.targets, mask)) * len(batch.targets)
 
     def on_validation_epoch_end(self) -> None:
         """Measure the predictions of the dev examples."""
-        self.dev_scores = score(self.description, self.dev_labels, self._predictions)
+        self.dev_scores = score(self.description, self.dev_labels, self._predicted)
         self.dev_loss = self._dev_loss / len(self.dev_labels)
 
 

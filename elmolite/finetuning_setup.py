@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from elmolite.examples.example import Example, Task
 from elmolite.examples.reading import read_examples
 from elmolite.finetuning_config import HEAD_CONFIGS, HeadConfig, InputConfig
 from elmolite.released_models import model_folder
-from elmolite.spans import scheme_of
+from elmolite.spans import scheme_of_sequences
 from elmolite.static_vectors import StaticEmbedding, StaticVectors
 from elmolite.task_checkpoint import MakeHead
 from elmolite.task_data import tokenise
@@ -114,6 +115,7 @@ class FinetuningSetup:
     is_untrained: bool = False
     """Whether the language model is used with weights at random: the baseline that shows what pretraining brings."""
 
+    @cached_property
     def description(self) -> TaskDescription:
         """Return what the model consists of."""
         examples = self.examples
@@ -124,7 +126,7 @@ class FinetuningSetup:
             inputs=self.inputs,
             head=None if callable(self.head) else self.head,
             is_multi_label=examples.is_multi_label,
-            scheme=scheme_of(examples.labels) if is_tagging else None,
+            scheme=scheme_of_sequences([each.labels for each in examples.train]) if is_tagging else None,
         )
 
     def make_model(self, seed: int) -> TaskModel:
@@ -136,22 +138,24 @@ class FinetuningSetup:
         elmo = self.elmo if self.inputs.layers != NO_LAYERS else None
         if elmo is not None and self.is_untrained:
             elmo = ELMo(BiLM(elmo.bilm.config, n_ids=elmo.indexer.n_ids), elmo.tokenizer, elmo.indexer)
-        return build(self.description(), elmo, self._static(), make_head=self.head if callable(self.head) else None)
+        vectors = self._static_vectors
+        static = None if vectors is None else StaticEmbedding.of(vectors, is_trained=self.inputs.train_static)
+        return build(self.description, elmo, static, make_head=self.head if callable(self.head) else None)
 
     def encoder_fingerprint(self) -> dict[str, Any]:
         """Return what tells the language model from others: the checksum of its manifest, which has all the others."""
         return {ENCODER_MANIFEST: files.fingerprint(model_folder(self.encoder) / ENCODER_MANIFEST)}
 
-    def _static(self) -> StaticEmbedding | None:
-        """Read the vectors of the words of the examples, but for those of test, and of the first of the file."""
+    @cached_property
+    def _static_vectors(self) -> StaticVectors | None:
+        """The vectors of the words of the examples, but for those of test, and of the first of the file."""
         if self.inputs.static is None:
             return None
         parts = (self.examples.train, self.examples.dev)
         words = {
             word for part in parts for side in tokenise(part, self.tokenizer) for tokens in side for word in tokens
         }
-        vectors = StaticVectors.load(self.inputs.static, only=words, n_first=self.inputs.static_words)
-        return StaticEmbedding.of(vectors, is_trained=self.inputs.train_static)
+        return StaticVectors.load(self.inputs.static, only=words, n_first=self.inputs.static_words)
 
 
 def set_up(
@@ -173,5 +177,5 @@ def set_up(
     elmo = ELMo.from_pretrained(encoder)
     tokenizer = SentenceTokenizer.whitespace() if pretokenized else elmo.tokenizer
     setup = FinetuningSetup(examples, encoder, elmo, inputs, head, tokenizer, is_untrained)
-    check_labels(setup.description(), [*examples.dev, *(examples.test or [])])
+    check_labels(setup.description, [*examples.dev, *(examples.test or [])])
     return setup

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,6 +10,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from elmolite import run_record, several_processes
 from elmolite.bilm import BiLMConfig
+from elmolite.lightning_output import quiet_lightning
 from elmolite.pretraining_config import PretrainingConfig
 from elmolite.pretraining_data import PretrainingData
 from elmolite.pretraining_module import PretrainingModule
@@ -116,19 +114,3 @@ def make_trainer(setup: Setup, folder: Path, *, loggers: list[Logger], callbacks
         use_distributed_sampler=False,
         default_root_dir=folder,
     )
-
-
-@contextmanager
-def quiet_lightning() -> Iterator[None]:
-    """Silence what Lightning announces, which is said elsewhere, and warns of, where the choice is deliberate here."""
-    with several_processes.quiet_logging(), warnings.catch_warnings():
-        for message in (
-            ".*does not have many workers.*",
-            ".*your dataloader is not resumable.*",  # its sampler begins at the step
-            ".*in eval mode at the start of training.*",  # a frozen language model
-            ".*GPU available but not used.*",
-            ".*isinstance.treespec, LeafSpec.*",
-            ".*Total length of `.*` across ranks is zero.*",
-        ):
-            warnings.filterwarnings("ignore", message=message)
-        yield

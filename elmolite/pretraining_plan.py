@@ -16,9 +16,10 @@ import torch
 from lightning.pytorch import Callback
 
 from elmolite.bilm import BiLMConfig
+from elmolite.lightning_output import quiet_lightning
 from elmolite.modules import best_device
 from elmolite.perplexity import PerplexityMeter
-from elmolite.pretraining import make_trainer, quiet_lightning
+from elmolite.pretraining import make_trainer
 from elmolite.pretraining_config import PretrainingConfig
 from elmolite.pretraining_data import PretrainingData
 from elmolite.pretraining_module import PretrainingModule

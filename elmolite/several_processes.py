@@ -7,7 +7,6 @@ torchrun or by SLURM's srun, and find each other in :func:`join_process_group`.
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import signal
 import socket
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor, distributed
 
 from elmolite.errors import InputError, SaidElsewhereError
+from elmolite.lightning_output import quiet_logging
 
 T = TypeVar("T")
 
@@ -95,20 +95,6 @@ def check_number(*, n_devices: int, n_nodes: int) -> None:
             f"{started.by} started {started.n_processes} process(es), {started.n_a_node} a node, but --n-nodes "
             f"{n_nodes} --n-devices {n_devices} ask for {n_devices * n_nodes}, {n_devices} a node"
         )
-
-
-@contextmanager
-def quiet_logging() -> Iterator[None]:
-    """Let Lightning log warnings only; what else it announces is said by us, or is no news."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.WARNING)
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def gather(value: T) -> list[T]:

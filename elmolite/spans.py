@@ -76,7 +76,7 @@ def scheme_of(labels: Iterable[str]) -> Scheme | None:
 
     All must be ``O`` or of a scheme's form, so that ``E-mail`` among other names makes no scheme. Tags with an ``I-x``
     for which there is no ``B-x`` are IOB1. IOB1 tags that happen to have each ``B-x`` cannot be told from BIO by their
-    names: :func:`first_forbidden` of the sequences tells.
+    names: :func:`scheme_of_sequences` tells.
     """
     tags = set(labels)
     parsed = [_parse(tag) for tag in tags]
@@ -91,6 +91,17 @@ def scheme_of(labels: Iterable[str]) -> Scheme | None:
     if all(("B", kind) in pairs for letter, kind in pairs if letter == "I"):
         return "BIO" if "B" in letters else None
     return "IOB1"
+
+
+def scheme_of_sequences(sequences: Sequence[Sequence[str]]) -> Scheme | None:
+    """Recognise the scheme of tagged sentences: as :func:`scheme_of`, and IOB1 where most spans begin with ``I-``."""
+    scheme = scheme_of(set(chain.from_iterable(sequences)))
+    if scheme != "BIO":
+        return scheme
+    tags = list(chain.from_iterable(sequences))
+    first = locate(sequences).first
+    n_inside = sum(tags[at].startswith("I") for at in first.tolist())
+    return "IOB1" if 2 * n_inside > len(first) else "BIO"
 
 
 def spans(tags: Sequence[str], *, strict: Literal["BIO", "BIOUL"] | None = None) -> list[Span]:
@@ -175,24 +186,6 @@ def allowed_transitions(labels: Sequence[str], scheme: Scheme | None) -> Transit
     if scheme == "BIO":
         return Transitions(same_span | ~goes_on[None, :], ~goes_on, np.ones(n_labels, bool))
     return Transitions(same_span | (~is_open[:, None] & ~goes_on[None, :]), ~goes_on, ~is_open)
-
-
-def first_forbidden(tags: Sequence[str], scheme: Scheme | None) -> int | None:
-    """Return the index of the first tag that the scheme forbids where it stands; ``None`` where all is as it demands.
-
-    :raises InputError: a tag is no tag of the scheme.
-    """
-    if not tags:
-        return None
-    names = sorted(set(tags))
-    ids = [names.index(tag) for tag in tags]
-    allowed = allowed_transitions(names, scheme)
-    if not allowed.start[ids[0]]:
-        return 0
-    for at in range(1, len(ids)):
-        if not allowed.between[ids[at - 1], ids[at]]:
-            return at
-    return None if allowed.end[ids[-1]] else len(ids) - 1
 
 
 def to_bio(tags: Sequence[str]) -> list[str]:

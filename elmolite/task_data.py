@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from elmolite.elmo import ELMo, batches_by_length
+from elmolite.elmo import BATCH_TOKENS, ELMo, batches_by_length
 from elmolite.errors import InputError
 from elmolite.examples.example import Example
 from elmolite.layer_cache import LayerCache, Precision
@@ -144,12 +144,7 @@ class ShuffledBatches(Sampler[list[int]]):
             yield batches[number]
 
 
-def batches_in_order(n_examples: int, batch_size: int) -> list[list[int]]:
-    """Return batches of examples as they stand."""
-    return [list(range(begin, min(begin + batch_size, n_examples))) for begin in range(0, n_examples, batch_size)]
-
-
-def predict(model: TaskModel, data: TaskData, *, batch_tokens: int = 4096) -> list[Prediction]:
+def predict(model: TaskModel, data: TaskData, *, batch_tokens: int = BATCH_TOKENS) -> list[Prediction]:
     """Return the predictions of examples, in their order.
 
     :param batch_tokens: at most so many tokens, with padding, are computed at once; a longer example is alone.

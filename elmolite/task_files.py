@@ -30,7 +30,8 @@ def predict_file(
     :raises InputError: the folder or the file cannot be used; the message names file and line.
     """
     checkpoint = TaskCheckpoint.from_pretrained(folder)
-    examples = read_examples(path, checkpoint.description.task, columns, needs_labels=False).examples
+    task, labels = checkpoint.description.task, checkpoint.description.labels
+    examples = read_examples(path, task, columns, needs_labels=False, labels=labels).examples
     data, predictions = _predict(checkpoint, examples)
     sides = list(zip(*data.sides, strict=True))
     for example, tokens, prediction in zip(examples, sides, predictions, strict=True):
@@ -51,7 +52,8 @@ def evaluate_file(folder: str | Path, path: str | Path, columns: ExampleColumns 
     check_labels(checkpoint.description, examples)
     tell_unknown_labels(checkpoint.description.labels, examples)
     _, predictions = _predict(checkpoint, examples)
-    return score(checkpoint.description, [example.labels for example in examples], predictions)
+    predicted = [prediction.labels for prediction in predictions]
+    return score(checkpoint.description, [example.labels for example in examples], predicted)
 
 
 def _said(columns: ExampleColumns) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Shapes: L layers, B sentences, T tokens, D width of a layer, K labels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -84,13 +84,25 @@ class TaskModel(nn.Module):
         with evaluating(self), torch.no_grad():
             return self.objective.predict(self(sentences), sentences[0].mask)
 
+    def fit_standardization(self, batches: Iterable[Sequence[SentenceBatch]]) -> None:
+        """Measure the layers of sentences, where they are standardised."""
+        if self.inputs.standardization is not None:
+            with evaluating(self), torch.no_grad():
+                self.inputs.standardization.fit(
+                    (self._layers(batch), batch.mask) for sentences in batches for batch in sentences
+                )
+
     def _words(self, batch: SentenceBatch) -> Words:
-        layers = batch.layers
-        if layers is None and self.inputs.mix is not None:
-            assert self.elmo is not None
-            assert batch.ids is not None
-            layers, _ = self.elmo(batch.ids)
+        layers = None if self.inputs.mix is None else self._layers(batch)
         return self.inputs(batch.mask, layers, batch.static_ids)  # type: ignore[no-any-return]
+
+    def _layers(self, batch: SentenceBatch) -> Tensor:
+        if batch.layers is not None:
+            return batch.layers
+        assert self.elmo is not None
+        assert batch.ids is not None
+        layers: Tensor = self.elmo(batch.ids)[0]
+        return layers
 
 
 def build(
@@ -110,7 +122,7 @@ def build(
         n_layers=0 if elmo is None else elmo.n_layers,
         layer_size=0 if elmo is None else elmo.size,
         layers=NO_LAYERS if elmo is None else str(config.layers),
-        use_layer_norm=config.use_layer_norm,
+        normalization=config.normalization,
         mixes_at_output=config.mixes_at_output,
         static=static,
         dropout=config.dropout,

@@ -14,7 +14,6 @@ from elmolite.examples.example import Example
 from elmolite.metrics import ClassificationReport, label_report, multi_label_report, span_report, token_report
 from elmolite.spans import locate
 from elmolite.task_model import TaskDescription
-from elmolite.tasks.objectives import Prediction
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,13 +79,13 @@ def tell_unknown_labels(known: Collection[str], examples: Sequence[Example], par
 
 
 def score(
-    description: TaskDescription, gold: Sequence[tuple[str, ...]], predictions: Sequence[Prediction]
+    description: TaskDescription, gold: Sequence[tuple[str, ...]], predicted: Sequence[tuple[str, ...]]
 ) -> TaskScores:
     """Measure predictions.
 
     :param gold: the labels of each example, as :class:`Example` has them.
+    :param predicted: those that a model gives it.
     """
-    predicted = [prediction.labels for prediction in predictions]
     if description.is_multi_label:
         labels = multi_label_report(gold, predicted)
         return TaskScores("F1", labels.micro.f1, labels, spans=None, confusion=None)

@@ -6,7 +6,7 @@ Shapes: L layers, B sentences, T tokens, D width of a layer, S width of a static
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +14,13 @@ from torch.nn import functional as F
 
 from elmolite.errors import InputError
 from elmolite.scalar_mix import ScalarMix
+from elmolite.standardization import Standardization
 from elmolite.static_vectors import StaticEmbedding
 from elmolite.suggest import nearest
 from elmolite.tasks.words import Words
 
 MIX, NO_LAYERS = "mix", "none"
+Normalization = Literal["standard", "layer", "none"]
 
 
 class LearntMix(NamedTuple):
@@ -37,7 +39,7 @@ class WordInputs(nn.Module):
         n_layers: int,
         layer_size: int,
         layers: str = MIX,
-        use_layer_norm: bool = False,
+        normalization: Normalization = "standard",
         mixes_at_output: bool = False,
         static: StaticEmbedding | None = None,
         dropout: float = 0.0,
@@ -48,7 +50,8 @@ class WordInputs(nn.Module):
         :param layer_size: D.
         :param layers: ``mix``, learnt; ``token``, ``top``, ``average``, or the number of a layer; ``none`` for static
             vectors alone.
-        :param use_layer_norm: see :class:`ScalarMix`.
+        :param normalization: of the layers, before they are mixed: ``standard``, see :class:`Standardization`, after
+            its ``fit``; ``layer``, see :class:`ScalarMix`; or ``none``.
         :param mixes_at_output: whether a second mix, with weights of its own, stands beside the output of the head's
             first network.
         :param static: vectors that stand beside the mix.
@@ -63,10 +66,13 @@ class WordInputs(nn.Module):
         fixed = None if layers in (MIX, NO_LAYERS) else fixed_weights(layers, n_layers)
 
         def mix() -> ScalarMix:
+            use_layer_norm = normalization == "layer"
             return ScalarMix(n_layers, use_layer_norm=use_layer_norm, dropout=dropout, fixed_weights=fixed)
 
         self.mix = None if layers == NO_LAYERS else mix()
         self.output_mix = mix() if mixes_at_output else None
+        is_standardised = normalization == "standard" and layers != NO_LAYERS
+        self.standardization = Standardization(n_layers, layer_size) if is_standardised else None
         self.static = static
         self.dropout = dropout
         self.size = (layer_size if self.mix else 0) + (static.size if static else 0)
@@ -79,6 +85,8 @@ class WordInputs(nn.Module):
         :param layers: (L, B, T, D); ``None`` where they are not read.
         :param static_ids: (B, T), into the static vectors; ``None`` where there are none.
         """
+        if self.standardization is not None and layers is not None:
+            layers = self.standardization(layers)
         parts = []
         if self.mix is not None:
             assert layers is not None

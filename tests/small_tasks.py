@@ -100,7 +100,7 @@ def setup_of(encoder, task, *, train, dev=None, test=None, head=None, columns=RE
     return set_up(
         TaskExamples.read(task, train=train, dev=dev or train, test=test, columns=columns),
         encoder=encoder,
-        inputs=InputConfig(**{"use_layer_norm": True, "dropout": 0.0, **inputs}),
+        inputs=InputConfig(**{"normalization": "layer", "dropout": 0.0, **inputs}),
         head=head or HEADS[task],
         is_untrained=is_untrained,
     )

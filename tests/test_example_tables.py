@@ -22,9 +22,19 @@ def test_csv_that_pandas_wrote(tmp_path):
     assert [example.sentences[0] for example in examples] == texts
 
 
-def test_tsv_has_no_quotes(tmp_path):
-    content = 'Sentence\tLabel\n"Hi" she said\t1\n"\t0\n'
-    assert examples_of(tmp_path / "a.tsv", content, "classify") == [('"Hi" she said', ("1",)), ('"', ("0",))]
+def test_quotes_in_tsv_are_text_but_for_those_of_spreadsheets(tmp_path):
+    texts = ['"Hi" she said', '"', '""', '"Hi."', '"a ""b" c"', '"a ""b"" c"', '"""Hi"""', 'a ""b"" c']
+    content = "Sentence\tLabel\n" + "".join(f"{text}\t1\n" for text in texts)
+    read = ['"Hi" she said', '"', '""', '"Hi."', '"a ""b" c"', 'a "b" c', '"Hi"', 'a ""b"" c']
+    assert examples_of(tmp_path / "a.tsv", content, "classify") == [(text, ("1",)) for text in read]
+
+
+def test_tsv_that_pandas_wrote(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    texts = ['a "b" c', '"', 'b "c"', "d"]
+    pandas.DataFrame({"text": texts, "label": 1}).to_csv(tmp_path / "a.tsv", sep="\t", index=False)
+    examples, _ = read_examples(tmp_path / "a.tsv", "classify")
+    assert [example.sentences[0] for example in examples] == texts
 
 
 ROWS = "A man sleeps .\tHe rests .\t2\nTwo dogs .\tOne cat\t0\nYes\tNo\t2\n"

@@ -4,6 +4,7 @@ import math
 from itertools import pairwise
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from small_tasks import (
@@ -173,6 +174,22 @@ def test_the_layers_may_be_over_the_limit_of_the_cache(tmp_path, model_folder):
     with pytest.raises(InputError, match="--cache-limit"):
         train(setup, tmp_path / "run", cache_limit=1e-6)
     assert not (tmp_path / "run").exists()
+
+
+def test_without_a_cache_the_layers_are_computed_anew(tmp_path, model_folder, monkeypatch):
+    monkeypatch.setattr(layer_cache.LayerCache, "of", mock.Mock(side_effect=AssertionError))
+    setup = setup_of(model_folder, "classify", train=write_classes(tmp_path / "a.txt"))
+    assert train(setup, tmp_path / "out", cache_limit=0.0).epochs
+
+
+@pytest.mark.parametrize("encoder_training", ["frozen", "all"])
+def test_what_a_head_reads_is_standardised_over_the_training_examples(tmp_path, model_folder, encoder_training):
+    setup = setup_of(model_folder, "tag", train=write_tagged(tmp_path / "a.conll"), normalization="standard")
+    result = train(setup, tmp_path / "out", n_epochs=1, encoder_training=encoder_training)
+    layers = np.concatenate(setup.elmo.embed([each.sentences[0] for each in setup.examples.train]), axis=1)
+    found = TaskCheckpoint.from_pretrained(result.folder).model.inputs.standardization
+    np.testing.assert_allclose(found.mean.numpy(), layers.mean(axis=1), atol=1e-5)
+    np.testing.assert_allclose(found.deviation.numpy(), layers.std(axis=1), rtol=1e-3)
 
 
 def test_a_frozen_language_model_stays_as_it_is(tmp_path, model_folder):

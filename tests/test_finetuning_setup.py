@@ -62,14 +62,17 @@ def test_examples_without_any_label_teach_nothing(tmp_path):
 
 
 def test_what_the_examples_say_of_the_model(tmp_path, model_folder):
-    tags = setup_of(model_folder, "tag", train=write_tagged(tmp_path / "a.conll")).description()
+    tags = setup_of(model_folder, "tag", train=write_tagged(tmp_path / "a.conll")).description
     assert (tags.labels, tags.scheme, tags.is_multi_label) == (("ba", "ki", "lu"), None, False)
-    spans = setup_of(model_folder, "tag", train=write_tagged(tmp_path / "b.conll", span_tags)).description()
+    spans = setup_of(model_folder, "tag", train=write_tagged(tmp_path / "b.conll", span_tags)).description
     assert (spans.labels, spans.scheme) == (("B-K", "B-L", "I-K", "I-L", "O"), "BIO")
-    pairs = setup_of(model_folder, "entail", train=write_pairs(tmp_path / "c.tsv")).description()
+    iob1 = write_tagged(tmp_path / "e.conll", lambda words: [tag.replace("B-", "I-") for tag in span_tags(words)])
+    iob1.write_text(f"ban\tB-K\nkin\tB-L\n\n{iob1.read_text()}")
+    assert setup_of(model_folder, "tag", train=iob1).description.scheme == "IOB1"
+    pairs = setup_of(model_folder, "entail", train=write_pairs(tmp_path / "c.tsv")).description
     assert (pairs.task, pairs.labels, pairs.scheme) == ("entail", ("other", "same"), None)
     columns = ExampleColumns(label_separator="|")
-    sets = setup_of(model_folder, "classify", train=write_label_sets(tmp_path / "d.tsv"), columns=columns).description()
+    sets = setup_of(model_folder, "classify", train=write_label_sets(tmp_path / "d.tsv"), columns=columns).description
     assert (sets.labels, sets.is_multi_label) == (("ba", "ki"), True)
 
 

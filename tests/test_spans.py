@@ -7,7 +7,7 @@ from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import BILOU, IOB2, IOBES, Entities
 
 from elmolite.errors import InputError
-from elmolite.spans import allowed_transitions, first_forbidden, locate, scheme_of, spans, to_bio, to_bioul
+from elmolite.spans import allowed_transitions, locate, scheme_of, scheme_of_sequences, spans, to_bio, to_bioul
 
 TYPES = ("PER", "creative-work", "_")
 STRICT = {"BI": ("BIO", IOB2), "BIES": ("BIOUL", IOBES), "BILU": ("BIOUL", BILOU)}
@@ -107,9 +107,26 @@ def test_allowed_sequences_are_those_that_conversion_leaves_alone(scheme):
         ids = [rng.randrange(len(labels)) for _ in range(rng.randint(1, 4))]
         tags = [labels[i] for i in ids]
         is_allowed = allowed.start[ids[0]] and allowed.end[ids[-1]] and allowed.between[ids[:-1], ids[1:]].all()
-        assert is_allowed == (write(tags) == tags) == (first_forbidden(tags, scheme) is None)
+        assert is_allowed == (write(tags) == tags)
         n_valid += bool(is_allowed)
     assert 50 < n_valid < 1950
+
+
+@pytest.mark.parametrize(
+    ("sequences", "scheme"),
+    [
+        (["B-x I-x O", "O B-x"], "BIO"),
+        (["B-x I-x O", "I-x O", "B-x"], "BIO"),  # one mistake
+        (["I-x I-x B-x O", "I-x", "O I-x"], "IOB1"),
+        (["I-x I-x B-x O", "B-y I-y"], "BIO"),  # a single mistake too
+        (["U-x O", "B-x L-x"], "BIOUL"),
+        (["O O"], None),
+        (["NOUN I-x"], None),
+        ([], None),
+    ],
+)
+def test_the_scheme_of_sequences(sequences, scheme):
+    assert scheme_of_sequences([tags.split() for tags in sequences]) == scheme
 
 
 def test_tags_of_no_scheme_may_follow_each_other():
@@ -117,23 +134,6 @@ def test_tags_of_no_scheme_may_follow_each_other():
         assert all(part.all() for part in allowed_transitions(["I-x", "NOUN"], scheme))
     with pytest.raises(InputError, match="'NOUN' is no tag"):
         allowed_transitions(["O", "NOUN"], "BIO")
-
-
-@pytest.mark.parametrize(
-    ("tags", "scheme", "at"),
-    [
-        ("O I-x", "BIO", 1),
-        ("I-x O", "BIO", 0),
-        ("B-x I-y", "BIO", 1),
-        ("O B-x", "BIOUL", 1),
-        ("B-x O L-x", "BIOUL", 1),
-        ("O I-x", "IOB1", None),
-        ("B-x I-x", "BIO", None),
-        ("", "BIO", None),
-    ],
-)
-def test_the_first_forbidden_tag(tags, scheme, at):
-    assert first_forbidden(tags.split(), scheme) == at
 
 
 def test_conversions_keep_the_spans():

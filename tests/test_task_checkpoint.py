@@ -142,7 +142,7 @@ def test_static_vectors_are_saved_and_read(tmp_path, model_folder, layers, is_tr
         "static": str(path),
         "train_static": is_trained,
         "static_words": 0,
-        "use_layer_norm": layers == "mix",
+        "normalization": "standard" if layers == "mix" else "layer",
     }
     run = trained(tmp_path, model_folder, n_epochs=8, **options)
     assert run.dev.value == 1

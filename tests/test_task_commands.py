@@ -18,8 +18,7 @@ QUICK = [
     0.03,
     "--head.dropout",
     0,
-    "--input.use-layer-norm",
-    "true",
+    "--input.normalization=layer",
 ]
 
 

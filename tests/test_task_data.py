@@ -10,7 +10,7 @@ from elmolite.errors import InputError
 from elmolite.examples.example import Example
 from elmolite.finetuning_config import InputConfig
 from elmolite.static_vectors import StaticEmbedding
-from elmolite.task_data import ShuffledBatches, TaskData, batches_in_order, predict, tokenise
+from elmolite.task_data import ShuffledBatches, TaskData, predict, tokenise
 from elmolite.task_model import TaskDescription, build
 from elmolite.tokenization import SentenceTokenizer
 
@@ -146,8 +146,3 @@ def test_a_batch_has_examples_of_like_length_but_no_order_of_lengths():
     assert np.mean(spread) < 5
     means = [lengths[batch].mean() for batch in batches]
     assert means != sorted(means)
-
-
-def test_batches_in_order():
-    assert batches_in_order(5, 2) == [[0, 1], [2, 3], [4]]
-    assert batches_in_order(0, 2) == []

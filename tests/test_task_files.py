@@ -101,6 +101,20 @@ def test_gold_labels_are_beside_the_predicted_ones(tasks, name):
     assert evaluate_file(run.folder, path, columns).value == pytest.approx(run.dev.value)
 
 
+@pytest.mark.parametrize(
+    ("lines", "texts", "gold"),
+    [
+        (["left ban kin", "right kin"], ["ban kin", "kin"], ["left", "right"]),
+        (["left ban kin", "kin ban"], ["left ban kin", "kin ban"], None),
+        (["left", "right kin"], ["left", "right kin"], None),
+    ],
+)
+def test_lines_that_all_begin_with_a_label_of_the_task_are_labelled(tasks, tmp_path, lines, texts, gold):
+    found = records(tasks, "classify", write(tmp_path / "a.txt", *lines))
+    assert [record["text"] for record in found] == texts
+    assert [record.get("gold") for record in found] == (gold or [None] * len(texts))
+
+
 def test_unknown_labels_count_as_missed(tasks, tmp_path):
     run, path = tasks["classify"]
     known = evaluate_file(run.folder, path)

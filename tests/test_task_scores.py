@@ -1,6 +1,5 @@
 import json
 
-import numpy as np
 import pytest
 
 from elmolite.errors import InputError
@@ -8,22 +7,17 @@ from elmolite.examples.example import Example
 from elmolite.finetuning_config import InputConfig
 from elmolite.task_model import TaskDescription
 from elmolite.task_scores import check_labels, score
-from elmolite.tasks.objectives import Prediction
 
 
 def describe(task, labels, **options):
     return TaskDescription(task, labels, InputConfig(), None, **options)
 
 
-def predictions(*labels):
-    return [Prediction(each, np.zeros(0, np.float32)) for each in labels]
-
-
 SPANS = describe("tag", ("B-X", "I-X", "O"), scheme="BIO")
 
 
 def test_one_label_each_is_measured_by_accuracy():
-    scores = score(describe("classify", ("a", "b")), [("a",), ("b",), ("c",)], predictions(("a",), ("a",), ("b",)))
+    scores = score(describe("classify", ("a", "b")), [("a",), ("b",), ("c",)], [("a",), ("a",), ("b",)])
     assert (scores.name, scores.value) == ("accuracy", pytest.approx(1 / 3))
     assert scores.labels.labels["c"].recall == 0
     assert scores.confusion.labels == ["a", "b", "c"]
@@ -33,14 +27,14 @@ def test_one_label_each_is_measured_by_accuracy():
 
 def test_label_sets_are_measured_by_micro_f1():
     description = describe("classify", ("a", "b"), is_multi_label=True)
-    scores = score(description, [("a", "b"), (), ("a",)], predictions(("a",), ("b",), ("a",)))
+    scores = score(description, [("a", "b"), (), ("a",)], [("a",), ("b",), ("a",)])
     assert (scores.name, scores.value) == ("F1", pytest.approx(2 * 2 / (3 + 3)))
     assert scores.confusion is None
     assert "accuracy 0.3333" in scores.describe()
 
 
 def test_tags_are_measured_by_the_accuracy_of_tokens():
-    scores = score(describe("tag", ("N", "V")), [("N", "V"), ("N",)], predictions(("N", "N"), ("N",)))
+    scores = score(describe("tag", ("N", "V")), [("N", "V"), ("N",)], [("N", "N"), ("N",)])
     assert (scores.name, scores.value) == ("accuracy", pytest.approx(2 / 3))
     assert "of 3 tokens" in scores.describe()
     assert scores.confusion.counts.sum() == 3
@@ -48,7 +42,7 @@ def test_tags_are_measured_by_the_accuracy_of_tokens():
 
 def test_spans_are_measured_by_exact_f1():
     gold = [("B-X", "I-X", "O", "B-X")]
-    scores = score(SPANS, gold, predictions(("B-X", "O", "O", "B-X")))
+    scores = score(SPANS, gold, [("B-X", "O", "O", "B-X")])
     assert (scores.name, scores.value) == ("F1", pytest.approx(0.5))
     assert scores.labels.accuracy == 0.75
     assert scores.spans.labels["X"].support == 2
@@ -60,7 +54,7 @@ def test_spans_are_measured_by_exact_f1():
     [(describe("classify", ("a",)), ("a",)), (SPANS, ("B-X",)), (describe("tag", ("N",)), ("N",))],
 )
 def test_scores_are_json(description, gold):
-    scores = score(description, [gold], predictions(gold))
+    scores = score(description, [gold], [gold])
     content = json.loads(json.dumps(scores.as_dict()))
     assert content["value"] == 1
     assert content["name"] == scores.name

@@ -53,7 +53,7 @@ def test_static_vectors_stand_beside_the_layers_and_padding_is_zero():
 
 
 def test_static_vectors_alone():
-    inputs = WordInputs(n_layers=0, layer_size=0, layers="none", static=static_of(), use_layer_norm=True)
+    inputs = WordInputs(n_layers=0, layer_size=0, layers="none", static=static_of())
     assert inputs.size == 2
     assert inputs.mix is None
     assert inputs(MASK, None, torch.ones(2, 3, dtype=torch.int64)).vectors[0, 0].tolist() == [1, 2]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -39,7 +39,12 @@ _FEW_LINES = 20
 
 
 def read_examples(
-    path: str | Path, task: Task, columns: ExampleColumns = RECOGNISED, *, needs_labels: bool = True
+    path: str | Path,
+    task: Task,
+    columns: ExampleColumns = RECOGNISED,
+    *,
+    needs_labels: bool = True,
+    labels: Collection[str] = (),
 ) -> Examples:
     """Read CoNLL-U, CoNLL columns, CSV, TSV, JSON lines or ``label text`` lines.
 
@@ -50,6 +55,7 @@ def read_examples(
     :param columns: the format and the columns, where they should not be recognised.
     :param needs_labels: false for what is to be predicted: labels may be missing, and a file may be plain lines, a
         sentence each, which are cut at white space for tagging; for entailment a premise, a tab and a hypothesis.
+    :param labels: those of the task, where they are known: lines that all begin with one are ``label text``.
     :raises InputError: the file cannot be read, its format or columns are not recognised, it is empty, or an example
         is broken; the message names the file and the line.
     """
@@ -62,6 +68,8 @@ def read_examples(
     form = columns.format
     if form == "auto":
         form = _recognise(lines, file, task, needs_labels=needs_labels)
+        if form == "text" and task == "classify" and _all_begin_with(labels, lines):
+            form = "label-text"
     _check_format(form, file, task, columns, needs_labels=needs_labels)
     return _read(lines, file, form, task, columns, needs_labels=needs_labels).checked(file)
 
@@ -125,6 +133,12 @@ def _has_labels_in_front(lines: Sequence[str]) -> bool:
     counts = Counter(line.split(maxsplit=1)[0] for line in lines if line.strip())
     n_single = sum(count == 1 for count in counts.values())
     return counts.total() < _FEW_LINES or n_single <= len(counts) / 3
+
+
+def _all_begin_with(labels: Collection[str], lines: Sequence[str]) -> bool:
+    """Return whether the first word of each line is a label, with a sentence behind it."""
+    words = [line.split(maxsplit=1) for line in lines if line.strip()]
+    return all(len(each) > 1 and each[0] in labels for each in words)
 
 
 def _formats(task: Task, *, needs_labels: bool) -> list[Format]:

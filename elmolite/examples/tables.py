@@ -40,8 +40,22 @@ def read_csv(lines: Sequence[str], file: str) -> list[Row]:
 
 
 def read_tsv(lines: Sequence[str]) -> list[Row]:
-    """Split lines at tabs; quotes have no meaning. Blank lines are skipped."""
-    return [Row(line.split("\t"), number) for number, line in enumerate(lines, start=1) if line.strip()]
+    """Split lines at tabs. Blank lines are skipped.
+
+    A quote is a character like others; but a field in quotes whose inner quotes are all doubled is as spreadsheets
+    write it, and means what is between them.
+    """
+    return [
+        Row([_unquoted(field) for field in line.split("\t")], number)
+        for number, line in enumerate(lines, start=1)
+        if line.strip()
+    ]
+
+
+def _unquoted(field: str) -> str:
+    inner = field[1:-1].split('""')
+    is_quoted = len(inner) > 1 and field[0] == field[-1] == '"' and not any('"' in part for part in inner)
+    return '"'.join(inner) if is_quoted else field
 
 
 def named_columns(

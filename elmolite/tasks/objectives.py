@@ -51,8 +51,16 @@ class Objective(nn.Module, ABC):
         """
 
     @abstractmethod
+    def best(self, scores: Tensor, mask: Tensor) -> list[tuple[str, ...]]:
+        """Read the labels of B examples."""
+
+    @abstractmethod
+    def probabilities(self, scores: Tensor, mask: Tensor) -> list[NDArray[np.float32]]:
+        """Read how probable each label is: of B examples (K), or (tokens, K)."""
+
     def predict(self, scores: Tensor, mask: Tensor) -> list[Prediction]:
         """Read B predictions."""
+        return list(map(Prediction, self.best(scores, mask), self.probabilities(scores, mask)))
 
 
 class SingleLabel(Objective):
@@ -66,10 +74,13 @@ class SingleLabel(Objective):
         """Return the mean cross entropy."""
         return _mean_cross_entropy(scores, targets)
 
-    def predict(self, scores: Tensor, mask: Tensor) -> list[Prediction]:  # noqa: ARG002
+    def best(self, scores: Tensor, mask: Tensor) -> list[tuple[str, ...]]:  # noqa: ARG002
         """Read the label with the highest probability."""
-        probabilities = scores.float().softmax(dim=1).cpu().numpy()
-        return [Prediction((self.labels[each.argmax()],), each) for each in probabilities]
+        return [(self.labels[i],) for i in scores.argmax(dim=1).tolist()]
+
+    def probabilities(self, scores: Tensor, mask: Tensor) -> list[NDArray[np.float32]]:  # noqa: ARG002
+        """Return the softmax."""
+        return list(scores.float().softmax(dim=1).cpu().numpy())
 
 
 class MultiLabel(Objective):
@@ -86,13 +97,16 @@ class MultiLabel(Objective):
         """Return the mean binary cross entropy."""
         return F.binary_cross_entropy_with_logits(scores, targets.to(scores.dtype))
 
-    def predict(self, scores: Tensor, mask: Tensor) -> list[Prediction]:  # noqa: ARG002
+    def best(self, scores: Tensor, mask: Tensor) -> list[tuple[str, ...]]:  # noqa: ARG002
         """Read the labels with a probability of at least a half."""
-        probabilities = scores.float().sigmoid().cpu().numpy()
         return [
-            Prediction(tuple(label for label, p in zip(self.labels, each, strict=True) if p >= 0.5), each)
-            for each in probabilities
+            tuple(label for label, holds in zip(self.labels, row, strict=True) if holds)
+            for row in (scores >= 0).tolist()
         ]
+
+    def probabilities(self, scores: Tensor, mask: Tensor) -> list[NDArray[np.float32]]:  # noqa: ARG002
+        """Return the sigmoids."""
+        return list(scores.float().sigmoid().cpu().numpy())
 
 
 class TokenLabels(Objective):
@@ -109,16 +123,23 @@ class TokenLabels(Objective):
         """Return the mean cross entropy of the words."""
         return _mean_cross_entropy(scores.flatten(0, 1), targets.flatten())
 
-    def predict(self, scores: Tensor, mask: Tensor) -> list[Prediction]:
-        """Read the tag of each word with the highest probability."""
-        return self._read(scores.argmax(dim=2), scores.float().softmax(dim=2), mask)
+    def best(self, scores: Tensor, mask: Tensor) -> list[tuple[str, ...]]:
+        """Read the tags."""
+        rows = zip(self._tags(scores, mask).tolist(), mask.sum(dim=1).tolist(), strict=True)
+        return [tuple(self.labels[tag] for tag in tags[:length]) for tags, length in rows]
 
-    def _read(self, tags: Tensor, probabilities: Tensor, mask: Tensor) -> list[Prediction]:
-        lengths = mask.sum(dim=1).tolist()
-        return [
-            Prediction(tuple(self.labels[tag] for tag in row[:length]), p[:length])
-            for row, p, length in zip(tags.tolist(), probabilities.cpu().numpy(), lengths, strict=True)
-        ]
+    def probabilities(self, scores: Tensor, mask: Tensor) -> list[NDArray[np.float32]]:
+        """Return the probability of each tag of each word."""
+        rows = zip(self._probabilities(scores, mask).cpu().numpy(), mask.sum(dim=1).tolist(), strict=True)
+        return [row[:length] for row, length in rows]
+
+    def _tags(self, scores: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
+        """Return (B, T): of each word the tag with the highest probability."""
+        return scores.argmax(dim=2)
+
+    def _probabilities(self, scores: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
+        """Return (B, T, K)."""
+        return scores.float().softmax(dim=2)
 
 
 class SequenceLabels(TokenLabels):
@@ -145,10 +166,13 @@ class SequenceLabels(TokenLabels):
         n_words = (mask & is_known.unsqueeze(1)).sum().clamp(min=1)
         return -(log_likelihood * is_known).sum() / n_words
 
-    def predict(self, scores: Tensor, mask: Tensor) -> list[Prediction]:
-        """Read the best sequence of tags, and the probability of each over all sequences."""
-        scores = scores.float()
-        return self._read(self.crf.decode(scores, mask), self.crf.marginals(scores, mask), mask)
+    def _tags(self, scores: Tensor, mask: Tensor) -> Tensor:
+        """Return the best sequence of tags, without a forbidden transition."""
+        return self.crf.decode(scores.float(), mask)
+
+    def _probabilities(self, scores: Tensor, mask: Tensor) -> Tensor:
+        """Return the probability of each tag over all sequences."""
+        return self.crf.marginals(scores.float(), mask)
 
 
 def _mean_cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
