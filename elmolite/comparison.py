@@ -127,9 +127,9 @@ def probes(setup: FinetuningSetup) -> dict[str, FinetuningSetup]:
 
 def compare(
     ways: Mapping[str, FinetuningSetup],
-    config: FinetuningConfig,
-    out: Path,
+    config: FinetuningConfig | None = None,
     *,
+    out: str | Path,
     n_seeds: int = 1,
     cache: Path | None = None,
     overwrite: bool = False,
@@ -137,9 +137,12 @@ def compare(
 ) -> Comparison:
     """Train each way with each seed, from ``config.seed`` on, one after the other.
 
+    :param ways: such as :func:`baselines` and :func:`probes` give, or one: ``{"as it is": setup}``.
+
     :param out: gets a folder for each run, and the values of all in ``comparison.json``.
     :raises InputError: as :func:`elmolite.finetuning.run`.
     """
+    config, out = config or FinetuningConfig(), Path(out)
     if (out / COMPARISON_FILE).exists() and not overwrite:
         raise InputError(f"{out} holds a comparison already: choose another folder, or say --overwrite")
     results: dict[str, list[FinetuningResult]] = {}

@@ -26,8 +26,9 @@ from elmolite.finetuning import layer_names
 from elmolite.finetuning_config import FinetuningConfig, InputConfig
 from elmolite.finetuning_setup import TaskExamples, set_up
 from elmolite.metrics import span_report
+from elmolite.own_heads import MakeHead
 from elmolite.spans import spans
-from elmolite.task_checkpoint import MakeHead, TaskCheckpoint
+from elmolite.task_checkpoint import TaskCheckpoint
 from elmolite.task_data import TaskData, predict
 from elmolite.tasks.classify import PoolingClassifier
 from elmolite.tasks.objectives import Prediction
@@ -165,7 +166,7 @@ def _train(task: DemoTask, examples: TaskExamples, model: Path, out: Path, *, ca
     )
     setup = set_up(examples, encoder=model, inputs=InputConfig(dropout=task.dropout), head=task.head)
     ways = {UNTRAINED: replace(setup, is_untrained=True), PRETRAINED: setup}
-    return compare(ways, config, out, cache=cache, overwrite=True, show_progress=False)
+    return compare(ways, config, out=out, cache=cache, overwrite=True, show_progress=False)
 
 
 def write_examples(examples: TaskExamples, folder: Path) -> None:

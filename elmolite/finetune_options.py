@@ -16,6 +16,7 @@ from elmolite.examples.example import Task
 from elmolite.finetuning_config import HEAD_CONFIGS, FinetuningConfig, HeadConfig, InputConfig
 from elmolite.finetuning_setup import Source
 from elmolite.options import Arguments, OptionsParser, make, names_of
+from elmolite.own_heads import MakeHead, load_head
 from elmolite.suggest import nearest
 
 TASKS = get_args(Task)
@@ -31,6 +32,7 @@ _PATHS = {
     "out": "folder for the model, its scores and pictures",
     "dataset": "a Hugging Face dataset, on the hub or a folder, in place of files",
     "dataset_config": "which one, of a dataset that has several",
+    "own_head": "a head of yours, as FILE.py:NAME: what makes it from the width of its input and its number of labels",
     "cache": "folder for the layers of a frozen language model (default: the user's cache)",
 }
 _SWITCHES = {
@@ -63,7 +65,7 @@ class Options:
     overwrite: bool
     config: FinetuningConfig
     inputs: InputConfig
-    head: HeadConfig
+    head: HeadConfig | MakeHead
     columns: ExampleColumns
 
 
@@ -104,7 +106,7 @@ def parse(arguments: Sequence[str]) -> Options:
         **{name: values[name] for name in _SWITCHES},
         config=make(FinetuningConfig, values),
         inputs=make(InputConfig, values.input),
-        head=make(HEAD_CONFIGS[task], values.head),
+        head=_head(task, values),
         columns=make(ExampleColumns, values.columns),
     )
 
@@ -133,6 +135,16 @@ def _parser(task: str, kinds: dict[str | None, type[Any]]) -> OptionsParser:
     for group, kind in kinds.items():
         parser.add_settings(kind, group)
     return parser
+
+
+def _head(task: Task, values: Namespace) -> HeadConfig | MakeHead:
+    """Return the settings of one of the task's heads, or what makes one of the user's."""
+    head: HeadConfig = make(HEAD_CONFIGS[task], values.head)
+    if values.own_head is None:
+        return head
+    if head != HEAD_CONFIGS[task]():
+        raise InputError("--own-head: it has no settings; --head.* are those of elmolite's heads")
+    return load_head(values.own_head)
 
 
 def _sources(values: Namespace) -> tuple[Source, Source | None, Source | None]:

@@ -18,12 +18,13 @@ from elmolite import figures, files
 from elmolite.elmo import BATCH_TOKENS, batches_by_length
 from elmolite.examples.columns import RECOGNISED, ExampleColumns
 from elmolite.examples.example import Example, Task
-from elmolite.finetuning_config import GIB, HEAD_CONFIGS, FinetuningConfig, HeadConfig, InputConfig
+from elmolite.finetuning_config import GIB, FinetuningConfig, HeadConfig, InputConfig
 from elmolite.finetuning_module import BestEpoch, FinetuningModule
 from elmolite.finetuning_setup import FinetuningSetup, Source, TaskExamples, set_up
 from elmolite.lightning_output import quiet_lightning
 from elmolite.modules import best_device
-from elmolite.task_checkpoint import ENCODER_FOLDER, MANIFEST, MakeHead, TaskCheckpoint
+from elmolite.own_heads import MakeHead
+from elmolite.task_checkpoint import ENCODER_FOLDER, MANIFEST, TaskCheckpoint
 from elmolite.task_data import ShuffledBatches, TaskBatch, TaskData, predict
 from elmolite.task_model import TaskModel
 from elmolite.task_scores import TaskScores, score
@@ -106,8 +107,8 @@ def finetune(
     setup = set_up(
         TaskExamples.read(task, train=train, dev=dev, test=test, columns=columns),
         encoder=encoder,
-        inputs=inputs or InputConfig(),
-        head=head or HEAD_CONFIGS[task](),
+        inputs=inputs,
+        head=head,
         pretokenized=pretokenized,
         is_untrained=is_untrained,
     )

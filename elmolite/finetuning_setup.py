@@ -20,10 +20,10 @@ from elmolite.examples.dataset import DatasetExamples
 from elmolite.examples.example import Example, Task
 from elmolite.examples.reading import read_examples
 from elmolite.finetuning_config import HEAD_CONFIGS, HeadConfig, InputConfig
+from elmolite.own_heads import MakeHead
 from elmolite.released_models import model_folder
 from elmolite.spans import scheme_of_sequences
 from elmolite.static_vectors import StaticEmbedding, StaticVectors
-from elmolite.task_checkpoint import MakeHead
 from elmolite.task_data import tokenise
 from elmolite.task_model import TaskDescription, TaskModel, build
 from elmolite.task_scores import check_labels, tell_unknown_labels
@@ -162,20 +162,23 @@ def set_up(
     examples: TaskExamples,
     *,
     encoder: str | Path,
-    inputs: InputConfig,
-    head: HeadConfig | MakeHead,
+    inputs: InputConfig | None = None,
+    head: HeadConfig | MakeHead | None = None,
     pretokenized: bool = False,
     is_untrained: bool = False,
 ) -> FinetuningSetup:
     """Read the language model, and put all together.
 
+    The parameters are those of :func:`elmolite.finetune`.
+
     :raises InputError: there is no such model, or it is broken, or a dev or test example has labels that the task
         cannot have.
     """
+    head = head or HEAD_CONFIGS[examples.task]()
     if not callable(head) and not isinstance(head, HEAD_CONFIGS[examples.task]):
         raise InputError(f"head: the task {examples.task} takes {HEAD_CONFIGS[examples.task].__name__}, not {head}")
     elmo = ELMo.from_pretrained(encoder)
     tokenizer = SentenceTokenizer.whitespace() if pretokenized else elmo.tokenizer
-    setup = FinetuningSetup(examples, encoder, elmo, inputs, head, tokenizer, is_untrained)
+    setup = FinetuningSetup(examples, encoder, elmo, inputs or InputConfig(), head, tokenizer, is_untrained)
     check_labels(setup.description, [*examples.dev, *(examples.test or [])])
     return setup

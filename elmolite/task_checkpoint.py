@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -28,6 +28,7 @@ from elmolite.errors import InputError
 from elmolite.examples.columns import RECOGNISED, ExampleColumns
 from elmolite.examples.example import Example, Task
 from elmolite.finetuning_config import HEAD_CONFIGS, InputConfig
+from elmolite.own_heads import MakeHead
 from elmolite.released_models import model_folder
 from elmolite.static_vectors import StaticEmbedding
 from elmolite.suggest import check_keys
@@ -42,9 +43,6 @@ MANIFEST = "task.json"
 WEIGHTS_FILE = "model.safetensors"
 WORDS_FILE = "static_words.txt"
 ENCODER_FOLDER = "encoder"
-
-MakeHead = Callable[[int, int], nn.Module]
-"""Makes a head of one's own from the width of its input and its number of labels."""
 
 
 @dataclass
@@ -130,7 +128,7 @@ class TaskCheckpoint:
         content = files.open_folder(folder, MANIFEST, kind="task", version=FORMAT_VERSION)
         description = _description(content, folder / MANIFEST)
         if (description.head is None) != (head is not None):
-            wanted = "this task has a head of your own: give from_pretrained() what makes it, as head"
+            wanted = "this task has a head of your own: say what makes it, from_pretrained(head=...) or --own-head"
             raise InputError(f"{folder}: {wanted if head is None else 'this task has a head of its own, give none'}")
         for name in ("columns", "static", "encoder"):
             if name not in content:

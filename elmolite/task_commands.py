@@ -12,7 +12,10 @@ from elmolite import files
 from elmolite.errors import InputError
 
 if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
     from elmolite.options import OptionsParser
+    from elmolite.own_heads import MakeHead
 
 
 def finetune(arguments: Sequence[str]) -> None:
@@ -54,7 +57,7 @@ def finetune(arguments: Sequence[str]) -> None:
     comparison = compare(
         ways,
         options.config,
-        options.out,
+        out=options.out,
         n_seeds=options.n_seeds,
         cache=options.cache,
         overwrite=options.overwrite,
@@ -80,7 +83,7 @@ def predict(arguments: Sequence[str]) -> None:
 
     lines = (
         json.dumps(record, ensure_ascii=False) + "\n"
-        for record in predict_file(values.model, values.input, make(ExampleColumns, values.columns))
+        for record in predict_file(values.model, values.input, make(ExampleColumns, values.columns), head=_head(values))
     )
     if values.output is None:
         sys.stdout.writelines(lines)
@@ -102,7 +105,7 @@ def test(arguments: Sequence[str]) -> None:
 
     from elmolite.task_files import evaluate_file
 
-    scores = evaluate_file(values.model, values.input, make(ExampleColumns, values.columns))
+    scores = evaluate_file(values.model, values.input, make(ExampleColumns, values.columns), head=_head(values))
     print(json.dumps(scores.as_dict()) if values.json else f"{scores.describe()}\n{scores.name} {scores.value:.4f}")
 
 
@@ -113,5 +116,14 @@ def _parser(command: str, description: str) -> tuple[OptionsParser, set[str]]:
 
     parser = OptionsParser(command, description)
     parser.add_argument("model", metavar="MODEL", help="the folder that elmolite finetune made")
+    parser.add_argument(
+        "--own_head", type=str | None, default=None, help="what made its head, where it was one of yours"
+    )
     parser.add_settings(ExampleColumns, "columns")
-    return parser, names_of(ExampleColumns, "columns")
+    return parser, {"own_head", *names_of(ExampleColumns, "columns")}
+
+
+def _head(values: Namespace) -> MakeHead | None:
+    from elmolite.own_heads import load_head
+
+    return None if values.own_head is None else load_head(values.own_head)

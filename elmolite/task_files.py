@@ -11,6 +11,7 @@ from elmolite.examples.columns import RECOGNISED, ExampleColumns
 from elmolite.examples.example import Example
 from elmolite.examples.reading import read_examples
 from elmolite.modules import best_device
+from elmolite.own_heads import MakeHead
 from elmolite.task_checkpoint import TaskCheckpoint
 from elmolite.task_data import TaskData, predict
 from elmolite.task_model import TaskDescription
@@ -19,17 +20,18 @@ from elmolite.tasks.objectives import Prediction
 
 
 def predict_file(
-    folder: str | Path, path: str | Path, columns: ExampleColumns = RECOGNISED
+    folder: str | Path, path: str | Path, columns: ExampleColumns = RECOGNISED, *, head: MakeHead | None = None
 ) -> Iterator[dict[str, Any]]:
     """Predict the examples of a file.
 
     :param folder: a task folder, or that of the run which made it.
     :param path: a file with labels or without, or ``-``; see :func:`read_examples`.
+    :param head: makes the head, where it was one of your own.
     :returns: for each example what was read, the labels, their probabilities and, where the file has them, the gold
         labels: values for JSON.
     :raises InputError: the folder or the file cannot be used; the message names file and line.
     """
-    checkpoint = TaskCheckpoint.from_pretrained(folder)
+    checkpoint = TaskCheckpoint.from_pretrained(folder, head=head)
     task, labels = checkpoint.description.task, checkpoint.description.labels
     examples = read_examples(path, task, columns, needs_labels=False, labels=labels).examples
     data, predictions = _predict(checkpoint, examples)
@@ -38,15 +40,18 @@ def predict_file(
         yield _record(checkpoint.description, example, tokens, prediction)
 
 
-def evaluate_file(folder: str | Path, path: str | Path, columns: ExampleColumns = RECOGNISED) -> TaskScores:
+def evaluate_file(
+    folder: str | Path, path: str | Path, columns: ExampleColumns = RECOGNISED, *, head: MakeHead | None = None
+) -> TaskScores:
     """Measure the predictions of the examples of a file.
 
     :param folder: a task folder, or that of the run which made it.
     :param columns: how the file is laid out, where that is not as in the training examples.
+    :param head: makes the head, where it was one of your own.
     :raises InputError: the folder or the file cannot be used, or an example has no label or such as the task cannot
         have; the message names file and line.
     """
-    checkpoint = TaskCheckpoint.from_pretrained(folder)
+    checkpoint = TaskCheckpoint.from_pretrained(folder, head=head)
     columns = replace(checkpoint.columns, **_said(columns))
     examples = read_examples(path, checkpoint.description.task, columns).examples
     check_labels(checkpoint.description, examples)

@@ -18,7 +18,7 @@ def compared(ways, out, *, n_seeds=1, overwrite=False, show_progress=False, **ch
     return compare(
         ways,
         config(**options),
-        out,
+        out=out,
         n_seeds=n_seeds,
         cache=out.parent / "cache",
         overwrite=overwrite,
