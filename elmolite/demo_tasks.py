@@ -23,16 +23,14 @@ from elmolite.documentation import Module
 from elmolite.documentation_tasks import Amounts, code_examples, package_examples, pair_examples, tags_by_rule
 from elmolite.examples.example import Example
 from elmolite.finetuning import layer_names
-from elmolite.finetuning_config import FinetuningConfig, InputConfig
+from elmolite.finetuning_config import ClassifyConfig, FinetuningConfig, HeadConfig, InputConfig, TagConfig
 from elmolite.finetuning_setup import TaskExamples, set_up
 from elmolite.metrics import span_report
 from elmolite.own_heads import MakeHead
 from elmolite.spans import spans
 from elmolite.task_checkpoint import TaskCheckpoint
 from elmolite.task_data import TaskData, predict
-from elmolite.tasks.classify import PoolingClassifier
 from elmolite.tasks.objectives import Prediction
-from elmolite.tasks.tag import Tagger
 from elmolite.tasks.words import Words, masked_softmax
 from elmolite.text_table import table
 from elmolite.tokenization import SentenceTokenizer
@@ -42,30 +40,6 @@ N_SHOWN = 3
 """Predictions of each task that a person sees ..."""
 MAX_SHOWN_TOKENS = 16
 """... of sentences that fit a line."""
-
-
-class Standardised(nn.Module):
-    """A head behind a standardisation of each number of its input, over all words.
-
-    The vectors of an untrained model are all much alike (cosines of 0.9). Without this, hundreds of steps go by before
-    a head sees what differs, and the comparison would be of that and not of what the vectors hold.
-    """
-
-    def __init__(self, input_size: int, head: nn.Module) -> None:
-        """:param input_size: D."""
-        super().__init__()
-        self.norm = nn.BatchNorm1d(input_size, affine=False)
-        self.head = head
-
-    def forward(self, *sentences: Words) -> Tensor:
-        """Return the scores of the head."""
-        scores: Tensor = self.head(*map(self._standardise, sentences))
-        return scores
-
-    def _standardise(self, words: Words) -> Words:
-        vectors = torch.zeros_like(words.vectors)
-        vectors[words.mask] = self.norm(words.vectors[words.mask])
-        return words._replace(vectors=vectors)
 
 
 class Recurrence(nn.Module):
@@ -101,19 +75,6 @@ class Recurrence(nn.Module):
         return torch.bmm(weights.unsqueeze(1), self.of_cosine(best.unsqueeze(2))).squeeze(1)
 
 
-def _classifier(input_size: int, n_labels: int) -> nn.Module:
-    head = PoolingClassifier(input_size, n_labels, pooling="attention", hidden_size=48, dropout=0.2)
-    return Standardised(input_size, head)
-
-
-def _tagger(input_size: int, n_labels: int) -> nn.Module:
-    return Standardised(input_size, Tagger(input_size, n_labels, hidden_size=32, dropout=0.2))
-
-
-def _pair_head(input_size: int, n_labels: int) -> nn.Module:
-    return Standardised(input_size, Recurrence(input_size, n_labels))
-
-
 @dataclass(frozen=True)
 class DemoTask:
     """A task, its head and how that learns."""
@@ -121,16 +82,18 @@ class DemoTask:
     name: str
     question: str
     examples: Callable[[Iterable[Module], SentenceTokenizer, Amounts], TaskExamples]
-    head: MakeHead
+    head: HeadConfig | MakeHead
     learning_rate: float
     batch_size: int
     dropout: float
 
 
+PACKAGE_HEAD = ClassifyConfig(pooling="attention", hidden_size=48, dropout=0.2)
+CODE_HEAD = TagConfig(hidden_size=32, dropout=0.2)
 TASKS = (
-    DemoTask("package", "from which package is this summary line?", package_examples, _classifier, 0.005, 32, 0.1),
-    DemoTask("code", "which words did the author mark as code?", code_examples, _tagger, 0.005, 32, 0.1),
-    DemoTask("pair", "are both sentences about the same function?", pair_examples, _pair_head, 0.003, 16, 0.0),
+    DemoTask("package", "from which package is this summary line?", package_examples, PACKAGE_HEAD, 0.005, 32, 0.1),
+    DemoTask("code", "which words did the author mark as code?", code_examples, CODE_HEAD, 0.005, 32, 0.1),
+    DemoTask("pair", "are both sentences about the same function?", pair_examples, Recurrence, 0.003, 16, 0.0),
 )
 
 
@@ -151,7 +114,7 @@ def run(
         comparison = _train(task, examples, model, out / task.name, cache=cache, n_epochs=n_epochs)
         print(f"\n{task.name}: {task.question}")
         result = comparison.results[PRETRAINED][0]
-        trained = TaskCheckpoint.from_pretrained(result.folder, head=task.head)
+        trained = TaskCheckpoint.from_pretrained(result.folder, head=task.head if callable(task.head) else None)
         _print_predictions(trained, examples)
         rows.append(_row(task, examples, comparison))
         weights.append([task.name, *(f"{weight:.2f}" for weight in result.mixes["input"].weights)])

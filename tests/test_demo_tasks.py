@@ -4,7 +4,7 @@ from test_documentation_tasks import TOKENIZER, make_modules
 from torch import nn
 
 from elmolite import demo_tasks
-from elmolite.demo_tasks import Recurrence, Standardised, marked, write_examples
+from elmolite.demo_tasks import Recurrence, marked, write_examples
 from elmolite.documentation_tasks import Amounts, code_examples, package_examples, pair_examples
 from elmolite.examples.reading import read_examples
 from elmolite.task_checkpoint import TaskCheckpoint
@@ -19,22 +19,6 @@ def words(*lengths, size=4, n=None):
     return Words(torch.randn(*mask.shape, size) * mask.unsqueeze(2), mask)
 
 
-def test_a_head_gets_numbers_of_mean_0_and_variance_1_over_the_words():
-    seen = []
-
-    class Head(nn.Module):
-        def forward(self, given):
-            seen.append(given)
-            return given.vectors
-
-    given = words(3, 7, 50)
-    Standardised(4, Head())(given._replace(vectors=3 + given.vectors / 100))
-    vectors = seen[0].vectors[seen[0].mask]
-    torch.testing.assert_close(vectors.mean(0), torch.zeros(4), atol=1e-3, rtol=0)
-    torch.testing.assert_close(vectors.std(0), torch.ones(4), atol=0.1, rtol=0)
-    assert (seen[0].vectors[~seen[0].mask] == 0).all()
-
-
 def padded(given, n):
     vectors = nn.functional.pad(given.vectors, (0, 0, 0, n), value=9.0)
     return Words(vectors, nn.functional.pad(given.mask, (0, n)))
@@ -42,7 +26,7 @@ def padded(given, n):
 
 def test_what_is_behind_the_end_of_a_sentence_does_not_count():
     torch.manual_seed(0)
-    head = Standardised(4, Recurrence(4, 2)).eval()
+    head = Recurrence(4, 2).eval()
     first, second = words(3, 5), words(4, 2)
     torch.testing.assert_close(head(padded(first, 2), padded(second, 3)), head(first, second))
 
@@ -102,5 +86,5 @@ def test_all_three_tasks_of_both_encoders(tmp_path, capsys, model_folder):
     assert "token layer  LSTM layer 1  LSTM layer 2" in weights
     assert not (tmp_path / "layers").exists()
     run = tmp_path / "code" / "pretrained-0"
-    trained = TaskCheckpoint.from_pretrained(run, head=demo_tasks.TASKS[1].head)
+    trained = TaskCheckpoint.from_pretrained(run)
     assert len(trained.predict([["Give", "a", "name"]])[0].labels) == 3
