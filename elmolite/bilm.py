@@ -18,7 +18,7 @@ from elmolite.errors import InputError
 from elmolite.lstm import State
 from elmolite.recurrent_layers import LSTMLayer, RecurrentStack, RNNLayer, dropout
 from elmolite.suggest import check_choices
-from elmolite.token_indexers import MAX_CHARACTERS, N_BYTE_IDS
+from elmolite.token_indexers import MAX_CHARACTERS, N_BYTE_IDS, PADDING, TokenIndexer
 from elmolite.word_encoder import WordEncoder
 
 DROPOUT_FIELDS = ("dropout", "variational_dropout", "recurrent_dropout", "embedding_dropout")
@@ -44,6 +44,10 @@ class BiLMConfig:
     :param projection_clip: bound of its projected output; null for none.
     :param forget_bias: what is added to its forget gate before the sigmoid.
     :param use_residual: whether a layer from the second on adds its input to its output.
+    :param use_projection: whether the LSTM projects its output; without, H is P, and nothing is clipped but the cells.
+    :param use_token_projection: whether the token encoder does; without, the filters are P.
+    :param word_embedding_size: of a vector for each known word, beside its characters: as in ELMoForManyLangs, whose
+        models are read, not trained.
     :param dropout: of each recurrent layer's input and of the top output, in training.
     :param variational_dropout: drop the same parts at all positions of a row (Gal and Ghahramani 2016).
     :param recurrent_dropout: share of the LSTM's recurrent weights that is dropped, anew in each window (Merity et al.
@@ -64,6 +68,9 @@ class BiLMConfig:
     projection_clip: float | None = 3.0
     forget_bias: float = 1.0
     use_residual: bool = True
+    use_projection: bool = True
+    use_token_projection: bool = True
+    word_embedding_size: int = 0
     dropout: float = 0.1
     variational_dropout: bool = False
     recurrent_dropout: float = 0.0
@@ -85,8 +92,20 @@ class BiLMConfig:
         for name in ("dropout", "recurrent_dropout", "embedding_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"model: {name} {getattr(self, name)} is not in [0, 1)")
+        self._check_projections()
         if self.recurrent_dropout and self.cell != "lstm":
             raise InputError(f"model: recurrent_dropout is for cell lstm, not for {self.cell}, which torch computes")
+
+    def _check_projections(self) -> None:
+        if self.word_embedding_size < 0:
+            raise InputError(f"model: word_embedding_size {self.word_embedding_size} is negative")
+        if not self.use_projection and (self.cell_size != self.projection_size or self.projection_clip is not None):
+            raise InputError(
+                "model: use_projection false needs cell_size to be projection_size, and no projection_clip"
+            )
+        n_features = sum(count for _, count in self.filters) + self.word_embedding_size
+        if not self.use_token_projection and n_features != self.projection_size:
+            raise InputError(f"model: use_token_projection false needs projection_size {n_features}, as the filters")
 
 
 def tiny() -> BiLMConfig:
@@ -119,7 +138,7 @@ PRESETS: dict[str, Callable[[], BiLMConfig]] = {
 }
 
 
-def _token_encoder(config: BiLMConfig, n_ids: int) -> CharacterEncoder | WordEncoder:
+def _token_encoder(config: BiLMConfig, n_ids: int, n_word_ids: int, padding: int) -> CharacterEncoder | WordEncoder:
     if config.input == "words":
         return WordEncoder(n_ids=n_ids, projection_size=config.projection_size)
     return CharacterEncoder(
@@ -128,7 +147,10 @@ def _token_encoder(config: BiLMConfig, n_ids: int) -> CharacterEncoder | WordEnc
         filters=config.filters,
         activation=config.activation,
         n_highway_layers=config.n_highway_layers,
-        projection_size=config.projection_size,
+        projection_size=config.projection_size if config.use_token_projection else None,
+        n_word_ids=n_word_ids,
+        word_embedding_size=config.word_embedding_size,
+        padding=padding,
     )
 
 
@@ -145,6 +167,7 @@ def _recurrent_layer(config: BiLMConfig) -> LSTMLayer | RNNLayer:
         cell_clip=config.cell_clip,
         projection_clip=config.projection_clip,
         forget_bias=config.forget_bias,
+        use_projection=config.use_projection,
         recurrent_dropout=config.recurrent_dropout,
     )
 
@@ -163,11 +186,19 @@ class BiLMState(NamedTuple):
 class BiLM(nn.Module):
     """Token encoder and two stacks of LSTMs, one a direction; both directions share the encoder and no state."""
 
-    def __init__(self, config: BiLMConfig, *, n_ids: int = N_BYTE_IDS) -> None:
-        """:param n_ids: of the tokens' indexer (:mod:`elmolite.token_indexers`)."""
+    def __init__(
+        self, config: BiLMConfig, *, n_ids: int = N_BYTE_IDS, n_word_ids: int = 0, padding: int = PADDING
+    ) -> None:
+        """Make the weights; the numbers are those of the tokens' indexer (:mod:`elmolite.token_indexers`).
+
+        :param n_word_ids: of words beside characters.
+        :param padding: the id that fills rows of characters up.
+        """
         super().__init__()
         self.config = config
-        self.token_encoder = _token_encoder(config, n_ids)
+        if (config.word_embedding_size > 0) != (n_word_ids > 0):
+            raise InputError("model: word_embedding_size: words beside characters are only in ELMoForManyLangs models")
+        self.token_encoder = _token_encoder(config, n_ids, n_word_ids, padding)
         self.forward_stack, self.backward_stack = (
             RecurrentStack(
                 [_recurrent_layer(config) for _ in range(config.n_layers)],
@@ -179,6 +210,11 @@ class BiLM(nn.Module):
             )
             for _ in range(2)
         )
+
+    @classmethod
+    def reading(cls, indexer: TokenIndexer, config: BiLMConfig) -> BiLM:
+        """Make one for tokens of an indexer."""
+        return cls(config, n_ids=indexer.n_ids, n_word_ids=indexer.n_word_ids, padding=indexer.padding)
 
     @property
     def n_parameters(self) -> int:
@@ -223,6 +259,18 @@ class BiLM(nn.Module):
         words = self.token_encoder(forms)  # (U, P)
         if self.training and self.config.embedding_dropout:
             words = words * F.dropout(words.new_ones(len(words), 1), self.config.embedding_dropout)
+        return self.run(words, forward_inputs, backward_inputs, batch_sizes, state, starts)
+
+    def run(
+        self,
+        words: Tensor,
+        forward_inputs: Tensor,
+        backward_inputs: Tensor,
+        batch_sizes: Sequence[int],
+        state: BiLMState,
+        starts: Tensor | None = None,
+    ) -> tuple[list[Tensor], list[Tensor], BiLMState]:
+        """Run both directions as :meth:`forward` does, over words (U, P) that are encoded already."""
         forward_words = F.embedding(forward_inputs, words)
         backward_words = F.embedding(backward_inputs, words)
         forward_layers, forward_state = self.forward_stack(forward_words, batch_sizes, state.forward, starts)

@@ -44,28 +44,40 @@ class CharacterEncoder(nn.Module):
         filters: Sequence[tuple[int, int]],
         activation: str,
         n_highway_layers: int,
-        projection_size: int,
+        projection_size: int | None,
+        n_word_ids: int = 0,
+        word_embedding_size: int = 0,
+        padding: int = PADDING,
     ) -> None:
         """Make the weights.
 
         :param n_ids: number of different character ids.
         :param filters: (width, number of filters) of each convolution.
+        :param projection_size: P; ``None`` for no projection.
+        :param n_word_ids: number of different ids of words, with which rows begin; 0 where they do not.
+        :param word_embedding_size: of the vector of each of them, which stands before the features of the characters.
+        :param padding: the id that fills rows of characters up.
         """
         super().__init__()
         n_filters = sum(count for _, count in filters)
-        self.embedding = nn.Embedding(n_ids, embedding_size, padding_idx=0)
+        self.padding = padding
+        self.word_embedding = nn.Embedding(n_word_ids, word_embedding_size) if n_word_ids else None
+        self.embedding = nn.Embedding(n_ids, embedding_size)
         self.convolutions = nn.ModuleList(_convolution(embedding_size, count, width) for width, count in filters)
         self.max_width = max(width for width, _ in filters)
         self.activation = ACTIVATIONS[activation]
         self.highways = nn.ModuleList(Highway(size=n_filters) for _ in range(n_highway_layers))
-        self.projection = nn.Linear(n_filters, projection_size)
+        n_features = n_filters + word_embedding_size
+        self.projection = nn.Identity() if projection_size is None else nn.Linear(n_features, projection_size)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Initialise as bilm-tf does; convolutions and highways have done so themselves."""
         nn.init.uniform_(self.embedding.weight[1:], -1.0, 1.0)
-        nn.init.normal_(self.projection.weight, std=self.projection.in_features**-0.5)
-        nn.init.zeros_(self.projection.bias)
+        nn.init.zeros_(self.embedding.weight[:1])  # of a padded token
+        if isinstance(self.projection, nn.Linear):
+            nn.init.normal_(self.projection.weight, std=self.projection.in_features**-0.5)
+            nn.init.zeros_(self.projection.bias)
 
     @property
     def table(self) -> Tensor:
@@ -75,18 +87,23 @@ class CharacterEncoder(nn.Module):
     def forward(self, characters: Tensor) -> Tensor:
         """Encode words.
 
-        :param characters: ids, (U, C). Columns that are missing up to 50 count as padding, so that callers may
-            trim them: beyond the longest word, one window of padding gives all that the others would.
+        :param characters: ids, (U, C); or of the word and its characters, (U, 1 + C). Columns that are missing up to
+            50 count as padding, so that callers may trim them: beyond the longest word, one window of padding gives
+            all that the others would.
         :returns: (U, P).
         """
+        if self.word_embedding is not None:
+            words, characters = characters[:, 0], characters[:, 1:]
         n_columns = characters.shape[1]
         n_padding = min(self.max_width, MAX_CHARACTERS - n_columns)
-        embedded = self.embedding(F.pad(characters, (0, n_padding), value=PADDING))  # (U, C, E)
+        embedded = self.embedding(F.pad(characters, (0, n_padding), value=self.padding))  # (U, C, E)
         embedded = embedded.transpose(1, 2).contiguous()  # (U, E, C)
         pooled = [_max_over_positions(convolution(embedded)) for convolution in self.convolutions]
         x = self.activation(torch.cat(pooled, dim=1))
         for highway in self.highways:
             x = highway(x)
+        if self.word_embedding is not None:
+            x = torch.cat([self.word_embedding(words), x], dim=1)
         return self.projection(x)  # type: ignore[no-any-return]
 
 

@@ -7,6 +7,7 @@
 ``vocab.txt``              the words of the softmax, and of a model that reads words, with their counts
 ``tokenizer.json``         how text was cut into tokens
 ``characters.json``        the characters of the token encoder (where they are not bytes)
+``lexicon.json``           its characters and words (of a model of ELMoForManyLangs)
 =========================  ==================================================================================
 """
 
@@ -27,6 +28,8 @@ from elmolite.adaptive_softmax import AnySoftmax, softmax_of
 from elmolite.bilm import BiLM, BiLMConfig
 from elmolite.corpus import VOCAB_FILE
 from elmolite.errors import InputError
+from elmolite.legacy.source import is_legacy
+from elmolite.lexicon_indexer import LEXICON_FILE, LexiconIndexer
 from elmolite.released_models import model_folder
 from elmolite.suggest import check_keys
 from elmolite.token_indexers import (
@@ -85,6 +88,8 @@ class Checkpoint:
             files.write_bytes(new / TOKENIZER_FILE, self.tokenizer.to_bytes())
             if isinstance(self.indexer, UnicodeIndexer):
                 files.write_bytes(new / CHARACTERS_FILE, self.indexer.to_bytes())
+            if isinstance(self.indexer, LexiconIndexer):
+                files.write_bytes(new / LEXICON_FILE, self.indexer.to_bytes())
             vocabulary = self.indexer.vocabulary if isinstance(self.indexer, WordIndexer) else self.vocabulary
             if vocabulary is not None:
                 files.write_bytes(new / VOCAB_FILE, vocabulary.to_bytes())
@@ -100,13 +105,19 @@ class Checkpoint:
             files.write_bytes(new / CONFIG_FILE, files.json_bytes(config))
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> Checkpoint:
+    def from_pretrained(cls, source: str | Path, weights: str | Path | None = None) -> Checkpoint:
         """Read a model; the modules come in evaluation mode, in float32, on the CPU.
 
-        :param folder: a model folder, or the name of a model that comes with the package.
+        :param source: a model folder, or the name of a model that comes with the package or is on the Hugging Face Hub;
+            or a model of an earlier system, see :func:`elmolite.legacy.reading.read`.
+        :param weights: the HDF5 file of an earlier model, where ``source`` is the file with its options.
         :raises InputError: a file is missing, cut short, damaged or of another shape; the message names it.
         """
-        folder = model_folder(folder)
+        if weights is not None or Path(source).is_file():
+            return _read_legacy(source, weights)
+        folder = model_folder(source)
+        if is_legacy(folder):
+            return _read_legacy(folder)
         config = files.open_folder(folder, CONFIG_FILE, kind="model", version=FORMAT_VERSION)
         manifest = config["files"]
         if not {WEIGHTS_FILE, TOKENIZER_FILE} <= manifest.keys():
@@ -114,12 +125,14 @@ class Checkpoint:
         model_config = _model_config(config.get("model"), folder / CONFIG_FILE)
         vocabulary = Vocabulary.load(folder / VOCAB_FILE) if VOCAB_FILE in manifest else None
         indexer: TokenIndexer = load_characters(folder, manifest)
+        if LEXICON_FILE in manifest:
+            indexer = LexiconIndexer.load(folder / LEXICON_FILE)
         if model_config.input == "words":
             if vocabulary is None:
                 raise InputError(f"{folder / CONFIG_FILE}: a model that reads words needs {VOCAB_FILE} in 'files'")
             indexer = WordIndexer(vocabulary)
         with torch.device("meta"):
-            bilm = BiLM(model_config, n_ids=indexer.n_ids)
+            bilm = BiLM.reading(indexer, model_config)
         fill(bilm, folder / WEIGHTS_FILE)
         tokenizer = SentenceTokenizer.load(folder / TOKENIZER_FILE)
         softmax = None
@@ -127,6 +140,12 @@ class Checkpoint:
             softmax = _empty_softmax(config, folder / CONFIG_FILE, len(vocabulary), model_config.projection_size)
             fill(softmax, folder / SOFTMAX_FILE)
         return cls(bilm, tokenizer, indexer, softmax, vocabulary, config.get("training"))
+
+
+def _read_legacy(source: str | Path, weights: str | Path | None = None) -> Checkpoint:
+    from elmolite.legacy.reading import read
+
+    return read(source, weights)
 
 
 def _tensors(module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:

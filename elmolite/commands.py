@@ -17,7 +17,7 @@ from elmolite.suggest import nearest
 
 if TYPE_CHECKING:
     from elmolite.dataset_text import DatasetText
-    from elmolite.elmo import LayerChoice
+    from elmolite.layer_choice import LayerChoice
 
 INTERRUPTED_EXIT_CODE = 130
 

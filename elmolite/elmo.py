@@ -6,6 +6,7 @@ layer and each LSTM layer), P projection.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, overload
@@ -16,68 +17,88 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from elmolite.bilm import BiLM
+from elmolite import layer_choice
+from elmolite.bilm import BiLM, BiLMState
 from elmolite.checkpoint import Checkpoint
 from elmolite.errors import InputError
+from elmolite.layer_choice import LayerChoice
+from elmolite.long_sentences import embed_long
+from elmolite.lstm import State
 from elmolite.modules import evaluating
-from elmolite.token_indexers import ByteIndexer, TokenIndexer
+from elmolite.sentence_batches import BATCH_TOKENS, MIN_ROWS, TokenIds, batches_by_length, encode, pack
+from elmolite.token_indexers import ByteIndexer, TokenIndexer, WordIndexer
 from elmolite.tokenization import SentenceTokenizer
+from elmolite.vocab import Vocabulary
+from elmolite.word_cache import WordCache
 
 Sentence = str | Sequence[str]
-LayerChoice = Literal["all", "top", "average"] | int
-
-MIN_ROWS = 12
-"""Rows of the smallest matrix product. Below, MKL takes other kernels, and a sentence's vectors would depend on how
-many others stand beside it."""
-
-BATCH_TOKENS = 4096
-"""Tokens, with padding, that are embedded at once."""
 
 
-class TokenIds(NamedTuple):
-    """Sentences as ids, with each distinct word once; what :meth:`ELMo.to_ids` makes and :meth:`ELMo.forward` takes."""
+class AlignedVectors(NamedTuple):
+    """The vectors of a string, and where in it their tokens stand."""
 
-    forms: Tensor  # (U, C): <S>, </S> and the distinct words as rows of ids
-    tokens: Tensor  # (B, T): index into forms; 0 behind the end of a sentence
-    lengths: Tensor  # (B): tokens of each sentence
+    tokens: list[str]
+    offsets: list[tuple[int, int]]
+    """Of each token the place of its first character, and that behind its last."""
+    vectors: NDArray[np.float32]
+    """As :meth:`ELMo.embed` gives them."""
 
 
 class ELMo(nn.Module):
     """Contextual word vectors of a pretrained bidirectional language model (Peters et al. 2018).
 
     Frozen at first: no gradients, no dropout, also after ``train()``; see :meth:`unfreeze`.
+
+    :ivar word_cache: vectors of words that were seen before, while the model is frozen; its size and hit rate can be
+        read, and ``elmo.word_cache = WordCache(max_bytes)`` makes it larger, smaller or, with 0, none.
     """
 
-    def __init__(self, bilm: BiLM, tokenizer: SentenceTokenizer, indexer: TokenIndexer | None = None) -> None:
-        """:param indexer: how the model reads tokens; ``None`` for bytes."""
+    def __init__(
+        self,
+        bilm: BiLM,
+        tokenizer: SentenceTokenizer,
+        indexer: TokenIndexer | None = None,
+        vocabulary: Vocabulary | None = None,
+    ) -> None:
+        """Initialise.
+
+        :param indexer: how the model reads tokens; ``None`` for bytes.
+        :param vocabulary: words of its text with their counts, where they are known.
+        """
         super().__init__()
         self.bilm = bilm
         self.tokenizer = tokenizer
         self.indexer = indexer or ByteIndexer()
+        self.vocabulary = vocabulary
         if len(bilm.token_encoder.table) != self.indexer.n_ids:
             raise InputError(
                 f"the model knows {len(bilm.token_encoder.table)} ids and its indexer gives {self.indexer.n_ids}: they "
                 "do not belong together"
             )
+        self.word_cache = WordCache()
+        self._state: BiLMState | None = None
         self._is_frozen = False
         self.freeze()
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> ELMo:
-        """Read a model.
+    def from_pretrained(cls, source: str | Path, weights: str | Path | None = None) -> ELMo:
+        """Read a model, of elmolite or of an earlier system.
 
-        :param folder: a model folder, or the name of a model that comes with the package, as "mini-en".
+        :param source: a model folder, the name of a model that comes with the package, as "mini-en", or of one on the
+            Hugging Face Hub; or an earlier model: a folder or zip archive with the options and weights of AllenNLP,
+            bilm-tf or the NLPL repository, one of these files, or a folder of ELMoForManyLangs.
+        :param weights: the HDF5 file, where ``source`` is the file with the options and it does not lie beside it.
         :raises InputError: there is no such model, or a file is missing, cut short or damaged; the message names it.
         """
-        checkpoint = Checkpoint.from_pretrained(folder)
-        return cls(checkpoint.bilm, checkpoint.tokenizer, checkpoint.indexer).eval()
+        checkpoint = Checkpoint.from_pretrained(source, weights)
+        return cls(checkpoint.bilm, checkpoint.tokenizer, checkpoint.indexer, checkpoint.vocabulary).eval()
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a model folder, without a softmax: what embedding needs.
 
         :raises InputError: it exists, or cannot be written.
         """
-        Checkpoint(self.bilm, self.tokenizer, self.indexer).save_pretrained(folder)
+        Checkpoint(self.bilm, self.tokenizer, self.indexer, vocabulary=self.vocabulary).save_pretrained(folder)
 
     @property
     def n_layers(self) -> int:
@@ -109,6 +130,7 @@ class ELMo(nn.Module):
         if n_layers == 0:
             return self
         self._is_frozen = False
+        self.word_cache.clear()
         stacks = (self.bilm.forward_stack, self.bilm.backward_stack)
         for layer in [layer for stack in stacks for layer in stack.layers[-n_layers:]]:
             layer.requires_grad_(True)
@@ -130,14 +152,16 @@ class ELMo(nn.Module):
         :param sentences: lists of tokens, or strings, which are cut as the text of the model was.
         :raises InputError: ``sentences`` is one string.
         """
-        return _encode(self.tokenise(sentences), self.indexer)
+        return encode(self.tokenise(sentences), self.indexer)
 
-    def forward(self, ids: TokenIds) -> tuple[Tensor, Tensor]:
+    def forward(self, ids: TokenIds, *, carry_state: bool = False) -> tuple[Tensor, Tensor]:
         """Compute all layers.
 
         Each sentence starts from zero state and is read between ``<S>`` and ``</S>``, whose own vectors are left out.
 
         :param ids: what :meth:`to_ids` gives.
+        :param carry_state: start each sentence from the state in which that of the same row ended in the call before,
+            as AllenNLP and bilm-tf do; see :meth:`reset_state`.
         :raises InputError: it is something else.
         :returns: the layers, (L, B, T, 2 P), zero behind the end of a sentence: the token vector twice, then the
             forward and backward output of each LSTM layer; and a mask (B, T), true where there is a token.
@@ -145,18 +169,23 @@ class ELMo(nn.Module):
         if not isinstance(ids, TokenIds):
             raise InputError(f"ELMo takes what its to_ids() gives, not {type(ids).__name__}; for vectors see embed()")
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self._is_frozen):
-            return self._layers(TokenIds(*(part.to(self.bilm.device) for part in ids)))
+            return self._layers(ids, carry_state=carry_state)
 
-    def _layers(self, ids: TokenIds) -> tuple[Tensor, Tensor]:
-        packed = _pack(ids)
-        forms = F.pad(ids.forms, (0, 0, 0, max(0, MIN_ROWS - len(ids.forms))), value=self.indexer.padding)
-        forward_layers, backward_layers, _ = self.bilm(
-            forms,
-            packed.forward_inputs,
-            packed.backward_inputs,
-            packed.batch_sizes,
-            self.bilm.zero_state(packed.batch_sizes[0]),
+    def reset_state(self) -> None:
+        """Forget the states of the rows that calls with ``carry_state`` left."""
+        self._state = None
+
+    def _layers(self, ids: TokenIds, *, carry_state: bool) -> tuple[Tensor, Tensor]:
+        words = self._encode_words(ids.forms)
+        ids = TokenIds(*(part.to(self.bilm.device) for part in ids))
+        packed = pack(ids, min_rows=0, reads_both_marks=True) if carry_state else pack(ids)
+        n_rows = len(packed.order)
+        state = self._carried_state(packed.order) if carry_state else self.bilm.zero_state(n_rows)
+        forward_layers, backward_layers, after = self.bilm.run(
+            words, packed.forward_inputs, packed.backward_inputs, packed.batch_sizes, state
         )
+        if carry_state:
+            self._keep_state(after, packed.order)
         layers = torch.stack(
             [
                 torch.cat([F.embedding(packed.forward_places, f), F.embedding(packed.backward_places, b)], dim=-1)
@@ -164,6 +193,46 @@ class ELMo(nn.Module):
             ]
         )
         return layers * packed.mask.unsqueeze(-1), packed.mask
+
+    def _encode_words(self, forms: Tensor) -> Tensor:
+        """Return the vectors of distinct words, (U, P), those seen before from the cache."""
+        uses_cache = self._is_frozen and self.word_cache.max_bytes > 0 and not isinstance(self.indexer, WordIndexer)
+        if not uses_cache:
+            return self._encode_new_words(forms)
+        encoder = self.bilm.token_encoder
+        return self.word_cache.encode(forms.cpu(), encoder, self._encode_new_words, padding=self.indexer.padding)
+
+    def _encode_new_words(self, forms: Tensor) -> Tensor:
+        n_words = len(forms)
+        if n_words < MIN_ROWS:
+            forms = torch.cat([forms, forms[:1].expand(MIN_ROWS - n_words, -1)])
+        vectors: Tensor = self.bilm.token_encoder(forms.to(self.bilm.device))
+        return vectors[:n_words]
+
+    def _carried_state(self, order: Tensor) -> BiLMState:
+        """Return the states of the rows, in the order in which they are packed; rows that are new start from zero."""
+        fresh = self.bilm.zero_state(len(order))
+        if self._state is None:
+            return fresh
+        for new, old in zip(fresh, self._state, strict=True):
+            for part, kept in zip(new, old, strict=True):
+                n_rows = min(part.shape[1], kept.shape[1])
+                part[:, :n_rows] = kept[:, :n_rows]
+        return BiLMState(*(State(*(part[:, order] for part in state)) for state in fresh))
+
+    def _keep_state(self, after: BiLMState, order: Tensor) -> None:
+        """Keep the states of the rows in their own order; those of rows that this call did not have stay."""
+        rank = order.argsort()
+        states = []
+        for index, state in enumerate(after.detach()):
+            parts = [part[:, rank] for part in state]
+            if self._state is not None:
+                parts = [
+                    torch.cat([part, kept[:, part.shape[1] :]], dim=1)
+                    for part, kept in zip(parts, self._state[index], strict=True)
+                ]
+            states.append(State(*parts))
+        self._state = BiLMState(*states)
 
     @overload
     def embed(
@@ -173,6 +242,7 @@ class ELMo(nn.Module):
         layers: LayerChoice = ...,
         batch_tokens: int = ...,
         output: Literal["numpy"] = ...,
+        carry_state: bool = ...,
     ) -> list[NDArray[np.float32]]: ...
 
     @overload
@@ -183,6 +253,7 @@ class ELMo(nn.Module):
         layers: LayerChoice = ...,
         batch_tokens: int = ...,
         output: Literal["torch"],
+        carry_state: bool = ...,
     ) -> list[Tensor]: ...
 
     def embed(
@@ -192,34 +263,99 @@ class ELMo(nn.Module):
         layers: LayerChoice = "all",
         batch_tokens: int = BATCH_TOKENS,
         output: Literal["numpy", "torch"] = "numpy",
+        carry_state: bool = False,
     ) -> list[NDArray[np.float32]] | list[Tensor]:
         """Embed sentences; the vectors of a sentence do not depend on the others.
 
         :param sentences: lists of tokens, or strings, which are cut as the text of the model was.
         :param layers: ``"all"``, ``"top"``, ``"average"`` or the number of a layer (0 is the token layer).
-        :param batch_tokens: at most so many tokens, with padding, are computed at once; a longer sentence is alone.
+        :param batch_tokens: at most so many tokens, with padding, are computed at once; a longer sentence is computed
+            in windows of so many, each direction from its own end, with the state carried from one to the next. On a
+            GPU without memory for so many, half of them are taken.
         :param output: arrays of numpy, or tensors on the model's device.
+        :param carry_state: the behaviour of AllenNLP and bilm-tf: the call is one batch, and a sentence starts from the
+            state in which that of the same place ended in the call before; see :meth:`reset_state`.
         :returns: for each sentence, in order, (L, tokens, 2 P) for ``"all"`` and (tokens, 2 P) otherwise, float32.
         :raises InputError: ``sentences`` is one string, or there is no such layer.
         """
         tokenised = self.tokenise(sentences)
-        if not (layers in ("all", "top", "average") or (isinstance(layers, int) and 0 <= layers < self.n_layers)):
-            raise InputError(f"layers={layers!r}: expected 'all', 'top', 'average' or 0 to {self.n_layers - 1}")
-        if batch_tokens < 1:
-            raise InputError(f"batch_tokens={batch_tokens}: at least 1 is needed")
+        self._check(layers, batch_tokens)
         if output not in ("numpy", "torch"):
             raise InputError(f"output={output!r}: expected 'numpy' or 'torch'")
         results: dict[int, Tensor] = {}
         with evaluating(self), torch.no_grad():
-            for batch in batches_by_length([len(sentence) for sentence in tokenised], batch_tokens):
-                vectors, _ = self(_encode([tokenised[i] for i in batch], self.indexer))
-                vectors = _choose(vectors, layers).float()
-                if output == "numpy":
-                    vectors = vectors.cpu()
-                for row, i in enumerate(batch):  # a copy: a view would keep the whole batch in memory
-                    results[i] = vectors[..., row, : len(tokenised[i]), :].clone()
+            if carry_state:
+                vectors, _ = self(encode(tokenised, self.indexer), carry_state=True)
+                results = _rows(layer_choice.choose(vectors, layers).float(), tokenised, range(len(tokenised)))
+            else:
+                for batch in batches_by_length([len(sentence) for sentence in tokenised], batch_tokens):
+                    found = self._embed_batch(tokenised, batch, layers, batch_tokens)
+                    results |= {i: each.cpu() for i, each in found.items()} if output == "numpy" else found
         in_order = [results[i] for i in range(len(tokenised))]
-        return [tensor.numpy() for tensor in in_order] if output == "numpy" else in_order
+        return [tensor.cpu().numpy() for tensor in in_order] if output == "numpy" else in_order
+
+    def _embed_batch(
+        self, tokenised: Sequence[Sequence[str]], batch: Sequence[int], layers: LayerChoice, batch_tokens: int
+    ) -> dict[int, Tensor]:
+        """Return the vectors of some sentences, by their numbers."""
+        try:
+            if len(batch) == 1 and len(tokenised[batch[0]]) > batch_tokens:
+                return {batch[0]: embed_long(self.bilm, tokenised[batch[0]], layers, batch_tokens, self._form_vectors)}
+            vectors, _ = self(encode([tokenised[i] for i in batch], self.indexer))
+            return _rows(layer_choice.choose(vectors, layers).float(), tokenised, batch)
+        except torch.OutOfMemoryError:
+            if batch_tokens <= MIN_ROWS:
+                raise
+        half = max(1, batch_tokens // 2)
+        print(f"the GPU has no memory for {batch_tokens:,} tokens at once; trying {half:,}", file=sys.stderr)
+        torch.cuda.empty_cache()
+        found: dict[int, Tensor] = {}
+        for part in batches_by_length([len(tokenised[i]) for i in batch], half):
+            found |= self._embed_batch(tokenised, [batch[i] for i in part], layers, half)
+        return found
+
+    def _form_vectors(self, tokens: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Return the vectors of the marks and the distinct words of some tokens, and the index of each token."""
+        ids = encode([tokens], self.indexer)
+        return self._encode_words(ids.forms), ids.tokens[0].to(self.bilm.device)
+
+    def embed_iter(
+        self, sentences: Iterable[Sentence], *, layers: LayerChoice = "all", batch_tokens: int = BATCH_TOKENS
+    ) -> Iterator[NDArray[np.float32]]:
+        """Embed sentences as they come, in the memory of one batch, however many there are.
+
+        :param sentences: any iterable of what :meth:`embed` takes, a generator for instance.
+        :param layers: as there.
+        :param batch_tokens: so many tokens are read, computed and yielded together.
+        :raises InputError: as there.
+        :returns: for each sentence what :meth:`embed` gives, in order.
+        """
+        self._check(layers, batch_tokens)
+        if isinstance(sentences, str):
+            raise InputError("one string was given where sentences were expected; for one sentence: [text]")
+        batch: list[list[str]] = []
+        n_tokens = 0
+        for number, sentence in enumerate(sentences):
+            tokens = self._tokens(sentence, number)
+            if batch and n_tokens + len(tokens) > batch_tokens:
+                yield from self.embed(batch, layers=layers, batch_tokens=batch_tokens)
+                batch, n_tokens = [], 0
+            batch.append(tokens)
+            n_tokens += max(1, len(tokens))
+        yield from self.embed(batch, layers=layers, batch_tokens=batch_tokens)
+
+    def embed_aligned(self, texts: Sequence[str], *, layers: LayerChoice = "all") -> list[AlignedVectors]:
+        """Embed strings, and say where in them the tokens stand.
+
+        :param texts: a sentence each.
+        :param layers: as in :meth:`embed`.
+        :raises InputError: as there, or one is no string.
+        """
+        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+            raise InputError("a list of strings was expected: tokens have no place in a text")
+        cut = [self.tokenizer.tokens_and_offsets(text) for text in texts]
+        vectors = self.embed([tokens for tokens, _ in cut], layers=layers)
+        return [AlignedVectors(*each, found) for each, found in zip(cut, vectors, strict=True)]
 
     def tokenise(self, sentences: Iterable[Sentence]) -> list[list[str]]:
         """Return the tokens of sentences; strings are cut as the text of the model was.
@@ -230,97 +366,22 @@ class ELMo(nn.Module):
             raise InputError("one string was given where a list of sentences was expected; for one sentence: [text]")
         if not isinstance(sentences, Iterable):
             raise InputError(f"a list of sentences was expected, not {type(sentences).__name__}")
-        tokenised: list[list[str]] = []
-        for number, sentence in enumerate(sentences):
-            if not isinstance(sentence, Iterable):
-                raise InputError(f"sentence {number}: expected a string or tokens, not {type(sentence).__name__}")
-            tokens = self.tokenizer.tokens(sentence) if isinstance(sentence, str) else list(sentence)
-            if not all(isinstance(token, str) for token in tokens):
-                raise InputError(f"sentence {number}: tokens must be strings, or the sentence a string")
-            tokenised.append(tokens)
-        return tokenised
+        return [self._tokens(sentence, number) for number, sentence in enumerate(sentences)]
+
+    def _tokens(self, sentence: Sentence, number: int) -> list[str]:
+        if not isinstance(sentence, Iterable):
+            raise InputError(f"sentence {number}: expected a string or tokens, not {type(sentence).__name__}")
+        tokens = self.tokenizer.tokens(sentence) if isinstance(sentence, str) else list(sentence)
+        if not all(isinstance(token, str) for token in tokens):
+            raise InputError(f"sentence {number}: tokens must be strings, or the sentence a string")
+        return tokens
+
+    def _check(self, layers: LayerChoice, batch_tokens: int) -> None:
+        layer_choice.check(layers, self.n_layers)
+        if batch_tokens < 1:
+            raise InputError(f"batch_tokens={batch_tokens}: at least 1 is needed")
 
 
-def _encode(tokenised: Sequence[Sequence[str]], indexer: TokenIndexer) -> TokenIds:
-    """Encode each distinct word of sentences once."""
-    index: dict[str, int] = {}
-    lengths = [len(sentence) for sentence in tokenised]
-    tokens = np.zeros((len(tokenised), max(lengths, default=0)), np.int64)
-    for row, sentence in zip(tokens, tokenised, strict=True):
-        row[: len(sentence)] = [index.setdefault(token, len(index) + 2) for token in sentence]
-    forms = np.concatenate([indexer.sentence_marks(), indexer.rows(list(index))])
-    return TokenIds(
-        torch.from_numpy(indexer.trim(forms)),
-        torch.from_numpy(tokens),
-        torch.tensor(lengths, dtype=torch.int64),
-    )
-
-
-class _Packed(NamedTuple):
-    """Sentences between their marks as packed sequences, and where their tokens' vectors will be."""
-
-    forward_inputs: Tensor  # (N)
-    backward_inputs: Tensor  # (N)
-    batch_sizes: list[int]
-    forward_places: Tensor  # (B, T): index into the N positions
-    backward_places: Tensor  # (B, T)
-    mask: Tensor  # (B, T)
-
-
-def _pack(ids: TokenIds) -> _Packed:
-    """Pack sentences, longest first: ``<S> w1 .. wn`` forward and ``</S> wn .. w1`` backward.
-
-    At least :data:`MIN_ROWS` rows run to the end: rows that have no token left, or never had one, fill up.
-    """
-    begin_mark, end_mark = 0, 1
-    device = ids.tokens.device
-    n_sentences, n_tokens = ids.tokens.shape
-    n_rows = max(n_sentences, MIN_ROWS)
-    lengths = F.pad(ids.lengths, (0, n_rows - n_sentences))
-    tokens = F.pad(ids.tokens, (0, 0, 0, n_rows - n_sentences))
-    order = lengths.argsort(descending=True, stable=True)
-    rank = order.argsort()[:n_sentences]
-
-    step = torch.arange(n_tokens + 1, device=device)
-    before = lengths[order, None] - step  # (rows, T + 1): tokens that the backward direction has yet to read, and one
-    forward = F.pad(tokens[order], (1, 0), value=begin_mark)
-    backward = tokens[order].gather(1, before.clamp(0, max(0, n_tokens - 1))) if n_tokens else forward
-    backward = torch.where(step == 0, end_mark, backward)
-    runs = (before >= 0).T  # (T + 1, rows)
-    runs[:, :MIN_ROWS] = True
-    batch_sizes = runs.sum(dim=1)
-    offsets = batch_sizes.cumsum(0) - batch_sizes
-
-    at = torch.arange(n_tokens, device=device)
-    mask = at < ids.lengths[:, None]
-    backward_step = (ids.lengths[:, None] - at).clamp(min=0)
-    return _Packed(
-        forward.T[runs],
-        backward.T[runs],
-        batch_sizes.tolist(),
-        torch.where(mask, offsets[1:] + rank[:, None], 0),
-        torch.where(mask, offsets[backward_step] + rank[:, None], 0),
-        mask,
-    )
-
-
-def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Group sentences of about the same length, longest first, under a number of tokens with padding."""
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    batch: list[int] = []
-    for i in order:
-        if batch and (len(batch) + 1) * (lengths[batch[0]] + 1) > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
-        yield batch
-
-
-def _choose(layers: Tensor, choice: LayerChoice) -> Tensor:
-    """Select from (L, B, T, 2 P)."""
-    if choice == "all":
-        return layers
-    if choice == "average":
-        return layers.mean(dim=0)
-    return layers[-1 if choice == "top" else int(choice)]
+def _rows(vectors: Tensor, tokenised: Sequence[Sequence[str]], batch: Sequence[int]) -> dict[int, Tensor]:
+    """Return copies of the sentences of a batch, by their numbers: a view would keep the whole batch in memory."""
+    return {i: vectors[..., row, : len(tokenised[i]), :].clone() for row, i in enumerate(batch)}

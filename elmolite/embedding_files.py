@@ -11,8 +11,9 @@ import numpy as np
 from tqdm import tqdm
 
 from elmolite import files
-from elmolite.elmo import ELMo, LayerChoice
+from elmolite.elmo import ELMo
 from elmolite.errors import InputError
+from elmolite.layer_choice import LayerChoice
 from elmolite.modules import best_device
 from elmolite.text import Progress, read_lines
 from elmolite.tokenization import SentenceTokenizer

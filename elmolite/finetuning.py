@@ -15,7 +15,6 @@ from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
 from elmolite import figures, files
-from elmolite.elmo import BATCH_TOKENS, batches_by_length
 from elmolite.examples.columns import RECOGNISED, ExampleColumns
 from elmolite.examples.example import Example, Task
 from elmolite.finetuning_config import GIB, FinetuningConfig, HeadConfig, InputConfig
@@ -24,6 +23,7 @@ from elmolite.finetuning_setup import FinetuningSetup, Source, TaskExamples, set
 from elmolite.lightning_output import quiet_lightning
 from elmolite.modules import best_device
 from elmolite.own_heads import MakeHead
+from elmolite.sentence_batches import BATCH_TOKENS, batches_by_length
 from elmolite.task_checkpoint import ENCODER_FOLDER, MANIFEST, TaskCheckpoint
 from elmolite.task_data import ShuffledBatches, TaskBatch, TaskData, predict
 from elmolite.task_model import TaskModel

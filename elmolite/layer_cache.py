@@ -28,8 +28,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from elmolite.cache_folder import DEFAULT_LIMIT_BYTES, CacheFolder, default_folder, in_units
-from elmolite.elmo import BATCH_TOKENS, ELMo, Sentence, batches_by_length
+from elmolite.elmo import ELMo, Sentence
 from elmolite.errors import InputError
+from elmolite.sentence_batches import BATCH_TOKENS, batches_by_length
 from elmolite.suggest import nearest
 
 Precision = Literal["float32", "float16"]

@@ -29,10 +29,12 @@ class LSTMLayer(nn.Module):
         cell_clip: float | None,
         projection_clip: float | None,
         forget_bias: float,
+        use_projection: bool = True,
         recurrent_dropout: float = 0.0,
     ) -> None:
         """Make the weights.
 
+        :param use_projection: false for an identity, which is no weight; H is P then.
         :param recurrent_dropout: share of the recurrent weights that is zero for a window, in training.
         """
         super().__init__()
@@ -40,7 +42,12 @@ class LSTMLayer(nn.Module):
         self.input_weight = nn.Parameter(torch.empty(4 * cell_size, input_size))
         self.recurrent_weight = nn.Parameter(torch.empty(4 * cell_size, projection_size))
         self.bias = nn.Parameter(torch.empty(4 * cell_size))
-        self.projection_weight = nn.Parameter(torch.empty(projection_size, cell_size))
+        self.projection_weight: Tensor
+        if use_projection:
+            self.projection_weight = nn.Parameter(torch.empty(projection_size, cell_size))
+        else:
+            identity = torch.eye(projection_size, device="cpu")  # also where the weights are only shapes as yet
+            self.register_buffer("projection_weight", identity, persistent=False)
         self.constants = Constants(cell_clip, projection_clip, forget_bias)
         self.reset_parameters()
 
@@ -52,7 +59,8 @@ class LSTMLayer(nn.Module):
         with torch.no_grad():
             self.input_weight.copy_(gates[:, :n_in])
             self.recurrent_weight.copy_(gates[:, n_in:])
-        nn.init.xavier_uniform_(self.projection_weight)
+        if isinstance(self.projection_weight, nn.Parameter):
+            nn.init.xavier_uniform_(self.projection_weight)
         nn.init.zeros_(self.bias)
 
     def forward(

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from elmolite.elmo import BATCH_TOKENS, ELMo, batches_by_length
+from elmolite.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.examples.example import Example
 from elmolite.layer_cache import LayerCache, Precision
+from elmolite.sentence_batches import BATCH_TOKENS, batches_by_length
 from elmolite.static_vectors import WordIds
 from elmolite.task_model import SentenceBatch, TaskModel
 from elmolite.tasks.objectives import Prediction

@@ -36,12 +36,14 @@ class TokenIndexer(ABC):
     """How tokens become rows of ids.
 
     ``n_ids`` is the number of different ids, ``width`` the ids of a row, ``padding`` the one that fills rows up,
-    ``unknown_id`` that of what has no id of its own, and ``reads`` what the ids stand for, in words.
+    ``unknown_id`` that of what has no id of its own, and ``reads`` what the ids stand for, in words. Where
+    ``n_word_ids`` is not 0, a row begins with one of so many ids of words, and characters follow.
     """
 
     reads: str
     n_ids: int
     unknown_id: int
+    n_word_ids: int = 0
     width: int = MAX_CHARACTERS
     padding: int = PADDING
 

@@ -6,6 +6,7 @@ alone says how the text of a model was cut, and ``tokenizers.Tokenizer.from_file
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,9 @@ TOKEN = "|".join(
         r"\S",
     ]
 )
+
+
+_NO_WHITE_SPACE = re.compile(r"\S+")
 
 
 class SentenceTokenizer:
@@ -106,9 +110,15 @@ class SentenceTokenizer:
 
     def tokens(self, sentence: str) -> list[str]:
         """Return the tokens of one sentence, without looking for sentence boundaries inside it."""
+        return self.tokens_and_offsets(sentence)[0]
+
+    def tokens_and_offsets(self, sentence: str) -> tuple[list[str], list[tuple[int, int]]]:
+        """Return the tokens of one sentence, and of each the place of its first character and that behind its last."""
         if self.is_whitespace:
-            return sentence.split()
-        return [token for token, _ in self._pre_tokenizer.pre_tokenize_str(_one_line(sentence))]
+            found = [(match[0], match.span()) for match in _NO_WHITE_SPACE.finditer(sentence)]
+        else:
+            found = self._pre_tokenizer.pre_tokenize_str(_one_line(sentence))
+        return [token for token, _ in found], [offsets for _, offsets in found]
 
     def to_bytes(self) -> bytes:
         """Serialise as the content of ``tokenizer.json``."""

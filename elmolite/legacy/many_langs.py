@@ -1,0 +1,154 @@
+"""Folders of ELMoForManyLangs (Che et al. 2018) -> a model that reads words and Unicode characters.
+
+Its LSTM has its gates in the order i, f, j, o and its forget bias in the bias; its highway layers carry where ours
+transform, and have both parts in one matrix.
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import PurePath, PureWindowsPath
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from elmolite.bilm import BiLM, BiLMConfig
+from elmolite.errors import InputError
+from elmolite.legacy.source import MANY_LANGS_MARK, Options, Source
+from elmolite.lexicon_indexer import LexiconIndexer
+from elmolite.token_indexers import MAX_CHARACTERS
+
+_IDEOGRAPHIC_SPACE = "\u3000"
+
+
+def read(source: Source) -> tuple[BiLM, LexiconIndexer]:
+    """Read a model; it comes in evaluation mode, on the CPU.
+
+    :raises InputError: a file is missing or misshapen, or the model is of a kind that cannot be read.
+    """
+    options = _options(source)
+    encoder, embedder = options.part("encoder"), options.part("token_embedder")
+    for part, name in ((encoder, "elmo"), (embedder, "cnn")):
+        kind = str(part.content.get("name", "")).lower()
+        if kind != name:
+            raise InputError(f"{part.where}: 'name' is {kind!r}; only {name!r} can be read")
+    if embedder.whole("char_dim") == 0:
+        raise InputError(f"{embedder.where}: 'char_dim' is 0: models that read no characters cannot be read")
+    width = embedder.whole("max_characters_per_token", MAX_CHARACTERS)
+    if width != MAX_CHARACTERS:
+        raise InputError(f"{embedder.where}: 'max_characters_per_token' is {width}; only {MAX_CHARACTERS} can be read")
+    config = BiLMConfig(
+        filters=embedder.filters("filters"),
+        character_embedding_size=embedder.whole("char_dim"),
+        word_embedding_size=embedder.whole("word_dim", 0),
+        activation=embedder.choice("activation", ("relu", "tanh")),  # type: ignore[arg-type]
+        n_highway_layers=embedder.whole("n_highway"),
+        projection_size=encoder.whole("projection_dim"),
+        cell_size=encoder.whole("dim"),
+        n_layers=encoder.whole("n_layers"),
+        cell_clip=encoder.clip("cell_clip"),
+        projection_clip=encoder.clip("proj_clip"),
+        forget_bias=0.0,
+    )
+    try:
+        words = _ids(source, "word.dic") if config.word_embedding_size else None
+        indexer = LexiconIndexer(_ids(source, MANY_LANGS_MARK), words)
+    except InputError as error:
+        raise InputError(f"{source.place}: {error}") from None
+    with torch.device("meta"):
+        bilm = BiLM.reading(indexer, config)
+    state = _token_encoder(_Weights(source, "token_embedder.pkl"), config)
+    state |= _stacks(_Weights(source, "encoder.pkl"), config)
+    for name, expected in bilm.state_dict().items():
+        if state[name].shape != expected.shape:
+            raise InputError(
+                f"{source.place}: the weights of {name!r} are {tuple(state[name].shape)}; by the options and lists "
+                f"they should be {tuple(expected.shape)}"
+            )
+    bilm.load_state_dict(state, assign=True)
+    return bilm.eval(), indexer
+
+
+def _options(source: Source) -> Options:
+    """Read the options, which ``config.json`` names, often by a path of another machine."""
+    path = source.read_json("config.json").get("config_path")
+    if not isinstance(path, str):
+        raise InputError(f"{source.where('config.json')}: 'config_path' must name the file with the options")
+    beside = {PurePath(path).name, PureWindowsPath(path).name} & set(source.names)
+    if not beside:
+        raise InputError(f"{source.where(PureWindowsPath(path).name)} is missing, which config.json names: {path}")
+    name = min(beside)
+    return Options(source.read_json(name), source.where(name))
+
+
+def _ids(source: Source, name: str) -> dict[str, int]:
+    """Read ``token<TAB>id`` lines; one without a token is that of the ideographic space, which white space is."""
+    ids: dict[str, int] = {}
+    for number, line in enumerate(source.read_text(name).split("\n"), start=1):
+        *token, last = line.strip().split("\t")
+        if not token and not last:
+            continue
+        if len(token) > 1 or not last.isdecimal():
+            raise InputError(f"{source.where(name)}, line {number}: expected a token, a tab and its id: {line[:60]!r}")
+        ids[token[0] if token else _IDEOGRAPHIC_SPACE] = int(last)
+    return ids
+
+
+class _Weights:
+    """The tensors of a file, by name."""
+
+    def __init__(self, source: Source, name: str) -> None:
+        self.where = source.where(name)
+        try:
+            content: Any = torch.load(source.open(name), map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+            reason = str(error).split("\n")[0]
+            raise InputError(f"{self.where}: not a file of torch's weights that can be read: {reason}") from None
+        if not isinstance(content, dict) or not all(isinstance(each, Tensor) for each in content.values()):
+            raise InputError(f"{self.where}: expected tensors by name")
+        self._tensors: dict[str, Tensor] = content
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self._tensors:
+            raise InputError(f"{self.where}: {name!r} is missing")
+        return self._tensors[name].float().contiguous()
+
+
+def _token_encoder(weights: _Weights, config: BiLMConfig) -> dict[str, Tensor]:
+    ours = "token_encoder."
+    state = {ours + "embedding.weight": weights["char_emb_layer.embedding.weight"]}
+    if config.word_embedding_size:
+        state[ours + "word_embedding.weight"] = weights["word_emb_layer.embedding.weight"]
+    for i in range(len(config.filters)):
+        for kind in ("weight", "bias"):
+            state[f"{ours}convolutions.{i}.{kind}"] = weights[f"convolutions.{i}.{kind}"]
+    for i in range(config.n_highway_layers):
+        for kind in ("weight", "bias"):
+            transform, carry = weights[f"highways._layers.{i}.{kind}"].chunk(2)
+            state[f"{ours}highways.{i}.transform.{kind}"] = transform.contiguous()
+            state[f"{ours}highways.{i}.gate.{kind}"] = -carry
+    for kind in ("weight", "bias"):
+        state[f"{ours}projection.{kind}"] = weights[f"projection.{kind}"]
+    return state
+
+
+def _stacks(weights: _Weights, config: BiLMConfig) -> dict[str, Tensor]:
+    state = {}
+    for direction in ("forward", "backward"):
+        for i in range(config.n_layers):
+            theirs, ours = f"{direction}_layer_{i}.", f"{direction}_stack.layers.{i}."
+            for name, part in (
+                ("input_weight", "input_linearity.weight"),
+                ("recurrent_weight", "state_linearity.weight"),
+                ("bias", "state_linearity.bias"),
+            ):
+                state[ours + name] = _as_ours(weights[theirs + part])
+            state[ours + "projection_weight"] = weights[theirs + "state_projection.weight"]
+    return state
+
+
+def _as_ours(gates: Tensor) -> Tensor:
+    """Put the rows of the gates i, f, j, o in the order i, j, f, o."""
+    i, f, j, o = gates.chunk(4)
+    return torch.cat([i, j, f, o])

@@ -1,0 +1,175 @@
+"""Files of an earlier model, in a folder or in a zip archive, read in the same way."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from elmolite.errors import InputError
+
+MAX_JSON_BYTES = 1 << 20
+"""Options are a page long; what is larger is something else."""
+
+
+HDF5 = (".hdf5", ".h5")
+OPTIONS_ENDING = "options.json"
+MANY_LANGS_MARK = "char.dic"
+"""The file by which a folder of ELMoForManyLangs is known."""
+
+
+def is_legacy(path: Path) -> bool:
+    """Return whether a file or folder looks like an earlier model; a folder of elmolite does not."""
+    if path.is_file():
+        return path.suffix in (*HDF5, ".zip", ".json")
+    if not path.is_dir() or (path / "model.safetensors").exists():
+        return False
+    names = Source.of(path).names
+    return MANY_LANGS_MARK in names or any(name.endswith((*HDF5, OPTIONS_ENDING)) for name in names)
+
+
+class Source:
+    """Files by name, all in one place."""
+
+    def __init__(self, place: str, files: dict[str, Path | zipfile.ZipInfo], archive: Path | None = None) -> None:
+        """:param place: what messages call it."""
+        self.place = place
+        self._files = files
+        self._archive = archive
+
+    @classmethod
+    def of(cls, path: Path) -> Source:
+        """List a folder, or the one folder of a zip archive that holds its files.
+
+        :raises InputError: it cannot be read, or an archive has files in several folders.
+        """
+        if path.is_dir():
+            return cls(str(path), {each.name: each for each in sorted(path.iterdir()) if each.is_file()})
+        try:
+            with zipfile.ZipFile(path) as archive:
+                members = [each for each in archive.infolist() if not each.is_dir()]
+        except (OSError, zipfile.BadZipFile) as error:
+            raise InputError(f"{path}: not a zip archive that can be read: {error}") from None
+        members = [each for each in members if not PurePosixPath(each.filename).parts[0].startswith("__MACOSX")]
+        if len({PurePosixPath(each.filename).parent for each in members}) > 1:
+            raise InputError(f"{path}: the archive has files in several folders: unpack it and name one")
+        return cls(str(path), {PurePosixPath(each.filename).name: each for each in members}, path)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the files, sorted."""
+        return sorted(self._files)
+
+    def where(self, name: str) -> str:
+        """Return what messages call a file."""
+        return f"{self.place}/{name}"
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a file.
+
+        :raises InputError: it is missing, or cannot be read.
+        """
+        file = self._files.get(name)
+        if file is None:
+            raise InputError(f"{self.where(name)} is missing")
+        try:
+            if isinstance(file, Path):
+                return file.read_bytes()
+            assert self._archive is not None
+            with zipfile.ZipFile(self._archive) as archive:
+                return archive.read(file)
+        except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+            raise InputError(f"{self.where(name)}: cannot be read: {error}") from None
+
+    def open(self, name: str) -> Path | io.BytesIO:
+        """Return what libraries open: the file itself, or what an archive has of it, in memory."""
+        file = self._files.get(name)
+        return file if isinstance(file, Path) else io.BytesIO(self.read(name))
+
+    def read_text(self, name: str) -> str:
+        """Return the content of a text file.
+
+        :raises InputError: it is missing, or no UTF-8.
+        """
+        try:
+            return self.read(name).decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{self.where(name)}: no UTF-8: {error}") from None
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Return the JSON object of a file.
+
+        :raises InputError: it is missing, or something else.
+        """
+        content = self.read(name)
+        if len(content) > MAX_JSON_BYTES:
+            raise InputError(f"{self.where(name)}: {len(content):,} bytes are too many for options")
+        try:
+            options = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{self.where(name)}: not a readable JSON file: {error}") from None
+        if not isinstance(options, dict):
+            raise InputError(f"{self.where(name)}: expected a JSON object, found {type(options).__name__}")
+        return options
+
+
+class Options:
+    """The keys of a JSON object, and of those inside it, each of the kind that it must be."""
+
+    def __init__(self, content: dict[str, Any], where: str) -> None:
+        """:param where: the file, and the keys that led here, for messages."""
+        self.content = content
+        self.where = where
+
+    def part(self, key: str) -> Options:
+        """Return the object under a key."""
+        return Options(self._get(key, dict, "an object"), f"{self.where}, {key!r}")
+
+    def whole(self, key: str, default: int | None = None) -> int:
+        """Return a whole number of at least 0."""
+        value = self.content.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value) or value < 0:
+            raise self._wrong(key, "a whole number")
+        return int(value)
+
+    def clip(self, key: str) -> float | None:
+        """Return a bound; there is none where it is missing, null or 0."""
+        value = self.content.get(key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0):
+            raise self._wrong(key, "a number greater than 0, or null")
+        return float(value) if value else None
+
+    def is_true(self, key: str, *, default: bool) -> bool:
+        """Return a truth value."""
+        value = self.content.get(key, default)
+        if not isinstance(value, bool):
+            raise self._wrong(key, "true or false")
+        return value
+
+    def choice(self, key: str, valid: tuple[str, ...]) -> str:
+        """Return one of some names."""
+        value = self.content.get(key)
+        if value not in valid:
+            raise self._wrong(key, " or ".join(valid))
+        return str(value)
+
+    def filters(self, key: str) -> list[tuple[int, int]]:
+        """Return (width, number) of convolutions."""
+        value = self._get(key, list, "a list of [width, number]")
+        for each in value:
+            is_pair = isinstance(each, list) and len(each) == 2
+            if not is_pair or not all(type(number) is int and number > 0 for number in each):
+                raise self._wrong(key, "a list of [width, number]")
+        return [(width, number) for width, number in value]
+
+    def _get(self, key: str, kind: type[Any], expected: str) -> Any:
+        value = self.content.get(key)
+        if not isinstance(value, kind):
+            raise self._wrong(key, expected)
+        return value
+
+    def _wrong(self, key: str, expected: str) -> InputError:
+        found = f"is {json.dumps(self.content[key])[:60]}" if key in self.content else "is missing"
+        return InputError(f"{self.where}: {key!r} {found}; expected {expected}")

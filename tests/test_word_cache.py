@@ -1,0 +1,109 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from elmolite.word_cache import WordCache
+
+PADDING = 9
+
+
+class Encoder(nn.Module):
+    """A vector of two numbers: the sum of the ids that are no padding, and their number. It counts what it encodes."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2))
+        self.n_encoded = 0
+
+    def forward(self, forms):
+        self.n_encoded += len(forms)
+        is_symbol = forms != PADDING
+        return torch.stack([(forms * is_symbol).sum(1), is_symbol.sum(1)], dim=1).float() * self.weight
+
+
+def forms_of(*words, width=None):
+    width = width or max(map(len, words))
+    return torch.tensor([[*word, *[PADDING] * (width - len(word))] for word in words])
+
+
+def encode(cache, encoder, forms):
+    with torch.no_grad():
+        vectors = cache.encode(forms, encoder, encoder, padding=PADDING)
+        torch.testing.assert_close(vectors, Encoder()(forms) * encoder.weight, rtol=0, atol=0)
+    return vectors
+
+
+def test_a_word_is_encoded_once_however_wide_its_batch():
+    cache, encoder = WordCache(), Encoder()
+    encode(cache, encoder, forms_of([1, 2], [3]))
+    encode(cache, encoder, forms_of([3], [1, 2], [4, 4, 4], width=7))
+    assert encoder.n_encoded == 3
+    assert (cache.hits, cache.misses, len(cache)) == (2, 3, 3)
+    assert cache.hit_rate == 0.4
+
+
+def test_words_that_are_read_as_the_same_have_one_place():
+    cache, encoder = WordCache(), Encoder()
+    encode(cache, encoder, forms_of([1], [2], [1], [3]))
+    encode(cache, encoder, forms_of([3], [2], [1]))
+    assert (encoder.n_encoded, len(cache)) == (3, 3)
+
+
+def test_its_size_is_bounded_and_the_words_used_last_stay():
+    cache, encoder = WordCache(max_bytes=3 * 2 * 4), Encoder()
+    encode(cache, encoder, forms_of([1], [2], [3]))
+    encode(cache, encoder, forms_of([1]))
+    encode(cache, encoder, forms_of([4]))  # in the place of 2
+    assert (encoder.n_encoded, len(cache), cache.n_bytes) == (4, 3, 24)
+    encode(cache, encoder, forms_of([1], [3], [4]))
+    assert encoder.n_encoded == 4
+    encode(cache, encoder, forms_of([2]))
+    assert encoder.n_encoded == 5
+
+
+def test_more_words_than_have_room_are_right_and_not_kept():
+    cache, encoder = WordCache(max_bytes=3 * 2 * 4), Encoder()
+    encode(cache, encoder, forms_of([1], [2]))
+    encode(cache, encoder, forms_of([5], [1], [6], [5], [2], [7]))
+    assert len(cache) == 2
+    encode(cache, encoder, forms_of([1], [2]))
+    assert encoder.n_encoded == 5
+    tiny = WordCache(max_bytes=1)
+    encode(tiny, encoder, forms_of([1], [2]))
+    assert len(tiny) == tiny.n_bytes == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda encoder: encoder.weight.mul_(2),
+        lambda encoder: encoder.load_state_dict({"weight": torch.full((2,), 3.0)}),
+        lambda encoder: setattr(encoder, "weight", nn.Parameter(torch.full((2,), 3.0))),
+    ],
+)
+def test_other_weights_give_other_vectors(change):
+    cache, encoder = WordCache(), Encoder()
+    encode(cache, encoder, forms_of([1], [2]))
+    with torch.no_grad():
+        change(encoder)
+    encode(cache, encoder, forms_of([1], [2]))
+    assert encoder.n_encoded == 4
+
+
+def test_it_can_be_cleared():
+    cache, encoder = WordCache(), Encoder()
+    encode(cache, encoder, forms_of([1], [2]))
+    cache.clear()
+    assert len(cache) == cache.hits == cache.misses == cache.n_bytes == 0
+    assert cache.hit_rate == 0
+    encode(cache, encoder, forms_of([1]))
+
+
+def test_a_copy_begins_empty():
+    cache, encoder = WordCache(max_bytes=240), Encoder()
+    encode(cache, encoder, forms_of([1], [2]))
+    again = copy.deepcopy(cache)
+    assert (len(again), again.max_bytes, len(cache)) == (0, 240, 2)
+    encode(again, encoder, forms_of([1]))
