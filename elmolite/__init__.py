@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from elmolite.corpus import Corpus
     from elmolite.dataset_text import DatasetText
     from elmolite.elmo import ELMo
+    from elmolite.embedding_folder import EmbeddingFolder
     from elmolite.errors import InputError
     from elmolite.examples.columns import ExampleColumns
     from elmolite.examples.dataset import DatasetExamples
@@ -18,17 +19,21 @@ if TYPE_CHECKING:
     from elmolite.pretraining import pretrain
     from elmolite.pretraining_config import PretrainingConfig
     from elmolite.scalar_mix import ScalarMix
+    from elmolite.sentence_vectors import CommonComponent
     from elmolite.task_checkpoint import TaskCheckpoint
+    from elmolite.word_cache import WordCache
 
 __all__ = [
     "BiLM",
     "BiLMConfig",
     "Checkpoint",
     "ClassifyConfig",
+    "CommonComponent",
     "Corpus",
     "DatasetExamples",
     "DatasetText",
     "ELMo",
+    "EmbeddingFolder",
     "EntailConfig",
     "ExampleColumns",
     "FinetuningConfig",
@@ -38,6 +43,7 @@ __all__ = [
     "ScalarMix",
     "TagConfig",
     "TaskCheckpoint",
+    "WordCache",
     "finetune",
     "load_recipe",
     "prepare",
@@ -49,10 +55,12 @@ _HOMES = {
     "BiLMConfig": "bilm",
     "Checkpoint": "checkpoint",
     "ClassifyConfig": "finetuning_config",
+    "CommonComponent": "sentence_vectors",
     "Corpus": "corpus",
     "DatasetExamples": "examples.dataset",
     "DatasetText": "dataset_text",
     "ELMo": "elmo",
+    "EmbeddingFolder": "embedding_folder",
     "EntailConfig": "finetuning_config",
     "ExampleColumns": "examples.columns",
     "FinetuningConfig": "finetuning_config",
@@ -62,6 +70,7 @@ _HOMES = {
     "ScalarMix": "scalar_mix",
     "TagConfig": "finetuning_config",
     "TaskCheckpoint": "task_checkpoint",
+    "WordCache": "word_cache",
     "finetune": "finetuning",
     "load_recipe": "pretrain_options",
     "prepare": "preparation",

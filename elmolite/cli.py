@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from elmolite.commands import INTERRUPTED_EXIT_CODE, demo, embed, evaluate, info, neighbours, prepare, pretrain
+from elmolite.commands import INTERRUPTED_EXIT_CODE, convert, demo, embed, evaluate, info, neighbours, prepare, pretrain
 from elmolite.errors import InputError, SaidElsewhereError
 from elmolite.suggest import nearest
 from elmolite.task_commands import finetune, predict, test
@@ -14,7 +14,7 @@ from elmolite.task_commands import finetune, predict, test
 INPUT_ERROR_EXIT_CODE = 2
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     command.__name__: command
-    for command in (prepare, pretrain, evaluate, embed, neighbours, finetune, predict, test, info, demo)
+    for command in (prepare, pretrain, evaluate, embed, neighbours, convert, finetune, predict, test, info, demo)
 }
 
 

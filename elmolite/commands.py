@@ -163,7 +163,7 @@ def pretrain(arguments: Sequence[str]) -> None:
 def evaluate(arguments: Sequence[str]) -> None:
     """Perplexity of a model on a text: each direction and both, over running text and sentence by sentence."""
     parser = _parser("evaluate", evaluate.__doc__ or "")
-    parser.add_argument("model", type=Path, metavar="MODEL", help="a model folder with its softmax")
+    parser.add_argument("model", metavar="MODEL", help="a model folder with its softmax")
     parser.add_argument("text", nargs="+", metavar="TEXT", help="files, folders, globs, .gz, or - for standard input")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     options = parser.parse_args(arguments)
@@ -184,13 +184,14 @@ def _layers(text: str) -> LayerChoice:
 
 
 def embed(arguments: Sequence[str]) -> None:
-    """Vectors of the sentences of a file, one sentence a line, into an .npz file with an array a line: "0", "1" ..."""
+    """Vectors of the sentences of a file, one a line: into a folder that can be resumed, or an .npz or .h5 file."""
     parser = _parser("embed", embed.__doc__ or "")
-    parser.add_argument("model", type=Path, metavar="MODEL", help="a model folder")
+    parser.add_argument("model", metavar="MODEL", help="a model folder, a released or an earlier model")
     parser.add_argument("--input", required=True, metavar="FILE", help="text, one sentence a line, or -")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE.npz")
+    parser.add_argument("--output", type=Path, required=True, metavar="OUT", help="a folder, FILE.npz or FILE.h5")
     parser.add_argument("--layers", default="all", help="all, top, average, or the number of one (default: all)")
     parser.add_argument("--batch-tokens", type=int, default=4096, metavar="N", help="computed at once (default: 4096)")
+    parser.add_argument("--dtype", default="float32", help="on disk: float32, float16 or, in a folder, bfloat16")
     parser.add_argument(
         "--pretokenized", action="store_true", help="cut lines at spaces, whatever the model's text was"
     )
@@ -198,15 +199,44 @@ def embed(arguments: Sequence[str]) -> None:
 
     from elmolite.embedding_files import embed_file
 
-    n_sentences, n_tokens = embed_file(
+    written = embed_file(
         options.model,
         options.input,
         options.output,
         layers=_layers(options.layers),
         batch_tokens=options.batch_tokens,
+        dtype=options.dtype,
         pretokenized=options.pretokenized,
     )
-    print(f"{options.output}: {n_sentences:,} sentences, {n_tokens:,} tokens")
+    print(f"{options.output}: {written.describe()}")
+
+
+def convert(arguments: Sequence[str]) -> None:
+    """Turn a model of AllenNLP, bilm-tf, NLPL or ELMoForManyLangs into a model folder, or a model folder into HDF5."""
+    parser = _parser("convert", convert.__doc__ or "")
+    parser.add_argument("source", metavar="SRC", help="a folder or zip archive, a file with options or weights")
+    parser.add_argument("destination", type=Path, metavar="DST", help="the folder to write")
+    parser.add_argument("--weights", metavar="FILE", help="the HDF5 file, where SRC is a file with options elsewhere")
+    parser.add_argument(
+        "--tokenizer",
+        choices=("whitespace", "english"),
+        default="whitespace",
+        help="how the new model cuts strings (default: whitespace, as the earlier systems did)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier model folder")
+    options = parser.parse_args(arguments)
+
+    from elmolite.legacy.conversion import convert as convert_model
+    from elmolite.tokenization import SentenceTokenizer
+
+    written = convert_model(
+        options.source,
+        options.destination,
+        weights=options.weights,
+        tokenizer=getattr(SentenceTokenizer, options.tokenizer)(),
+        overwrite=options.overwrite,
+    )
+    print(f"{options.destination}: {written}")
 
 
 def neighbours(arguments: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -18,14 +18,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from elmolite import layer_choice
-from elmolite.bilm import BiLM, BiLMState
+from elmolite.bilm import BiLM
+from elmolite.carried_state import CarriedState
 from elmolite.checkpoint import Checkpoint
 from elmolite.errors import InputError
 from elmolite.layer_choice import LayerChoice
 from elmolite.long_sentences import embed_long
-from elmolite.lstm import State
 from elmolite.modules import evaluating
 from elmolite.sentence_batches import BATCH_TOKENS, MIN_ROWS, TokenIds, batches_by_length, encode, pack
+from elmolite.sentence_vectors import POOLINGS, CommonComponent, SentencePooling, WordWeights, cosine, pool
 from elmolite.token_indexers import ByteIndexer, TokenIndexer, WordIndexer
 from elmolite.tokenization import SentenceTokenizer
 from elmolite.vocab import Vocabulary
@@ -76,7 +77,7 @@ class ELMo(nn.Module):
                 "do not belong together"
             )
         self.word_cache = WordCache()
-        self._state: BiLMState | None = None
+        self._carried = CarriedState()
         self._is_frozen = False
         self.freeze()
 
@@ -98,7 +99,21 @@ class ELMo(nn.Module):
 
         :raises InputError: it exists, or cannot be written.
         """
-        Checkpoint(self.bilm, self.tokenizer, self.indexer, vocabulary=self.vocabulary).save_pretrained(folder)
+        self._checkpoint().save_pretrained(folder)
+
+    def push_to_hub(self, name: str, *, is_private: bool = False, message: str | None = None) -> str:
+        """Write the model to the Hugging Face Hub, without a softmax; see :func:`elmolite.hub.push`.
+
+        :param name: ``owner/model``.
+        :returns: its address.
+        :raises InputError: the hub refuses, or cannot be reached.
+        """
+        from elmolite import hub
+
+        return hub.push(self._checkpoint(), name, is_private=is_private, message=message)
+
+    def _checkpoint(self) -> Checkpoint:
+        return Checkpoint(self.bilm, self.tokenizer, self.indexer, vocabulary=self.vocabulary)
 
     @property
     def n_layers(self) -> int:
@@ -173,19 +188,19 @@ class ELMo(nn.Module):
 
     def reset_state(self) -> None:
         """Forget the states of the rows that calls with ``carry_state`` left."""
-        self._state = None
+        self._carried.reset()
 
     def _layers(self, ids: TokenIds, *, carry_state: bool) -> tuple[Tensor, Tensor]:
         words = self._encode_words(ids.forms)
         ids = TokenIds(*(part.to(self.bilm.device) for part in ids))
         packed = pack(ids, min_rows=0, reads_both_marks=True) if carry_state else pack(ids)
         n_rows = len(packed.order)
-        state = self._carried_state(packed.order) if carry_state else self.bilm.zero_state(n_rows)
+        state = self._carried.before(self.bilm, packed.order) if carry_state else self.bilm.zero_state(n_rows)
         forward_layers, backward_layers, after = self.bilm.run(
             words, packed.forward_inputs, packed.backward_inputs, packed.batch_sizes, state
         )
         if carry_state:
-            self._keep_state(after, packed.order)
+            self._carried.keep(after, packed.order)
         layers = torch.stack(
             [
                 torch.cat([F.embedding(packed.forward_places, f), F.embedding(packed.backward_places, b)], dim=-1)
@@ -208,31 +223,6 @@ class ELMo(nn.Module):
             forms = torch.cat([forms, forms[:1].expand(MIN_ROWS - n_words, -1)])
         vectors: Tensor = self.bilm.token_encoder(forms.to(self.bilm.device))
         return vectors[:n_words]
-
-    def _carried_state(self, order: Tensor) -> BiLMState:
-        """Return the states of the rows, in the order in which they are packed; rows that are new start from zero."""
-        fresh = self.bilm.zero_state(len(order))
-        if self._state is None:
-            return fresh
-        for new, old in zip(fresh, self._state, strict=True):
-            for part, kept in zip(new, old, strict=True):
-                n_rows = min(part.shape[1], kept.shape[1])
-                part[:, :n_rows] = kept[:, :n_rows]
-        return BiLMState(*(State(*(part[:, order] for part in state)) for state in fresh))
-
-    def _keep_state(self, after: BiLMState, order: Tensor) -> None:
-        """Keep the states of the rows in their own order; those of rows that this call did not have stay."""
-        rank = order.argsort()
-        states = []
-        for index, state in enumerate(after.detach()):
-            parts = [part[:, rank] for part in state]
-            if self._state is not None:
-                parts = [
-                    torch.cat([part, kept[:, part.shape[1] :]], dim=1)
-                    for part, kept in zip(parts, self._state[index], strict=True)
-                ]
-            states.append(State(*parts))
-        self._state = BiLMState(*states)
 
     @overload
     def embed(
@@ -356,6 +346,46 @@ class ELMo(nn.Module):
         cut = [self.tokenizer.tokens_and_offsets(text) for text in texts]
         vectors = self.embed([tokens for tokens, _ in cut], layers=layers)
         return [AlignedVectors(*each, found) for each, found in zip(cut, vectors, strict=True)]
+
+    def embed_sentences(
+        self,
+        sentences: Sequence[Sentence],
+        *,
+        pooling: SentencePooling = "mean",
+        layers: LayerChoice = "average",
+        a: float = 1e-3,
+        common: CommonComponent | None = None,
+        batch_tokens: int = BATCH_TOKENS,
+    ) -> NDArray[np.float32]:
+        """Embed sentences as one vector each, from those of their tokens; ``<S>`` and ``</S>`` have no part in it.
+
+        :param sentences: as :meth:`embed` takes them.
+        :param pooling: ``mean``, ``max``, or ``weighted``: frequent words count less, ``a / (a + p(word))``, by the
+            counts in the model (Arora et al. 2017).
+        :param layers: as in :meth:`embed`, but one vector a token: not ``all``.
+        :param a: of ``weighted``.
+        :param common: what to take out: ``CommonComponent.fit(elmo.embed_sentences(corpus))``.
+        :raises InputError: as :meth:`embed`; or the model has no counts.
+        :returns: (sentences, 2 P), zeros for one without tokens.
+        """
+        if pooling not in POOLINGS:
+            raise InputError(f"pooling={pooling!r}: expected one of {', '.join(POOLINGS)}")
+        if layers == "all":
+            raise InputError("layers='all': a sentence vector is of one vector a token: 'average', 'top' or a number")
+        weights = WordWeights(self.vocabulary, a) if pooling == "weighted" else None
+        tokenised = self.tokenise(sentences)
+        vectors = self.embed_iter(tokenised, layers=layers, batch_tokens=batch_tokens)
+        pooled = np.zeros((len(tokenised), self.size), np.float32)
+        for row, tokens, each in zip(pooled, tokenised, vectors, strict=True):
+            row[:] = pool(each, pooling, None if weights is None else weights.of(tokens))
+        return pooled if common is None else common.remove(pooled)
+
+    def similarity(self, first: Sentence, second: Sentence, **options: Any) -> float:
+        """Return the cosine of two sentences' vectors.
+
+        :param options: of :meth:`embed_sentences`.
+        """
+        return cosine(*self.embed_sentences([first, second], **options))
 
     def tokenise(self, sentences: Iterable[Sentence]) -> list[list[str]]:
         """Return the tokens of sentences; strings are cut as the text of the model was.

@@ -1,25 +1,52 @@
-"""Vectors of the sentences of a file, written as they are computed."""
+"""Vectors of the sentences of a file, written as they are computed: into one ``.npz`` or ``.h5`` file, or a folder."""
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from elmolite import files
 from elmolite.elmo import ELMo
+from elmolite.embedding_folder import EmbeddingWriter
+from elmolite.embedding_settings import EmbeddingSettings
 from elmolite.errors import InputError
 from elmolite.layer_choice import LayerChoice
 from elmolite.modules import best_device
+from elmolite.sentence_batches import BATCH_TOKENS
 from elmolite.text import Progress, read_lines
 from elmolite.tokenization import SentenceTokenizer
 
 CHUNK_SENTENCES = 2048
 """Sentences in memory at once; within them, batches are of sentences of like length."""
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What has been written."""
+
+    n_sentences: int
+    n_tokens: int
+    n_resumed: int = 0
+    """Sentences that an earlier run had written."""
+
+    def plus(self, n_sentences: int, n_tokens: int, *, n_resumed: int = 0) -> Embedded:
+        """Return it with so many more."""
+        return Embedded(self.n_sentences + n_sentences, self.n_tokens + n_tokens, self.n_resumed + n_resumed)
+
+    def describe(self) -> str:
+        """Return it in words."""
+        resumed = f", {self.n_resumed:,} of them by an earlier run" if self.n_resumed else ""
+        return f"{self.n_sentences:,} sentences{resumed}, {self.n_tokens:,} tokens"
 
 
 def embed_file(
@@ -28,50 +55,146 @@ def embed_file(
     output: str | Path,
     *,
     layers: LayerChoice = "all",
-    batch_tokens: int = 4096,
+    batch_tokens: int = BATCH_TOKENS,
+    dtype: str = "float32",
     pretokenized: bool = False,
     show_progress: bool = True,
-) -> tuple[int, int]:
-    """Embed a file of one sentence a line into an ``.npz`` file, whose array ``"i"`` is line i.
+) -> Embedded:
+    """Embed a file of one sentence a line.
 
     :param text: a file, or ``-`` for standard input; a blank line gives an array without tokens.
-    :param output: written whole or not at all.
+    :param output: by its name an ``.npz`` file, whose array ``"i"`` is line i; an ``.h5`` or ``.hdf5`` file, as
+        AllenNLP lays it out; or else a folder of parts (:mod:`elmolite.embedding_folder`), which goes on where an
+        earlier run was broken off. A file is written whole or not at all.
     :param layers: as in :meth:`ELMo.embed`.
+    :param dtype: on disk: float32, float16 or, in a folder, bfloat16.
     :param pretokenized: cut lines at white space, whatever the model's own text was.
-    :returns: the number of sentences and of tokens.
-    :raises InputError: the model, the text or the output cannot be used.
+    :raises InputError: the model, the text or the output cannot be used, or a vector is too large for float16.
     """
     output = Path(output)
-    if output.suffix != ".npz":
-        raise InputError(f"{output}: the output is written as .npz, give it a name that ends so")
+    writer = _WRITERS.get(output.suffix)
     path = None if text == "-" else Path(text)
     if path is not None and (path.is_dir() or not path.exists()):
         raise InputError(f"{path}: no such file")
+    settings = EmbeddingSettings(layers, batch_tokens, dtype, pretokenized)
+    settings.check(is_folder=writer is None)
     elmo = ELMo.from_pretrained(model).to(best_device())
     tokenizer = SentenceTokenizer.whitespace() if pretokenized else elmo.tokenizer
-    progress = Progress(0 if path is None else path.stat().st_size)
-    lines = (tokenizer.tokens(line) for line in read_lines(path, progress))
-    n_sentences = n_tokens = 0
-    with (
-        files.writing(output) as file,
-        zipfile.ZipFile(file, "w", allowZip64=True) as archive,
-        tqdm(desc="embedding", unit="words", unit_scale=True, disable=None if show_progress else True) as bar,
-    ):
-        for sentences in _chunks(lines):
-            for vectors in elmo.embed(sentences, layers=layers, batch_tokens=batch_tokens):
-                with archive.open(f"{n_sentences}.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, vectors, allow_pickle=False)
-                n_sentences += 1
-            n_new = sum(map(len, sentences))
-            n_tokens += n_new
-            if progress.n_read and progress.n_total:
-                bar.total = int(n_tokens * progress.n_total / progress.n_read)  # what the share read tells
-            bar.update(n_new)
-        if n_sentences == 0:
-            raise InputError(f"{path or 'standard input'}: the file is empty")
-    return n_sentences, n_tokens
+    lines = _Lines(path, tokenizer, show_progress=show_progress)
+    with lines:
+        if writer is None:
+            written = _write_folder(EmbeddingWriter(output, elmo, settings), lines)
+        else:
+            written = _write_file(writer, output, elmo, settings, lines)
+    return written
 
 
-def _chunks(lines: Iterator[list[str]]) -> Iterator[list[list[str]]]:
-    while chunk := list(islice(lines, CHUNK_SENTENCES)):
-        yield chunk
+class _Lines:
+    """The lines of a text as tokens, with a bar that moves when they have been embedded."""
+
+    def __init__(self, path: Path | None, tokenizer: SentenceTokenizer, *, show_progress: bool) -> None:
+        self._path = path
+        self.progress = Progress(0 if path is None else path.stat().st_size)
+        self._lines = read_lines(path, self.progress)
+        self._tokenizer = tokenizer
+        self._bar = tqdm(desc="embedding", unit="words", unit_scale=True, disable=None if show_progress else True)
+
+    def __enter__(self) -> None:
+        """Show the bar."""
+
+    def __exit__(self, *exception: object) -> None:
+        """Leave the bar as it stands."""
+        self._bar.close()
+
+    def __iter__(self) -> Iterator[list[str]]:
+        """Yield the tokens of each line."""
+        return map(self._tokenizer.tokens, self._lines)
+
+    def check_any(self, done: Embedded) -> None:
+        """Refuse a text without a line.
+
+        :raises InputError: there was none.
+        """
+        if done.n_sentences == 0:
+            raise InputError(f"{self._path or 'standard input'}: the file is empty")
+
+    def done(self, n_tokens: int) -> None:
+        """Say how many tokens more are written; how many there are, the share of the file that is read tells."""
+        if self.progress.n_read and self.progress.n_total:
+            self._bar.total = int((self._bar.n + n_tokens) * self.progress.n_total / self.progress.n_read)
+        self._bar.update(n_tokens)
+
+
+def _write_folder(writer: EmbeddingWriter, lines: _Lines) -> Embedded:
+    done = Embedded(0, 0)
+    sentences = iter(lines)
+    for n_sentences, n_tokens in writer.skip(sentences):
+        done = done.plus(n_sentences, n_tokens, n_resumed=n_sentences)
+        lines.done(n_tokens)
+    for n_sentences, n_tokens in writer.write(sentences):
+        done = done.plus(n_sentences, n_tokens)
+        lines.done(n_tokens)
+    lines.check_any(done)
+    writer.finish()
+    return done
+
+
+class _Npz:
+    """``.npz``: an array a sentence."""
+
+    def __init__(self, archive: zipfile.ZipFile) -> None:
+        self._archive = archive
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path) -> Iterator[_Npz]:
+        with files.writing(path) as file, zipfile.ZipFile(file, "w", allowZip64=True) as archive:
+            yield cls(archive)
+
+    def add(self, number: int, tokens: list[str], vectors: NDArray[Any]) -> None:  # noqa: ARG002
+        with self._archive.open(f"{number}.npy", "w", force_zip64=True) as member:
+            np.lib.format.write_array(member, vectors, allow_pickle=False)
+
+
+class _Hdf5:
+    """``.h5`` as ``allennlp elmo`` wrote it: a dataset a sentence, and JSON from sentences to their numbers."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._numbers: dict[str, str] = {}
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path) -> Iterator[_Hdf5]:
+        from elmolite.legacy.hdf5 import import_h5py
+
+        h5py = import_h5py()
+        with files.writing(path) as file, h5py.File(file, "w") as opened:
+            writer = cls(opened)
+            yield writer
+            index = opened.create_dataset("sentence_to_index", (1,), dtype=h5py.string_dtype())
+            index[0] = json.dumps(writer._numbers)
+
+    def add(self, number: int, tokens: list[str], vectors: NDArray[Any]) -> None:
+        self._file[str(number)] = vectors
+        self._numbers[" ".join(tokens)] = str(number)
+
+
+_WRITERS: dict[str, type[_Npz] | type[_Hdf5]] = {".npz": _Npz, ".h5": _Hdf5, ".hdf5": _Hdf5}
+
+
+def _write_file(
+    kind: type[_Npz] | type[_Hdf5], output: Path, elmo: ELMo, settings: EmbeddingSettings, lines: _Lines
+) -> Embedded:
+    done = Embedded(0, 0)
+    sentences = iter(lines)
+    with kind.open(output) as writer:
+        while chunk := list(islice(sentences, CHUNK_SENTENCES)):
+            vectors = elmo.embed(chunk, layers=settings.layers, batch_tokens=settings.batch_tokens)
+            for number, (tokens, each) in enumerate(zip(chunk, vectors, strict=True), start=done.n_sentences):
+                writer.add(number, tokens, settings.convert(each).numpy())
+            n_tokens = sum(map(len, chunk))
+            done = done.plus(len(chunk), n_tokens)
+            lines.done(n_tokens)
+        lines.check_any(done)
+    return done

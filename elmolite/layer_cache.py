@@ -14,7 +14,6 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -30,6 +29,7 @@ from tqdm import tqdm
 from elmolite.cache_folder import DEFAULT_LIMIT_BYTES, CacheFolder, default_folder, in_units
 from elmolite.elmo import ELMo, Sentence
 from elmolite.errors import InputError
+from elmolite.model_hash import model_hash
 from elmolite.sentence_batches import BATCH_TOKENS, batches_by_length
 from elmolite.suggest import nearest
 
@@ -150,19 +150,10 @@ def _distinct(sentences: Sequence[Sequence[str]]) -> _Distinct:
 
 def _key(elmo: ELMo, sentences: Sequence[Sequence[str]], precision: Precision) -> str:
     """Hash all that the layers depend on."""
-    digest = hashlib.sha256(_json([_FORMAT, precision, _fingerprint(elmo)]))
+    digest = hashlib.sha256(_json([_FORMAT, precision, model_hash(elmo)]))
     for sentence in sentences:
         digest.update(_json(sentence))
     return digest.hexdigest()[:32]
-
-
-def _fingerprint(elmo: ELMo) -> str:
-    """Hash a model as it is in memory, wherever it was read from and whatever has been done to it since."""
-    digest = hashlib.sha256(_json([asdict(elmo.bilm.config), elmo.indexer.reads, elmo.indexer.names()]))
-    for name, tensor in elmo.state_dict().items():
-        digest.update(_json([name, str(tensor.dtype), list(tensor.shape)]))
-        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _json(content: Any) -> bytes:
@@ -186,7 +177,7 @@ def _write(
     cache.make_room(n_bytes, what=what, keep={opened.path for opened in _IN_USE})
     if show_progress:
         print(f"{what}: {in_units(n_bytes)} in {cache.folder}", file=sys.stderr)
-    content = {"sentences": len(sentences), "words": n_tokens, "precision": dtype.name, "model": _fingerprint(elmo)}
+    content = {"sentences": len(sentences), "words": n_tokens, "precision": dtype.name, "model": model_hash(elmo)}
     with (
         cache.writing(key, content) as new,
         (new / _LAYERS_FILE).open("wb") as file,

@@ -21,8 +21,8 @@ DEFAULT_BYTES = 64 << 20
 class WordCache:
     """The vectors of the words that were used last, in a table of a fixed size.
 
-    A vector from it is what the encoder would give, up to the rounding of another batch. When a weight of the encoder changes, in place or by
-    another in its place, what was kept is dropped.
+    A vector from it is what the encoder would give, up to the rounding of another batch. When a weight of the encoder
+    changes, in place or by another in its place, what was kept is dropped.
 
     :ivar hits: words that were there when they were asked for.
     :ivar misses: words that had to be encoded.

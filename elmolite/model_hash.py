@@ -1,0 +1,25 @@
+"""What tells a model from every other, as it is in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from elmolite.elmo import ELMo
+
+
+def model_hash(elmo: ELMo) -> str:
+    """Hash all that vectors depend on, wherever a model was read from and whatever has been done to it since."""
+    digest = hashlib.sha256(_json([asdict(elmo.bilm.config), elmo.indexer.reads, elmo.indexer.names()]))
+    for name, tensor in elmo.state_dict().items():
+        digest.update(_json([name, str(tensor.dtype), list(tensor.shape)]))
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _json(content: Any) -> bytes:
+    return json.dumps(content).encode() + b"\n"
