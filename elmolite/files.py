@@ -38,7 +38,7 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with temporary.open("w+b") as file:  # HDF5 reads what it writes
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -1,4 +1,6 @@
 import copy
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from elmolite.lstm import State, Weights, lstm_reference
 from elmolite.token_indexers import ByteIndexer, UnicodeIndexer, WordIndexer
 from elmolite.tokenization import SentenceTokenizer
 from elmolite.vocab import Vocabulary
+from elmolite.word_cache import WordCache
 
 READERS = {
     "unicode": (UnicodeIndexer("Tehcilrnpaïv東"), "characters"),
@@ -279,3 +282,137 @@ def test_layers_that_are_not_there_are_not_unfrozen(elmo, n_layers):
     with pytest.raises(InputError, match=f"n_layers={n_layers}: the model has 3 layers"):
         elmo.unfreeze(n_layers=n_layers)
     assert not any(each.requires_grad for each in elmo.parameters())
+
+
+@pytest.mark.parametrize("layers", ["all", "average", "top", 0])
+@pytest.mark.parametrize("window", [1, 7, 40])
+def test_a_sentence_over_the_batch_runs_in_windows_and_gives_the_same(elmo, layers, window):
+    sentence = [word for s in random_sentences(20) for word in s][:41]
+    whole = elmo.embed([sentence], layers=layers)[0]
+    windows = elmo.embed([sentence, ["Hi"]], layers=layers, batch_tokens=window)[0]
+    np.testing.assert_allclose(windows, whole, rtol=1e-5, atol=2e-6)
+
+
+def test_windows_carry_the_state_of_every_kind_of_cell():
+    sentence = [word for s in random_sentences(10) for word in s]
+    for changes in ({"cell": "gru"}, {"cell": "rnn"}, {"n_layers": 1, "use_residual": False}):
+        elmo = ELMo(BiLM(small_config(**changes)).eval(), SentenceTokenizer.whitespace())
+        windows = elmo.embed([sentence], batch_tokens=16)[0]
+        np.testing.assert_allclose(windows, elmo.embed([sentence])[0], rtol=1e-5, atol=2e-6)
+
+
+def test_a_long_sentence_needs_the_memory_of_a_window_and_of_its_vectors():
+    """In a process of its own: what a sentence ten times as long needs more is what its vectors need more."""
+    code = """
+import resource, sys, torch
+from elmolite.bilm import BiLM, BiLMConfig
+from elmolite.elmo import ELMo
+from elmolite.tokenization import SentenceTokenizer
+torch.set_num_threads(1)
+config = BiLMConfig(filters=[(1, 32), (2, 32)], cell_size=256, projection_size=16, n_highway_layers=1)
+elmo = ELMo(BiLM(config).eval(), SentenceTokenizer.whitespace())
+words = [f"w{i % 500}" for i in range(int(sys.argv[1]))]
+vectors = elmo.embed([words], layers="top", batch_tokens=1024)[0]
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024), vectors.nbytes)
+"""
+    command = [sys.executable, "-c", code]
+    said = [subprocess.run([*command, n], capture_output=True, check=True).stdout for n in ("2000", "20000")]
+    (short, _), (long, vector_bytes) = (map(int, each.split()) for each in said)
+    assert long - short < 3 * vector_bytes + 24e6  # all at once would take 130 MB for the cells alone
+
+
+def test_a_generator_is_embedded_as_it_is_read(elmo):
+    read = []
+
+    def sentences():
+        for sentence in SENTENCES * 50:
+            read.append(sentence)
+            yield sentence
+
+    vectors = elmo.embed_iter(sentences(), batch_tokens=32)
+    first = next(vectors)
+    assert len(read) < 20
+    for a, b in zip([first, *vectors], elmo.embed(SENTENCES) * 50, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6)
+    assert len(read) == 250
+    assert list(elmo.embed_iter([])) == []
+    assert len(list(elmo.embed_iter(iter([[]] * 1000), batch_tokens=10))) == 1000
+
+
+@pytest.mark.parametrize("argument", ["one string", [3]])
+def test_what_is_no_sentence_is_refused_as_it_comes(elmo, argument):
+    with pytest.raises(InputError, match=r"for one sentence: \[text\]|sentence 0"):
+        list(elmo.embed_iter(argument))
+
+
+def test_tokens_have_their_places_in_the_string(elmo):
+    texts = ["  The  children don't play.", "", "naïve\t東京 \U0001f600\ud800x"]
+    spaces = ELMo(elmo.bilm, SentenceTokenizer.whitespace())
+    for model in (elmo, spaces):
+        for text, found, vectors in zip(texts, model.embed_aligned(texts), model.embed(texts), strict=True):
+            np.testing.assert_allclose(found.vectors, vectors, rtol=1e-5, atol=2e-6)
+            assert found.tokens == model.tokenise([text])[0]
+            pieces = [text[begin:end].replace("\ud800", "?") for begin, end in found.offsets]
+            assert pieces == [token.replace("\ud800", "?") for token in found.tokens]
+    assert elmo.embed_aligned(texts[:1])[0].offsets[:4] == [(2, 5), (7, 15), (16, 18), (18, 21)]
+    for wrong in ("text", [["The"]]):
+        with pytest.raises(InputError, match="a list of strings was expected"):
+            elmo.embed_aligned(wrong)
+
+
+def test_without_memory_half_as_many_are_tried(elmo, monkeypatch, capsys):
+    forward = ELMo.forward
+
+    def small_gpu(self, ids, **options):
+        if int(ids.lengths.sum()) > 6:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, ids, **options)
+
+    sentences = SENTENCES + [["Hi", "The"]] * 9
+    expected = elmo.embed(sentences)
+    monkeypatch.setattr(ELMo, "forward", small_gpu)
+    for a, b in zip(elmo.embed(sentences, batch_tokens=64), expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6)
+    assert "no memory for 64 tokens at once; trying 32" in capsys.readouterr().err
+    with pytest.raises(torch.OutOfMemoryError):
+        elmo.embed([["a"] * 7])
+
+
+def test_words_seen_before_come_from_the_cache_while_the_model_is_frozen(elmo):
+    expected = elmo.embed(SENTENCES)
+    misses = elmo.word_cache.misses
+    assert misses == len(elmo.word_cache) == 10  # eight words and two marks
+    for a, b in zip(elmo.embed(SENTENCES), expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6)
+    assert (elmo.word_cache.misses, elmo.word_cache.hit_rate) == (misses, 0.5)
+    elmo.unfreeze()
+    assert len(elmo.word_cache) == 0
+    elmo.embed(SENTENCES)
+    assert len(elmo.word_cache) == elmo.word_cache.misses == 0
+    with torch.no_grad():
+        elmo.bilm.token_encoder.projection.bias.add_(1)
+    changed = elmo.embed(SENTENCES)[0]
+    elmo.freeze()
+    np.testing.assert_allclose(elmo.embed(SENTENCES)[0], changed, rtol=1e-5, atol=2e-6)
+    elmo.word_cache = WordCache(max_bytes=0)
+    np.testing.assert_allclose(elmo.embed(SENTENCES)[0], changed, rtol=1e-5, atol=2e-6)
+
+
+def test_carried_state_is_that_of_the_row_and_is_reset(elmo):
+    """Each call goes on where the row's last sentence ended, both marks read; rows that are not there keep theirs."""
+
+    def layers_of(sentence, before):
+        ids = [ByteIndexer().sentence_marks()[:1], ByteIndexer().rows(sentence), ByteIndexer().sentence_marks()[1:]]
+        x = elmo.bilm.token_encoder(torch.from_numpy(np.concatenate(ids)).long())
+        outputs, after = elmo.bilm.forward_stack(x, [1] * len(x), before)
+        return outputs[-1][1:-1].detach().numpy(), after
+
+    zero = elmo.bilm.forward_stack.zero_state(1, next(elmo.bilm.parameters()))
+    states = [zero, zero, zero]
+    for call in ([["Hi"], ["The", "children"], ["a", "b", "c"]], [["x", "y"]], [[], ["z"]], [["Hi"], ["a"], ["b"]]):
+        for row, vectors in enumerate(elmo.embed(call, layers="top", carry_state=True)):
+            expected, states[row] = layers_of(call[row], states[row])
+            np.testing.assert_allclose(vectors[:, : elmo.size // 2], expected, rtol=1e-5, atol=2e-6)
+    elmo.reset_state()
+    again = elmo.embed([["Hi"]], layers="top", carry_state=True)[0]
+    np.testing.assert_allclose(again, elmo.embed([["Hi"]], layers="top")[0], rtol=1e-5, atol=2e-6)

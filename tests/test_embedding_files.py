@@ -1,0 +1,218 @@
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from conftest import random_sentences, write_sentences
+from safetensors.torch import load_file
+
+from elmolite import embedding_folder
+from elmolite.elmo import ELMo
+from elmolite.embedding_files import embed_file
+from elmolite.embedding_folder import EmbeddingFolder
+from elmolite.embedding_settings import EmbeddingSettings
+from elmolite.errors import InputError
+
+LINES = [" ".join(sentence) for sentence in random_sentences(120)]
+LINES[7] = ""
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch):
+    monkeypatch.setattr(embedding_folder, "PART_BYTES", 30_000)
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("\n".join(LINES) + "\n", encoding="utf-8")
+    return path
+
+
+def embed(model, text, output, **options):
+    return embed_file(model, str(text), output, show_progress=False, **options)
+
+
+def checksums(folder):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("layers", ["all", "top", 0])
+def test_a_folder_has_the_vectors_of_every_line(tmp_path, model_folder, text, layers):
+    written = embed(model_folder, text, tmp_path / "out", layers=layers)
+    assert (written.n_sentences, written.n_resumed) == (120, 0)
+    folder = EmbeddingFolder(tmp_path / "out")
+    expected = ELMo.from_pretrained(model_folder).embed([line.split() for line in LINES], layers=layers)
+    assert len(folder) == len(expected) == 120
+    assert written.n_tokens == sum(len(line.split()) for line in LINES)
+    assert len(list((tmp_path / "out").glob("part-*"))) >= 3
+    for number, (each, vectors) in enumerate(zip(folder, expected, strict=True)):
+        np.testing.assert_array_equal(folder[number], each)
+        np.testing.assert_allclose(each, vectors, rtol=2e-6, atol=2e-6)
+    assert folder[7].shape[-2] == 0
+    np.testing.assert_array_equal(folder[-1], folder[119])
+    for number in (120, -121):
+        with pytest.raises(IndexError):
+            folder[number]
+
+
+def test_a_part_is_vectors_and_offsets(tmp_path, model_folder, text):
+    embed(model_folder, text, tmp_path / "out", layers="top", dtype="bfloat16")
+    part = load_file(tmp_path / "out" / "part-00000.safetensors")
+    assert part["vectors"].dtype == torch.bfloat16
+    first = ELMo.from_pretrained(model_folder).embed([LINES[0].split()], layers="top")[0]
+    np.testing.assert_allclose(part["vectors"][: part["offsets"][1]].float().numpy(), first, atol=0.02)
+    assert part["offsets"][-1] == len(part["vectors"])
+
+
+class BrokenOffError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("n_parts", [0, 1, 3])
+def test_a_run_that_was_broken_off_goes_on_and_ends_the_same(tmp_path, model_folder, text, monkeypatch, n_parts):
+    embed(model_folder, text, tmp_path / "whole")
+    made = []
+
+    def stop(self, chunk, embed=ELMo.embed, **options):
+        made.append(chunk)
+        if len(made) > n_parts:
+            raise BrokenOffError
+        return embed(self, chunk, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(BrokenOffError):
+        patch.setattr(ELMo, "embed", stop)
+        embed(model_folder, text, tmp_path / "out")
+    assert len(list((tmp_path / "out").glob("part-*"))) == n_parts
+    with pytest.raises(InputError, match="not all vectors are there; run elmolite embed again"):
+        EmbeddingFolder(tmp_path / "out")
+    written = embed(model_folder, text, tmp_path / "out")
+    assert written.n_resumed == sum(map(len, made[:n_parts]))
+    assert checksums(tmp_path / "out") == checksums(tmp_path / "whole")
+
+
+def test_a_process_that_was_killed_goes_on_and_ends_the_same(tmp_path, model_folder):
+    text = write_sentences(tmp_path / "long.txt", random_sentences(3000))
+    command = "import sys; from elmolite import embedding_folder as f; f.PART_BYTES = 30_000\n"
+    command += "from elmolite.cli import main; sys.exit(main(sys.argv[1:]))"
+    arguments = [sys.executable, "-c", command, "embed", str(model_folder), "--input", str(text), "--output"]
+    subprocess.run([*arguments, str(tmp_path / "whole")], check=True, capture_output=True)
+    process = subprocess.Popen([*arguments, str(tmp_path / "out")], stderr=subprocess.DEVNULL)
+    while len(list((tmp_path / "out").glob("part-*"))) < 5:
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    again = subprocess.run([*arguments, str(tmp_path / "out")], check=True, capture_output=True, text=True)
+    assert "of them by an earlier run" in again.stdout
+    assert checksums(tmp_path / "out") == checksums(tmp_path / "whole")
+
+
+def begun(tmp_path, model_folder, text):
+    embed(model_folder, text, tmp_path / "out")
+    manifest = tmp_path / "out" / "embedding.json"
+    content = json.loads(manifest.read_text())
+    del content["parts"]
+    manifest.write_text(json.dumps(content))
+    return tmp_path / "out"
+
+
+def test_what_was_begun_with_other_settings_is_refused(tmp_path, model_folder, text):
+    out = begun(tmp_path, model_folder, text)
+    for options in ({"layers": "top"}, {"dtype": "float16"}, {"batch_tokens": 64}, {"pretokenized": True}):
+        with pytest.raises(InputError, match="was begun with another settings"):
+            embed(model_folder, text, out, **options)
+    with pytest.raises(InputError, match="was begun with another model"):
+        embed("mini-en", text, out)
+
+
+def test_another_text_is_refused(tmp_path, model_folder, text):
+    out = begun(tmp_path, model_folder, text)
+    text.write_text("\n".join(["other", *LINES[1:]]) + "\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"part-00000.safetensors: is of other sentences"):
+        embed(model_folder, text, out)
+    text.write_text("\n".join(LINES[:20]) + "\n", encoding="utf-8")
+    with pytest.raises(InputError, match="is of other sentences"):
+        embed(model_folder, text, out)
+
+
+def test_a_text_that_has_grown_is_gone_on_with(tmp_path, model_folder, text):
+    out = begun(tmp_path, model_folder, text)
+    last = sorted(out.glob("part-*"))[-1]
+    last.unlink()  # it was not full
+    text.write_text("\n".join([*LINES, "one more"]) + "\n", encoding="utf-8")
+    assert embed(model_folder, text, out).n_sentences == 121
+
+
+def test_whole_vectors_and_other_things_are_not_replaced(tmp_path, model_folder, text):
+    embed(model_folder, text, tmp_path / "out")
+    with pytest.raises(InputError, match="holds whole vectors already"):
+        embed(model_folder, text, tmp_path / "out")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").touch()
+    with pytest.raises(InputError, match=r"mine is not a whole embedding folder: embedding\.json is missing"):
+        embed(model_folder, text, tmp_path / "mine")
+
+
+def test_a_damaged_part_is_named(tmp_path, model_folder, text):
+    out = begun(tmp_path, model_folder, text)
+    part = out / "part-00001.safetensors"
+    part.write_bytes(part.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"part-00001.safetensors: cannot be read: .*remove it and those behind it"):
+        embed(model_folder, text, out)
+
+
+@pytest.mark.parametrize("name", ["v.h5", "v.hdf5"])
+def test_hdf5_is_laid_out_as_allennlp_does(tmp_path, model_folder, text, name):
+    written = embed(model_folder, text, tmp_path / name)
+    assert written.describe() == f"120 sentences, {written.n_tokens:,} tokens"
+    expected = ELMo.from_pretrained(model_folder).embed([line.split() for line in LINES])
+    with h5py.File(tmp_path / name) as file:
+        assert set(file) == {*map(str, range(120)), "sentence_to_index"}
+        for number, vectors in enumerate(expected):
+            np.testing.assert_allclose(file[str(number)][...], vectors, rtol=2e-6, atol=2e-6)
+        index = json.loads(file["sentence_to_index"][0])
+    assert all(LINES[int(number)] == line for line, number in index.items())
+    assert set(index) == set(LINES)
+
+
+def test_half_precision_in_one_file(tmp_path, model_folder, text):
+    embed(model_folder, text, tmp_path / "v.npz", dtype="float16", layers="top")
+    expected = ELMo.from_pretrained(model_folder).embed([LINES[3].split()], layers="top")[0]
+    with np.load(tmp_path / "v.npz") as arrays:
+        assert arrays["3"].dtype == np.float16
+        np.testing.assert_allclose(arrays["3"], expected, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("output", "options", "message"),
+    [
+        ("v.npz", {"dtype": "bfloat16"}, "dtype bfloat16: numpy and HDF5 have none"),
+        ("v", {"dtype": "float8"}, "dtype: unknown 'float8'; did you mean 'float"),
+        ("v", {"layers": "tpo"}, "layers='tpo'"),
+    ],
+)
+def test_what_cannot_be_written_is_said(tmp_path, model_folder, text, output, options, message):
+    with pytest.raises(InputError, match=message):
+        embed(model_folder, text, tmp_path / output, **options)
+
+
+def test_vectors_too_large_for_float16_are_refused():
+    settings = EmbeddingSettings("top", 1, "float16", pretokenized=False)
+    assert settings.convert(np.array([65504.0, 1.0], np.float32)).tolist() == [65504, 1]
+    with pytest.raises(InputError, match="too large"):
+        settings.convert(np.array([70000.0], np.float32))
+
+
+def test_an_empty_file_leaves_no_vectors(tmp_path, model_folder):
+    (tmp_path / "empty.txt").touch()
+    for output in ("v.npz", "v.h5", "v"):
+        with pytest.raises(InputError, match=r"empty.txt: the file is empty"):
+            embed(model_folder, tmp_path / "empty.txt", tmp_path / output)
+    assert not list((tmp_path).glob("v.*"))
