@@ -28,7 +28,7 @@ from elmolite.adaptive_softmax import AnySoftmax, softmax_of
 from elmolite.bilm import BiLM, BiLMConfig
 from elmolite.corpus import VOCAB_FILE
 from elmolite.errors import InputError
-from elmolite.legacy.source import is_legacy
+from elmolite.legacy.source import is_legacy, refuse_legacy
 from elmolite.lexicon_indexer import LEXICON_FILE, LexiconIndexer
 from elmolite.released_models import model_folder
 from elmolite.suggest import check_keys
@@ -157,6 +157,7 @@ def read_config(folder: str | Path) -> BiLMConfig:
 
     :raises InputError: the folder is not a whole model.
     """
+    refuse_legacy(folder)
     folder = model_folder(folder)
     config = files.open_folder(folder, CONFIG_FILE, kind="model", version=FORMAT_VERSION)
     return _model_config(config.get("model"), folder / CONFIG_FILE)

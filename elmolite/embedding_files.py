@@ -74,7 +74,7 @@ def embed_file(
     output = Path(output)
     writer = _WRITERS.get(output.suffix)
     if writer is None and output.suffix[1:].isalpha():
-        raise InputError(f"{output}: a file of vectors ends in {', '.join(_WRITERS)}, and a folder's name in no such way")
+        raise InputError(f"{output}: a file of vectors ends in {', '.join(_WRITERS)}; a folder's name has no ending")
     path = None if text == "-" else Path(text)
     if path is not None and (path.is_dir() or not path.exists()):
         raise InputError(f"{path}: no such file")

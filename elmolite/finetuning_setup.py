@@ -20,6 +20,7 @@ from elmolite.examples.dataset import DatasetExamples
 from elmolite.examples.example import Example, Task
 from elmolite.examples.reading import read_examples
 from elmolite.finetuning_config import HEAD_CONFIGS, HeadConfig, InputConfig
+from elmolite.legacy.source import refuse_legacy
 from elmolite.own_heads import MakeHead
 from elmolite.released_models import model_folder
 from elmolite.spans import scheme_of_sequences
@@ -177,6 +178,7 @@ def set_up(
     head = head or HEAD_CONFIGS[examples.task]()
     if not callable(head) and not isinstance(head, HEAD_CONFIGS[examples.task]):
         raise InputError(f"head: the task {examples.task} takes {HEAD_CONFIGS[examples.task].__name__}, not {head}")
+    refuse_legacy(encoder)
     elmo = ELMo.from_pretrained(encoder)
     tokenizer = SentenceTokenizer.whitespace() if pretokenized else elmo.tokenizer
     setup = FinetuningSetup(examples, encoder, elmo, inputs or InputConfig(), head, tokenizer, is_untrained)

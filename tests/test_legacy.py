@@ -12,6 +12,7 @@ from conftest import SHARED, needs_shared
 from legacy_numpy import read_bilm_tf, read_many_langs, write_bilm_tf, write_many_langs
 
 from elmolite.checkpoint import Checkpoint
+from elmolite.cli import main
 from elmolite.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.legacy.conversion import convert
@@ -386,3 +387,26 @@ def test_the_original_s_token_layer():
     assert found.keys() == expected.keys()
     for word, vector in found.items():
         np.testing.assert_allclose(vector, expected[word], rtol=0, atol=1e-5)
+
+
+def test_earlier_models_in_commands(tmp_path, capsys):
+    folder = write_bilm_tf(tmp_path / "old")
+    (tmp_path / "a.txt").write_text("The play .\n\n")
+    (tmp_path / "train.txt").write_text("yes a b\nno b c\n" * 5)
+    embed = ["embed", str(folder), "--input", str(tmp_path / "a.txt"), "--output", str(tmp_path / "v.npz")]
+    assert main(embed) == 0
+    assert main(["info", str(folder)]) == 0
+    assert "3 layers of 12" in capsys.readouterr().out
+    for command in (
+        ["finetune", "classify", f"--encoder={folder}", f"--train={tmp_path / 'train.txt'}", f"--out={tmp_path / 'o'}"],
+        ["pretrain", "--init-from", str(folder), "--corpus", "c", "--out", str(tmp_path / "o")],
+    ):
+        assert main(command) == 2
+        assert f"is an earlier model; make a model folder of it: elmolite convert {folder}" in capsys.readouterr().err
+    assert main(["convert", str(folder), str(tmp_path / "new"), "--tokenizer", "english"]) == 0
+    assert "a model folder of elmolite" in capsys.readouterr().out
+    assert not ELMo.from_pretrained(tmp_path / "new").tokenizer.is_whitespace
+    assert main(["convert", str(folder), str(tmp_path / "new")]) == 2
+    assert main(["convert", str(folder), str(tmp_path / "new"), "--overwrite"]) == 0
+    assert main(["convert", str(tmp_path / "new"), str(tmp_path / "back")]) == 0
+    assert "options.json and weights.hdf5" in capsys.readouterr().out

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import random_sentences, write_sentences
+from legacy_numpy import write_bilm_tf
 
 from elmolite.cli import COMMANDS, main
 
@@ -50,6 +51,9 @@ def test_the_python_block_runs():
     assert [part.shape for part in names["vectors"]] == [(3, 4, 256), (3, 1, 256)]
     assert [part.shape for part in names["top"]] == [(4, 256), (1, 256)]
     assert names["mask"].tolist() == [[True]]
+    sentences = re.search(r"\*\*Sentences\.\*\*.*?```python\n(.*?)```", README, flags=re.DOTALL)[1]
+    exec(sentences, names)
+    assert names["sentences"].shape == (2, 256)
 
 
 def test_pretraining_from_python_runs(tmp_path, monkeypatch):
@@ -103,3 +107,12 @@ def test_the_commands_of_tasks_run(tmp_path, monkeypatch, capsys):
     block = re.search(r"## Tasks\n.*?```bash\n(.*?)```", README, flags=re.DOTALL)[1]
     for line in block.strip().splitlines():
         assert main(shlex.split(line)[1:]) == 0, capsys.readouterr().err
+
+
+def test_the_commands_of_earlier_models_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_bilm_tf(tmp_path, names=("elmo_2x4096_options.json", "elmo_2x4096_weights.hdf5"))
+    block = re.search(r"## Earlier models\n.*?```bash\n(.*?)```", README, flags=re.DOTALL)[1]
+    for line in block.strip().splitlines():
+        assert main(shlex.split(line, comments=True)[1:]) == 0, capsys.readouterr().err
+    assert sorted(path.name for path in Path("for-allennlp").iterdir()) == ["options.json", "weights.hdf5"]

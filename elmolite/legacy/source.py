@@ -30,6 +30,15 @@ def is_legacy(path: Path) -> bool:
     return MANY_LANGS_MARK in names or any(name.endswith((*HDF5, OPTIONS_ENDING)) for name in names)
 
 
+def refuse_legacy(source: str | Path) -> None:
+    """Refuse an earlier model where a run records which model folder it started from.
+
+    :raises InputError: it is one; the message says how to make a model folder of it.
+    """
+    if is_legacy(Path(source)):
+        raise InputError(f"{source}: is an earlier model; make a model folder of it: elmolite convert {source} FOLDER")
+
+
 class Source:
     """Files by name, all in one place."""
 
