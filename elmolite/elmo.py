@@ -1,7 +1,6 @@
-"""Sentences -> contextual word vectors: the embedder, and the module that tasks build on.
+"""Sentences -> contextual word vectors: :class:`ELMo`, which is all that most users need.
 
-Shapes: B sentences, T tokens, U distinct words, C characters, N positions of packed sequences, L layers (the token
-layer and each LSTM layer), P projection.
+Shapes: B sentences, T tokens, L layers (the token layer and each LSTM layer), P projection.
 """
 
 from __future__ import annotations
@@ -9,30 +8,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, Self, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from elmolite import layer_choice
-from elmolite.bilm import BiLM
-from elmolite.carried_state import CarriedState
 from elmolite.checkpoint import Checkpoint
+from elmolite.elmo_module import ELMoModule, Sentence
 from elmolite.errors import InputError
 from elmolite.layer_choice import LayerChoice
 from elmolite.long_sentences import embed_long
 from elmolite.modules import evaluating
-from elmolite.sentence_batches import BATCH_TOKENS, MIN_ROWS, TokenIds, batches_by_length, encode, pack
+from elmolite.sentence_batches import BATCH_TOKENS, MIN_ROWS, batches_by_length, encode
 from elmolite.sentence_vectors import POOLINGS, CommonComponent, SentencePooling, WordWeights, cosine, pool
-from elmolite.token_indexers import ByteIndexer, TokenIndexer, WordIndexer
-from elmolite.tokenization import SentenceTokenizer
-from elmolite.vocab import Vocabulary
-from elmolite.word_cache import WordCache
-
-Sentence = str | Sequence[str]
 
 
 class AlignedVectors(NamedTuple):
@@ -45,44 +36,14 @@ class AlignedVectors(NamedTuple):
     """As :meth:`ELMo.embed` gives them."""
 
 
-class ELMo(nn.Module):
+class ELMo(ELMoModule):
     """Contextual word vectors of a pretrained bidirectional language model (Peters et al. 2018).
 
-    Frozen at first: no gradients, no dropout, also after ``train()``; see :meth:`unfreeze`.
-
-    :ivar word_cache: vectors of words that were seen before, while the model is frozen; its size and hit rate can be
-        read, and ``elmo.word_cache = WordCache(max_bytes)`` makes it larger, smaller or, with 0, none.
+    An ``nn.Module``, see :class:`ELMoModule`; frozen at first.
     """
 
-    def __init__(
-        self,
-        bilm: BiLM,
-        tokenizer: SentenceTokenizer,
-        indexer: TokenIndexer | None = None,
-        vocabulary: Vocabulary | None = None,
-    ) -> None:
-        """Initialise.
-
-        :param indexer: how the model reads tokens; ``None`` for bytes.
-        :param vocabulary: words of its text with their counts, where they are known.
-        """
-        super().__init__()
-        self.bilm = bilm
-        self.tokenizer = tokenizer
-        self.indexer = indexer or ByteIndexer()
-        self.vocabulary = vocabulary
-        if len(bilm.token_encoder.table) != self.indexer.n_ids:
-            raise InputError(
-                f"the model knows {len(bilm.token_encoder.table)} ids and its indexer gives {self.indexer.n_ids}: they "
-                "do not belong together"
-            )
-        self.word_cache = WordCache()
-        self._carried = CarriedState()
-        self._is_frozen = False
-        self.freeze()
-
     @classmethod
-    def from_pretrained(cls, source: str | Path, weights: str | Path | None = None) -> ELMo:
+    def from_pretrained(cls, source: str | Path, weights: str | Path | None = None) -> Self:
         """Read a model, of elmolite or of an earlier system.
 
         :param source: a model folder, the name of a model that comes with the package, as "mini-en", or of one on the
@@ -114,115 +75,6 @@ class ELMo(nn.Module):
 
     def _checkpoint(self) -> Checkpoint:
         return Checkpoint(self.bilm, self.tokenizer, self.indexer, vocabulary=self.vocabulary)
-
-    @property
-    def n_layers(self) -> int:
-        """L: the token layer and each LSTM layer."""
-        return self.bilm.config.n_layers + 1
-
-    @property
-    def size(self) -> int:
-        """Width of a vector: 2 P, forward and backward."""
-        return 2 * self.bilm.config.projection_size
-
-    def freeze(self) -> ELMo:
-        """Keep the weights as they are: no gradients and no dropout."""
-        self._is_frozen = True
-        self.requires_grad_(False)
-        self.bilm.eval()
-        return self
-
-    def unfreeze(self, *, n_layers: int | None = None) -> ELMo:
-        """Let gradients through, and dropout in training mode.
-
-        :param n_layers: to so many of the L layers, from the top; ``None`` for all of them, and 0 to :meth:`freeze`.
-        :raises InputError: there are not so many.
-        """
-        n_layers = self.n_layers if n_layers is None else n_layers
-        if not 0 <= n_layers <= self.n_layers:
-            raise InputError(f"n_layers={n_layers}: the model has {self.n_layers} layers")
-        self.freeze()
-        if n_layers == 0:
-            return self
-        self._is_frozen = False
-        self.word_cache.clear()
-        stacks = (self.bilm.forward_stack, self.bilm.backward_stack)
-        for layer in [layer for stack in stacks for layer in stack.layers[-n_layers:]]:
-            layer.requires_grad_(True)
-        if n_layers == self.n_layers:
-            self.requires_grad_(True)
-        self.bilm.train(self.training)
-        return self
-
-    def train(self, mode: bool = True) -> ELMo:
-        """Set training mode; a frozen language model stays in evaluation mode."""
-        super().train(mode)
-        if self._is_frozen:
-            self.bilm.eval()
-        return self
-
-    def to_ids(self, sentences: Sequence[Sentence]) -> TokenIds:
-        """Encode sentences on the CPU, for instance in a ``DataLoader``'s workers.
-
-        :param sentences: lists of tokens, or strings, which are cut as the text of the model was.
-        :raises InputError: ``sentences`` is one string.
-        """
-        return encode(self.tokenise(sentences), self.indexer)
-
-    def forward(self, ids: TokenIds, *, carry_state: bool = False) -> tuple[Tensor, Tensor]:
-        """Compute all layers.
-
-        Each sentence starts from zero state and is read between ``<S>`` and ``</S>``, whose own vectors are left out.
-
-        :param ids: what :meth:`to_ids` gives.
-        :param carry_state: start each sentence from the state in which that of the same row ended in the call before,
-            as AllenNLP and bilm-tf do; see :meth:`reset_state`.
-        :raises InputError: it is something else.
-        :returns: the layers, (L, B, T, 2 P), zero behind the end of a sentence: the token vector twice, then the
-            forward and backward output of each LSTM layer; and a mask (B, T), true where there is a token.
-        """
-        if not isinstance(ids, TokenIds):
-            raise InputError(f"ELMo takes what its to_ids() gives, not {type(ids).__name__}; for vectors see embed()")
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self._is_frozen):
-            return self._layers(ids, carry_state=carry_state)
-
-    def reset_state(self) -> None:
-        """Forget the states of the rows that calls with ``carry_state`` left."""
-        self._carried.reset()
-
-    def _layers(self, ids: TokenIds, *, carry_state: bool) -> tuple[Tensor, Tensor]:
-        words = self._encode_words(ids.forms)
-        ids = TokenIds(*(part.to(self.bilm.device) for part in ids))
-        packed = pack(ids, min_rows=0, reads_both_marks=True) if carry_state else pack(ids)
-        n_rows = len(packed.order)
-        state = self._carried.before(self.bilm, packed.order) if carry_state else self.bilm.zero_state(n_rows)
-        forward_layers, backward_layers, after = self.bilm.run(
-            words, packed.forward_inputs, packed.backward_inputs, packed.batch_sizes, state
-        )
-        if carry_state:
-            self._carried.keep(after, packed.order)
-        layers = torch.stack(
-            [
-                torch.cat([F.embedding(packed.forward_places, f), F.embedding(packed.backward_places, b)], dim=-1)
-                for f, b in zip(forward_layers, backward_layers, strict=True)
-            ]
-        )
-        return layers * packed.mask.unsqueeze(-1), packed.mask
-
-    def _encode_words(self, forms: Tensor) -> Tensor:
-        """Return the vectors of distinct words, (U, P), those seen before from the cache."""
-        uses_cache = self._is_frozen and self.word_cache.max_bytes > 0 and not isinstance(self.indexer, WordIndexer)
-        if not uses_cache:
-            return self._encode_new_words(forms)
-        encoder = self.bilm.token_encoder
-        return self.word_cache.encode(forms.cpu(), encoder, self._encode_new_words, padding=self.indexer.padding)
-
-    def _encode_new_words(self, forms: Tensor) -> Tensor:
-        n_words = len(forms)
-        if n_words < MIN_ROWS:
-            forms = torch.cat([forms, forms[:1].expand(MIN_ROWS - n_words, -1)])
-        vectors: Tensor = self.bilm.token_encoder(forms.to(self.bilm.device))
-        return vectors[:n_words]
 
     @overload
     def embed(
@@ -290,7 +142,7 @@ class ELMo(nn.Module):
         """Return the vectors of some sentences, by their numbers."""
         try:
             if len(batch) == 1 and len(tokenised[batch[0]]) > batch_tokens:
-                return {batch[0]: embed_long(self.bilm, tokenised[batch[0]], layers, batch_tokens, self._form_vectors)}
+                return {batch[0]: embed_long(self.bilm, tokenised[batch[0]], layers, batch_tokens, self.encode_forms)}
             vectors, _ = self(encode([tokenised[i] for i in batch], self.indexer))
             return _rows(layer_choice.choose(vectors, layers).float(), tokenised, batch)
         except torch.OutOfMemoryError:
@@ -303,11 +155,6 @@ class ELMo(nn.Module):
         for part in batches_by_length([len(tokenised[i]) for i in batch], half):
             found |= self._embed_batch(tokenised, [batch[i] for i in part], layers, half)
         return found
-
-    def _form_vectors(self, tokens: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Return the vectors of the marks and the distinct words of some tokens, and the index of each token."""
-        ids = encode([tokens], self.indexer)
-        return self._encode_words(ids.forms), ids.tokens[0].to(self.bilm.device)
 
     def embed_iter(
         self, sentences: Iterable[Sentence], *, layers: LayerChoice = "all", batch_tokens: int = BATCH_TOKENS
@@ -386,25 +233,6 @@ class ELMo(nn.Module):
         :param options: of :meth:`embed_sentences`.
         """
         return cosine(*self.embed_sentences([first, second], **options))
-
-    def tokenise(self, sentences: Iterable[Sentence]) -> list[list[str]]:
-        """Return the tokens of sentences; strings are cut as the text of the model was.
-
-        :raises InputError: ``sentences`` is one string, or a sentence is neither a string nor tokens.
-        """
-        if isinstance(sentences, str):
-            raise InputError("one string was given where a list of sentences was expected; for one sentence: [text]")
-        if not isinstance(sentences, Iterable):
-            raise InputError(f"a list of sentences was expected, not {type(sentences).__name__}")
-        return [self._tokens(sentence, number) for number, sentence in enumerate(sentences)]
-
-    def _tokens(self, sentence: Sentence, number: int) -> list[str]:
-        if not isinstance(sentence, Iterable):
-            raise InputError(f"sentence {number}: expected a string or tokens, not {type(sentence).__name__}")
-        tokens = self.tokenizer.tokens(sentence) if isinstance(sentence, str) else list(sentence)
-        if not all(isinstance(token, str) for token in tokens):
-            raise InputError(f"sentence {number}: tokens must be strings, or the sentence a string")
-        return tokens
 
     def _check(self, layers: LayerChoice, batch_tokens: int) -> None:
         layer_choice.check(layers, self.n_layers)

@@ -27,7 +27,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from elmolite.cache_folder import DEFAULT_LIMIT_BYTES, CacheFolder, default_folder, in_units
-from elmolite.elmo import ELMo, Sentence
+from elmolite.elmo import ELMo
+from elmolite.elmo_module import Sentence
 from elmolite.errors import InputError
 from elmolite.model_hash import model_hash
 from elmolite.sentence_batches import BATCH_TOKENS, batches_by_length

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from elmolite import files
 from elmolite.checkpoint import CONFIG_FILE as ENCODER_MANIFEST
 from elmolite.checkpoint import fill
-from elmolite.elmo import ELMo, Sentence
+from elmolite.elmo import ELMo
+from elmolite.elmo_module import Sentence
 from elmolite.errors import InputError
 from elmolite.examples.columns import RECOGNISED, ExampleColumns
 from elmolite.examples.example import Example, Task
