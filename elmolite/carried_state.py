@@ -44,6 +44,7 @@ class CarriedState:
             parts = [part[:, rank] for part in state]
             if self._state is not None:
                 kept = self._state[index]
-                parts = [torch.cat([new, old[:, new.shape[1] :]], dim=1) for new, old in zip(parts, kept, strict=True)]
+                others = [old[:, new.shape[1] :].to(new) for new, old in zip(parts, kept, strict=True)]
+                parts = [torch.cat(each, dim=1) for each in zip(parts, others, strict=True)]
             states.append(State(*parts))
         self._state = BiLMState(*states)

@@ -220,7 +220,6 @@ def convert(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--tokenizer",
         choices=("whitespace", "english"),
-        default="whitespace",
         help="how the new model cuts strings (default: whitespace, as the earlier systems did)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier model folder")
@@ -233,7 +232,7 @@ def convert(arguments: Sequence[str]) -> None:
         options.source,
         options.destination,
         weights=options.weights,
-        tokenizer=getattr(SentenceTokenizer, options.tokenizer)(),
+        tokenizer=None if options.tokenizer is None else getattr(SentenceTokenizer, options.tokenizer)(),
         overwrite=options.overwrite,
     )
     print(f"{options.destination}: {written}")

@@ -22,7 +22,7 @@ from elmolite.errors import InputError
 from elmolite.layer_choice import LayerChoice
 from elmolite.long_sentences import embed_long
 from elmolite.modules import evaluating
-from elmolite.sentence_batches import BATCH_TOKENS, MIN_ROWS, batches_by_length, encode
+from elmolite.sentence_batches import BATCH_TOKENS, batches_by_length, encode
 from elmolite.sentence_vectors import POOLINGS, CommonComponent, SentencePooling, WordWeights, cosine, pool
 
 
@@ -115,46 +115,63 @@ class ELMo(ELMoModule):
             in windows of so many, each direction from its own end, with the state carried from one to the next. On a
             GPU without memory for so many, half of them are taken.
         :param output: arrays of numpy, or tensors on the model's device.
-        :param carry_state: the behaviour of AllenNLP and bilm-tf: the call is one batch, and a sentence starts from the
-            state in which that of the same place ended in the call before; see :meth:`reset_state`.
+        :param carry_state: the behaviour of AllenNLP and bilm-tf: the call is one batch, whatever ``batch_tokens`` is,
+            and a sentence starts from the state in which that of the same place ended in the call before; see
+            :meth:`reset_state`.
         :returns: for each sentence, in order, (L, tokens, 2 P) for ``"all"`` and (tokens, 2 P) otherwise, float32.
         :raises InputError: ``sentences`` is one string, or there is no such layer.
         """
         tokenised = self.tokenise(sentences)
-        self._check(layers, batch_tokens)
+        self.check_options(layers, batch_tokens)
         if output not in ("numpy", "torch"):
             raise InputError(f"output={output!r}: expected 'numpy' or 'torch'")
+        device = torch.device("cpu") if output == "numpy" else self.bilm.device
         results: dict[int, Tensor] = {}
         with evaluating(self), torch.no_grad():
             if carry_state:
                 vectors, _ = self(encode(tokenised, self.indexer), carry_state=True)
-                results = _rows(layer_choice.choose(vectors, layers).float(), tokenised, range(len(tokenised)))
+                results = _rows(vectors, layers, tokenised, range(len(tokenised)), device)
             else:
-                for batch in batches_by_length([len(sentence) for sentence in tokenised], batch_tokens):
-                    found = self._embed_batch(tokenised, batch, layers, batch_tokens)
-                    results |= {i: each.cpu() for i, each in found.items()} if output == "numpy" else found
+                for found in self._embed_in_batches(tokenised, layers, batch_tokens, device):
+                    results |= found
         in_order = [results[i] for i in range(len(tokenised))]
-        return [tensor.cpu().numpy() for tensor in in_order] if output == "numpy" else in_order
+        return [tensor.numpy() for tensor in in_order] if output == "numpy" else in_order
+
+    def _embed_in_batches(
+        self, tokenised: Sequence[Sequence[str]], layers: LayerChoice, batch_tokens: int, device: torch.device
+    ) -> Iterator[dict[int, Tensor]]:
+        """Yield the vectors of the sentences of each batch, by their numbers; smaller batches where memory is short."""
+        left = set(range(len(tokenised)))
+        while left:
+            numbers = sorted(left)
+            try:
+                for batch in batches_by_length([len(tokenised[i]) for i in numbers], batch_tokens):
+                    found = self._embed_batch(tokenised, [numbers[at] for at in batch], layers, batch_tokens, device)
+                    left -= found.keys()
+                    yield found
+            except torch.OutOfMemoryError:
+                if batch_tokens == 1:
+                    raise
+                print(
+                    f"no memory on {self.bilm.device} for {batch_tokens:,} tokens at once; going on with half of them",
+                    file=sys.stderr,
+                )
+                batch_tokens //= 2
+                torch.cuda.empty_cache()
 
     def _embed_batch(
-        self, tokenised: Sequence[Sequence[str]], batch: Sequence[int], layers: LayerChoice, batch_tokens: int
+        self,
+        tokenised: Sequence[Sequence[str]],
+        batch: Sequence[int],
+        layers: LayerChoice,
+        batch_tokens: int,
+        device: torch.device,
     ) -> dict[int, Tensor]:
-        """Return the vectors of some sentences, by their numbers."""
-        try:
-            if len(batch) == 1 and len(tokenised[batch[0]]) > batch_tokens:
-                return {batch[0]: embed_long(self.bilm, tokenised[batch[0]], layers, batch_tokens, self.encode_forms)}
-            vectors, _ = self(encode([tokenised[i] for i in batch], self.indexer))
-            return _rows(layer_choice.choose(vectors, layers).float(), tokenised, batch)
-        except torch.OutOfMemoryError:
-            if batch_tokens <= MIN_ROWS:
-                raise
-        half = max(1, batch_tokens // 2)
-        print(f"the GPU has no memory for {batch_tokens:,} tokens at once; trying {half:,}", file=sys.stderr)
-        torch.cuda.empty_cache()
-        found: dict[int, Tensor] = {}
-        for part in batches_by_length([len(tokenised[i]) for i in batch], half):
-            found |= self._embed_batch(tokenised, [batch[i] for i in part], layers, half)
-        return found
+        sentences = [tokenised[i] for i in batch]
+        if len(batch) == 1 and len(sentences[0]) > batch_tokens:
+            return {batch[0]: embed_long(self.bilm, sentences[0], layers, batch_tokens, self.encode_forms, device)}
+        vectors, _ = self(encode(sentences, self.indexer))
+        return _rows(vectors, layers, sentences, batch, device)
 
     def embed_iter(
         self, sentences: Iterable[Sentence], *, layers: LayerChoice = "all", batch_tokens: int = BATCH_TOKENS
@@ -167,13 +184,18 @@ class ELMo(ELMoModule):
         :raises InputError: as there.
         :returns: for each sentence what :meth:`embed` gives, in order.
         """
-        self._check(layers, batch_tokens)
-        if isinstance(sentences, str):
-            raise InputError("one string was given where sentences were expected; for one sentence: [text]")
+        self.check_options(layers, batch_tokens)
+        if isinstance(sentences, str) or not isinstance(sentences, Iterable):
+            raise InputError("sentences were expected, one after the other; for one sentence: [text]")
+        return self._embed_as_they_come(sentences, layers, batch_tokens)
+
+    def _embed_as_they_come(
+        self, sentences: Iterable[Sentence], layers: LayerChoice, batch_tokens: int
+    ) -> Iterator[NDArray[np.float32]]:
         batch: list[list[str]] = []
         n_tokens = 0
         for number, sentence in enumerate(sentences):
-            tokens = self._tokens(sentence, number)
+            tokens = self.tokens_of(sentence, number)
             if batch and n_tokens + len(tokens) > batch_tokens:
                 yield from self.embed(batch, layers=layers, batch_tokens=batch_tokens)
                 batch, n_tokens = [], 0
@@ -181,16 +203,17 @@ class ELMo(ELMoModule):
             n_tokens += max(1, len(tokens))
         yield from self.embed(batch, layers=layers, batch_tokens=batch_tokens)
 
-    def embed_aligned(self, texts: Sequence[str], *, layers: LayerChoice = "all") -> list[AlignedVectors]:
+    def embed_aligned(self, texts: Iterable[str], *, layers: LayerChoice = "all") -> list[AlignedVectors]:
         """Embed strings, and say where in them the tokens stand.
 
         :param texts: a sentence each.
         :param layers: as in :meth:`embed`.
         :raises InputError: as there, or one is no string.
         """
-        if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+        listed = list(texts) if isinstance(texts, Iterable) and not isinstance(texts, str) else None
+        if listed is None or not all(isinstance(text, str) for text in listed):
             raise InputError("a list of strings was expected: tokens have no place in a text")
-        cut = [self.tokenizer.tokens_and_offsets(text) for text in texts]
+        cut = [self.tokenizer.tokens_and_offsets(text) for text in listed]
         vectors = self.embed([tokens for tokens, _ in cut], layers=layers)
         return [AlignedVectors(*each, found) for each, found in zip(cut, vectors, strict=True)]
 
@@ -234,12 +257,24 @@ class ELMo(ELMoModule):
         """
         return cosine(*self.embed_sentences([first, second], **options))
 
-    def _check(self, layers: LayerChoice, batch_tokens: int) -> None:
+    def check_options(self, layers: LayerChoice, batch_tokens: int) -> None:
+        """Refuse options that :meth:`embed` cannot work with.
+
+        :raises InputError: there is no such layer, or ``batch_tokens`` is no number of tokens.
+        """
         layer_choice.check(layers, self.n_layers)
-        if batch_tokens < 1:
-            raise InputError(f"batch_tokens={batch_tokens}: at least 1 is needed")
+        if not isinstance(batch_tokens, int) or batch_tokens < 1:
+            raise InputError(f"batch_tokens={batch_tokens}: a whole number of at least 1 is needed")
 
 
-def _rows(vectors: Tensor, tokenised: Sequence[Sequence[str]], batch: Sequence[int]) -> dict[int, Tensor]:
-    """Return copies of the sentences of a batch, by their numbers: a view would keep the whole batch in memory."""
-    return {i: vectors[..., row, : len(tokenised[i]), :].clone() for row, i in enumerate(batch)}
+def _rows(
+    vectors: Tensor,
+    layers: LayerChoice,
+    sentences: Sequence[Sequence[str]],
+    numbers: Sequence[int],
+    device: torch.device,
+) -> dict[int, Tensor]:
+    """Return copies of the vectors of sentences, by their numbers: a view would keep the whole batch in memory."""
+    chosen = layer_choice.choose(vectors, layers).float().to(device)
+    rows = zip(numbers, sentences, strict=True)
+    return {i: chosen[..., row, : len(tokens), :].clone() for row, (i, tokens) in enumerate(rows)}

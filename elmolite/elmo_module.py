@@ -123,7 +123,7 @@ class ELMoModule(nn.Module):
 
         :param ids: what :meth:`to_ids` gives.
         :param carry_state: start each sentence from the state in which that of the same row ended in the call before,
-            as AllenNLP and bilm-tf do; see :meth:`reset_state`.
+            as AllenNLP and bilm-tf do; see :meth:`reset_state`. States have no gradients.
         :raises InputError: it is something else.
         :returns: the layers, (L, B, T, 2 P), zero behind the end of a sentence: the token vector twice, then the
             forward and backward output of each LSTM layer; and a mask (B, T), true where there is a token.
@@ -140,7 +140,7 @@ class ELMoModule(nn.Module):
     def _layers(self, ids: TokenIds, *, carry_state: bool) -> tuple[Tensor, Tensor]:
         words = self._encode_words(ids.forms)
         ids = TokenIds(*(part.to(self.bilm.device) for part in ids))
-        packed = pack(ids, min_rows=0, reads_both_marks=True) if carry_state else pack(ids)
+        packed = pack(ids, min_rows=0, reads_both_marks=True) if carry_state else pack(ids, min_rows=MIN_ROWS)
         n_rows = len(packed.order)
         state = self._carried.before(self.bilm, packed.order) if carry_state else self.bilm.zero_state(n_rows)
         forward_layers, backward_layers, after = self.bilm.run(
@@ -161,8 +161,10 @@ class ELMoModule(nn.Module):
         uses_cache = self._is_frozen and self.word_cache.max_bytes > 0 and not isinstance(self.indexer, WordIndexer)
         if not uses_cache:
             return self._encode_new_words(forms)
-        encoder = self.bilm.token_encoder
-        return self.word_cache.encode(forms.cpu(), encoder, self._encode_new_words, padding=self.indexer.padding)
+        with torch.autocast(self.bilm.device.type, enabled=False):  # the same vector, whoever asks for it first
+            return self.word_cache.encode(
+                forms.cpu(), self.bilm.token_encoder, self._encode_new_words, padding=self.indexer.padding
+            )
 
     def _encode_new_words(self, forms: Tensor) -> Tensor:
         n_words = len(forms)
@@ -185,9 +187,14 @@ class ELMoModule(nn.Module):
             raise InputError("one string was given where a list of sentences was expected; for one sentence: [text]")
         if not isinstance(sentences, Iterable):
             raise InputError(f"a list of sentences was expected, not {type(sentences).__name__}")
-        return [self._tokens(sentence, number) for number, sentence in enumerate(sentences)]
+        return [self.tokens_of(sentence, number) for number, sentence in enumerate(sentences)]
 
-    def _tokens(self, sentence: Sentence, number: int) -> list[str]:
+    def tokens_of(self, sentence: Sentence, number: int) -> list[str]:
+        """Return the tokens of one sentence.
+
+        :param number: what a message calls it.
+        :raises InputError: it is neither a string nor tokens.
+        """
         if not isinstance(sentence, Iterable):
             raise InputError(f"sentence {number}: expected a string or tokens, not {type(sentence).__name__}")
         tokens = self.tokenizer.tokens(sentence) if isinstance(sentence, str) else list(sentence)

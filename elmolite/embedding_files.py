@@ -108,9 +108,13 @@ class _Lines:
         """Leave the bar as it stands."""
         self._bar.close()
 
-    def __iter__(self) -> Iterator[list[str]]:
-        """Yield the tokens of each line."""
-        return map(self._tokenizer.tokens, self._lines)
+    def __iter__(self) -> Iterator[str]:
+        """Yield each line."""
+        return iter(self._lines)
+
+    def tokens(self, line: str) -> list[str]:
+        """Return the tokens of a line."""
+        return self._tokenizer.tokens(line)
 
     def check_any(self, done: Embedded) -> None:
         """Refuse a text without a line.
@@ -129,7 +133,7 @@ class _Lines:
 
 def _write_folder(writer: EmbeddingWriter, lines: _Lines) -> Embedded:
     done = Embedded(0, 0)
-    sentences = iter(lines)
+    sentences = map(lines.tokens, lines)
     for n_sentences, n_tokens in writer.skip(sentences):
         done = done.plus(n_sentences, n_tokens, n_resumed=n_sentences)
         lines.done(n_tokens)
@@ -153,13 +157,13 @@ class _Npz:
         with files.writing(path) as file, zipfile.ZipFile(file, "w", allowZip64=True) as archive:
             yield cls(archive)
 
-    def add(self, number: int, tokens: list[str], vectors: NDArray[Any]) -> None:  # noqa: ARG002
+    def add(self, number: int, line: str, vectors: NDArray[Any]) -> None:  # noqa: ARG002
         with self._archive.open(f"{number}.npy", "w", force_zip64=True) as member:
             np.lib.format.write_array(member, vectors, allow_pickle=False)
 
 
 class _Hdf5:
-    """``.h5`` as ``allennlp elmo`` wrote it: a dataset a sentence, and JSON from sentences to their numbers."""
+    """``.h5`` as ``allennlp elmo`` wrote it: a dataset a sentence, and JSON from lines to their numbers."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -177,9 +181,9 @@ class _Hdf5:
             index = opened.create_dataset("sentence_to_index", (1,), dtype=h5py.string_dtype())
             index[0] = json.dumps(writer._numbers)
 
-    def add(self, number: int, tokens: list[str], vectors: NDArray[Any]) -> None:
+    def add(self, number: int, line: str, vectors: NDArray[Any]) -> None:
         self._file[str(number)] = vectors
-        self._numbers[" ".join(tokens)] = str(number)
+        self._numbers[line] = str(number)
 
 
 _WRITERS: dict[str, type[_Npz] | type[_Hdf5]] = {".npz": _Npz, ".h5": _Hdf5, ".hdf5": _Hdf5}
@@ -189,13 +193,15 @@ def _write_file(
     kind: type[_Npz] | type[_Hdf5], output: Path, elmo: ELMo, settings: EmbeddingSettings, lines: _Lines
 ) -> Embedded:
     done = Embedded(0, 0)
-    sentences = iter(lines)
+    elmo.check_options(settings.layers, settings.batch_tokens)
+    left = iter(lines)
     with kind.open(output) as writer:
-        while chunk := list(islice(sentences, CHUNK_SENTENCES)):
-            vectors = elmo.embed(chunk, layers=settings.layers, batch_tokens=settings.batch_tokens)
-            for number, (tokens, each) in enumerate(zip(chunk, vectors, strict=True), start=done.n_sentences):
-                writer.add(number, tokens, settings.convert(each).numpy())
-            n_tokens = sum(map(len, chunk))
+        while chunk := list(islice(left, CHUNK_SENTENCES)):
+            sentences = [lines.tokens(line) for line in chunk]
+            vectors = elmo.embed(sentences, layers=settings.layers, batch_tokens=settings.batch_tokens)
+            for number, (line, each) in enumerate(zip(chunk, vectors, strict=True), start=done.n_sentences):
+                writer.add(number, line, settings.convert(each).numpy())
+            n_tokens = sum(map(len, sentences))
             done = done.plus(len(chunk), n_tokens)
             lines.done(n_tokens)
         lines.check_any(done)

@@ -9,21 +9,19 @@ from elmolite.checkpoint import Checkpoint
 from elmolite.errors import InputError
 
 
-def download(name: str, *, revision: str | None = None) -> Path:
+def download(name: str) -> Path:
     """Return the folder of a model of the hub, in the cache of ``huggingface_hub``.
 
     :param name: ``owner/model``.
-    :param revision: a branch, tag or commit; ``None`` for the newest.
     :raises InputError: there is no such model, or the hub cannot be reached and the cache has none.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, revision=revision))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise InputError(f"{name}: no such folder here, and the Hugging Face Hub has none to give: {reason}") from None
+        return Path(snapshot_download(name))
+    except Exception as error:  # whatever its network library raises
+        reason = _reason(error)
+        raise InputError(f"{name}: no such folder here, and the Hugging Face Hub has none to give: {reason}") from error
 
 
 def push(checkpoint: Checkpoint, name: str, *, is_private: bool = False, message: str | None = None) -> str:
@@ -35,16 +33,19 @@ def push(checkpoint: Checkpoint, name: str, *, is_private: bool = False, message
     :raises InputError: the hub refuses, or cannot be reached.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     api = HfApi()
-    try:
-        address = api.create_repo(name, private=is_private, exist_ok=True)
-        with TemporaryDirectory() as folder:
-            checkpoint.save_pretrained(Path(folder) / "model")
+    with TemporaryDirectory() as folder:
+        checkpoint.save_pretrained(Path(folder) / "model")
+        try:
+            address = api.create_repo(name, private=is_private, exist_ok=True)
             api.upload_folder(
                 repo_id=name, folder_path=Path(folder) / "model", commit_message=message or "A model of elmolite"
             )
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise InputError(f"{name}: not written to the Hugging Face Hub: {str(error).strip()}") from None
+        except Exception as error:  # whatever its network library raises
+            raise InputError(f"{name}: not written to the Hugging Face Hub: {_reason(error)}") from error
     return str(address)
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).split("\n")[0]

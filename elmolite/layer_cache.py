@@ -11,7 +11,6 @@ Shapes: B sentences, T tokens, N tokens of all distinct sentences, L layers, P p
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -30,7 +29,7 @@ from elmolite.cache_folder import DEFAULT_LIMIT_BYTES, CacheFolder, default_fold
 from elmolite.elmo import ELMo
 from elmolite.elmo_module import Sentence
 from elmolite.errors import InputError
-from elmolite.model_hash import model_hash
+from elmolite.model_hash import json_line, model_hash
 from elmolite.sentence_batches import BATCH_TOKENS, batches_by_length
 from elmolite.suggest import nearest
 
@@ -151,14 +150,10 @@ def _distinct(sentences: Sequence[Sequence[str]]) -> _Distinct:
 
 def _key(elmo: ELMo, sentences: Sequence[Sequence[str]], precision: Precision) -> str:
     """Hash all that the layers depend on."""
-    digest = hashlib.sha256(_json([_FORMAT, precision, model_hash(elmo)]))
+    digest = hashlib.sha256(json_line([_FORMAT, precision, model_hash(elmo)]))
     for sentence in sentences:
-        digest.update(_json(sentence))
+        digest.update(json_line(sentence))
     return digest.hexdigest()[:32]
-
-
-def _json(content: Any) -> bytes:
-    return json.dumps(content).encode() + b"\n"
 
 
 def _write(
@@ -171,6 +166,7 @@ def _write(
     show_progress: bool,
 ) -> None:
     """Compute an entry, batch by batch."""
+    elmo.word_cache.clear()  # whose rounding tells of what was embedded before
     n_tokens = sum(map(len, sentences))
     shape = (1 + n_tokens, (2 * elmo.n_layers - 1) * elmo.size // 2)
     n_bytes = shape[0] * shape[1] * dtype.itemsize

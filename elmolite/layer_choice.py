@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Literal
 
 from torch import Tensor
@@ -18,8 +19,9 @@ def check(choice: LayerChoice, n_layers: int) -> None:
     :param n_layers: L.
     :raises InputError: there is no such layer.
     """
-    is_number = type(choice) is int and 0 <= choice < n_layers
-    if not (choice in ("all", "top", "average") or is_number):
+    is_name = isinstance(choice, str) and choice in ("all", "top", "average")
+    is_number = isinstance(choice, Integral) and not isinstance(choice, bool) and 0 <= choice < n_layers
+    if not (is_name or is_number):
         raise InputError(f"layers={choice!r}: expected 'all', 'top', 'average' or 0 to {n_layers - 1}")
 
 

@@ -18,17 +18,20 @@ Encode = Callable[[Sequence[str]], tuple[Tensor, Tensor]]
 """Gives the vectors of the marks and the distinct words of some tokens, (U, P), and the index of each token, (T)."""
 
 
-def embed_long(bilm: BiLM, tokens: Sequence[str], choice: LayerChoice, window: int, encode: Encode) -> Tensor:
+def embed_long(
+    bilm: BiLM, tokens: Sequence[str], choice: LayerChoice, window: int, encode: Encode, device: torch.device
+) -> Tensor:
     """Return the vectors of a sentence, (L, T, 2 P) for ``"all"`` and (T, 2 P) otherwise, float32.
 
     The directions do not read each other, so each runs from its own end, with its state carried over windows, and gives
     what one run over all would.
 
     :param window: tokens that are computed at once.
+    :param device: where the vectors are to be: on a GPU they may not find room.
     """
     size = bilm.config.projection_size
     shape = (len(tokens), 2 * size) if choice != "all" else (bilm.config.n_layers + 1, len(tokens), 2 * size)
-    result = torch.empty(shape, device=bilm.device)
+    result = torch.empty(shape, device=device)
     begins = range(0, len(tokens), window)
     for stack, mark, columns, is_backward in (
         (bilm.forward_stack, BEGIN_MARK, slice(0, size), False),

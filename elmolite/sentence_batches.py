@@ -61,14 +61,16 @@ class Packed(NamedTuple):
     order: Tensor  # (rows): of the rows, longest first, which sentence each is
 
 
-def pack(ids: TokenIds, *, min_rows: int = MIN_ROWS, reads_both_marks: bool = False) -> Packed:
+def pack(ids: TokenIds, *, min_rows: int, reads_both_marks: bool = False) -> Packed:
     """Pack sentences, longest first: ``<S> w1 .. wn`` forward and ``</S> wn .. w1`` backward.
 
-    :param min_rows: so many rows, or more, run to the end: rows that have no token left, or never had one, fill up.
+    :param min_rows: so many rows, or more, run to the end: rows that have no token left, or never had one, fill up;
+        but not where these would be more positions than a batch should have.
     :param reads_both_marks: go on to ``</S>`` forward and to ``<S>`` backward, which nothing but the state tells of.
     """
     device = ids.tokens.device
     n_sentences, n_tokens = ids.tokens.shape
+    min_rows = min_rows if min_rows * n_tokens <= BATCH_TOKENS else 0
     n_rows = max(n_sentences, min_rows)
     lengths = F.pad(ids.lengths, (0, n_rows - n_sentences))
     tokens = F.pad(ids.tokens, (0, 0, 0, n_rows - n_sentences))

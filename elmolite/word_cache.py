@@ -5,6 +5,7 @@ Shapes: U distinct words, C characters, P projection.
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -22,19 +23,21 @@ class WordCache:
     """The vectors of the words that were used last, in a table of a fixed size.
 
     A vector from it is what the encoder would give, up to the rounding of another batch. When a weight of the encoder
-    changes, in place or by another in its place, what was kept is dropped.
+    changes, in place or by another in its place, what was kept is dropped; a change that torch does not count, through
+    ``.data``, needs :meth:`clear`. Threads may share one.
 
     :ivar hits: words that were there when they were asked for.
     :ivar misses: words that had to be encoded.
     """
 
     def __init__(self, max_bytes: int = DEFAULT_BYTES) -> None:
-        """:param max_bytes: of the vectors; 0 for no cache."""
+        """:param max_bytes: of the vectors; their keys, the ids of the words, come on top; 0 for no cache."""
         self.max_bytes = max_bytes
         self.hits = self.misses = 0
         self._places: OrderedDict[bytes, int] = OrderedDict()  # the word that was used last stands last
         self._table = torch.empty(0, 0)
         self._weights: tuple[Any, ...] = ()
+        self._lock = threading.RLock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy without the words: they can be encoded again."""
@@ -56,8 +59,9 @@ class WordCache:
 
     def clear(self) -> None:
         """Forget the words, and what was counted."""
-        self.hits = self.misses = 0
-        self._drop()
+        with self._lock:
+            self.hits = self.misses = 0
+            self._drop()
 
     def encode(self, forms: Tensor, encoder: nn.Module, encode: Callable[[Tensor], Tensor], *, padding: int) -> Tensor:
         """Return the vectors of words, (U, P).
@@ -67,27 +71,27 @@ class WordCache:
         :param encode: gives the vectors of some rows of ``forms``.
         :param padding: the id that fills rows up; how far they are filled makes no other word.
         """
-        self._drop_if_changed(encoder)
         keys = _keys(forms.numpy(), padding)
-        missing = {key: i for i, key in enumerate(keys) if key not in self._places}
-        self.misses += len(missing)
-        self.hits += len(keys) - len(missing)
-        for key in keys:
-            if key in self._places:
-                self._places.move_to_end(key)
-        if missing:
-            new = encode(forms[list(missing.values())])
-            if not self._has_room(new, len(set(keys))):
-                return self._beside(keys, list(missing), new)
-            self._keep(missing, new)
-        return self._table[torch.tensor([self._places[key] for key in keys], device=self._table.device)]
+        with self._lock, torch.inference_mode(mode=False):
+            self._drop_if_changed(encoder)
+            missing = {key: i for i, key in enumerate(keys) if key not in self._places}
+            new = encode(forms[list(missing.values())]) if missing else None
+            self.misses += len(missing)
+            self.hits += len(keys) - len(missing)
+            for key in keys:
+                if key in self._places:
+                    self._places.move_to_end(key)
+            if new is not None:
+                self._make_table(new)
+                if len(set(keys)) > len(self._table):
+                    return self._beside(keys, list(missing), new)
+                self._keep(missing, new)
+            return self._table[torch.tensor([self._places[key] for key in keys], device=self._table.device)]
 
-    def _has_room(self, new: Tensor, n_words: int) -> bool:
-        """Make the table, if need be, and return whether so many words find room in it."""
+    def _make_table(self, like: Tensor) -> None:
         if not self._table.numel():
-            n_rows = self.max_bytes // (new.shape[1] * new.element_size())
-            self._table = new.new_empty(n_rows, new.shape[1])
-        return n_words <= len(self._table)
+            n_rows = self.max_bytes // (like.shape[1] * like.element_size())
+            self._table = like.new_empty(n_rows, like.shape[1])
 
     def _beside(self, keys: list[bytes], missing: list[bytes], new: Tensor) -> Tensor:
         """Return the vectors of more words than there is room for; those that are new are not kept."""
@@ -99,16 +103,23 @@ class WordCache:
     def _keep(self, keys: Iterable[bytes], vectors: Tensor) -> None:
         """Keep new words, in the place of those that were not used for longest where the table is full."""
         places = []
-        for key in keys:
-            place = len(self._places)
-            if place == len(self._table):
-                _, place = self._places.popitem(last=False)
-            self._places[key] = place
-            places.append(place)
-        self._table[places] = vectors
+        try:
+            for key in keys:
+                place = len(self._places)
+                if place == len(self._table):
+                    _, place = self._places.popitem(last=False)
+                self._places[key] = place
+                places.append(place)
+            self._table[places] = vectors
+        except BaseException:  # keys without their vectors would be another's
+            self._drop()
+            raise
 
     def _drop_if_changed(self, encoder: nn.Module) -> None:
-        weights = tuple((each.data_ptr(), each.dtype, each._version) for each in encoder.parameters())
+        weights = tuple(
+            (each.data_ptr(), each.device, each.dtype, 0 if each.is_inference() else each._version)
+            for each in encoder.parameters()
+        )
         if weights != self._weights:
             self._drop()
             self._weights = weights

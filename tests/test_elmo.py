@@ -1,6 +1,7 @@
 import copy
 import subprocess
 import sys
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -368,14 +369,17 @@ def test_without_memory_half_as_many_are_tried(elmo, monkeypatch, capsys):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return forward(self, ids, **options)
 
-    sentences = SENTENCES + [["Hi", "The"]] * 9
+    sentences = SENTENCES + [["Hi", "The"]] * 99
     expected = elmo.embed(sentences)
     monkeypatch.setattr(ELMo, "forward", small_gpu)
     for a, b in zip(elmo.embed(sentences, batch_tokens=64), expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6)
-    assert "no memory for 64 tokens at once; trying 32" in capsys.readouterr().err
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "no memory on cpu for 64 tokens at once; going on with half of them"
+    assert len(said) < 6  # what was found to be too much is not tried again
+    monkeypatch.setattr(ELMo, "_embed_batch", mock.Mock(side_effect=torch.OutOfMemoryError("none at all")))
     with pytest.raises(torch.OutOfMemoryError):
-        elmo.embed([["a"] * 7])
+        elmo.embed(sentences)
 
 
 def test_words_seen_before_come_from_the_cache_while_the_model_is_frozen(elmo):
@@ -416,3 +420,50 @@ def test_carried_state_is_that_of_the_row_and_is_reset(elmo):
     elmo.reset_state()
     again = elmo.embed([["Hi"]], layers="top", carry_state=True)[0]
     np.testing.assert_allclose(again, elmo.embed([["Hi"]], layers="top")[0], rtol=1e-5, atol=2e-6)
+
+
+def test_autocast_leaves_no_trace(elmo):
+    words = [["wonderful", "world", *(f"w{i}" for i in range(20))]]
+    expected = copy.deepcopy(elmo).embed(words)[0]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough, _ = elmo(elmo.to_ids(words))
+    np.testing.assert_allclose(rough[:, 0].float().numpy(), expected, atol=0.05)
+    np.testing.assert_allclose(elmo.embed(words)[0], expected, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_every_path_works_in_every_precision(elmo, dtype):
+    sentence = [word for s in random_sentences(3) for word in s]
+    expected = elmo.embed([sentence])[0]
+    elmo.to(dtype)
+    for options in ({}, {"batch_tokens": 5}, {"carry_state": True}):
+        np.testing.assert_allclose(elmo.embed([sentence], **options)[0], expected, atol=0.05)
+
+
+def test_a_model_that_is_used_in_inference_mode(model_folder):
+    with torch.inference_mode():
+        elmo = ELMo.from_pretrained(model_folder)
+        expected = elmo.embed(["a b"])[0]
+    np.testing.assert_allclose(elmo.embed(["a b"])[0], expected, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda e: e.embed(["a"], batch_tokens="4"),
+        lambda e: e.embed(["a"], layers=True),
+        lambda e: e.embed(["a"], layers=-1),
+        lambda e: e.embed_iter(None),
+        lambda e: e.embed_iter(["a"], layers=77),
+        lambda e: e.embed_aligned(None),
+    ],
+)
+def test_wrong_kinds_of_arguments_are_refused_at_once(elmo, call):
+    with pytest.raises(InputError):
+        call(elmo)
+
+
+def test_numbers_of_numpy_and_generators_will_do(elmo):
+    np.testing.assert_array_equal(elmo.embed(["a"], layers=np.int64(1))[0], elmo.embed(["a"], layers=1)[0])
+    assert elmo.embed_aligned(text for text in ["one two"])[0].tokens == ["one", "two"]
+    assert len(elmo.embed(tuple(each) for each in SENTENCES)) == len(SENTENCES)

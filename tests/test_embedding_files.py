@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import random_sentences, write_sentences
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from elmolite import embedding_folder
 from elmolite.elmo import ELMo
@@ -126,7 +126,7 @@ def begun(tmp_path, model_folder, text):
 def test_what_was_begun_with_other_settings_is_refused(tmp_path, model_folder, text):
     out = begun(tmp_path, model_folder, text)
     for options in ({"layers": "top"}, {"dtype": "float16"}, {"batch_tokens": 64}, {"pretokenized": True}):
-        with pytest.raises(InputError, match="was begun with another settings"):
+        with pytest.raises(InputError, match=r"was begun with another (layers|dtype|batch_tokens|pretokenized)"):
             embed(model_folder, text, out, **options)
     with pytest.raises(InputError, match="was begun with another model"):
         embed("mini-en", text, out)
@@ -144,16 +144,41 @@ def test_another_text_is_refused(tmp_path, model_folder, text):
 
 def test_a_text_that_has_grown_is_gone_on_with(tmp_path, model_folder, text):
     out = begun(tmp_path, model_folder, text)
-    last = sorted(out.glob("part-*"))[-1]
-    last.unlink()  # it was not full
-    text.write_text("\n".join([*LINES, "one more"]) + "\n", encoding="utf-8")
-    assert embed(model_folder, text, out).n_sentences == 121
+    text.write_text("\n".join([*LINES, "one more", "and one"]) + "\n", encoding="utf-8")
+    written = embed(model_folder, text, out)
+    assert (written.n_sentences, written.n_resumed) == (122, 120)
+    embed(model_folder, text, tmp_path / "anew")
+    assert checksums(out) == checksums(tmp_path / "anew")
 
 
-def test_whole_vectors_and_other_things_are_not_replaced(tmp_path, model_folder, text):
+def test_whole_vectors_are_left_as_they_are(tmp_path, model_folder, text):
     embed(model_folder, text, tmp_path / "out")
-    with pytest.raises(InputError, match="holds whole vectors already"):
+    before = checksums(tmp_path / "out")
+    assert embed(model_folder, text, tmp_path / "out").n_resumed == 120
+    assert checksums(tmp_path / "out") == before
+    text.write_text("\n".join(["other", *LINES[1:]]) + "\n", encoding="utf-8")
+    with pytest.raises(InputError, match="is of other sentences"):
         embed(model_folder, text, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", [".embedding.json.123.partial", ".part-00002.safetensors.9.partial"])
+def test_what_a_killed_run_left_half_written_is_removed(tmp_path, model_folder, text, name):
+    out = begun(tmp_path, model_folder, text) if "part-" in name else tmp_path / "out"
+    out.mkdir(exist_ok=True)
+    (out / name).write_bytes(b"half")
+    embed(model_folder, text, out)
+    embed(model_folder, text, tmp_path / "anew")
+    assert checksums(out) == checksums(tmp_path / "anew")
+
+
+@pytest.mark.parametrize("options", [{"layers": 99}, {"batch_tokens": 0}])
+def test_a_wrong_setting_leaves_nothing_behind(tmp_path, model_folder, text, options):
+    with pytest.raises(InputError):
+        embed(model_folder, text, tmp_path / "out", **options)
+    assert embed(model_folder, text, tmp_path / "out").n_sentences == 120
+
+
+def test_other_things_are_not_replaced(tmp_path, model_folder, text):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").touch()
     with pytest.raises(InputError, match=r"mine is not a whole embedding folder: embedding\.json is missing"):
@@ -166,6 +191,24 @@ def test_a_damaged_part_is_named(tmp_path, model_folder, text):
     part.write_bytes(part.read_bytes()[:100])
     with pytest.raises(InputError, match=r"part-00001.safetensors: cannot be read: .*remove it and those behind it"):
         embed(model_folder, text, out)
+    save_file({"vectors": torch.zeros(3, 2)}, part)
+    with pytest.raises(InputError, match=r"part-00001.safetensors: cannot be read: .*offsets"):
+        embed(model_folder, text, out)
+    save_file({"vectors": torch.zeros(3, 2), "offsets": torch.tensor([0, 4])}, part)
+    with pytest.raises(InputError, match="its offsets do not fit its vectors"):
+        embed(model_folder, text, out)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [([1], "'parts' must say"), ([{"sentences": "x"}], "'parts' must say"), ([{"sentences": 999}], "says otherwise")],
+)
+def test_a_manifest_that_says_something_else_is_explained(tmp_path, model_folder, text, parts, message):
+    out = begun(tmp_path, model_folder, text)
+    manifest = out / "embedding.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"parts": parts}))
+    with pytest.raises(InputError, match=message):
+        EmbeddingFolder(out)[0]
 
 
 @pytest.mark.parametrize("name", ["v.h5", "v.hdf5"])

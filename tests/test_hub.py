@@ -29,7 +29,7 @@ def hub(tmp_path, monkeypatch):
             shutil.copytree(folder_path, root / repo_id, dirs_exist_ok=True)
             (root / repo_id / ".message").write_text(commit_message)
 
-    def snapshot_download(name, *, revision=None):
+    def snapshot_download(name):
         if not (root / name).is_dir():
             raise LocalEntryNotFoundError("nothing in the cache, and no network\nmore of it")
         return str(root / name)

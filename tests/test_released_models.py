@@ -63,7 +63,7 @@ def test_a_folder_on_disk_goes_first(released):
     assert model_folder("mini-xx").resolve() == released / "mini-xx"
 
 
-@pytest.mark.parametrize("name", ["mini-xy", "./mini-xx", "no/mini-xx"])
+@pytest.mark.parametrize("name", ["mini-xy", "./mini-xx", "no/such/mini-xx"])
 def test_what_is_not_there_is_named(released, name):
     with pytest.raises(InputError, match=f"{name}: no such model folder; did you mean 'mini-xx'"):
         model_folder(name)

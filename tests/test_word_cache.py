@@ -1,4 +1,6 @@
 import copy
+import random
+import threading
 
 import pytest
 import torch
@@ -107,3 +109,43 @@ def test_a_copy_begins_empty():
     again = copy.deepcopy(cache)
     assert (len(again), again.max_bytes, len(cache)) == (0, 240, 2)
     encode(again, encoder, forms_of([1]))
+
+
+def test_a_word_whose_vector_could_not_be_kept_is_not_there(monkeypatch):
+    cache, encoder = WordCache(), Encoder()
+    encode(cache, encoder, forms_of([1], [2]))
+    with pytest.raises(RuntimeError), torch.no_grad():
+        cache.encode(
+            forms_of([3]), encoder, lambda forms: encoder(forms).double()[:, :1].expand(-1, 3), padding=PADDING
+        )
+    encode(cache, encoder, forms_of([3], [1]))
+
+
+def test_threads_may_share_it():
+    cache, encoder = WordCache(max_bytes=40 * 8), Encoder()
+    words = [[i, j] for i in range(1, 9) for j in range(8)]
+    wrong = []
+
+    def work(seed):
+        rng = random.Random(seed)
+        for _ in range(300):
+            forms = forms_of(*rng.sample(words, 5))
+            with torch.no_grad():
+                if not torch.equal(cache.encode(forms, encoder, encoder, padding=PADDING), Encoder()(forms)):
+                    wrong.append(forms)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_inference_mode_and_outside_of_it():
+    cache, encoder = WordCache(), Encoder()
+    with torch.inference_mode():
+        encode(cache, encoder, forms_of([1], [2]))
+    encode(cache, encoder, forms_of([2], [3]))
+    with torch.inference_mode():
+        encode(cache, encoder, forms_of([4], [3]))

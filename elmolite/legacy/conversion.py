@@ -10,6 +10,7 @@ from elmolite.errors import InputError
 from elmolite.legacy import hdf5
 from elmolite.legacy.reading import read
 from elmolite.legacy.source import is_legacy
+from elmolite.released_models import model_folder
 from elmolite.token_indexers import ByteIndexer
 from elmolite.tokenization import SentenceTokenizer
 
@@ -34,11 +35,15 @@ def convert(
     :returns: what was written, in words.
     :raises InputError: the source cannot be read, or the format has no way to say what it is.
     """
+    if weights is None and not Path(source).is_file():
+        source = model_folder(source)
     if weights is not None or is_legacy(Path(source)):
         checkpoint = read(source, weights)
         checkpoint.tokenizer = tokenizer or checkpoint.tokenizer
         checkpoint.save_pretrained(destination, overwrite=overwrite)
         return "a model folder of elmolite"
+    if overwrite or tokenizer is not None:
+        raise InputError("--overwrite and --tokenizer are for model folders of elmolite; this would be an HDF5 pair")
     write_pair(Checkpoint.from_pretrained(source), destination)
     return f"{OPTIONS_FILE} and {WEIGHTS_FILE}, for AllenNLP, simple_elmo and bilm-tf"
 
@@ -57,9 +62,10 @@ def write_pair(checkpoint: Checkpoint, folder: str | Path) -> None:
     options = hdf5.write_options(checkpoint.bilm.config)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists already: choose another folder")
-    files.write_bytes(folder / OPTIONS_FILE, files.json_bytes(options))
+    hdf5.import_h5py()
     with files.writing(folder / WEIGHTS_FILE) as file:
         hdf5.write_weights(file, checkpoint.bilm)
     if checkpoint.vocabulary is not None:
         words = "".join(f"{word}\n" for word in checkpoint.vocabulary.words)
         files.write_bytes(folder / "vocab.txt", words.encode())
+    files.write_bytes(folder / OPTIONS_FILE, files.json_bytes(options))

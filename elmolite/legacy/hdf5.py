@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from elmolite.bilm import BiLM, BiLMConfig
 from elmolite.errors import InputError
-from elmolite.legacy.source import Options
+from elmolite.legacy.source import MAX_LAYERS, Options, naming
 from elmolite.token_indexers import MAX_CHARACTERS, N_BYTE_IDS
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ State = dict[str, torch.Tensor]
 
 _PREFIXES = ("char_embed", "CNN", "RNN_")
 """Of what belongs to the language model; a file may hold more, as a softmax."""
+MAX_DEPTH = 8
+"""Of groups in groups: the format has five."""
 
 
 def read_options(options: Options) -> BiLMConfig:
@@ -48,15 +50,15 @@ def read_options(options: Options) -> BiLMConfig:
     filters = cnn.filters("filters")
     n_cells, n_projected = lstm.whole("dim"), lstm.whole("projection_dim")
     has_projection = n_cells != n_projected
-    try:
+    with naming(options.where):
         return BiLMConfig(
             filters=filters,
             character_embedding_size=cnn.part("embedding").whole("dim"),
             activation=cnn.choice("activation", ("relu", "tanh")),  # type: ignore[arg-type]
-            n_highway_layers=cnn.whole("n_highway", 0),
+            n_highway_layers=cnn.whole("n_highway", 0, at_most=MAX_LAYERS),
             projection_size=n_projected,
             cell_size=n_cells,
-            n_layers=lstm.whole("n_layers"),
+            n_layers=lstm.whole("n_layers", at_most=MAX_LAYERS),
             cell_clip=lstm.clip("cell_clip"),
             projection_clip=lstm.clip("proj_clip") if has_projection else None,  # TensorFlow clips what it projects
             use_residual=lstm.is_true("use_skip_connections", default=False),
@@ -64,8 +66,6 @@ def read_options(options: Options) -> BiLMConfig:
             use_token_projection=sum(count for _, count in filters) != n_projected,
             forget_bias=1.0,
         )
-    except InputError as error:
-        raise InputError(f"{options.where}: {error}") from None
 
 
 def write_options(config: BiLMConfig) -> dict[str, Any]:
@@ -191,16 +191,14 @@ def read_weights(file: Path | io.BytesIO, where: str, config: BiLMConfig) -> BiL
     :param where: what messages call the file.
     :raises InputError: it is no HDF5 file, or an array is missing, misshapen or too many; the message names it.
     """
-    state: State = {}
-    with _open(file, where) as opened:
-        entries = list(_entries(config))
-        strange = sorted(set(_arrays(opened)) - {entry.key for entry in entries})
-        if strange:
-            raise InputError(f"{where}: holds {strange[0]!r}, which is not of a model with these options")
-        for entry in entries:
-            array = _array(opened, entry, where)
-            for name, part in zip(entry.names, entry.read(array), strict=True):
-                state[name] = torch.from_numpy(np.ascontiguousarray(part))
+    h5py = import_h5py()
+    try:
+        with h5py.File(file, "r") as opened:
+            state = _read_state(opened, where, config)
+    except InputError:
+        raise
+    except Exception as error:  # of a damaged file h5py raises anything
+        raise InputError(f"{where}: not an HDF5 file that can be read: {error}") from None
     with torch.device("meta"):
         bilm = BiLM(config)
     bilm.load_state_dict(state, assign=True)
@@ -232,33 +230,43 @@ def import_h5py() -> Any:
     return h5py
 
 
-def _open(file: Path | io.BytesIO, where: str) -> h5py.File:
+def _read_state(file: h5py.File, where: str, config: BiLMConfig) -> State:
+    entries = {entry.key: entry for entry in _entries(config)}
+    strange = sorted(key for key in _keys(file) if key not in entries)
+    if strange:
+        raise InputError(f"{where}: holds {strange[0]!r}, which is not of a model with these options")
+    state: State = {}
+    for key, entry in entries.items():
+        item = _dataset(file, key)
+        if item is None:
+            raise InputError(f"{where}: {key!r} is missing; expected an array {entry.shape}")
+        if item.shape != entry.shape or item.dtype.kind != "f":
+            raise InputError(f"{where}: {key!r} is {item.dtype} {item.shape}; expected float32 {entry.shape}")
+        for name, part in zip(entry.names, entry.read(np.asarray(item[...], np.float32)), strict=True):
+            state[name] = torch.from_numpy(np.ascontiguousarray(part))
+    return state
+
+
+def _keys(group: h5py.Group, *, path: str = "", depth: int = 0) -> Iterator[str]:
+    """Yield the keys of all that belongs to the language model and is no group; links are not followed."""
     h5py = import_h5py()
-    try:
-        return h5py.File(file, "r")
-    except OSError as error:
-        raise InputError(f"{where}: not an HDF5 file that can be read: {error}") from None
+    for name in group:
+        key = f"{path}{name}"
+        if not key.startswith(_PREFIXES) or not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            continue
+        item = group[name]
+        if isinstance(item, h5py.Group) and depth < MAX_DEPTH:
+            yield from _keys(item, path=f"{key}/", depth=depth + 1)
+        else:
+            yield key
 
 
-def _arrays(file: h5py.File) -> list[str]:
-    """Return the keys of all arrays of the language model."""
-    keys: list[str] = []
-
-    def visit(name: str, item: Any) -> None:
-        if not hasattr(item, "keys") and name.startswith(_PREFIXES):
-            keys.append(name)
-
-    file.visititems(visit)
-    return keys
-
-
-def _array(file: h5py.File, entry: _Entry, where: str) -> Array:
-    item = file.get(entry.key)
-    if item is None or hasattr(item, "keys"):
-        raise InputError(f"{where}: {entry.key!r} is missing; expected an array {entry.shape}")
-    if item.shape != entry.shape or item.dtype.kind != "f":
-        raise InputError(f"{where}: {entry.key!r} is {item.dtype} {item.shape}; expected float32 {entry.shape}")
-    try:
-        return np.asarray(item[...], np.float32)
-    except OSError as error:
-        raise InputError(f"{where}: {entry.key!r} cannot be read: {error}") from None
+def _dataset(file: h5py.File, key: str) -> h5py.Dataset | None:
+    """Return an array of this file; not what is linked to, or kept, elsewhere."""
+    h5py = import_h5py()
+    item: Any = file
+    for name in key.split("/"):
+        if not isinstance(item, h5py.Group) or not isinstance(item.get(name, getlink=True), h5py.HardLink):
+            return None
+        item = item[name]
+    return item if isinstance(item, h5py.Dataset) and not item.external and not item.is_virtual else None

@@ -6,7 +6,6 @@ transform, and have both parts in one matrix.
 
 from __future__ import annotations
 
-import pickle
 from pathlib import PurePath, PureWindowsPath
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from elmolite.bilm import BiLM, BiLMConfig
 from elmolite.errors import InputError
-from elmolite.legacy.source import MANY_LANGS_MARK, Options, Source
+from elmolite.legacy.source import MANY_LANGS_MARK, MAX_LAYERS, Options, Source, naming
 from elmolite.lexicon_indexer import LexiconIndexer
 from elmolite.token_indexers import MAX_CHARACTERS
 
@@ -38,34 +37,30 @@ def read(source: Source) -> tuple[BiLM, LexiconIndexer]:
     width = embedder.whole("max_characters_per_token", MAX_CHARACTERS)
     if width != MAX_CHARACTERS:
         raise InputError(f"{embedder.where}: 'max_characters_per_token' is {width}; only {MAX_CHARACTERS} can be read")
-    config = BiLMConfig(
-        filters=embedder.filters("filters"),
-        character_embedding_size=embedder.whole("char_dim"),
-        word_embedding_size=embedder.whole("word_dim", 0),
-        activation=embedder.choice("activation", ("relu", "tanh")),  # type: ignore[arg-type]
-        n_highway_layers=embedder.whole("n_highway"),
-        projection_size=encoder.whole("projection_dim"),
-        cell_size=encoder.whole("dim"),
-        n_layers=encoder.whole("n_layers"),
-        cell_clip=encoder.clip("cell_clip"),
-        projection_clip=encoder.clip("proj_clip"),
-        forget_bias=0.0,
-    )
-    try:
-        words = _ids(source, "word.dic") if config.word_embedding_size else None
-        indexer = LexiconIndexer(_ids(source, MANY_LANGS_MARK), words)
-    except InputError as error:
-        raise InputError(f"{source.place}: {error}") from None
+    with naming(options.where):
+        config = BiLMConfig(
+            filters=embedder.filters("filters"),
+            character_embedding_size=embedder.whole("char_dim"),
+            word_embedding_size=embedder.whole("word_dim", 0),
+            activation=embedder.choice("activation", ("relu", "tanh")),  # type: ignore[arg-type]
+            n_highway_layers=embedder.whole("n_highway", at_most=MAX_LAYERS),
+            projection_size=encoder.whole("projection_dim"),
+            cell_size=encoder.whole("dim"),
+            n_layers=encoder.whole("n_layers", at_most=MAX_LAYERS),
+            cell_clip=encoder.clip("cell_clip"),
+            projection_clip=encoder.clip("proj_clip"),
+            forget_bias=0.0,
+        )
+    words = _ids(source, "word.dic") if config.word_embedding_size else None
+    characters = _ids(source, MANY_LANGS_MARK)
+    with naming(source.place):
+        indexer = LexiconIndexer(characters, words)
     with torch.device("meta"):
         bilm = BiLM.reading(indexer, config)
-    state = _token_encoder(_Weights(source, "token_embedder.pkl"), config)
-    state |= _stacks(_Weights(source, "encoder.pkl"), config)
-    for name, expected in bilm.state_dict().items():
-        if state[name].shape != expected.shape:
-            raise InputError(
-                f"{source.place}: the weights of {name!r} are {tuple(state[name].shape)}; by the options and lists "
-                f"they should be {tuple(expected.shape)}"
-            )
+    embedder_weights, encoder_weights = (_Weights(source, f"{name}.pkl") for name in ("token_embedder", "encoder"))
+    state = _token_encoder(embedder_weights, config, indexer) | _stacks(encoder_weights, config)
+    embedder_weights.check_all_read()
+    encoder_weights.check_all_read()
     bilm.load_state_dict(state, assign=True)
     return bilm.eval(), indexer
 
@@ -89,7 +84,7 @@ def _ids(source: Source, name: str) -> dict[str, int]:
         *token, last = line.strip().split("\t")
         if not token and not last:
             continue
-        if len(token) > 1 or not last.isdecimal():
+        if len(token) > 1 or not (last.isascii() and last.isdecimal() and len(last) < 9):
             raise InputError(f"{source.where(name)}, line {number}: expected a token, a tab and its id: {line[:60]!r}")
         ids[token[0] if token else _IDEOGRAPHIC_SPACE] = int(last)
     return ids
@@ -102,49 +97,73 @@ class _Weights:
         self.where = source.where(name)
         try:
             content: Any = torch.load(source.open(name), map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        except InputError:
+            raise
+        except Exception as error:  # of a damaged file torch raises anything
             reason = str(error).split("\n")[0]
             raise InputError(f"{self.where}: not a file of torch's weights that can be read: {reason}") from None
         if not isinstance(content, dict) or not all(isinstance(each, Tensor) for each in content.values()):
             raise InputError(f"{self.where}: expected tensors by name")
         self._tensors: dict[str, Tensor] = content
+        self._taken: set[str] = set()
 
-    def __getitem__(self, name: str) -> Tensor:
-        if name not in self._tensors:
-            raise InputError(f"{self.where}: {name!r} is missing")
-        return self._tensors[name].float().contiguous()
+    def take(self, name: str, *shape: int) -> Tensor:
+        """Return a tensor, which must have a shape."""
+        tensor = self._tensors.get(name)
+        if tensor is None:
+            raise InputError(f"{self.where}: {name!r} is missing; expected {shape}")
+        is_plain = tensor.layout == torch.strided and tensor.is_floating_point() and tensor.device.type == "cpu"
+        if not is_plain or tensor.shape != shape:
+            raise InputError(
+                f"{self.where}: {name!r} is {tensor.dtype} {tuple(tensor.shape)}; by the options and lists it should "
+                f"be float32 {shape}"
+            )
+        self._taken.add(name)
+        return tensor.float().contiguous()
+
+    def check_all_read(self) -> None:
+        """Refuse weights that a model with these options does not have."""
+        strange = sorted(self._tensors.keys() - self._taken)
+        if strange:
+            raise InputError(f"{self.where}: holds {strange[0]!r}, which is not of a model with these options")
 
 
-def _token_encoder(weights: _Weights, config: BiLMConfig) -> dict[str, Tensor]:
+def _token_encoder(weights: _Weights, config: BiLMConfig, indexer: LexiconIndexer) -> dict[str, Tensor]:
     ours = "token_encoder."
-    state = {ours + "embedding.weight": weights["char_emb_layer.embedding.weight"]}
+    n_filters, n_channels = sum(count for _, count in config.filters), config.character_embedding_size
+    state = {ours + "embedding.weight": weights.take("char_emb_layer.embedding.weight", indexer.n_ids, n_channels)}
     if config.word_embedding_size:
-        state[ours + "word_embedding.weight"] = weights["word_emb_layer.embedding.weight"]
-    for i in range(len(config.filters)):
-        for kind in ("weight", "bias"):
-            state[f"{ours}convolutions.{i}.{kind}"] = weights[f"convolutions.{i}.{kind}"]
+        shape = (indexer.n_word_ids, config.word_embedding_size)
+        state[ours + "word_embedding.weight"] = weights.take("word_emb_layer.embedding.weight", *shape)
+    for i, (width, count) in enumerate(config.filters):
+        name = f"convolutions.{i}."
+        state[f"{ours}{name}weight"] = weights.take(f"{name}weight", count, n_channels, width)
+        state[f"{ours}{name}bias"] = weights.take(f"{name}bias", count)
     for i in range(config.n_highway_layers):
-        for kind in ("weight", "bias"):
-            transform, carry = weights[f"highways._layers.{i}.{kind}"].chunk(2)
+        for kind, columns in (("weight", (n_filters,)), ("bias", ())):
+            transform, carry = weights.take(f"highways._layers.{i}.{kind}", 2 * n_filters, *columns).chunk(2)
             state[f"{ours}highways.{i}.transform.{kind}"] = transform.contiguous()
             state[f"{ours}highways.{i}.gate.{kind}"] = -carry
-    for kind in ("weight", "bias"):
-        state[f"{ours}projection.{kind}"] = weights[f"projection.{kind}"]
+    n_features = n_filters + config.word_embedding_size
+    state[ours + "projection.weight"] = weights.take("projection.weight", config.projection_size, n_features)
+    state[ours + "projection.bias"] = weights.take("projection.bias", config.projection_size)
     return state
 
 
 def _stacks(weights: _Weights, config: BiLMConfig) -> dict[str, Tensor]:
     state = {}
+    n_gates, n_projected = 4 * config.cell_size, config.projection_size
     for direction in ("forward", "backward"):
         for i in range(config.n_layers):
             theirs, ours = f"{direction}_layer_{i}.", f"{direction}_stack.layers.{i}."
-            for name, part in (
-                ("input_weight", "input_linearity.weight"),
-                ("recurrent_weight", "state_linearity.weight"),
-                ("bias", "state_linearity.bias"),
+            for name, part, columns in (
+                ("input_weight", "input_linearity.weight", [n_projected]),
+                ("recurrent_weight", "state_linearity.weight", [n_projected]),
+                ("bias", "state_linearity.bias", []),
             ):
-                state[ours + name] = _as_ours(weights[theirs + part])
-            state[ours + "projection_weight"] = weights[theirs + "state_projection.weight"]
+                state[ours + name] = _as_ours(weights.take(theirs + part, n_gates, *columns))
+            projection = weights.take(theirs + "state_projection.weight", n_projected, config.cell_size)
+            state[ours + "projection_weight"] = projection
     return state
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from elmolite.token_indexers import ByteIndexer
 from elmolite.tokenization import SentenceTokenizer
 
 _WEIGHTS_ENDINGS = ("weights", "model")
+_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 class Pair(NamedTuple):
@@ -35,11 +37,16 @@ def read(path: str | Path, weights: str | Path | None = None) -> Checkpoint:
     :raises InputError: there is no such model, or a file of it is missing or misshapen; the message names it.
     """
     path = Path(path)
-    source = None if path.suffix in (".json", *HDF5) and not path.is_dir() else Source.of(path)
-    if source is not None and weights is None and MANY_LANGS_MARK in source.names:
-        bilm, indexer = many_langs.read(source)
-        return Checkpoint(bilm, SentenceTokenizer.whitespace(), indexer)
-    pair = _find_pair(path, source, weights)
+    if weights is not None:
+        pair = Pair(_beside(path), path.name, _beside(Path(weights)), Path(weights).name)
+    elif path.is_dir() or zipfile.is_zipfile(path):
+        source = Source.of(path)
+        if MANY_LANGS_MARK in source.names:
+            bilm, indexer = many_langs.read(source)
+            return Checkpoint(bilm, SentenceTokenizer.whitespace(), indexer)
+        pair = _pair_in(source)
+    else:
+        pair = _pair_beside(path)
     options = Options(pair.options.read_json(pair.options_name), pair.options.where(pair.options_name))
     config = hdf5.read_options(options)
     where = pair.weights.where(pair.weights_name)
@@ -49,21 +56,25 @@ def read(path: str | Path, weights: str | Path | None = None) -> Checkpoint:
     return Checkpoint(bilm, SentenceTokenizer.whitespace(), ByteIndexer())
 
 
-def _find_pair(path: Path, source: Source | None, weights: str | Path | None) -> Pair:
-    if weights is not None:
-        return Pair(_beside(path), path.name, _beside(Path(weights)), Path(weights).name)
-    if source is None:
-        source = _beside(path)
-        if path.name not in source.names:
-            raise InputError(f"{path}: no such file")
-        if path.suffix in HDF5:
-            return Pair(source, _options_of(path.name, source), source, path.name)
-        return Pair(source, path.name, source, _weights_of(path.name, source))
+def _pair_in(source: Source) -> Pair:
+    """Find the one model of a folder or archive."""
     found = _weights_among(source)
     if len(found) != 1:
         seen = f"several: {', '.join(found)}; name one" if found else "none"
         raise InputError(f"{source.place}: expected a file named *weights.hdf5 or model.hdf5, found {seen}")
     return Pair(source, _options_of(found[0], source), source, found[0])
+
+
+def _pair_beside(path: Path) -> Pair:
+    """Find the other half of a file with weights or options."""
+    source = _beside(path)
+    if path.name not in source.names:
+        raise InputError(f"{path}: no such file")
+    with path.open("rb") as file:
+        is_hdf5 = file.read(len(_HDF5_SIGNATURE)) == _HDF5_SIGNATURE
+    if is_hdf5 or _is_hdf5_name(path.name):
+        return Pair(source, _options_of(path.name, source), source, path.name)
+    return Pair(source, path.name, source, _weights_of(path.name, source))
 
 
 def _beside(path: Path) -> Source:
@@ -75,13 +86,20 @@ def _beside(path: Path) -> Source:
 
 def _weights_among(source: Source) -> list[str]:
     """Return the HDF5 files that are named as weights, of which a folder may have more for other things."""
-    found = [name for name in source.names if Path(name).suffix in HDF5]
-    return [name for name in found if Path(name).stem.endswith(_WEIGHTS_ENDINGS)] or (found if len(found) == 1 else [])
+    found = [name for name in source.names if _is_hdf5_name(name)]
+    named = [name for name in found if Path(name).stem.lower().endswith(_WEIGHTS_ENDINGS)]
+    return named or (found if len(found) == 1 else [])
+
+
+def _is_hdf5_name(name: str) -> bool:
+    return name.lower().endswith(HDF5)
 
 
 def _options_of(weights: str, source: Source) -> str:
     """Return the file with options that belongs to one with weights: of the same beginning, or the only one."""
-    return _other_half(weights, [name for name in source.names if name.endswith(OPTIONS_ENDING)], source, "options")
+    return _other_half(
+        weights, [name for name in source.names if name.lower().endswith(OPTIONS_ENDING)], source, "options"
+    )
 
 
 def _weights_of(options: str, source: Source) -> str:
@@ -100,6 +118,6 @@ def _other_half(name: str, candidates: list[str], source: Source, what: str) -> 
 def _beginning(name: str) -> str:
     """Return what the options and the weights of one model begin with: ``elmo_2x4096_512_2048cnn_2xhighway_``."""
     for ending in (OPTIONS_ENDING, *(f"{ending}{suffix}" for ending in _WEIGHTS_ENDINGS for suffix in HDF5)):
-        if name.endswith(ending):
-            return name.removesuffix(ending)
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
     return name

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
 import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,8 +16,12 @@ from elmolite.errors import InputError
 
 MAX_JSON_BYTES = 1 << 20
 """Options are a page long; what is larger is something else."""
-
-
+MAX_BYTES = 8 << 30
+"""Of any file: ten times the largest model that was published."""
+MAX_SIZE = 1 << 24
+"""Of a layer."""
+MAX_LAYERS = 100
+_BROKEN = (OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, RuntimeError)
 HDF5 = (".hdf5", ".h5")
 OPTIONS_ENDING = "options.json"
 MANY_LANGS_MARK = "char.dic"
@@ -21,13 +29,20 @@ MANY_LANGS_MARK = "char.dic"
 
 
 def is_legacy(path: Path) -> bool:
-    """Return whether a file or folder looks like an earlier model; a folder of elmolite does not."""
-    if path.is_file():
-        return path.suffix in (*HDF5, ".zip", ".json")
+    """Return whether a path is an earlier model: any file, since one of elmolite is a folder, or a folder of one."""
     if not path.is_dir() or (path / "model.safetensors").exists():
-        return False
-    names = Source.of(path).names
+        return path.is_file()
+    names = [each.name.lower() for each in path.iterdir()]
     return MANY_LANGS_MARK in names or any(name.endswith((*HDF5, OPTIONS_ENDING)) for name in names)
+
+
+@contextmanager
+def naming(where: str) -> Iterator[None]:
+    """Put the place in front of messages that do not begin with it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(str(error) if str(error).startswith(where) else f"{where}: {error}") from None
 
 
 def refuse_legacy(source: str | Path) -> None:
@@ -59,12 +74,19 @@ class Source:
         try:
             with zipfile.ZipFile(path) as archive:
                 members = [each for each in archive.infolist() if not each.is_dir()]
-        except (OSError, zipfile.BadZipFile) as error:
+        except _BROKEN as error:
             raise InputError(f"{path}: not a zip archive that can be read: {error}") from None
-        members = [each for each in members if not PurePosixPath(each.filename).parts[0].startswith("__MACOSX")]
-        if len({PurePosixPath(each.filename).parent for each in members}) > 1:
-            raise InputError(f"{path}: the archive has files in several folders: unpack it and name one")
-        return cls(str(path), {PurePosixPath(each.filename).name: each for each in members}, path)
+        folders: dict[PurePosixPath, dict[str, Path | zipfile.ZipInfo]] = {}
+        for each in members:
+            inside = PurePosixPath(each.filename)
+            files = folders.setdefault(inside.parent, {})
+            if inside.name in files:
+                raise InputError(f"{path}: the archive has {each.filename} twice")
+            files[inside.name] = each
+        found = [files for files in folders.values() if any(map(_is_of_a_model, files))]
+        if len(found) != 1:
+            raise InputError(f"{path}: the archive has {len(found)} folders with a model; unpack it and name one")
+        return cls(str(path), found[0], path)
 
     @property
     def names(self) -> list[str]:
@@ -75,21 +97,27 @@ class Source:
         """Return what messages call a file."""
         return f"{self.place}/{name}"
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, *, max_bytes: int = MAX_BYTES) -> bytes:
         """Return the content of a file.
 
-        :raises InputError: it is missing, or cannot be read.
+        :param max_bytes: a larger one is refused, before it is read.
+        :raises InputError: it is missing, too large, or cannot be read.
         """
         file = self._files.get(name)
         if file is None:
             raise InputError(f"{self.where(name)} is missing")
         try:
+            n_bytes = file.stat().st_size if isinstance(file, Path) else file.file_size
+            if n_bytes > max_bytes:
+                raise InputError(f"{self.where(name)}: {n_bytes:,} bytes are too many for what it should be")
             if isinstance(file, Path):
                 return file.read_bytes()
             assert self._archive is not None
-            with zipfile.ZipFile(self._archive) as archive:
-                return archive.read(file)
-        except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+            with zipfile.ZipFile(self._archive) as archive, archive.open(file) as member:
+                return member.read(max_bytes + 1)
+        except InputError:
+            raise
+        except _BROKEN as error:
             raise InputError(f"{self.where(name)}: cannot be read: {error}") from None
 
     def open(self, name: str) -> Path | io.BytesIO:
@@ -112,16 +140,22 @@ class Source:
 
         :raises InputError: it is missing, or something else.
         """
-        content = self.read(name)
-        if len(content) > MAX_JSON_BYTES:
-            raise InputError(f"{self.where(name)}: {len(content):,} bytes are too many for options")
+        content = self.read(name, max_bytes=MAX_JSON_BYTES)
         try:
-            options = json.loads(content)
+            options = json.loads(content, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
             raise InputError(f"{self.where(name)}: not a readable JSON file: {error}") from None
         if not isinstance(options, dict):
             raise InputError(f"{self.where(name)}: expected a JSON object, found {type(options).__name__}")
         return options
+
+
+def _is_of_a_model(name: str) -> bool:
+    return name == MANY_LANGS_MARK or name.lower().endswith(HDF5)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
 
 
 class Options:
@@ -136,19 +170,22 @@ class Options:
         """Return the object under a key."""
         return Options(self._get(key, dict, "an object"), f"{self.where}, {key!r}")
 
-    def whole(self, key: str, default: int | None = None) -> int:
-        """Return a whole number of at least 0."""
-        value = self.content.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value) or value < 0:
-            raise self._wrong(key, "a whole number")
-        return int(value)
+    def whole(self, key: str, default: int | None = None, *, at_most: int = MAX_SIZE) -> int:
+        """Return a whole number of at least 0; null, where there is a default, is as if it were missing."""
+        value = self.content.get(key)
+        value = default if value is None else value
+        if type(value) is not int or not 0 <= value <= at_most:
+            raise self._wrong(key, f"a whole number of at most {at_most:,}")
+        return value
 
     def clip(self, key: str) -> float | None:
         """Return a bound; there is none where it is missing, null or 0."""
         value = self.content.get(key)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0):
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= MAX_SIZE:
             raise self._wrong(key, "a number greater than 0, or null")
-        return float(value) if value else None
+        return float(value) or None
 
     def is_true(self, key: str, *, default: bool) -> bool:
         """Return a truth value."""
