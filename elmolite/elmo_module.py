@@ -22,6 +22,9 @@ from elmolite.tokenization import SentenceTokenizer
 from elmolite.vocab import Vocabulary
 from elmolite.word_cache import WordCache
 
+WORDS_AT_ONCE = 256
+"""Words whose characters are convolved together: more need more memory, fewer are slower."""
+
 Sentence = str | Sequence[str]
 """A string, which is cut into tokens, or the tokens."""
 
@@ -167,6 +170,16 @@ class ELMoModule(nn.Module):
             )
 
     def _encode_new_words(self, forms: Tensor) -> Tensor:
+        """Return the vectors of distinct words, (U, P), in groups of like length, each as wide as its longest word."""
+        last = (forms != self.indexer.padding).int().flip(1).argmax(dim=1)
+        lengths = forms.shape[1] - last
+        order = lengths.argsort()
+        starts = range(0, len(order), WORDS_AT_ONCE)
+        groups = [order[start : start + WORDS_AT_ONCE] for start in starts]
+        vectors = [self._encode_group(forms[rows, : int(lengths[rows[-1]])]) for rows in groups]
+        return torch.cat(vectors)[order.argsort().to(self.bilm.device)]
+
+    def _encode_group(self, forms: Tensor) -> Tensor:
         n_words = len(forms)
         if n_words < MIN_ROWS:
             forms = torch.cat([forms, forms[:1].expand(MIN_ROWS - n_words, -1)])
