@@ -99,6 +99,7 @@ def baselines(setup: FinetuningSetup) -> dict[str, FinetuningSetup]:
     ways = {own: setup, **{layers: reading(layers) for layers in (MIX, "average", "top", "token") if layers != own}}
     ways[UNTRAINED + own] = replace(setup, is_untrained=True)
     if setup.inputs.static is not None:
+        ways[UNTRAINED + MIX] = replace(reading(MIX), is_untrained=True)
         ways["static vectors only"] = reading(NO_LAYERS, setup.inputs.static)
     return ways
 
@@ -144,7 +145,9 @@ def compare(
     """
     config, out = config or FinetuningConfig(), Path(out)
     if (out / COMPARISON_FILE).exists() and not overwrite:
-        raise InputError(f"{out} holds a comparison already: choose another folder, or say --overwrite")
+        raise InputError(
+            f"{out} holds a comparison already, whole or broken off: choose another folder, or say --overwrite"
+        )
     results: dict[str, list[FinetuningResult]] = {}
     for name, setup in ways.items():
         for seed in range(config.seed, config.seed + n_seeds):

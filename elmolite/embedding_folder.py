@@ -73,7 +73,7 @@ class EmbeddingWriter:
         for key, value in self._description.items():
             there = earlier.get(key)
             if there != value:
-                raise InputError(f"{self.folder} was begun with another {key}: {there}, not {value}; choose another")
+                raise InputError(f"{self.folder} was begun with {key} {there}, not {value}: choose another folder")
 
     def skip(self, sentences: Iterator[list[str]]) -> Iterator[Counts]:
         """Pass over the sentences that an earlier run has written, part by part.

@@ -92,6 +92,8 @@ def parse(arguments: Sequence[str]) -> Options:
         raise InputError(f"--seeds {values.seeds}: at least 1 is needed")
     if values.baselines and values.probe:
         raise InputError("--baselines and --probe exclude each other: they are two comparisons")
+    if values.probe and values.own_head is not None:
+        raise InputError("--probe has linear heads of its own: leave --own-head to it")
     if values.probe and values.encoder_training != "frozen":
         raise InputError("--probe asks what the layers know as they are: it goes with --encoder-training frozen alone")
     return Options(

@@ -152,6 +152,9 @@ def run(
         if part is not None
     }
     _standardise(model, data["train"], config)
+    if callable(setup.head):
+        first = data["train"].sentences(range(min(config.batch_size, len(data["train"]))))
+        model.check_head([side.to(best_device()) for side in first])
     dev_batches = list(batches_by_length(data["dev"].lengths.tolist(), BATCH_TOKENS))
     dev_labels = [setup.examples.dev[number].labels for batch in dev_batches for number in batch]
     module = FinetuningModule(model, description, config, dev_labels)

@@ -81,8 +81,13 @@ class CommonComponent:
         return cls(directions[:, -1])
 
     def remove(self, vectors: ArrayLike) -> NDArray[np.float32]:
-        """Return vectors (S, D) or (D) without their part in that direction."""
+        """Return vectors (S, D) or (D) without their part in that direction.
+
+        :raises InputError: they have another width.
+        """
         rows = np.asarray(vectors, np.float32)
+        if rows.shape[-1:] != self.direction.shape:
+            raise InputError(f"vectors of {rows.shape[-1:]} numbers; the common component has {self.direction.shape}")
         return rows - (rows @ self.direction)[..., None] * self.direction
 
 

@@ -75,15 +75,24 @@ def predict(arguments: Sequence[str]) -> None:
     parser, valid = _parser("predict", predict.__doc__ or "")
     parser.add_argument("--input", type=str | None, default=None, help="sentences, with labels or without; - for stdin")
     parser.add_argument("--output", type=str | None, default=None, help="JSON lines (default: standard output)")
-    values = parser.parse(Arguments(arguments, {*valid, "input", "output"}))
+    parser.add_argument("--pretokenized", action="store_true", help="cut plain text at white space")
+    values = parser.parse(Arguments(arguments, {*valid, "input", "output", "pretokenized"}))
     if values.input is None:
         raise InputError("--input is missing: a file, or - for standard input")
+    if values.output is not None and Path(values.output).resolve() == Path(values.input).resolve():
+        raise InputError(f"--output {values.output}: is the input, which would be replaced")
 
     from elmolite.task_files import predict_file
 
     lines = (
         json.dumps(record, ensure_ascii=False) + "\n"
-        for record in predict_file(values.model, values.input, make(ExampleColumns, values.columns), head=_head(values))
+        for record in predict_file(
+            values.model,
+            values.input,
+            make(ExampleColumns, values.columns),
+            head=_head(values),
+            pretokenized=values.pretokenized,
+        )
     )
     if values.output is None:
         sys.stdout.writelines(lines)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from elmolite.errors import InputError
 from elmolite.examples.columns import RECOGNISED, ExampleColumns
-from elmolite.examples.example import Example
+from elmolite.examples.example import Example, Task
 from elmolite.examples.reading import read_examples
 from elmolite.modules import best_device
 from elmolite.own_heads import MakeHead
@@ -17,15 +19,23 @@ from elmolite.task_data import TaskData, predict
 from elmolite.task_model import TaskDescription
 from elmolite.task_scores import TaskScores, check_labels, score, tell_unknown_labels
 from elmolite.tasks.objectives import Prediction
+from elmolite.tokenization import SentenceTokenizer
 
 
 def predict_file(
-    folder: str | Path, path: str | Path, columns: ExampleColumns = RECOGNISED, *, head: MakeHead | None = None
+    folder: str | Path,
+    path: str | Path,
+    columns: ExampleColumns = RECOGNISED,
+    *,
+    head: MakeHead | None = None,
+    pretokenized: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Predict the examples of a file.
 
     :param folder: a task folder, or that of the run which made it.
     :param path: a file with labels or without, or ``-``; see :func:`read_examples`.
+    :param columns: how the file is laid out, where that is neither recognised nor as in the training examples.
+    :param pretokenized: cut strings at white space, and not as the task's tokenizer does.
     :param head: makes the head, where it was one of your own.
     :returns: for each example what was read, the labels, their probabilities and, where the file has them, the gold
         labels: values for JSON.
@@ -33,11 +43,27 @@ def predict_file(
     """
     checkpoint = TaskCheckpoint.from_pretrained(folder, head=head)
     task, labels = checkpoint.description.task, checkpoint.description.labels
-    examples = read_examples(path, task, columns, needs_labels=False, labels=labels).examples
+    examples = _read_to_predict(path, task, labels, columns, checkpoint.columns)
+    if pretokenized:
+        checkpoint.tokenizer = SentenceTokenizer.whitespace()
     data, predictions = _predict(checkpoint, examples)
     sides = list(zip(*data.sides, strict=True))
     for example, tokens, prediction in zip(examples, sides, predictions, strict=True):
         yield _record(checkpoint.description, example, tokens, prediction)
+
+
+def _read_to_predict(
+    path: str | Path, task: Task, labels: Sequence[str], said: ExampleColumns, learnt: ExampleColumns
+) -> list[Example]:
+    """Read a file that is laid out as the training examples were, or as is recognised."""
+    as_learnt = replace(learnt, **({"format": "auto"} | _said(said)))
+    if str(path) != "-" and as_learnt.named:
+        try:
+            return read_examples(path, task, as_learnt, needs_labels=False, labels=labels).examples
+        except InputError:
+            if said.named:
+                raise
+    return read_examples(path, task, said, needs_labels=False, labels=labels).examples
 
 
 def evaluate_file(
@@ -53,7 +79,10 @@ def evaluate_file(
     """
     checkpoint = TaskCheckpoint.from_pretrained(folder, head=head)
     columns = replace(checkpoint.columns, **_said(columns))
-    examples = read_examples(path, checkpoint.description.task, columns).examples
+    read = read_examples(path, checkpoint.description.task, columns)
+    if read.n_left_out:
+        print(f"{path}: {read.n_left_out} pairs without an agreed label are left out", file=sys.stderr)
+    examples = read.examples
     check_labels(checkpoint.description, examples)
     tell_unknown_labels(checkpoint.description.labels, examples)
     _, predictions = _predict(checkpoint, examples)

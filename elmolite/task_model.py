@@ -93,6 +93,23 @@ class TaskModel(nn.Module):
                     (self._layers(batch), batch.mask) for sentences in batches for batch in sentences
                 )
 
+    def check_head(self, sentences: Sequence[SentenceBatch]) -> None:
+        """Hold the scores of a batch against the shape that the task needs.
+
+        :raises InputError: the head cannot read the batch, or gives other scores.
+        """
+        mask, n_labels = sentences[0].mask, len(self.objective.labels)
+        expected = (*mask.shape, n_labels) if isinstance(self.objective, TokenLabels) else (len(mask), n_labels)
+        reads = "premise and hypothesis, as two arguments" if len(sentences) > 1 else "Words"
+        try:
+            with evaluating(self), torch.no_grad():
+                scores = self(sentences)
+        except (TypeError, RuntimeError, ValueError, AttributeError) as error:
+            raise InputError(f"the head cannot read a batch: {error}; it is given {reads}") from error
+        if not isinstance(scores, Tensor) or tuple(scores.shape) != expected:
+            found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+            raise InputError(f"the head gives {found} where scores {expected} are needed: of {reads}")
+
     def _words(self, batch: SentenceBatch) -> Words:
         layers = None if self.inputs.mix is None else self._layers(batch)
         return self.inputs(batch.mask, layers, batch.static_ids)  # type: ignore[no-any-return]
@@ -133,7 +150,11 @@ def build(
         head = _head(description.head, inputs, n_labels)
     else:
         assert make_head is not None
-        head = make_head(inputs.size, n_labels)
+        try:
+            head = make_head(inputs.size, n_labels)
+        except TypeError as error:
+            wanted = "it is called with the width of its input and the number of its scores"
+            raise InputError(f"the head cannot be made: {error}; {wanted}") from error
     return TaskModel(elmo, inputs, head, _objective(description))
 
 

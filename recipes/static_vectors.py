@@ -10,8 +10,6 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from gensim.models.word2vec import Word2Vec
-
 from elmolite import Corpus
 
 
@@ -23,6 +21,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--epochs", type=int, default=3)
     options = parser.parse_args()
+    from gensim.models.word2vec import Word2Vec
+
     corpus = Corpus.open(options.corpus)
     with tempfile.TemporaryDirectory() as folder:
         text = Path(folder) / "sentences.txt"

@@ -62,6 +62,7 @@ def test_baselines_of_layers_beside_static_vectors(tmp_path, model_folder):
         "top": ("top", False, False),
         "token": ("token", False, False),
         "untrained, top and static": ("top", True, True),
+        "untrained, mix": ("mix", False, True),
         "static vectors only": ("none", True, False),
     }
     assert ways["top and static"] is setup
@@ -132,7 +133,7 @@ def test_every_run_begins_with_the_language_model_as_it_was(tmp_path, setup):
 def test_an_earlier_comparison_is_replaced_only_when_asked(tmp_path, setup):
     compared({"a": setup}, tmp_path / "out")
     before = (tmp_path / "out" / "comparison.json").read_bytes()
-    with pytest.raises(InputError, match=r"holds a comparison already: .*--overwrite"):
+    with pytest.raises(InputError, match=r"holds a comparison already, whole or broken off: .*--overwrite"):
         compared({"b": setup}, tmp_path / "out")
     assert (tmp_path / "out" / "comparison.json").read_bytes() == before
     assert not (tmp_path / "out" / "b-0").exists()

@@ -56,13 +56,21 @@ def test_labels_in_front_of_a_sentence(tmp_path):
 
 def test_plain_lines_can_be_predicted(tmp_path):
     content = "Good morning .\n\n 1 too\n"
-    assert examples_of(tmp_path / "a", content, "classify", needs_labels=False) == [
-        ("Good morning .", ()),
-        ("1 too", ()),
-    ]
-    tokens = examples_of(tmp_path / "a", content, "tag", needs_labels=False)
-    assert tokens == [(("Good", "morning", "."), ()), (("1", "too"), ())]
+    for task in ("classify", "tag"):
+        found = examples_of(tmp_path / "a", content, task, needs_labels=False)
+        assert found == [("Good morning .", ()), ("1 too", ())]
     assert read_examples(tmp_path / "a", "tag", needs_labels=False).examples[1].place == f"{tmp_path / 'a'}, line 3"
+
+
+def test_prose_with_as_many_words_in_every_line_is_no_conll(tmp_path):
+    content = "Good morning everyone\nHow are you\n\nSee you soon\n"
+    (tmp_path / "a.txt").write_text(content)
+    found = read_examples(tmp_path / "a.txt", "tag", needs_labels=False, labels=("B-x", "O")).examples
+    assert [each.sentences[0] for each in found] == ["Good morning everyone", "How are you", "See you soon"]
+    tagged = {"a.txt": "How B-x\nare O\n\nyou O\n", "b.txt": "How\tA\nare\tB\n\nyou\tC\n", "c.conll": content}
+    for name, text in tagged.items():
+        (tmp_path / name).write_text(text)
+        assert len(read_examples(tmp_path / name, "tag", needs_labels=False, labels=("B-x", "O")).examples) == 2
 
 
 def test_text_is_not_taken_for_labels(tmp_path):

@@ -441,3 +441,32 @@ def test_a_language_model_that_learns_has_its_dropout(tmp_path, model_folder, en
     with mock.patch.object(FinetuningModule, "training_step", training_step):
         train(setup, tmp_path / "run", n_epochs=2, encoder_training=encoder_training)
     assert set(seen) == {(True, expected)}
+
+
+class Constant(torch.nn.Module):
+    """Gives the scores of one shape, whatever it reads."""
+
+    def __init__(self, *shape):
+        super().__init__()
+        self.scores = torch.nn.Parameter(torch.zeros(shape))
+
+    def forward(self, words):
+        return self.scores + 0 * words.vectors.sum()
+
+
+@pytest.mark.parametrize(
+    ("task", "head", "message"),
+    [
+        ("classify", lambda size, n: Constant(3, 5), r"the head gives \(3, 5\) where scores \(8, 2\) are needed"),
+        ("tag", lambda size, n: Constant(8, n), r"the head gives \(8, 3\) where scores \(8, \d, 3\) are needed"),
+        ("entail", lambda size, n: Constant(8, n), "the head cannot read a batch: .*premise and hypothesis, as two"),
+        ("classify", lambda: Constant(1), "the head cannot be made: .*the width of its input and the number of its"),
+        ("classify", lambda size, n: torch.nn.Linear(size, n), "the head cannot read a batch: .*it is given Words"),
+    ],
+)
+def test_a_head_of_one_s_own_that_does_not_fit_is_explained(tmp_path, model_folder, task, head, message):
+    writer = {"classify": write_classes, "tag": write_tagged, "entail": write_pairs}[task]
+    name = {"classify": "a.txt", "tag": "a.conll", "entail": "a.tsv"}[task]
+    setup = setup_of(model_folder, task, train=writer(tmp_path / name), head=head)
+    with pytest.raises(InputError, match=message):
+        train(setup, tmp_path / "out")

@@ -84,6 +84,11 @@ def test_it_is_taken_out_only_when_given(elmo):
     np.testing.assert_array_equal(elmo.embed_sentences(SENTENCES), plain)
 
 
+def test_a_common_component_of_another_width_is_refused(elmo):
+    with pytest.raises(InputError, match=r"vectors of \(24,\) numbers; the common component has \(3,\)"):
+        elmo.embed_sentences(SENTENCES, common=CommonComponent([1, 0, 0]))
+
+
 @pytest.mark.parametrize("vectors", [np.ones((1, 3)), np.zeros((4, 3)), np.ones(3)])
 def test_nothing_to_fit(vectors):
     with pytest.raises(InputError, match="two sentences at least"):

@@ -169,6 +169,11 @@ def test_standard_input(tmp_path, model_folder, monkeypatch, capsys):
 
 
 BAD = {
+    "a probe of one's own head": (
+        ["finetune", "tag", "--encoder=m", "--train=a", "--out=o", "--probe", "--own-head=h.py:H"],
+        "--probe has linear heads of its own",
+    ),
+    "output is input": (["predict", "m", "--input=good.txt", "--output=good.txt"], "is the input, which would be"),
     "no task": (["finetune", "--train", "good.txt"], "name the task first"),
     "unknown task": (["finetune", "clasify"], "unknown task 'clasify'; did you mean 'classify'"),
     "no training examples": (["finetune", "tag", "--encoder", "m", "--out", "o"], "--train is missing"),

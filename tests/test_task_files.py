@@ -20,6 +20,9 @@ SEPARATED = ExampleColumns(label_separator="|")
 COLUMNS = {"label sets": SEPARATED, "classify": ExampleColumns(format="label-text")}
 
 
+CLASSES = ["left ban né", "right kin", "left bast", "right kist"] * 8
+
+
 @pytest.fixture(scope="module")
 def tasks(tmp_path_factory, model_folder):
     """A trained task of each kind, and the labelled file that it learnt."""
@@ -164,6 +167,34 @@ def test_how_the_training_examples_were_laid_out_is_remembered(tasks):
     assert evaluate_file(run.folder, path).value == evaluate_file(run.folder, path, SEPARATED).value == run.dev.value
     with pytest.raises(InputError, match="no column 'other'"):
         evaluate_file(run.folder, path, ExampleColumns(label="other"))
+
+
+def test_how_the_training_examples_were_laid_out_is_remembered_for_what_is_predicted(model_folder, tmp_path):
+    rows = [f"{i}\t{line.partition(' ')[2]}\t{line.split()[0]}" for i, line in enumerate(CLASSES)]
+    path = write(tmp_path / "a.tsv", *rows)
+    columns = ExampleColumns(text="2", label="3")
+    run = train(setup_of(model_folder, "classify", train=path, columns=columns), tmp_path / "run", n_epochs=1)
+    found = list(predict_file(run.folder, path))
+    assert [(each["text"], each["gold"]) for each in found[:2]] == [("ban né", "left"), ("kin", "right")]
+    plain = write(tmp_path / "c.txt", "ban né", "kin")
+    assert [each["text"] for each in predict_file(run.folder, plain)] == ["ban né", "kin"]
+    with pytest.raises(InputError, match="no column '7'"):
+        list(predict_file(run.folder, path, ExampleColumns(text="7")))
+
+
+def test_plain_text_is_cut_as_the_language_model_s_was_or_at_white_space(tmp_path):
+    train_file = write(tmp_path / "a.conll", "I\tA", "saw\tB", "", "York\tB", ",\tA")
+    run = train(setup_of("mini-en", "tag", train=train_file), tmp_path / "run", n_epochs=1)
+    path = write(tmp_path / "new.txt", "I saw York, really.")
+    assert next(predict_file(run.folder, path))["tokens"] == ["I", "saw", "York", ",", "really", "."]
+    assert next(predict_file(run.folder, path, pretokenized=True))["tokens"] == ["I", "saw", "York,", "really."]
+
+
+def test_pairs_without_an_agreed_label_are_told(tasks, tmp_path, capsys):
+    run, path = tasks["entail"]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    evaluate_file(run.folder, write(tmp_path / "a.tsv", *lines, "ban\tkin\t-"))
+    assert "1 pairs without an agreed label are left out" in capsys.readouterr().err
 
 
 def test_a_label_that_training_did_not_know_is_told(tasks, tmp_path, capsys):

@@ -54,7 +54,7 @@ def read_examples(
     :param path: a file, compressed if its name ends in ``.gz``; ``-`` is standard input.
     :param columns: the format and the columns, where they should not be recognised.
     :param needs_labels: false for what is to be predicted: labels may be missing, and a file may be plain lines, a
-        sentence each, which are cut at white space for tagging; for entailment a premise, a tab and a hypothesis.
+        sentence each, which stay strings; for entailment a premise, a tab and a hypothesis.
     :param labels: those of the task, where they are known: lines that all begin with one are ``label text``.
     :raises InputError: the file cannot be read, its format or columns are not recognised, it is empty, or an example
         is broken; the message names the file and the line.
@@ -70,6 +70,11 @@ def read_examples(
         form = _recognise(lines, file, task, needs_labels=needs_labels)
         if form == "text" and task == "classify" and _all_begin_with(labels, lines):
             form = "label-text"
+        is_named = Path(file.removesuffix(".gz")).suffix.lower() in _SUFFIXES
+        if form == "conll" and not (
+            needs_labels or is_named or _is_between_tabs(lines) or _all_end_with(labels, lines)
+        ):
+            form = "text"  # prose whose lines happen to have as many words
     _check_format(form, file, task, columns, needs_labels=needs_labels)
     return _read(lines, file, form, task, columns, needs_labels=needs_labels).checked(file)
 
@@ -135,6 +140,15 @@ def _has_labels_in_front(lines: Sequence[str]) -> bool:
     return counts.total() < _FEW_LINES or n_single <= len(counts) / 3
 
 
+def _is_between_tabs(lines: Sequence[str]) -> bool:
+    return all("\t" in line for line in lines if line.strip())
+
+
+def _all_end_with(labels: Collection[str], lines: Sequence[str]) -> bool:
+    """Return whether the last column of each line is a label."""
+    return all(conll_cells(line)[-1] in labels for line in lines if line.strip(" \t"))
+
+
 def _all_begin_with(labels: Collection[str], lines: Sequence[str]) -> bool:
     """Return whether the first word of each line is a label, with a sentence behind it."""
     words = [line.split(maxsplit=1) for line in lines if line.strip()]
@@ -169,7 +183,7 @@ def _read(
     if form == "label-text":
         return Examples(list(_read_label_lines(lines, file, columns, needs_labels=needs_labels)), 0)
     if form == "text":
-        return Examples(list(_read_plain_lines(lines, file, task)), 0)
+        return Examples(list(_read_plain_lines(lines, file)), 0)
     if form == "jsonl":
         records = list(read_json_lines(lines, file))
         names, where, numbered = list(records[0].values), records[0].place, False
@@ -213,8 +227,8 @@ def _split_fasttext(line: str) -> tuple[tuple[str, ...], str]:
     return tuple(dict.fromkeys(filter(None, labels))), text
 
 
-def _read_plain_lines(lines: Iterable[str], file: str, task: Task) -> Iterator[Example]:
+def _read_plain_lines(lines: Iterable[str], file: str) -> Iterator[Example]:
     for number, line in enumerate(lines, start=1):
         text = line.strip()
         if text:
-            yield Example((tuple(text.split()) if task == "tag" else text,), (), f"{file}, line {number}")
+            yield Example((text,), (), f"{file}, line {number}")
