@@ -90,7 +90,9 @@ def test_standard_input(monkeypatch):
 def test_other_encodings(tmp_path):
     content = "x sm\xf8rrebr\xf8d\n".encode("latin-1")
     assert examples_of(tmp_path / "a", content, "classify", encoding="latin-1") == [("smørrebrød", ("x",))]
-    with pytest.raises(InputError, match="a, line 1: not UTF-8"):
+    with pytest.raises(
+        InputError, match=r"a, line 1: not UTF-8 .*; if it is of another encoding, say so: encoding latin-1"
+    ):
         examples_of(tmp_path / "a", content, "classify")
 
 

@@ -62,7 +62,11 @@ def read_examples(
     columns.check(task)
     is_stdin = str(path) == "-"
     file = "standard input" if is_stdin else str(path)
-    lines = list(read_lines(None if is_stdin else Path(path), encoding=columns.encoding))
+    try:
+        lines = list(read_lines(None if is_stdin else Path(path), encoding=columns.encoding))
+    except InputError as error:
+        hint = "; if it is of another encoding, say so: encoding latin-1" if "not UTF-8" in str(error) else ""
+        raise InputError(f"{error}{hint}") from None
     if not any(map(str.strip, lines)):
         raise InputError(f"{file}: the file is empty (no line with text)")
     form = columns.format
