@@ -139,7 +139,6 @@ def compare(
     """Train each way with each seed, from ``config.seed`` on, one after the other.
 
     :param ways: such as :func:`baselines` and :func:`probes` give, or one: ``{"as it is": setup}``.
-
     :param out: gets a folder for each run, and the values of all in ``comparison.json``.
     :raises InputError: as :func:`elmolite.finetuning.run`.
     """

@@ -63,8 +63,9 @@ class EmbeddingWriter:
             "part_bytes": PART_BYTES,
             "model": model_hash(elmo),
         }
-        for left_over in folder.glob(".*.partial"):  # of a run that was killed while it wrote
-            left_over.unlink()
+        for name in (MANIFEST, "part-*"):
+            for left_over in folder.glob(f".{name}.*.partial"):  # of a run that was killed while it wrote
+                left_over.unlink()
         if folder.is_dir() and any(folder.iterdir()):
             self._check_earlier()
 

@@ -10,6 +10,7 @@ from elmolite.errors import InputError
 from elmolite.suggest import check_choices
 
 GIB = 1 << 30
+Normalization = Literal["standard", "layer", "none"]
 
 
 @dataclass
@@ -28,7 +29,7 @@ class InputConfig:
     """
 
     layers: str | int = "mix"
-    normalization: Literal["standard", "layer", "none"] = "standard"
+    normalization: Normalization = "standard"
     mixes_at_output: bool = False
     static: str | None = None
     static_words: int = 100_000

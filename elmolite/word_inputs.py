@@ -6,13 +6,14 @@ Shapes: L layers, B sentences, T tokens, D width of a layer, S width of a static
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from elmolite.errors import InputError
+from elmolite.finetuning_config import Normalization
 from elmolite.scalar_mix import ScalarMix
 from elmolite.standardization import Standardization
 from elmolite.static_vectors import StaticEmbedding
@@ -20,7 +21,6 @@ from elmolite.suggest import nearest
 from elmolite.tasks.words import Words
 
 MIX, NO_LAYERS = "mix", "none"
-Normalization = Literal["standard", "layer", "none"]
 
 
 class LearntMix(NamedTuple):

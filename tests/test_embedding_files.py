@@ -180,9 +180,10 @@ def test_a_wrong_setting_leaves_nothing_behind(tmp_path, model_folder, text, opt
 
 def test_other_things_are_not_replaced(tmp_path, model_folder, text):
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "letter.txt").touch()
+    (tmp_path / "mine" / ".letter.txt.partial").touch()
     with pytest.raises(InputError, match=r"mine is not a whole embedding folder: embedding\.json is missing"):
         embed(model_folder, text, tmp_path / "mine")
+    assert (tmp_path / "mine" / ".letter.txt.partial").exists()
 
 
 def test_a_damaged_part_is_named(tmp_path, model_folder, text):
