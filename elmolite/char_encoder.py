@@ -6,11 +6,14 @@ Each distinct word of a batch comes here once. Shapes: U words, C characters, F 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from elmolite.char_encoder_inference import PreparedCharacterEncoder
+from elmolite.prepared_weights import Prepared, product_dtype, wants_gradients
 from elmolite.token_indexers import MAX_CHARACTERS, PADDING
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "tanh": torch.tanh}
@@ -69,6 +72,7 @@ class CharacterEncoder(nn.Module):
         self.highways = nn.ModuleList(Highway(size=n_filters) for _ in range(n_highway_layers))
         n_features = n_filters + word_embedding_size
         self.projection = nn.Identity() if projection_size is None else nn.Linear(n_features, projection_size)
+        self._prepared: Prepared[PreparedCharacterEncoder] = Prepared()
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -84,6 +88,14 @@ class CharacterEncoder(nn.Module):
         """The embedding of each character id."""
         return self.embedding.weight
 
+    def typed_convolutions(self) -> list[nn.Conv1d]:
+        """Return the convolutions as what they are; a ModuleList has forgotten it."""
+        return [cast("nn.Conv1d", convolution) for convolution in self.convolutions]
+
+    def typed_highways(self) -> list[Highway]:
+        """Return the highway layers likewise."""
+        return [cast("Highway", highway) for highway in self.highways]
+
     def forward(self, characters: Tensor) -> Tensor:
         """Encode words.
 
@@ -92,6 +104,10 @@ class CharacterEncoder(nn.Module):
             all that the others would.
         :returns: (U, P).
         """
+        weights = list(self.parameters())
+        if not wants_gradients(*weights):
+            dtype = product_dtype(self.embedding.weight)
+            return self._prepared.get(weights, dtype, lambda: PreparedCharacterEncoder(self, dtype))(characters)
         if self.word_embedding is not None:
             words, characters = characters[:, 0], characters[:, 1:]
         n_columns = characters.shape[1]

@@ -192,6 +192,7 @@ def embed(arguments: Sequence[str]) -> None:
     parser.add_argument("--layers", default="all", help="all, top, average, or the number of one (default: all)")
     parser.add_argument("--batch-tokens", type=int, default=4096, metavar="N", help="computed at once (default: 4096)")
     parser.add_argument("--dtype", default="float32", help="on disk: float32, float16 or, in a folder, bfloat16")
+    parser.add_argument("--precision", default="32-true", help="of computing: 32-true or the faster bf16-mixed")
     parser.add_argument(
         "--pretokenized", action="store_true", help="cut lines at spaces, whatever the model's text was"
     )
@@ -207,6 +208,7 @@ def embed(arguments: Sequence[str]) -> None:
         batch_tokens=options.batch_tokens,
         dtype=options.dtype,
         pretokenized=options.pretokenized,
+        precision=options.precision,
     )
     print(f"{options.output}: {written.describe()}")
 

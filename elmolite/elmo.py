@@ -22,6 +22,7 @@ from elmolite.errors import InputError
 from elmolite.layer_choice import LayerChoice
 from elmolite.long_sentences import embed_long
 from elmolite.modules import evaluating
+from elmolite.precision import Precision
 from elmolite.sentence_batches import BATCH_TOKENS, batches_by_length, encode
 from elmolite.sentence_vectors import POOLINGS, CommonComponent, SentencePooling, WordWeights, cosine, pool
 
@@ -43,17 +44,21 @@ class ELMo(ELMoModule):
     """
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, weights: str | Path | None = None) -> Self:
+    def from_pretrained(
+        cls, source: str | Path, weights: str | Path | None = None, *, precision: Precision = "32-true"
+    ) -> Self:
         """Read a model, of elmolite or of an earlier system.
 
         :param source: a model folder, the name of a model that comes with the package, as "mini-en", or of one on the
             Hugging Face Hub; or an earlier model: a folder or zip archive with the options and weights of AllenNLP,
             bilm-tf or the NLPL repository, one of these files, or a folder of ELMoForManyLangs.
         :param weights: the HDF5 file, where ``source`` is the file with the options and it does not lie beside it.
+        :param precision: of the matrix products: see :attr:`ELMoModule.precision`.
         :raises InputError: there is no such model, or a file is missing, cut short or damaged; the message names it.
         """
         checkpoint = Checkpoint.from_pretrained(source, weights)
-        return cls(checkpoint.bilm, checkpoint.tokenizer, checkpoint.indexer, checkpoint.vocabulary).eval()
+        parts = (checkpoint.bilm, checkpoint.tokenizer, checkpoint.indexer, checkpoint.vocabulary)
+        return cls(*parts, precision=precision).eval()
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a model folder, without a softmax: what embedding needs.
@@ -169,7 +174,9 @@ class ELMo(ELMoModule):
     ) -> dict[int, Tensor]:
         sentences = [tokenised[i] for i in batch]
         if len(batch) == 1 and len(sentences[0]) > batch_tokens:
-            return {batch[0]: embed_long(self.bilm, sentences[0], layers, batch_tokens, self.encode_forms, device)}
+            with self._products():
+                found = embed_long(self.bilm, sentences[0], layers, batch_tokens, self.encode_forms, device)
+            return {batch[0]: found}
         vectors, _ = self(encode(sentences, self.indexer))
         return _rows(vectors, layers, sentences, batch, device)
 

@@ -7,7 +7,8 @@ layer and each LSTM layer), P projection.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Self
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +17,15 @@ from torch.nn import functional as F
 from elmolite.bilm import BiLM
 from elmolite.carried_state import CarriedState
 from elmolite.errors import InputError
-from elmolite.sentence_batches import MIN_ROWS, TokenIds, encode, pack
+from elmolite.precision import Precision, check_precision, products_in
+from elmolite.prepared_weights import min_rows, product_dtype
+from elmolite.sentence_batches import TokenIds, encode, pack
 from elmolite.token_indexers import ByteIndexer, TokenIndexer, WordIndexer
 from elmolite.tokenization import SentenceTokenizer
 from elmolite.vocab import Vocabulary
 from elmolite.word_cache import WordCache
 
-WORDS_AT_ONCE = 256
+WORDS_AT_ONCE = 128
 """Words whose characters are convolved together: more need more memory, fewer are slower."""
 
 Sentence = str | Sequence[str]
@@ -44,11 +47,14 @@ class ELMoModule(nn.Module):
         tokenizer: SentenceTokenizer,
         indexer: TokenIndexer | None = None,
         vocabulary: Vocabulary | None = None,
+        precision: Precision = "32-true",
     ) -> None:
         """Initialise.
 
         :param indexer: how the model reads tokens; ``None`` for bytes.
         :param vocabulary: words of its text with their counts, where they are known.
+        :param precision: of the matrix products.
+        :raises InputError: the model and the indexer do not belong together, or there is no such precision.
         """
         super().__init__()
         self.bilm = bilm
@@ -61,6 +67,7 @@ class ELMoModule(nn.Module):
                 "do not belong together"
             )
         self.word_cache = WordCache()
+        self.precision = precision
         self._carried = CarriedState()
         self._is_frozen = False
         self.freeze()
@@ -74,6 +81,20 @@ class ELMoModule(nn.Module):
     def size(self) -> int:
         """Width of a vector: 2 P, forward and backward."""
         return 2 * self.bilm.config.projection_size
+
+    @property
+    def precision(self) -> Precision:
+        """Of the matrix products: ``32-true``, or ``bf16-mixed``, up to twice as fast where the machine has bfloat16.
+
+        A vector in ``bf16-mixed`` has a cosine above 0.9995 with that in ``32-true``.
+        """
+        return self._precision
+
+    @precision.setter
+    def precision(self, precision: Precision) -> None:
+        check_precision(precision)
+        self._precision = precision
+        self.word_cache.clear()
 
     def freeze(self) -> Self:
         """Keep the weights as they are: no gradients and no dropout."""
@@ -133,8 +154,12 @@ class ELMoModule(nn.Module):
         """
         if not isinstance(ids, TokenIds):
             raise InputError(f"ELMo takes what its to_ids() gives, not {type(ids).__name__}; for vectors see embed()")
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self._is_frozen):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self._is_frozen), self._products():
             return self._layers(ids, carry_state=carry_state)
+
+    def _products(self) -> AbstractContextManager[Any]:
+        """Compute the products of a block in the module's precision; an autocast around it may ask for a lower one."""
+        return nullcontext() if self.precision == "32-true" else products_in(self.precision, self.bilm.device)
 
     def reset_state(self) -> None:
         """Forget the states of the rows that calls with ``carry_state`` left."""
@@ -143,7 +168,7 @@ class ELMoModule(nn.Module):
     def _layers(self, ids: TokenIds, *, carry_state: bool) -> tuple[Tensor, Tensor]:
         words = self._encode_words(ids.forms)
         ids = TokenIds(*(part.to(self.bilm.device) for part in ids))
-        packed = pack(ids, min_rows=0, reads_both_marks=True) if carry_state else pack(ids, min_rows=MIN_ROWS)
+        packed = pack(ids, min_rows=0 if carry_state else self._min_rows(), reads_both_marks=carry_state)
         n_rows = len(packed.order)
         state = self._carried.before(self.bilm, packed.order) if carry_state else self.bilm.zero_state(n_rows)
         forward_layers, backward_layers, after = self.bilm.run(
@@ -164,7 +189,7 @@ class ELMoModule(nn.Module):
         uses_cache = self._is_frozen and self.word_cache.max_bytes > 0 and not isinstance(self.indexer, WordIndexer)
         if not uses_cache:
             return self._encode_new_words(forms)
-        with torch.autocast(self.bilm.device.type, enabled=False):  # the same vector, whoever asks for it first
+        with products_in(self.precision, self.bilm.device):  # the same vector, whoever asks for it first
             return self.word_cache.encode(
                 forms.cpu(), self.bilm.token_encoder, self._encode_new_words, padding=self.indexer.padding
             )
@@ -180,11 +205,15 @@ class ELMoModule(nn.Module):
         return torch.cat(vectors)[order.argsort().to(self.bilm.device)]
 
     def _encode_group(self, forms: Tensor) -> Tensor:
-        n_words = len(forms)
-        if n_words < MIN_ROWS:
-            forms = torch.cat([forms, forms[:1].expand(MIN_ROWS - n_words, -1)])
+        n_words, n_rows = len(forms), self._min_rows()
+        if n_words < n_rows:
+            forms = torch.cat([forms, forms[:1].expand(n_rows - n_words, -1)])
         vectors: Tensor = self.bilm.token_encoder(forms.to(self.bilm.device))
         return vectors[:n_words]
+
+    def _min_rows(self) -> int:
+        """Return the rows from which on a vector does not depend on what stands beside it."""
+        return min_rows(self.bilm.device, product_dtype(self.bilm.token_encoder.table))
 
     def encode_forms(self, tokens: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return the vectors of the marks and the distinct words of some tokens, and the index of each token."""

@@ -22,6 +22,7 @@ from elmolite.embedding_settings import EmbeddingSettings
 from elmolite.errors import InputError
 from elmolite.layer_choice import LayerChoice
 from elmolite.modules import best_device
+from elmolite.precision import Precision
 from elmolite.sentence_batches import BATCH_TOKENS
 from elmolite.text import Progress, read_lines
 from elmolite.tokenization import SentenceTokenizer
@@ -58,6 +59,7 @@ def embed_file(
     batch_tokens: int = BATCH_TOKENS,
     dtype: str = "float32",
     pretokenized: bool = False,
+    precision: Precision = "32-true",
     show_progress: bool = True,
 ) -> Embedded:
     """Embed a file of one sentence a line.
@@ -69,6 +71,7 @@ def embed_file(
     :param layers: as in :meth:`ELMo.embed`.
     :param dtype: on disk: float32, float16 or, in a folder, bfloat16.
     :param pretokenized: cut lines at white space, whatever the model's own text was.
+    :param precision: of the matrix products: see :attr:`ELMoModule.precision`.
     :raises InputError: the model, the text or the output cannot be used, or a vector is too large for float16.
     """
     output = Path(output)
@@ -78,9 +81,9 @@ def embed_file(
     path = None if text == "-" else Path(text)
     if path is not None and (path.is_dir() or not path.exists()):
         raise InputError(f"{path}: no such file")
-    settings = EmbeddingSettings(layers, batch_tokens, dtype, pretokenized)
+    settings = EmbeddingSettings(layers, batch_tokens, dtype, pretokenized, precision)
     settings.check(is_folder=writer is None)
-    elmo = ELMo.from_pretrained(model).to(best_device())
+    elmo = ELMo.from_pretrained(model, precision=precision).to(best_device())
     tokenizer = SentenceTokenizer.whitespace() if pretokenized else elmo.tokenizer
     lines = _Lines(path, tokenizer, show_progress=show_progress)
     with lines:

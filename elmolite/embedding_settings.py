@@ -11,6 +11,7 @@ from torch import Tensor
 
 from elmolite.errors import InputError
 from elmolite.layer_choice import LayerChoice
+from elmolite.precision import Precision, check_precision
 from elmolite.suggest import nearest
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -18,18 +19,20 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 @dataclass(frozen=True)
 class EmbeddingSettings:
-    """Which layers, how many tokens at once, how exact on disk, and how lines are cut."""
+    """Which layers, how many tokens at once, how exact on disk and in computing, and how lines are cut."""
 
     layers: LayerChoice
     batch_tokens: int
     dtype: str
     pretokenized: bool
+    precision: Precision = "32-true"
 
     def check(self, *, is_folder: bool) -> None:
         """Refuse what cannot be written.
 
-        :raises InputError: the dtype is unknown, or not for one file.
+        :raises InputError: the dtype or the precision is unknown, or the dtype not for one file.
         """
+        check_precision(self.precision)
         if self.dtype not in DTYPES:
             raise InputError(f"dtype: unknown {self.dtype!r}{nearest(self.dtype, DTYPES)}")
         if self.dtype == "bfloat16" and not is_folder:

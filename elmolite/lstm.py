@@ -1,4 +1,6 @@
-"""LSTM with projection and clipping: the plain reference, and the path that is used, held equal to it by tests.
+"""LSTM with projection and clipping: the plain reference, and the path that trains, held equal to it by tests.
+
+Without gradients :mod:`elmolite.lstm_inference` computes the same.
 
 The cell (Sak et al. 2014, with the clips of bilm-tf), for input x, output h and cell state c of the step before::
 
@@ -14,7 +16,6 @@ Shapes: N positions of all sequences together, B sequences, D input size, P proj
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from itertools import accumulate
@@ -24,8 +25,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-WINDOW_POSITIONS = 2048
-"""Positions whose gates stand in memory at once where no gradient is wanted: memory does not grow with the text."""
+from elmolite.prepared_weights import product_dtype
 
 
 class Weights(NamedTuple):
@@ -105,12 +105,9 @@ def lstm(
     The input product of all steps is one matrix product before the loop, the weight gradients are one product each
     after it. Under autocast the products run in its dtype; gates and cell state stay in that of ``state``.
     """
-    device = x.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weights.input.dtype
-    # Inside a Function gradients always count as wanted, also under no_grad: so it is asked here.
-    keep_all = torch.is_grad_enabled() and any(part.requires_grad for part in (x, *state, *weights))
+    dtype = product_dtype(weights.input)
     outputs, hidden, cell = _LSTM.apply(  # type: ignore[no-untyped-call]
-        x, state.hidden, state.cell, *weights, starts, tuple(batch_sizes), constants, dtype, keep_all
+        x, state.hidden, state.cell, *weights, starts, tuple(batch_sizes), constants, dtype
     )
     return outputs, State(hidden, cell)
 
@@ -132,15 +129,14 @@ class _LSTM(torch.autograd.Function):
         batch_sizes: tuple[int, ...],
         constants: Constants,
         dtype: torch.dtype,
-        keep_all: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         with _no_autocast(x.device.type):
             weights = Weights(input_weight.to(dtype), recurrent_weight.to(dtype), bias, projection_weight.to(dtype))
             loop = _Loop(batch_sizes, constants, None if starts is None else ~starts.unsqueeze(1))
-            final, buffers = loop.forward(x.to(dtype), State(hidden, cell), weights, keep_all=keep_all)
-        if keep_all:  # saved this way, and not on the loop, an output does not keep itself alive
-            ctx.save_for_backward(x, hidden, cell, *weights, *buffers)
-            ctx.loop = loop
+            final, buffers = loop.forward(x.to(dtype), State(hidden, cell), weights)
+        # Saved this way, and not on the loop, an output does not keep itself alive.
+        ctx.save_for_backward(x, hidden, cell, *weights, *buffers)
+        ctx.loop = loop
         return buffers.outputs, final.hidden, final.cell
 
     @staticmethod
@@ -152,7 +148,7 @@ class _LSTM(torch.autograd.Function):
             grads_of_weights, grad_x, grad_state = ctx.loop.backward(
                 x, State(hidden, cell), weights, buffers, grads[0], State(grads[1], grads[2])
             )
-        return grad_x, *grad_state, *grads_of_weights, None, None, None, None, None
+        return grad_x, *grad_state, *grads_of_weights, None, None, None, None
 
 
 def _no_autocast(device: str) -> AbstractContextManager[Any]:
@@ -180,76 +176,52 @@ class _Loop:
         self.keep = keep
         self.offsets = [0, *accumulate(batch_sizes)]
 
-    def forward(self, x: Tensor, state: State, weights: Weights, *, keep_all: bool) -> tuple[State, _Buffers]:
-        """Run all steps; return the last state of each sequence, and the buffers.
-
-        :param keep_all: keep what the backward loop reads; otherwise only the outputs are of use afterwards, and the
-            other buffers are no longer than :data:`WINDOW_POSITIONS` asks.
-        """
+    def forward(self, x: Tensor, state: State, weights: Weights) -> tuple[State, _Buffers]:
+        """Run all steps; return the last state of each sequence, and what the backward loop reads."""
         n, n_cells = self.offsets[-1], weights.projection.shape[1]
         bias = weights.bias.clone()
         bias[2 * n_cells : 3 * n_cells] += self.constants.forget_bias
-        outputs = state.hidden.new_empty(n, weights.projection.shape[0])
-        cells = state.cell.new_empty(n if keep_all else self.batch_sizes[0], n_cells)
-        tanh_cells = torch.empty_like(cells)
-        gates = state.cell.new_empty(0, 4 * n_cells)
+        gates = torch.addmm(bias.to(x.dtype), x, weights.input.T).to(state.cell.dtype)
+        cells = state.cell.new_empty(n, n_cells)
+        buffers = _Buffers(
+            gates, cells, torch.empty_like(cells), state.hidden.new_empty(n, weights.projection.shape[0])
+        )
         hidden, cell = state
-        first = end = 0  # the positions that the gates stand for
         ended: list[State] = []
         for at, n_rows in zip(self.offsets, self.batch_sizes, strict=False):
-            if at == end:
-                first, end = at, n if keep_all else self._window_end(at)
-                gates = torch.addmm(bias.to(x.dtype), x[first:end], weights.input.T).to(cell.dtype)
             if n_rows < len(hidden):
-                ended.append(State(hidden[n_rows:], cell[n_rows:].clone()))
+                ended.append(State(hidden[n_rows:], cell[n_rows:]))
                 hidden, cell = hidden[:n_rows], cell[:n_rows]
+            rows = slice(at, at + n_rows)
             if self.keep is not None:
-                keep = self.keep[at : at + n_rows]
-                hidden, cell = hidden * keep, cell * keep
-            rows = slice(at, at + n_rows) if keep_all else slice(0, n_rows)
-            hidden, cell = self._step(
-                gates[at - first : at - first + n_rows],
-                State(hidden, cell),
-                cells[rows],
-                tanh_cells[rows],
-                outputs[at : at + n_rows],
-                weights,
-            )
+                hidden, cell = hidden * self.keep[rows], cell * self.keep[rows]
+            hidden, cell = self._step(State(hidden, cell), _Buffers(*(part[rows] for part in buffers)), weights)
         ended.append(State(hidden, cell))
         final = State(*(torch.cat([part.to(cell.dtype) for part in parts[::-1]]) for parts in zip(*ended, strict=True)))
-        return final, _Buffers(gates, cells, tanh_cells, outputs)
+        return final, buffers
 
-    def _window_end(self, at: int) -> int:
-        """Return where whole steps from a position on reach the size of a window."""
-        step = bisect_left(self.offsets, at) + 1
-        while step < len(self.batch_sizes) and self.offsets[step] - at < WINDOW_POSITIONS:
-            step += 1
-        return self.offsets[step]
-
-    def _step(
-        self, gates: Tensor, state: State, new_cell: Tensor, tanh_cell: Tensor, output: Tensor, weights: Weights
-    ) -> State:
-        """Take one step in place; every tensor is a view of the rows of this step."""
+    def _step(self, state: State, at: _Buffers, weights: Weights) -> State:
+        """Take one step: fill its rows ``at`` of the buffers, whose gates hold the product of its input as yet."""
         dtype = weights.recurrent.dtype
-        if dtype == gates.dtype:
-            gates.addmm_(state.hidden, weights.recurrent.T)
+        if dtype == at.gates.dtype:
+            at.gates.addmm_(state.hidden, weights.recurrent.T)
         else:
-            gates.add_(state.hidden.to(dtype) @ weights.recurrent.T)
-        i, j, f, o = gates.chunk(4, dim=1)
+            at.gates.add_(state.hidden.to(dtype) @ weights.recurrent.T)
+        i, j, f, o = at.gates.chunk(4, dim=1)
         j.mul_(2)
-        gates.sigmoid_()
+        at.gates.sigmoid_()
         _tanh_of_half_(j)
-        torch.mul(state.cell, f, out=new_cell)
-        new_cell.addcmul_(i, j)
+        torch.mul(state.cell, f, out=at.cells)
+        at.cells.addcmul_(i, j)
         if self.constants.cell_clip is not None:
-            new_cell.clamp_(-self.constants.cell_clip, self.constants.cell_clip)
-        torch.mul(new_cell, 2, out=tanh_cell)
-        _tanh_of_half_(tanh_cell.sigmoid_())
-        hidden = (o * tanh_cell).to(dtype) @ weights.projection.T
+            at.cells.clamp_(-self.constants.cell_clip, self.constants.cell_clip)
+        torch.mul(at.cells, 2, out=at.tanh_cells)
+        _tanh_of_half_(at.tanh_cells.sigmoid_())
+        hidden = (o * at.tanh_cells).to(dtype) @ weights.projection.T
         if self.constants.projection_clip is not None:
             hidden.clamp_(-self.constants.projection_clip, self.constants.projection_clip)
-        output.copy_(hidden)
-        return State(hidden, new_cell)
+        at.outputs.copy_(hidden)
+        return State(hidden, at.cells)
 
     def backward(
         self, x: Tensor, state: State, weights: Weights, buffers: _Buffers, grad_outputs: Tensor, grad_final: State

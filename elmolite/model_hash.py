@@ -14,7 +14,9 @@ from elmolite.elmo import ELMo
 
 def model_hash(elmo: ELMo) -> str:
     """Hash all that vectors depend on, wherever a model was read from and whatever has been done to it since."""
-    digest = hashlib.sha256(json_line([asdict(elmo.bilm.config), elmo.indexer.reads, elmo.indexer.names()]))
+    digest = hashlib.sha256(
+        json_line([asdict(elmo.bilm.config), elmo.indexer.reads, elmo.indexer.names(), elmo.precision])
+    )
     for name, tensor in elmo.state_dict().items():
         digest.update(json_line([name, str(tensor.dtype), list(tensor.shape)]))
         digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from elmolite.errors import InputError
+from elmolite.precision import Precision
 from elmolite.suggest import check_choices
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class PretrainingConfig:
     n_validations: int = 10
     valid_tokens: int = 200_000
     seed: int = 0
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    precision: Precision = "32-true"
     n_devices: int = 1
     n_nodes: int = 1
     log_every_steps: int = 20

@@ -15,6 +15,8 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
 from elmolite.lstm import Constants, State, Weights, lstm
+from elmolite.lstm_inference import PreparedLSTM
+from elmolite.prepared_weights import Prepared, product_dtype, wants_gradients
 
 
 class LSTMLayer(nn.Module):
@@ -49,6 +51,7 @@ class LSTMLayer(nn.Module):
             identity = torch.eye(projection_size, device="cpu")  # also where the weights are only shapes as yet
             self.register_buffer("projection_weight", identity, persistent=False)
         self.constants = Constants(cell_clip, projection_clip, forget_bias)
+        self._prepared: Prepared[PreparedLSTM] = Prepared()
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -67,9 +70,14 @@ class LSTMLayer(nn.Module):
         self, x: Tensor, batch_sizes: Sequence[int], state: State, starts: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """Run over packed sequences; shapes as in :func:`lstm`."""
-        recurrent_weight = F.dropout(self.recurrent_weight, self.recurrent_dropout, self.training)
-        weights = Weights(self.input_weight, recurrent_weight, self.bias, self.projection_weight)
-        return lstm(x, batch_sizes, state, weights, self.constants, starts)
+        weights = Weights(self.input_weight, self.recurrent_weight, self.bias, self.projection_weight)
+        drops_weights = self.training and self.recurrent_dropout > 0
+        if not drops_weights and not wants_gradients(x, *state, *weights):
+            dtype = product_dtype(weights.input)
+            prepared = self._prepared.get(weights, dtype, lambda: PreparedLSTM(weights, self.constants, dtype))
+            return prepared(x, batch_sizes, state, starts)
+        dropped = F.dropout(self.recurrent_weight, self.recurrent_dropout, self.training)
+        return lstm(x, batch_sizes, state, weights._replace(recurrent=dropped), self.constants, starts)
 
 
 class RNNLayer(nn.Module):

@@ -18,10 +18,6 @@ from elmolite.token_indexers import TokenIndexer
 BEGIN_MARK, END_MARK = 0, 1
 """The forms of ``<S>`` and ``</S>``."""
 
-MIN_ROWS = 12
-"""Rows of the smallest matrix product. Below, MKL takes other kernels, and a sentence's vectors would depend on how
-many others stand beside it."""
-
 BATCH_TOKENS = 4096
 """Tokens, with padding, that are embedded at once."""
 

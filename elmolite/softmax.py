@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from elmolite.prepared_weights import product_dtype, wants_gradients
 from elmolite.streams import IGNORED
 
 CPU_CHUNK_LOGITS, GPU_CHUNK_LOGITS = 1 << 20, 1 << 25
@@ -96,11 +97,9 @@ def cross_entropy_sum(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Ten
     :param weight: (V, P); ``bias`` (V).
     :param targets: rows of ``weight``, (N); IGNORED positions count nothing.
     """
-    device = hidden.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
-    # Inside a Function gradients always count as wanted, also under no_grad: so it is asked here.
-    wanted = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
-    loss: Tensor = _CrossEntropySum.apply(hidden, weight, bias, targets, dtype, wanted)  # type: ignore[no-untyped-call]
+    loss: Tensor = _CrossEntropySum.apply(  # type: ignore[no-untyped-call]
+        hidden, weight, bias, targets, product_dtype(weight), wants_gradients(hidden, weight)
+    )
     return loss
 
 

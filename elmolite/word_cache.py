@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from elmolite.prepared_weights import WeightVersions
+
 DEFAULT_BYTES = 64 << 20
 """What the vectors may take: 131,072 words of a model with a projection of 128."""
 
@@ -36,7 +38,7 @@ class WordCache:
         self.hits = self.misses = 0
         self._places: OrderedDict[bytes, int] = OrderedDict()  # the word that was used last stands last
         self._table = torch.empty(0, 0)
-        self._weights: tuple[Any, ...] = ()
+        self._versions = WeightVersions(())
         self._lock = threading.RLock()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -116,13 +118,10 @@ class WordCache:
             raise
 
     def _drop_if_changed(self, encoder: nn.Module) -> None:
-        weights = tuple(
-            (each.data_ptr(), each.device, each.dtype, 0 if each.is_inference() else each._version)
-            for each in encoder.parameters()
-        )
-        if weights != self._weights:
+        weights = tuple(encoder.parameters())
+        if not self._versions.are_of(weights):
             self._drop()
-            self._weights = weights
+            self._versions = WeightVersions(weights)
 
     def _drop(self) -> None:
         self._places.clear()

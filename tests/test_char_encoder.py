@@ -2,8 +2,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from elmolite import prepared_weights
 from elmolite.char_encoder import CharacterEncoder, Highway
-from elmolite.token_indexers import PADDING, ByteIndexer
+from elmolite.token_indexers import _END_WORD, PADDING, ByteIndexer
 
 WORDS = ["a", "the", "elephantine", "naïve", "東京"]
 
@@ -31,16 +32,45 @@ def by_the_definition(encoder, word):
     return encoder.projection(x)
 
 
+@pytest.mark.parametrize("with_gradients", [True, False])
+@pytest.mark.parametrize("packs", [True, False])
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
-def test_equals_the_definition(activation):
-    encoder = make_encoder(activation=activation)
+def test_equals_the_definition(monkeypatch, activation, packs, with_gradients):
+    if not packs:
+        monkeypatch.setattr(prepared_weights, "packs", lambda device, dtype: False)
+    encoder = make_encoder(activation=activation).requires_grad_(with_gradients)
     encoded = encoder(torch.from_numpy(ByteIndexer().rows(WORDS)).long())
+    assert encoded.requires_grad == with_gradients
     for word, vector in zip(WORDS, encoded, strict=True):
         torch.testing.assert_close(vector, by_the_definition(encoder, word), rtol=1e-5, atol=1e-6)
 
 
-def test_trimmed_columns_change_nothing():
-    encoder = make_encoder()
+@pytest.mark.parametrize("with_gradients", [True, False])
+@pytest.mark.parametrize("n_symbols", [40, 43, 44, 46, 47, 48])
+def test_words_that_fill_the_50_columns_have_no_window_beyond_them(n_symbols, with_gradients):
+    encoder = make_encoder(filters=[(1, 6), (2, 6), (7, 8)])
+    with torch.no_grad():  # a window that is all padding, or half of it, would win where it does not fit
+        encoder.embedding.weight[PADDING] = 30.0
+        encoder.embedding.weight[_END_WORD] = 20.0
+    encoder.requires_grad_(with_gradients)
+    word = "x" * n_symbols
+    rows = torch.from_numpy(ByteIndexer().trim(ByteIndexer().rows([word, "a"]))).long()
+    torch.testing.assert_close(encoder(rows)[0], by_the_definition(encoder, word), rtol=1e-5, atol=1e-5)
+
+
+def test_vectors_follow_a_change_of_the_weights():
+    encoder = make_encoder().requires_grad_(False)
+    rows = torch.from_numpy(ByteIndexer().rows(WORDS)).long()
+    before = encoder(rows)
+    encoder.embedding.weight.mul_(2)
+    after = encoder(rows)
+    assert not torch.equal(before, after)
+    torch.testing.assert_close(after[0], by_the_definition(encoder, WORDS[0]), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("with_gradients", [True, False])
+def test_trimmed_columns_change_nothing(with_gradients):
+    encoder = make_encoder().requires_grad_(with_gradients)
     with torch.no_grad():  # a bias of padding that would be missed if one window of it did not take part
         encoder.convolutions[2].weight.copy_(torch.randn_like(encoder.convolutions[2].weight))
         encoder.embedding.weight[PADDING] = 10.0

@@ -5,7 +5,6 @@ import weakref
 import pytest
 import torch
 
-from elmolite import lstm as module
 from elmolite.lstm import Constants, State, Weights, lstm, lstm_reference
 
 INPUT, PROJECTION, CELLS = 7, 5, 9
@@ -79,23 +78,6 @@ def test_two_windows_with_carried_state_equal_one():
     first, between = lstm(x[:6], [2] * 3, state, weights, constants)
     second, end_again = lstm(x[6:], [2] * 5, between, weights, constants)
     torch.testing.assert_close(torch.cat([first, second]), whole)
-    torch.testing.assert_close(end_again, end)
-
-
-@pytest.mark.parametrize("n_positions", [1, 4, 7])
-def test_short_buffers_without_gradients_give_the_same(monkeypatch, n_positions):
-    batch_sizes = [5, 5, 3, 2, 2, 1]
-    x, state, weights = arguments(batch_sizes)
-    constants = Constants(3.0, 3.0, 1.0)
-    whole, end = lstm(x, batch_sizes, state, weights, constants)
-    windows = []
-    window_end = module._Loop._window_end
-    monkeypatch.setattr(module, "WINDOW_POSITIONS", n_positions)
-    monkeypatch.setattr(module._Loop, "_window_end", lambda loop, at: windows.append(at) or window_end(loop, at))
-    with torch.no_grad():  # with weights that want gradients elsewhere
-        windowed, end_again = lstm(x, batch_sizes, state, weights, constants)
-    assert len(windows) > 1
-    torch.testing.assert_close(windowed, whole)
     torch.testing.assert_close(end_again, end)
 
 

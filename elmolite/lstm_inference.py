@@ -1,0 +1,139 @@
+"""The LSTM of :mod:`elmolite.lstm` without gradients: packed sequences through weights that are prepared once.
+
+A step is its gates, the projection, and seven passes over the cells. Each tanh is computed as ``2 sigmoid(2 x) - 1``,
+far cheaper than torch's own on a CPU, and its doublings are put where they cost nothing and round nothing: into the
+weights of the candidate and into a cell state that is kept doubled.
+
+Shapes as in :mod:`elmolite.lstm`: N packed positions, D input size, P projection, H cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import accumulate
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from elmolite.lstm import Constants, State, Weights
+from elmolite.prepared_weights import Product, product
+
+JOINT_ROWS = 12
+"""From so many rows on input and hidden state are multiplied together; for fewer, reading the weights is what costs,
+and one product of many inputs reads theirs once."""
+WINDOW_POSITIONS = 256
+"""Positions whose inputs are multiplied at once then: memory does not grow with the text."""
+
+
+class PreparedLSTM:
+    """One layer of one direction."""
+
+    def __init__(self, weights: Weights, constants: Constants, dtype: torch.dtype) -> None:
+        """Prepare.
+
+        :param dtype: of the products; gates and cells are float32 at least.
+        """
+        n_cells = weights.projection.shape[1]
+        doubled = weights.bias.new_ones(4 * n_cells)
+        doubled[n_cells : 2 * n_cells] = 2
+        bias = weights.bias.clone()
+        bias[2 * n_cells : 3 * n_cells] += constants.forget_bias
+        self._dtype = dtype
+        self._bias = bias * doubled
+        self._input_weight = weights.input * doubled.unsqueeze(1)
+        self._recurrent_weight = weights.recurrent * doubled.unsqueeze(1)
+        self._projection = product(-weights.projection, dtype=dtype)
+        self._cell_clip = constants.cell_clip
+        self._projection_clip = constants.projection_clip
+
+    @cached_property
+    def _joint_product(self) -> Product:
+        weight = torch.cat([self._input_weight, self._recurrent_weight], dim=1)
+        return product(weight, self._bias, dtype=self._dtype)
+
+    @cached_property
+    def _input_product(self) -> Product:
+        return product(self._input_weight, self._bias, dtype=self._dtype)
+
+    @cached_property
+    def _recurrent_product(self) -> Product:
+        return product(self._recurrent_weight, dtype=self._dtype)
+
+    def __call__(
+        self, x: Tensor, batch_sizes: Sequence[int], state: State, starts: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Run over packed sequences; arguments and result as those of :func:`elmolite.lstm.lstm`."""
+        keep = None if starts is None else (~starts).unsqueeze(1)
+        hidden = state.hidden.to(self._dtype)
+        doubled_cell = state.cell.to(torch.promote_types(state.cell.dtype, torch.float32)) * 2
+        gates = self._gates(x.to(self._dtype), n_rows=batch_sizes[0])
+        outputs = hidden.new_empty(len(x), hidden.shape[1])
+        ended: list[State] = []
+        for at, n_rows in zip(accumulate(batch_sizes, initial=0), batch_sizes, strict=False):
+            if n_rows < len(hidden):
+                ended.append(State(hidden[n_rows:], doubled_cell[n_rows:]))
+                hidden, doubled_cell = hidden[:n_rows], doubled_cell[:n_rows]
+            rows = slice(at, at + n_rows)
+            if keep is not None:
+                hidden = hidden * keep[rows]
+                doubled_cell.mul_(keep[rows])
+            outputs[rows] = hidden = self._step(gates.of(rows, hidden).to(doubled_cell.dtype), doubled_cell)
+        ended.append(State(hidden, doubled_cell))
+        hidden, doubled_cell = (torch.cat(parts[::-1]) for parts in zip(*ended, strict=True))
+        final = State(hidden.to(state.hidden.dtype), (doubled_cell / 2).to(state.cell.dtype))
+        return outputs.to(state.hidden.dtype), final
+
+    def _gates(self, x: Tensor, *, n_rows: int) -> _Gates:
+        if n_rows < JOINT_ROWS:
+            return _InputsBefore(x, self._input_product, self._recurrent_product)
+        return _InputsBeside(x, self._joint_product, n_hidden=self._recurrent_weight.shape[1])
+
+    def _step(self, gates: Tensor, doubled_cell: Tensor) -> Tensor:
+        """Return the outputs of one step, (rows, P), from its gates (rows, 4H); change the cells (rows, H) in place."""
+        i, j, f, o = gates.sigmoid_().chunk(4, dim=1)
+        doubled_cell.mul_(f).addcmul_(i, j, value=4).sub_(i, alpha=2)
+        if self._cell_clip is not None:
+            doubled_cell.clamp_(-2 * self._cell_clip, 2 * self._cell_clip)
+        gated = torch.addcmul(o, o, torch.sigmoid(doubled_cell), value=-2)  # -o tanh(c): the weights have the sign
+        hidden = self._projection(gated.to(self._dtype))
+        if self._projection_clip is not None:
+            hidden.clamp_(-self._projection_clip, self._projection_clip)
+        return hidden
+
+
+class _Gates(Protocol):
+    def of(self, rows: slice, hidden: Tensor) -> Tensor:
+        """Return the gates (rows, 4H) of a step, before their activation, from its hidden state (rows, P)."""
+
+
+class _InputsBeside:
+    """The product of a step's input and hidden state, side by side."""
+
+    def __init__(self, x: Tensor, product: Product, *, n_hidden: int) -> None:
+        self._inputs = torch.cat([x, x.new_empty(len(x), n_hidden)], dim=1)  # (N, D + P)
+        self._hidden = self._inputs[:, x.shape[1] :]
+        self._product = product
+
+    def of(self, rows: slice, hidden: Tensor) -> Tensor:
+        self._hidden[rows] = hidden
+        return self._product(self._inputs[rows])
+
+
+class _InputsBefore:
+    """The product of the inputs of many steps, before the first of them, and that of each hidden state."""
+
+    def __init__(self, x: Tensor, input_product: Product, recurrent_product: Product) -> None:
+        self._x = x
+        self._input_product = input_product
+        self._recurrent_product = recurrent_product
+        self._window = slice(0, 0)
+        self._gates = x
+
+    def of(self, rows: slice, hidden: Tensor) -> Tensor:
+        if rows.stop > self._window.stop:
+            self._window = slice(rows.start, max(rows.stop, rows.start + WINDOW_POSITIONS))
+            self._gates = self._input_product(self._x[self._window])
+        first = self._window.start
+        return self._gates[rows.start - first : rows.stop - first].add_(self._recurrent_product(hidden))

@@ -1,0 +1,114 @@
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from elmolite import prepared_weights
+from elmolite.prepared_weights import (
+    PackedProduct,
+    Prepared,
+    TorchProduct,
+    WeightVersions,
+    min_rows,
+    packs,
+    product,
+    wants_gradients,
+)
+
+CPU = torch.device("cpu")
+can_pack = pytest.mark.skipif(not packs(CPU, torch.float32), reason="this machine has no oneDNN")
+
+
+@can_pack
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_a_packed_product_is_that_of_torch(dtype, has_bias):
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(70, 33, generator=generator)
+    bias = torch.randn(70, generator=generator) if has_bias else None
+    packed = product(weight, bias, dtype=dtype)
+    if packs(CPU, dtype):
+        assert isinstance(packed, PackedProduct)
+    x = torch.randn(9, 40, generator=generator)[:, 3:36].to(dtype)  # rows that are not side by side
+    exact = x.double() @ weight.to(dtype).double().T + (0 if bias is None else bias.to(dtype).double())
+    torch.testing.assert_close(packed(x).double(), exact, rtol=0, atol=2e-5 if dtype == torch.float32 else 0.15)
+    assert packed(x[:0]).shape == (0, 70)
+
+
+@can_pack
+@pytest.mark.parametrize(("size_in", "size_out"), [(128, 512), (112, 300), (2048, 128)])
+def test_a_row_has_the_same_bits_however_many_stand_beside_it(size_in, size_out):
+    generator = torch.Generator().manual_seed(0)
+    packed = product(torch.randn(size_out, size_in, generator=generator), dtype=torch.float32)
+    x = torch.randn(300, size_in, generator=generator)
+    together = packed(x)
+    for n_rows in (*range(min_rows(CPU, torch.float32), 40), 63, 64, 65, 128, 299):
+        assert torch.equal(packed(x[:n_rows]), together[:n_rows]), n_rows
+
+
+def test_without_onednn_or_its_operators_torch_multiplies(monkeypatch):
+    weight, x = torch.randn(5, 3), torch.randn(4, 3)
+    assert isinstance(product(weight, dtype=torch.float64), TorchProduct)  # which oneDNN does not have
+    monkeypatch.setattr(prepared_weights, "packs", lambda device, dtype: False)
+    plain = product(weight, dtype=torch.float32)
+    assert isinstance(plain, TorchProduct)
+    assert torch.equal(plain(x), x @ weight.T)
+    assert min_rows(CPU, torch.float32) == 12
+
+
+def test_no_packing_where_torch_was_built_without(monkeypatch):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert not packs(CPU, torch.float32)
+
+
+def test_what_was_made_is_kept_until_a_weight_changes():
+    layer, prepared, made = nn.Linear(3, 2), Prepared(), []
+
+    def get(dtype=torch.float32):
+        return prepared.get(list(layer.parameters()), dtype, lambda: made.append(dtype) or len(made))
+
+    assert [get(), get()] == [1, 1]
+    with torch.no_grad():
+        layer.bias.add_(1)
+    assert [get(), get()] == [2, 2]
+    layer.weight = nn.Parameter(layer.weight.detach().clone())
+    assert [get(), get()] == [3, 3]
+    assert [get(torch.bfloat16), get(torch.bfloat16)] == [4, 4]
+    layer.to(torch.float64)
+    assert get() == 5
+
+
+def test_it_is_made_without_gradients_and_outside_inference_mode_and_autocast():
+    weight = nn.Parameter(torch.ones(2, 2))
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        made = Prepared().get([weight], torch.float32, lambda: weight @ weight)
+    assert not made.requires_grad
+    assert not made.is_inference()
+    assert made.dtype == torch.float32
+
+
+def test_it_is_not_copied_with_its_module():
+    prepared = Prepared()
+    prepared.get([torch.ones(1)], torch.float32, lambda: lambda: None)  # which cannot be pickled
+    for other in (copy.deepcopy(prepared), pickle.loads(pickle.dumps(prepared))):
+        assert other.get([torch.ones(1)], torch.float32, lambda: "anew") == "anew"
+
+
+def test_other_weights_in_memory_that_became_free_are_others():
+    weight = torch.ones(1000)
+    versions = WeightVersions([weight])
+    place = weight.data_ptr()
+    del weight
+    assert all(torch.zeros(1000).data_ptr() != place for _ in range(100))
+    assert not versions.are_of([torch.ones(1000)])
+    assert not versions.are_of([])
+
+
+def test_gradients_are_wanted_of_what_requires_them_where_they_are_on():
+    fixed, learnt = torch.ones(1), torch.ones(1, requires_grad=True)
+    assert wants_gradients(fixed, learnt)
+    assert not wants_gradients(fixed)
+    with torch.no_grad():
+        assert not wants_gradients(learnt)
