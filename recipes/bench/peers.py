@@ -80,13 +80,17 @@ class Worker:
         try:
             self.about = self._answer() | self.ask("warm_up")
         except BaseException:
-            self._process.kill()
+            self.end()
             raise
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """End the process."""
         self._process.kill()
         self._process.communicate()
 

@@ -21,11 +21,12 @@ def least_cosine(workers: Sequence[Worker]) -> float:
             worker.ask("save", path=str(path))
             with np.load(path) as file:
                 found.append([file[name] for name in file.files])
-    each = [_cosines(a, b).min() for a, b in zip(*found, strict=True)]
+    each = [cosines(a, b).min() for a, b in zip(*found, strict=True)]
     return round(float(min(each)), 6)
 
 
-def _cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
+def cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the cosine of each pair of vectors, which are the last axis."""
     a, b = (x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (a.astype(np.float64), b.astype(np.float64)))
-    cosines: NDArray[np.float64] = (a * b).sum(axis=-1)
-    return cosines
+    found: NDArray[np.float64] = (a * b).sum(axis=-1)
+    return found

@@ -68,8 +68,13 @@ class Requests:
         self.new_words = new_words
 
     def warm_up(self) -> dict[str, Any]:
-        """Try the batch sizes on a sample, and keep the best; where words may be known, embed all sentences."""
-        sample = self.sentences[:: -(-len(self.sentences) // N_SAMPLED)]
+        """Try the batch sizes on a sample, and keep the best; where words may be known, embed all sentences.
+
+        The sample is of the middle lengths, so that its batches have no more padding than those of all sentences.
+        """
+        by_length = sorted(self.sentences, key=len)
+        start = max(0, len(by_length) - N_SAMPLED) // 2
+        sample = by_length[start : start + N_SAMPLED]
         seconds = {}
         self.embedder.embed(sample, self.batch_size)  # the first call is slow
         for size in self.batch_sizes:
