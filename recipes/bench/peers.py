@@ -28,7 +28,7 @@ class System:
     worker: Path
     environment: str | None = None
     """Its folder among the environments of the peers; ``None`` for elmolite, which runs on this Python."""
-    batch_sizes: tuple[int | None, ...] = (32, 64, 128)
+    batch_sizes: tuple[int | None, ...] = (8, 16, 32, 64, 128)
     """What its worker tries; ``None`` for its own batches."""
     new_words: bool = True
     """Whether it forgets the words that it saw before every call."""
