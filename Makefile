@@ -18,10 +18,10 @@ test: $(VENV)/installed
 	$(BIN)/python -m pytest $(TEST)
 
 bench: $(VENV)/installed  ## embedding, against the systems in bench-peers/; see recipes/bench/README.md
-	for name in new_words seen_words text one memory bf16 minilm; do \
-		$(BIN)/python recipes/bench/embed_$$name.py --wait 300 $(BENCH) || exit 1; \
+	for comparison in new_words.py "new_words.py --preset original --repeats 3" seen_words.py text.py one.py \
+			bf16.py minilm.py memory.py "memory.py --keep"; do \
+		$(BIN)/python recipes/bench/embed_$$comparison --wait 300 $(BENCH) || exit 1; \
 	done
-	$(BIN)/python recipes/bench/embed_new_words.py --preset original --repeats 3 --wait 300 $(BENCH)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

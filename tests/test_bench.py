@@ -110,10 +110,11 @@ def test_text_of_the_user(run, tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is read from /proc")
-def test_memory(run):
-    dropped, _, kept, _ = run("embed_memory.py", "--words", "30")[0]
-    assert dropped["peak_mib"]["median"] > 0
-    assert kept["peak_mib"]["median"] > 0
+@pytest.mark.parametrize("options", [[], ["--keep"]])
+def test_memory(run, options):
+    (system, result), _ = run("embed_memory.py", "--words", "30", *options)
+    assert system["peak_mib"]["median"] > 0
+    assert result["comparison"] == f"peak memory, vectors {'kept' if options else 'dropped'}"
 
 
 @needs_precision

@@ -1,15 +1,15 @@
 """Peak memory of a process that embeds running text, in MiB: elmolite and AllenNLP.
 
-    python recipes/bench/embed_memory.py [--text novel.txt]
+    python recipes/bench/embed_memory.py [--text novel.txt] [--keep]
 
-Twice: where the vectors of each batch are dropped when the next is computed, as when a file is written, and where all
-are kept. AllenNLP has batches of 32 sentences of like length; a larger batch would take more.
+The vectors of each batch are dropped when the next is computed, as when a file is written; with ``--keep`` all stay
+until the end. AllenNLP's memory grows with its batches of sentences of like length; elmolite has its own batches.
 """
 
 from dataclasses import replace
 
 from comparison import argument_parser, running
-from peers import ALLENNLP, ELMOLITE
+from peers import ALLENNLP, ELMOLITE, Worker
 from texts import running_text
 
 
@@ -18,14 +18,18 @@ def main() -> None:
     parser = argument_parser(__doc__, preset="small", repeats=1)
     parser.add_argument("--text", help="a paragraph a line; it is cut into sentences and words")
     parser.add_argument("--words", type=int, default=100_000)
+    parser.add_argument("--keep", action="store_true", help="all vectors")
+    parser.add_argument("--batch-size", type=int, default=32, help="AllenNLP's")
     options = parser.parse_args()
-    text = running_text(options.words, options.text)
-    for title, request in (("vectors dropped", "run_through"), ("vectors kept", "time")):
-        with running([ELMOLITE, replace(ALLENNLP, batch_sizes=(32,))], text, options) as comparison:
-            for worker in comparison.workers:
-                worker.ask(request)
-            peaks = comparison.take_turns(lambda worker: worker.peak_mib())
-            comparison.report(f"peak memory, {title}", "peak_mib", peaks)
+    systems = [ELMOLITE, replace(ALLENNLP, batch_sizes=(options.batch_size,))]
+
+    def measure(worker: Worker) -> float:
+        worker.ask("time" if options.keep else "run_through")
+        return worker.peak_mib()
+
+    with running(systems, running_text(options.words, options.text), options) as comparison:
+        peaks = comparison.take_turns(measure)
+        comparison.report(f"peak memory, vectors {'kept' if options.keep else 'dropped'}", "peak_mib", peaks)
 
 
 if __name__ == "__main__":
