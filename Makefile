@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format clean
+.PHONY: demo test bench lint format clean
 
 # The stamp is newer than what it was installed from, so that a second make installs nothing.
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -16,6 +16,12 @@ demo: $(VENV)/installed  ## from the documentation of this installation to a tra
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest $(TEST)
+
+bench: $(VENV)/installed  ## embedding, against the systems in bench-peers/; see recipes/bench/README.md
+	for comparison in new_words.py "new_words.py --preset original --repeats 3" seen_words.py text.py one.py \
+			bf16.py minilm.py memory.py "memory.py --keep"; do \
+		$(BIN)/python recipes/bench/embed_$$comparison --wait 300 $(BENCH) || exit 1; \
+	done
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -20,6 +20,8 @@ from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from peers import peak_memory
+
 from elmolite import Checkpoint, Corpus, prepare
 from elmolite.perplexity import evaluate
 from elmolite.text import read_documents
@@ -47,15 +49,6 @@ def write_text(sources: list[str], path: Path) -> None:
                     ]
                     file.write(" ".join(tokens) + "\n")
             file.write("\n")
-
-
-def peak_memory(pid: int) -> int:
-    """Return the most memory that a process has had, in KiB (Linux); what its parent had does not count."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except (ProcessLookupError, FileNotFoundError):
-        return 0
-    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")), 0)
 
 
 def run(corpus: Path, out: Path, kind: str, n_steps: int) -> dict[str, float]:

@@ -1,0 +1,32 @@
+"""Milliseconds of embedding one sentence of 20 words: elmolite, its words new or seen before, and AllenNLP.
+
+    python recipes/bench/embed_one.py
+
+A figure of a turn is the median of the sentences, each in a call of its own.
+"""
+
+import statistics
+from dataclasses import replace
+
+from comparison import argument_parser, running
+from peers import ALLENNLP, ELMOLITE
+from texts import beginnings
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argument_parser(__doc__, preset="small", repeats=5)
+    parser.add_argument("--sentences", type=int, default=100)
+    parser.add_argument("--length", type=int, default=20)
+    options = parser.parse_args()
+    seen = replace(ELMOLITE, name="elmolite, words seen before", new_words=False)
+    systems = [ELMOLITE, seen, replace(ALLENNLP, batch_sizes=(1,))]
+    with running(systems, beginnings(options.sentences, options.length), options) as comparison:
+        times = comparison.take_turns(
+            lambda worker: 1e3 * statistics.median(worker.ask("time", one_by_one=True)["seconds"])
+        )
+        comparison.report("one sentence at a time", "milliseconds", times)
+
+
+if __name__ == "__main__":
+    main()

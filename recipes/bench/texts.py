@@ -1,0 +1,48 @@
+"""What the comparisons of embedding read: the language reference behind ``help()``, or a text of the user's.
+
+Every machine has the reference, so that anybody can take the same sentences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from elmolite.documentation import topics
+from elmolite.text import read_documents
+from elmolite.tokenization import SentenceTokenizer
+
+
+def sentences(count: int, least: int = 15, most: int = 35) -> list[list[str]]:
+    """Return the first sentences of ``least`` to ``most`` tokens."""
+    return list(islice((each for each in _reference() if least <= len(each) <= most), count))
+
+
+def beginnings(count: int, length: int) -> list[list[str]]:
+    """Return the first tokens of sentences that have so many."""
+    return [each[:length] for each in sentences(count, length, 4 * length)]
+
+
+def running_text(n_words: int, path: str | None = None) -> list[list[str]]:
+    """Return sentences one after the other until they have ``n_words`` tokens, or there are no more.
+
+    :param path: a text, a paragraph a line; ``None`` for the reference.
+    """
+    found: list[list[str]] = []
+    for sentence in _reference() if path is None else _of_file(path):
+        if n_words <= 0:
+            break
+        found.append(sentence[:n_words])
+        n_words -= len(sentence)
+    return found
+
+
+def _reference() -> Iterator[list[str]]:
+    tokenizer = SentenceTokenizer.english()
+    return (sentence for topic in topics() for paragraph in topic for sentence in tokenizer.sentences(paragraph))
+
+
+def _of_file(path: str) -> Iterator[list[str]]:
+    tokenizer = SentenceTokenizer.english()
+    lines = (line for document in read_documents([path]) for line in document)
+    return (sentence for line in lines for sentence in tokenizer.sentences(line))

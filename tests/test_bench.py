@@ -1,0 +1,186 @@
+"""The comparisons with other systems run at a small size, without the other systems, and print what they promise."""
+
+import inspect
+import json
+import runpy
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+from conftest import random_sentences, write_sentences
+
+from elmolite import ELMo
+
+BENCH = Path(__file__).parents[1] / "recipes" / "bench"
+
+needs_precision = pytest.mark.skipif(
+    "precision" not in inspect.signature(ELMo.from_pretrained).parameters, reason="ELMo has no precision"
+)
+
+FAKE_WORKER = """
+import sys
+sys.path.insert(0, {workers!r})
+import numpy as np
+from worker import Embedder, serve
+
+class Fake(Embedder):
+    def __init__(self, settings, sentences):
+        print("this is not for the comparison")
+        self.versions = {{"fake": "1.0"}}
+        self.n_forgotten = 0
+
+    def embed_batch(self, batch):
+        assert batch == sorted(batch, key=len)
+        if any("fails" in sentence for sentence in batch):
+            raise ValueError("what the system says")
+        return [np.full((3, len(sentence), 2), len(sentence)) for sentence in batch]
+
+    def forget(self):
+        self.n_forgotten += 1
+
+if __name__ == "__main__":
+    serve(Fake)
+"""
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    """The folder of the scripts, from which they import each other."""
+    monkeypatch.syspath_prepend(str(BENCH))
+    monkeypatch.setattr("comparison.PAUSE_SECONDS", 0)
+    return BENCH
+
+
+@pytest.fixture
+def run(bench, monkeypatch, tmp_path, capsys):
+    def run(script, *arguments, preset="tiny", repeats="1"):
+        options = ["--preset", preset, "--repeats", repeats, "--threads", "1", "--anyway", "--peers", str(tmp_path)]
+        monkeypatch.setattr(sys, "argv", [script, *options, *arguments])
+        runpy.run_path(str(bench / script), run_name="__main__")
+        said = capsys.readouterr()
+        return [json.loads(line) for line in said.out.splitlines()], said.err
+
+    return run
+
+
+@pytest.fixture
+def fake(bench, tmp_path):
+    """A peer in an environment of its own, which is this one."""
+    from peers import System
+
+    (tmp_path / "fake" / "bin").mkdir(parents=True)
+    python = tmp_path / "fake" / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    worker = tmp_path / "fake_worker.py"
+    worker.write_text(FAKE_WORKER.format(workers=str(BENCH / "workers")))
+    return System("fake", worker, "fake", batch_sizes=(1, 2))
+
+
+def options_of(tmp_path, **changes):
+    options = {"preset": "tiny", "repeats": 3, "threads": 1, "peers": tmp_path, "wait": 0, "anyway": True}
+    return Namespace(**{**options, **changes})
+
+
+@pytest.mark.parametrize("script", ["embed_new_words.py", "embed_seen_words.py"])
+def test_speed_without_peers(run, script):
+    (system, result), errors = run(script, "--sentences", "3", repeats="2")
+    assert system["system"] == "elmolite"
+    speed = system["words_per_second"]
+    assert 0 < speed["least"] <= speed["median"] <= speed["most"]
+    assert set(system["versions"]) == {"python", "torch"}
+    assert result["times_better"] == {}
+    assert (result["sentences"], result["repeats"], result["threads"]) == (3, 2, 1)
+    assert "AllenNLP" in errors
+    assert "is left out" in errors
+
+
+def test_one_sentence_at_a_time(run):
+    *systems, result = run("embed_one.py", "--sentences", "2", "--length", "17")[0]
+    assert [system["system"] for system in systems] == ["elmolite", "elmolite, words seen before"]
+    assert all(system["milliseconds"]["median"] > 0 for system in systems)
+    assert result["words"] == 34
+
+
+def test_text_of_the_user(run, tmp_path):
+    text = write_sentences(tmp_path / "text.txt", random_sentences(30))
+    (_, result), _ = run("embed_text.py", "--text", str(text), "--words", "50")
+    assert result["words"] == 50
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="memory is read from /proc")
+@pytest.mark.parametrize("options", [[], ["--keep"]])
+def test_memory(run, options):
+    (system, result), _ = run("embed_memory.py", "--words", "30", *options)
+    assert system["peak_mib"]["median"] > 0
+    assert result["comparison"] == f"peak memory, vectors {'kept' if options else 'dropped'}"
+
+
+@needs_precision
+@pytest.mark.parametrize(("script", "n_systems"), [("embed_bf16.py", 2), ("embed_minilm.py", 3)])
+def test_bf16(run, script, n_systems):
+    *systems, result = run(script, "--sentences", "3")[0]
+    assert len(systems) == n_systems
+    assert 0.999 < result["least_cosine_to_fp32"] < 1
+
+
+def test_a_peer_takes_turns_with_elmolite(fake, tmp_path, capsys):
+    from comparison import running
+    from peers import ELMOLITE
+
+    sentences = [["a", "b", "c"], ["a"], ["a", "b"]]
+    asked = []
+    with running([ELMOLITE, fake], sentences, options_of(tmp_path)) as comparison:
+        figures = comparison.take_turns(lambda worker: asked.append(worker.system.name) or float(len(asked)))
+        comparison.report("turns", "milliseconds", figures)
+        comparison.workers[1].ask("save", path=str(tmp_path / "vectors.npz"))
+    assert asked == ["elmolite", "fake"] * 3
+    ours, theirs, result = map(json.loads, capsys.readouterr().out.splitlines())
+    assert ours["milliseconds"] == {"median": 3, "least": 1, "most": 5}
+    assert theirs["versions"]["fake"] == "1.0"
+    assert theirs["batch_size"] in (1, 2)
+    assert result["times_better"] == {"elmolite : fake": {"median": 1.333, "least": 1.2, "most": 2}}
+
+
+def test_vectors_come_in_the_order_of_the_sentences(fake, tmp_path):
+    import numpy as np
+    from comparison import running
+
+    sentences = [["a", "b", "c"], ["a"], ["a", "b"]]
+    with running([fake], sentences, options_of(tmp_path)) as comparison:
+        comparison.workers[0].ask("save", path=str(tmp_path / "vectors.npz"))
+    with np.load(tmp_path / "vectors.npz") as file:
+        assert [file[name].shape for name in file.files] == [(3, 3, 2), (3, 1, 2), (3, 2, 2)]
+
+
+def test_why_a_peer_failed_is_said(fake, tmp_path):
+    from comparison import running
+
+    with (
+        pytest.raises(SystemExit, match=r"fake ended:(.|\n)*what the system says"),
+        running([fake], [["fails"]], options_of(tmp_path)),
+    ):
+        pass
+
+
+def test_a_busy_machine_is_refused(bench, monkeypatch, capsys):
+    from comparison import wait_until_quiet
+
+    monkeypatch.setattr("os.getloadavg", lambda: (1.7, 0, 0))
+    with pytest.raises(SystemExit, match=r"busy: a load average of 1\.70"):
+        wait_until_quiet(0, anyway=False)
+    assert wait_until_quiet(0, anyway=True) == 1.7
+    assert "not to be trusted" in capsys.readouterr().err
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    loads = iter([1.7, 0.1, 0.1])
+    monkeypatch.setattr("os.getloadavg", lambda: (next(loads), 0, 0))
+    assert wait_until_quiet(60, anyway=False) == 0.1
+
+
+def test_cosine(bench):
+    import numpy as np
+    from precision import cosines
+
+    a = np.array([[1.0, 0.0], [1.0, 1.0]], np.float32)
+    assert cosines(a, np.array([[3.0, 0.0], [1.0, -1.0]], np.float32)).tolist() == pytest.approx([1, 0])
