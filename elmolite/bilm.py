@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from elmolite.char_encoder import CharacterEncoder
 from elmolite.errors import InputError
 from elmolite.lstm import State
+from elmolite.lstm_inference import Words
 from elmolite.recurrent_layers import LSTMLayer, RecurrentStack, RNNLayer, dropout
 from elmolite.suggest import check_choices
 from elmolite.token_indexers import MAX_CHARACTERS, N_BYTE_IDS, PADDING, TokenIndexer
@@ -273,8 +274,12 @@ class BiLM(nn.Module):
         """Run both directions as :meth:`forward` does, over words (U, P) that are encoded already."""
         forward_words = F.embedding(forward_inputs, words)
         backward_words = F.embedding(backward_inputs, words)
-        forward_layers, forward_state = self.forward_stack(forward_words, batch_sizes, state.forward, starts)
-        backward_layers, backward_state = self.backward_stack(backward_words, batch_sizes, state.backward, starts)
+        forward_layers, forward_state = self.forward_stack(
+            forward_words, batch_sizes, state.forward, starts, Words(words, forward_inputs)
+        )
+        backward_layers, backward_state = self.backward_stack(
+            backward_words, batch_sizes, state.backward, starts, Words(words, backward_inputs)
+        )
         return (
             [forward_words, *forward_layers],
             [backward_words, *backward_layers],

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import accumulate
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -25,6 +25,15 @@ JOINT_ROWS = 12
 and one product of many inputs reads theirs once."""
 WINDOW_POSITIONS = 256
 """Positions whose inputs are multiplied at once then: memory does not grow with the text."""
+MAX_WORD_GATES = 1 << 24
+"""Numbers that the input products of the distinct words of a batch may be: 64 MiB."""
+
+
+class Words(NamedTuple):
+    """What packed inputs (N, D) are made of, where positions share vectors."""
+
+    vectors: Tensor  # (U, D)
+    places: Tensor  # (N), index into the vectors
 
 
 class PreparedLSTM:
@@ -62,13 +71,21 @@ class PreparedLSTM:
         return product(self._recurrent_weight, dtype=self._dtype)
 
     def __call__(
-        self, x: Tensor, batch_sizes: Sequence[int], state: State, starts: Tensor | None = None
+        self,
+        x: Tensor,
+        batch_sizes: Sequence[int],
+        state: State,
+        starts: Tensor | None = None,
+        words: Words | None = None,
     ) -> tuple[Tensor, State]:
-        """Run over packed sequences; arguments and result as those of :func:`elmolite.lstm.lstm`."""
+        """Run over packed sequences; arguments and result as those of :func:`elmolite.lstm.lstm`.
+
+        :param words: what ``x`` is made of, where that is known: the input product of each is computed once.
+        """
         keep = None if starts is None else (~starts).unsqueeze(1)
         hidden = state.hidden.to(self._dtype)
         doubled_cell = state.cell.to(torch.promote_types(state.cell.dtype, torch.float32)) * 2
-        gates = self._gates(x.to(self._dtype), n_rows=batch_sizes[0])
+        gates = self._gates(x, batch_sizes[0], words)
         outputs = hidden.new_empty(len(x), hidden.shape[1])
         ended: list[State] = []
         for at, n_rows in zip(accumulate(batch_sizes, initial=0), batch_sizes, strict=False):
@@ -85,10 +102,19 @@ class PreparedLSTM:
         final = State(hidden.to(state.hidden.dtype), (doubled_cell / 2).to(state.cell.dtype))
         return outputs.to(state.hidden.dtype), final
 
-    def _gates(self, x: Tensor, *, n_rows: int) -> _Gates:
+    def _gates(self, x: Tensor, n_rows: int, words: Words | None) -> _Gates:
+        """Choose how the gates are computed: the faster way for so many rows and words."""
+        if words is not None and self._is_worth_it(words):
+            return _InputsOfWords(
+                words._replace(vectors=words.vectors.to(self._dtype)), self._input_product, self._recurrent_product
+            )
         if n_rows < JOINT_ROWS:
-            return _InputsBefore(x, self._input_product, self._recurrent_product)
-        return _InputsBeside(x, self._joint_product, n_hidden=self._recurrent_weight.shape[1])
+            return _InputsBefore(x.to(self._dtype), self._input_product, self._recurrent_product)
+        return _InputsBeside(x.to(self._dtype), self._joint_product, n_hidden=self._recurrent_weight.shape[1])
+
+    def _is_worth_it(self, words: Words) -> bool:
+        n_words = len(words.vectors)
+        return 2 * n_words <= len(words.places) and n_words * len(self._bias) <= MAX_WORD_GATES
 
     def _step(self, gates: Tensor, doubled_cell: Tensor) -> Tensor:
         """Return the outputs of one step, (rows, P), from its gates (rows, 4H); change the cells (rows, H) in place."""
@@ -106,6 +132,18 @@ class PreparedLSTM:
 class _Gates(Protocol):
     def of(self, rows: slice, hidden: Tensor) -> Tensor:
         """Return the gates (rows, 4H) of a step, before their activation, from its hidden state (rows, P)."""
+
+
+class _InputsOfWords:
+    """The product of each distinct word, before the first step, and that of each hidden state."""
+
+    def __init__(self, words: Words, input_product: Product, recurrent_product: Product) -> None:
+        self._gates = input_product(words.vectors)  # (U, 4H)
+        self._places = words.places
+        self._recurrent_product = recurrent_product
+
+    def of(self, rows: slice, hidden: Tensor) -> Tensor:
+        return self._gates.index_select(0, self._places[rows]).add_(self._recurrent_product(hidden))
 
 
 class _InputsBeside:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
 from elmolite.lstm import Constants, State, Weights, lstm
-from elmolite.lstm_inference import PreparedLSTM
+from elmolite.lstm_inference import PreparedLSTM, Words
 from elmolite.prepared_weights import Prepared, product_dtype, wants_gradients
 
 
@@ -67,15 +67,20 @@ class LSTMLayer(nn.Module):
         nn.init.zeros_(self.bias)
 
     def forward(
-        self, x: Tensor, batch_sizes: Sequence[int], state: State, starts: Tensor | None = None
+        self,
+        x: Tensor,
+        batch_sizes: Sequence[int],
+        state: State,
+        starts: Tensor | None = None,
+        words: Words | None = None,
     ) -> tuple[Tensor, State]:
-        """Run over packed sequences; shapes as in :func:`lstm`."""
+        """Run over packed sequences; shapes as in :func:`lstm`, ``words`` as in :class:`PreparedLSTM`."""
         weights = Weights(self.input_weight, self.recurrent_weight, self.bias, self.projection_weight)
         drops_weights = self.training and self.recurrent_dropout > 0
         if not drops_weights and not wants_gradients(x, *state, *weights):
             dtype = product_dtype(weights.input)
             prepared = self._prepared.get(weights, dtype, lambda: PreparedLSTM(weights, self.constants, dtype))
-            return prepared(x, batch_sizes, state, starts)
+            return prepared(x, batch_sizes, state, starts, words)
         dropped = F.dropout(self.recurrent_weight, self.recurrent_dropout, self.training)
         return lstm(x, batch_sizes, state, weights._replace(recurrent=dropped), self.constants, starts)
 
@@ -98,9 +103,17 @@ class RNNLayer(nn.Module):
         return self
 
     def forward(
-        self, x: Tensor, batch_sizes: Sequence[int], state: State, starts: Tensor | None = None
+        self,
+        x: Tensor,
+        batch_sizes: Sequence[int],
+        state: State,
+        starts: Tensor | None = None,
+        words: Words | None = None,  # noqa: ARG002
     ) -> tuple[Tensor, State]:
-        """Run over packed sequences; shapes as in :func:`lstm`. torch runs from one reset of a state to the next."""
+        """Run over packed sequences; arguments as those of :class:`LSTMLayer`.
+
+        torch runs from one reset of a state to the next.
+        """
         hidden = state.cell
         outputs: list[Tensor] = []
         offsets = [0, *accumulate(batch_sizes)]
@@ -175,20 +188,28 @@ class RecurrentStack(nn.Module):
         )
 
     def forward(
-        self, x: Tensor, batch_sizes: Sequence[int], state: State, starts: Tensor | None = None
+        self,
+        x: Tensor,
+        batch_sizes: Sequence[int],
+        state: State,
+        starts: Tensor | None = None,
+        words: Words | None = None,
     ) -> tuple[list[Tensor], State]:
         """Run over packed sequences.
 
         :param x: (N, P), packed as :func:`lstm` says; ``starts`` as there.
+        :param words: what ``x`` is made of, where that is known.
         :param state: (L, B, P) and (L, B, H).
         :returns: the output of each layer, (N, P), and the state after the last step.
         """
         outputs: list[Tensor] = []
         states: list[State] = []
         for index, layer in enumerate(self.layers):
+            if index > 0 or self.training:
+                words = None  # dropout gives each position a vector of its own, and so does a layer
             if self.training:
                 x = dropout(x, batch_sizes, self.dropout, is_variational=self.variational_dropout)
-            hidden, after = layer(x, batch_sizes, State(state.hidden[index], state.cell[index]), starts)
+            hidden, after = layer(x, batch_sizes, State(state.hidden[index], state.cell[index]), starts, words)
             x = x + hidden if self.use_residual and index > 0 else hidden
             outputs.append(x)
             states.append(after)

@@ -5,7 +5,7 @@ import torch
 
 from elmolite import lstm_inference, prepared_weights
 from elmolite.lstm import Constants, State, Weights, lstm_reference
-from elmolite.lstm_inference import PreparedLSTM
+from elmolite.lstm_inference import PreparedLSTM, Words
 
 INPUT, PROJECTION, CELLS = 7, 5, 9
 
@@ -50,6 +50,19 @@ def test_equals_the_reference(monkeypatch, packs, batch_sizes, constants, with_s
         torch.testing.assert_close(ours, theirs.float(), rtol=0, atol=2e-6)
     for now, then in zip((x, *state, *weights), kept, strict=True):
         assert torch.equal(now, then), "an argument was changed"
+
+
+@pytest.mark.parametrize(("n_words", "is_shared"), [(3, True), (40, False)])
+def test_the_product_of_a_word_that_stands_at_many_positions_is_computed_once(n_words, is_shared):
+    batch_sizes = [20, 20, 3]
+    x, state, weights = arguments(batch_sizes)
+    words = Words(x[:n_words], torch.randint(n_words, (43,), generator=torch.Generator().manual_seed(1)))
+    x = words.vectors[words.places]
+    constants = Constants(3.0, 3.0, 1.0)
+    prepared = PreparedLSTM(weights, constants, torch.float32)
+    assert isinstance(prepared._gates(x, 20, words), lstm_inference._InputsOfWords) == is_shared
+    ours = prepared(x, batch_sizes, state, words=words)
+    torch.testing.assert_close(ours, lstm_reference(x, batch_sizes, state, weights, constants), rtol=0, atol=2e-6)
 
 
 def test_in_double_precision_it_is_as_exact_as_the_reference():
