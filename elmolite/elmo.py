@@ -26,6 +26,9 @@ from elmolite.precision import Precision
 from elmolite.sentence_batches import BATCH_TOKENS, batches_by_length, encode
 from elmolite.sentence_vectors import POOLINGS, CommonComponent, SentencePooling, WordWeights, cosine, pool
 
+READ_AHEAD = 8
+"""Batches that :meth:`ELMo.embed_iter` reads at once: from more, speed gains little and memory grows."""
+
 
 class AlignedVectors(NamedTuple):
     """The vectors of a string, and where in it their tokens stand."""
@@ -183,11 +186,11 @@ class ELMo(ELMoModule):
     def embed_iter(
         self, sentences: Iterable[Sentence], *, layers: LayerChoice = "all", batch_tokens: int = BATCH_TOKENS
     ) -> Iterator[NDArray[np.float32]]:
-        """Embed sentences as they come, in the memory of one batch, however many there are.
+        """Embed sentences as they come, in the memory of a few batches, however many there are.
 
         :param sentences: any iterable of what :meth:`embed` takes, a generator for instance.
         :param layers: as there.
-        :param batch_tokens: so many tokens are read, computed and yielded together.
+        :param batch_tokens: as there; eight times as many are read ahead, so that a batch has sentences of like length.
         :raises InputError: as there.
         :returns: for each sentence what :meth:`embed` gives, in order.
         """
@@ -203,7 +206,7 @@ class ELMo(ELMoModule):
         n_tokens = 0
         for number, sentence in enumerate(sentences):
             tokens = self.tokens_of(sentence, number)
-            if batch and n_tokens + len(tokens) > batch_tokens:
+            if batch and n_tokens + len(tokens) > READ_AHEAD * batch_tokens:
                 yield from self.embed(batch, layers=layers, batch_tokens=batch_tokens)
                 batch, n_tokens = [], 0
             batch.append(tokens)
