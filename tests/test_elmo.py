@@ -334,7 +334,7 @@ def test_a_generator_is_embedded_as_it_is_read(elmo):
             read.append(sentence)
             yield sentence
 
-    vectors = elmo.embed_iter(sentences(), batch_tokens=32)
+    vectors = elmo.embed_iter(sentences(), batch_tokens=4)
     first = next(vectors)
     assert len(read) < 20
     for a, b in zip([first, *vectors], elmo.embed(SENTENCES) * 50, strict=True):
