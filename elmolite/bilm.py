@@ -17,7 +17,7 @@ from elmolite.char_encoder import CharacterEncoder
 from elmolite.errors import InputError
 from elmolite.lstm import State
 from elmolite.lstm_inference import Words
-from elmolite.recurrent_layers import LSTMLayer, RecurrentStack, RNNLayer, dropout
+from elmolite.recurrent_layers import LSTMLayer, RecurrentStack, RNNLayer, dropout, run_stacks
 from elmolite.suggest import check_choices
 from elmolite.token_indexers import MAX_CHARACTERS, N_BYTE_IDS, PADDING, TokenIndexer
 from elmolite.word_encoder import WordEncoder
@@ -272,16 +272,15 @@ class BiLM(nn.Module):
         starts: Tensor | None = None,
     ) -> tuple[list[Tensor], list[Tensor], BiLMState]:
         """Run both directions as :meth:`forward` does, over words (U, P) that are encoded already."""
-        forward_words = F.embedding(forward_inputs, words)
-        backward_words = F.embedding(backward_inputs, words)
-        forward_layers, forward_state = self.forward_stack(
-            forward_words, batch_sizes, state.forward, starts, Words(words, forward_inputs)
+        places = torch.stack([forward_inputs, backward_inputs])
+        x = F.embedding(places, words)  # (2, N, P)
+        layers, states = run_stacks(
+            [self.forward_stack, self.backward_stack],
+            x,
+            batch_sizes,
+            state,
+            starts,
+            [Words(words, forward_inputs), Words(words, backward_inputs)],
         )
-        backward_layers, backward_state = self.backward_stack(
-            backward_words, batch_sizes, state.backward, starts, Words(words, backward_inputs)
-        )
-        return (
-            [forward_words, *forward_layers],
-            [backward_words, *backward_layers],
-            BiLMState(forward_state, backward_state),
-        )
+        forward_layers, backward_layers = zip(*[x, *layers], strict=True)
+        return list(forward_layers), list(backward_layers), BiLMState(*states)

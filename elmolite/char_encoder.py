@@ -1,22 +1,36 @@
 """Characters of a word -> its vector: character CNN, highway layers, projection (Kim et al. 2016; ELMo section 3.4).
 
-Each distinct word of a batch comes here once. Shapes: U words, C characters, F filters, P projection.
+Each distinct word of a batch comes here once. The convolutions of all widths are one matrix product: each position's
+window of the widest filter with all filters, the narrower ones filled up with zeros.
+
+Shapes: U words, C characters, E size of a character, W widest filter, F filters, P projection.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import cast
+from functools import partial
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from elmolite.char_encoder_inference import PreparedCharacterEncoder
-from elmolite.prepared_weights import Prepared, product_dtype, wants_gradients
+from elmolite.prepared_weights import (
+    Prepared,
+    Product,
+    TorchProduct,
+    min_rows,
+    product,
+    product_dtype,
+    wants_gradients,
+)
 from elmolite.token_indexers import MAX_CHARACTERS, PADDING
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "tanh": torch.tanh}
+WORDS_AT_ONCE = 128
+"""Words whose characters are convolved together: more need more memory, fewer are slower."""
+MakeProduct = Callable[[Tensor, Tensor | None], Product]
 
 
 class Highway(nn.Module):
@@ -33,7 +47,22 @@ class Highway(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (U, F) to (U, F)."""
-        return torch.lerp(x, torch.relu(self.transform(x)), torch.sigmoid(self.gate(x)))
+        return self.through(self.transform, self.gate, x)
+
+    @staticmethod
+    def through(transform: Product, gate: Product, x: Tensor) -> Tensor:
+        """Map (U, F) to (U, F) with products in the place of the two linear maps."""
+        return torch.lerp(x, torch.relu(transform(x)), torch.sigmoid(gate(x)))
+
+
+class _Products(NamedTuple):
+    """The weights of an encoder, as it computes with them."""
+
+    characters: Tensor
+    words: Tensor | None
+    convolution: Product  # (windows, W E) -> (windows, F)
+    highways: list[tuple[Product, Product]]
+    projection: Product | None
 
 
 class CharacterEncoder(nn.Module):
@@ -72,7 +101,7 @@ class CharacterEncoder(nn.Module):
         self.highways = nn.ModuleList(Highway(size=n_filters) for _ in range(n_highway_layers))
         n_features = n_filters + word_embedding_size
         self.projection = nn.Identity() if projection_size is None else nn.Linear(n_features, projection_size)
-        self._prepared: Prepared[PreparedCharacterEncoder] = Prepared()
+        self._prepared: Prepared[_Products] = Prepared()
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -88,39 +117,100 @@ class CharacterEncoder(nn.Module):
         """The embedding of each character id."""
         return self.embedding.weight
 
-    def typed_convolutions(self) -> list[nn.Conv1d]:
-        """Return the convolutions as what they are; a ModuleList has forgotten it."""
-        return [cast("nn.Conv1d", convolution) for convolution in self.convolutions]
-
-    def typed_highways(self) -> list[Highway]:
-        """Return the highway layers likewise."""
-        return [cast("Highway", highway) for highway in self.highways]
-
     def forward(self, characters: Tensor) -> Tensor:
         """Encode words.
 
         :param characters: ids, (U, C); or of the word and its characters, (U, 1 + C). Columns that are missing up to
-            50 count as padding, so that callers may trim them: beyond the longest word, one window of padding gives
-            all that the others would.
+            50 count as padding, so that callers may trim them. On the CPU they are encoded in groups of words of like
+            length, wherever the weights are; on a GPU together.
         :returns: (U, P).
         """
         weights = list(self.parameters())
-        if not wants_gradients(*weights):
-            dtype = product_dtype(self.embedding.weight)
-            return self._prepared.get(weights, dtype, lambda: PreparedCharacterEncoder(self, dtype))(characters)
-        if self.word_embedding is not None:
+        if wants_gradients(*weights):
+            self._prepared.clear()
+            products = self._products(TorchProduct, dtype=None)
+        else:
+            dtype = product_dtype(self.table)
+            make = partial(product, dtype=dtype)
+            products = self._prepared.get(weights, dtype, lambda: self._products(make, dtype))
+        if characters.device.type != "cpu" or not len(characters):
+            return self._encode(characters, products)
+        lengths = characters.shape[1] - (characters != self.padding).int().flip(1).argmax(dim=1)
+        order = lengths.argsort(stable=True)
+        groups = [
+            self._encode_group(characters[rows, : int(lengths[rows[-1]])], products)
+            for rows in order.split(WORDS_AT_ONCE)  # type: ignore[no-untyped-call]
+        ]
+        return torch.cat(groups).index_select(0, order.argsort().to(self.table.device))
+
+    def _encode_group(self, characters: Tensor, products: _Products) -> Tensor:
+        """Encode few words as if they were more, so that a vector does not depend on how many they are."""
+        n_words, least = len(characters), min_rows(self.table.device, product_dtype(self.table))
+        if n_words < least:
+            characters = torch.cat([characters, characters[:1].expand(least - n_words, -1)])
+        return self._encode(characters.to(self.table.device), products)[:n_words]
+
+    def _products(self, make: MakeProduct, dtype: torch.dtype | None) -> _Products:
+        """Bring the weights into the form of products; the tables into a dtype, or leave them as they are."""
+        highways = [cast("Highway", highway) for highway in self.highways]
+        projection = self.projection
+        words = None if self.word_embedding is None else self.word_embedding.weight.to(dtype=dtype)
+        return _Products(
+            self.table.to(dtype=dtype),
+            words,
+            make(*self._widest_convolution()),
+            [
+                (make(each.transform.weight, each.transform.bias), make(each.gate.weight, each.gate.bias))
+                for each in highways
+            ],
+            make(projection.weight, projection.bias) if isinstance(projection, nn.Linear) else None,
+        )
+
+    def _widest_convolution(self) -> tuple[Tensor, Tensor]:
+        """Return the filters of all widths, as wide as the widest, (F, W E), and their biases, (F)."""
+        # Through a vector, so that each gradient comes back in the layout of its weight, as several processes need it.
+        weights = [each.weight.flatten().view(each.weight.shape) for each in self._typed_convolutions()]
+        widened = torch.cat([F.pad(weight, (0, self.max_width - weight.shape[2])) for weight in weights])
+        biases = [cast("Tensor", convolution.bias) for convolution in self._typed_convolutions()]
+        return widened.transpose(1, 2).flatten(1), torch.cat(biases)
+
+    def _typed_convolutions(self) -> list[nn.Conv1d]:
+        """Return the convolutions as what they are; a ModuleList has forgotten it."""
+        return [cast("nn.Conv1d", convolution) for convolution in self.convolutions]
+
+    def _encode(self, characters: Tensor, products: _Products) -> Tensor:
+        if products.words is not None:
             words, characters = characters[:, 0], characters[:, 1:]
-        n_columns = characters.shape[1]
-        n_padding = min(self.max_width, MAX_CHARACTERS - n_columns)
-        embedded = self.embedding(F.pad(characters, (0, n_padding), value=self.padding))  # (U, C, E)
-        embedded = embedded.transpose(1, 2).contiguous()  # (U, E, C)
-        pooled = [_max_over_positions(convolution(embedded)) for convolution in self.convolutions]
-        x = self.activation(torch.cat(pooled, dim=1))
-        for highway in self.highways:
-            x = highway(x)
-        if self.word_embedding is not None:
-            x = torch.cat([self.word_embedding(words), x], dim=1)
-        return self.projection(x)  # type: ignore[no-any-return]
+        x = self.activation(self._pooled(characters, products))
+        for transform, gate in products.highways:
+            x = Highway.through(transform, gate, x)
+        if products.words is not None:
+            x = torch.cat([F.embedding(words, products.words), x], dim=1)
+        if products.projection is not None:
+            x = products.projection(x)
+        return x.to(self.table.dtype)
+
+    def _pooled(self, characters: Tensor, products: _Products) -> Tensor:
+        """Return the maximum of each filter over the positions at which it fits into 50 characters, (U, F)."""
+        n_words, n_columns = characters.shape
+        n_positions = min(n_columns + 1, MAX_CHARACTERS)  # behind the word all windows are alike: one is enough
+        n_padding = n_positions + self.max_width - 1 - n_columns
+        embedded = F.embedding(F.pad(characters, (0, n_padding), value=self.padding), products.characters)  # (U, C, E)
+        size = embedded.shape[2]
+        windows = embedded.flatten(1).unfold(1, self.max_width * size, size)  # (U, positions, W E)
+        convolved = products.convolution(windows.flatten(0, 1)).view(n_words, n_positions, -1)
+        if n_positions > MAX_CHARACTERS - self.max_width + 1:
+            convolved = convolved.masked_fill(self._beyond_end(n_positions, convolved.device), -torch.inf)
+        channels_last = convolved.unsqueeze(2).permute(
+            0, 3, 1, 2
+        )  # (U, F, positions, 1): pooled in the order of memory
+        return F.max_pool2d(channels_last, (n_positions, 1)).flatten(1)
+
+    def _beyond_end(self, n_positions: int, device: torch.device) -> Tensor:
+        """Tell of each position and filter, (positions, F), whether its window is not within 50 characters."""
+        each = [torch.full((each.out_channels,), each.kernel_size[0]) for each in self._typed_convolutions()]
+        widths = torch.cat(each).to(device)
+        return torch.arange(n_positions, device=device).unsqueeze(1) + widths > MAX_CHARACTERS
 
 
 def _convolution(n_channels: int, n_filters: int, width: int) -> nn.Conv1d:
@@ -128,8 +218,3 @@ def _convolution(n_channels: int, n_filters: int, width: int) -> nn.Conv1d:
     nn.init.uniform_(convolution.weight, -0.05, 0.05)
     nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
     return convolution
-
-
-def _max_over_positions(x: Tensor) -> Tensor:
-    """Reduce (U, filters, C) to (U, filters)."""
-    return F.max_pool1d(x, x.shape[2]).squeeze(2)

@@ -25,9 +25,6 @@ from elmolite.tokenization import SentenceTokenizer
 from elmolite.vocab import Vocabulary
 from elmolite.word_cache import WordCache
 
-WORDS_AT_ONCE = 128
-"""Words whose characters are convolved together: more need more memory, fewer are slower."""
-
 Sentence = str | Sequence[str]
 """A string, which is cut into tokens, or the tokens."""
 
@@ -101,6 +98,7 @@ class ELMoModule(nn.Module):
         self._is_frozen = True
         self.requires_grad_(False)
         self.bilm.eval()
+        self.word_cache.clear()
         return self
 
     def unfreeze(self, *, n_layers: int | None = None) -> Self:
@@ -116,7 +114,6 @@ class ELMoModule(nn.Module):
         if n_layers == 0:
             return self
         self._is_frozen = False
-        self.word_cache.clear()
         stacks = (self.bilm.forward_stack, self.bilm.backward_stack)
         for layer in [layer for stack in stacks for layer in stack.layers[-n_layers:]]:
             layer.requires_grad_(True)
@@ -188,28 +185,10 @@ class ELMoModule(nn.Module):
         """Return the vectors of distinct words, (U, P), those seen before from the cache."""
         uses_cache = self._is_frozen and self.word_cache.max_bytes > 0 and not isinstance(self.indexer, WordIndexer)
         if not uses_cache:
-            return self._encode_new_words(forms)
+            encoded: Tensor = self.bilm.token_encoder(forms)
+            return encoded
         with products_in(self.precision, self.bilm.device):  # the same vector, whoever asks for it first
-            return self.word_cache.encode(
-                forms.cpu(), self.bilm.token_encoder, self._encode_new_words, padding=self.indexer.padding
-            )
-
-    def _encode_new_words(self, forms: Tensor) -> Tensor:
-        """Return the vectors of distinct words, (U, P), in groups of like length, each as wide as its longest word."""
-        last = (forms != self.indexer.padding).int().flip(1).argmax(dim=1)
-        lengths = forms.shape[1] - last
-        order = lengths.argsort()
-        starts = range(0, len(order), WORDS_AT_ONCE)
-        groups = [order[start : start + WORDS_AT_ONCE] for start in starts]
-        vectors = [self._encode_group(forms[rows, : int(lengths[rows[-1]])]) for rows in groups]
-        return torch.cat(vectors)[order.argsort().to(self.bilm.device)]
-
-    def _encode_group(self, forms: Tensor) -> Tensor:
-        n_words, n_rows = len(forms), self._min_rows()
-        if n_words < n_rows:
-            forms = torch.cat([forms, forms[:1].expand(n_rows - n_words, -1)])
-        vectors: Tensor = self.bilm.token_encoder(forms.to(self.bilm.device))
-        return vectors[:n_words]
+            return self.word_cache.encode(forms.cpu(), self.bilm.token_encoder, padding=self.indexer.padding)
 
     def _min_rows(self) -> int:
         """Return the rows from which on a vector does not depend on what stands beside it."""

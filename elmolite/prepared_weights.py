@@ -108,13 +108,20 @@ def _version(weight: Tensor) -> int:
 
 
 class Prepared(Generic[T]):
-    """What was made of weights: kept while they stay, and not copied or pickled with the module that holds it."""
+    """What was made of weights: kept while they stay, and not copied or pickled with the module that holds it.
+
+    torch's fused optimizers change weights and do not count it: who computes with gradients, calls :meth:`clear`.
+    """
 
     def __init__(self) -> None:
         self._made: tuple[WeightVersions, torch.dtype, T] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Prepared, ()
+
+    def clear(self) -> None:
+        """Forget it: the weights are about to change."""
+        self._made = None
 
     def get(self, weights: Sequence[Tensor], dtype: torch.dtype, make: Callable[[], T]) -> T:
         """Return what ``make`` gives for the weights as they are, computing in ``dtype``."""

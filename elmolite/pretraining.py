@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from elmolite import run_record, several_processes
+from elmolite.allocator import keep_freed_memory
 from elmolite.bilm import BiLMConfig
 from elmolite.lightning_output import quiet_lightning
 from elmolite.pretraining_config import PretrainingConfig
@@ -44,6 +45,7 @@ def pretrain(
     :raises InputError: the corpus is too small, ``init_from`` does not fit, or ``out`` holds another run.
     """
     out = Path(out)
+    keep_freed_memory()
     several_processes.join_process_group()
     with quiet_lightning():
         with several_processes.raising_together():

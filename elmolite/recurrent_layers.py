@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
-from elmolite.lstm import Constants, State, Weights, lstm
+from elmolite.lstm import Constants, State, Weights
 from elmolite.lstm_inference import PreparedLSTM, Words
+from elmolite.lstm_training import lstm
 from elmolite.prepared_weights import Prepared, product_dtype, wants_gradients
 
 
@@ -51,7 +52,7 @@ class LSTMLayer(nn.Module):
             identity = torch.eye(projection_size, device="cpu")  # also where the weights are only shapes as yet
             self.register_buffer("projection_weight", identity, persistent=False)
         self.constants = Constants(cell_clip, projection_clip, forget_bias)
-        self._prepared: Prepared[PreparedLSTM] = Prepared()
+        self.prepared: Prepared[PreparedLSTM] = Prepared()
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -74,15 +75,24 @@ class LSTMLayer(nn.Module):
         starts: Tensor | None = None,
         words: Words | None = None,
     ) -> tuple[Tensor, State]:
-        """Run over packed sequences; shapes as in :func:`lstm`, ``words`` as in :class:`PreparedLSTM`."""
-        weights = Weights(self.input_weight, self.recurrent_weight, self.bias, self.projection_weight)
-        drops_weights = self.training and self.recurrent_dropout > 0
-        if not drops_weights and not wants_gradients(x, *state, *weights):
-            dtype = product_dtype(weights.input)
-            prepared = self._prepared.get(weights, dtype, lambda: PreparedLSTM(weights, self.constants, dtype))
-            return prepared(x, batch_sizes, state, starts, words)
-        dropped = F.dropout(self.recurrent_weight, self.recurrent_dropout, self.training)
-        return lstm(x, batch_sizes, state, weights._replace(recurrent=dropped), self.constants, starts)
+        """Run over packed sequences; arguments and result as those of :class:`PreparedLSTM`."""
+        if self.trains(x, state):
+            outputs, after = run_layers([self], x.unsqueeze(0), batch_sizes, _stack([state]), starts)
+            return outputs[0], State(after.hidden[0], after.cell[0])
+        weights = self.weights()
+        dtype = product_dtype(weights.input)
+        prepared = self.prepared.get(weights, dtype, lambda: PreparedLSTM(weights, self.constants, dtype))
+        return prepared(x, batch_sizes, state, starts, words)
+
+    def trains(self, x: Tensor, state: State) -> bool:
+        """Tell whether gradients are wanted, or weights are dropped: not the case that is prepared for."""
+        is_dropping = self.training and self.recurrent_dropout > 0
+        return is_dropping or wants_gradients(x, *state, *self.parameters())
+
+    def weights(self) -> Weights:
+        """Return the parameters; in training with some of the recurrent ones dropped."""
+        recurrent = F.dropout(self.recurrent_weight, self.recurrent_dropout, self.training)
+        return Weights(self.input_weight, recurrent, self.bias, self.projection_weight)
 
 
 class RNNLayer(nn.Module):
@@ -140,16 +150,51 @@ def _reset_steps(offsets: Sequence[int], starts: Tensor | None) -> list[int]:
     return [*sorted({0, *steps}), n_steps]
 
 
+def run_layers(
+    layers: Sequence[LSTMLayer | RNNLayer],
+    x: Tensor,
+    batch_sizes: Sequence[int],
+    state: State,
+    starts: Tensor | None = None,
+    words: Sequence[Words] | None = None,
+) -> tuple[Tensor, State]:
+    """Run a layer of G directions, all of the same kind and sizes, over packed sequences of the same lengths.
+
+    :param x: (G, N, D).
+    :param state: (G, B, P) and (G, B, H).
+    :param starts: (N), as in :func:`lstm`.
+    :param words: what each of ``x`` is made of, where that is known.
+    :returns: (G, N, P) and the states after the last step.
+    """
+    lstm_layers = [layer for layer in layers if isinstance(layer, LSTMLayer)]
+    if any(layer.trains(x, state) for layer in lstm_layers):
+        for layer in lstm_layers:
+            layer.prepared.clear()
+        of_each = zip(*(layer.weights() for layer in lstm_layers), strict=True)
+        weights = Weights(*(torch.stack(parts) for parts in of_each))
+        return lstm(x, batch_sizes, state, weights, lstm_layers[0].constants, starts)
+    found = [
+        layer(x[g], batch_sizes, State(state.hidden[g], state.cell[g]), starts, None if words is None else words[g])
+        for g, layer in enumerate(layers)
+    ]
+    outputs, states = zip(*found, strict=True)
+    return torch.stack(outputs), _stack(states)
+
+
+def _stack(states: Sequence[State], dim: int = 0) -> State:
+    return State(*(torch.stack(parts, dim) for parts in zip(*states, strict=True)))
+
+
 def dropout(x: Tensor, batch_sizes: Sequence[int], probability: float, *, is_variational: bool) -> Tensor:
-    """Drop parts of packed vectors (N, P), for training.
+    """Drop parts of packed vectors (..., N, P), for training.
 
     :param is_variational: drop the same parts at all positions of a sequence (Gal and Ghahramani 2016).
     """
     if probability == 0 or not is_variational:
         return F.dropout(x, probability)
-    mask = F.dropout(x.new_ones(batch_sizes[0], x.shape[1]), probability)
+    mask = F.dropout(x.new_ones(*x.shape[:-2], batch_sizes[0], x.shape[-1]), probability)
     rows = torch.cat([torch.arange(n_rows, device=x.device) for n_rows in batch_sizes])
-    return x * mask.index_select(0, rows)
+    return x * mask.index_select(-2, rows)
 
 
 class RecurrentStack(nn.Module):
@@ -202,15 +247,41 @@ class RecurrentStack(nn.Module):
         :param state: (L, B, P) and (L, B, H).
         :returns: the output of each layer, (N, P), and the state after the last step.
         """
-        outputs: list[Tensor] = []
-        states: list[State] = []
-        for index, layer in enumerate(self.layers):
-            if index > 0 or self.training:
-                words = None  # dropout gives each position a vector of its own, and so does a layer
-            if self.training:
-                x = dropout(x, batch_sizes, self.dropout, is_variational=self.variational_dropout)
-            hidden, after = layer(x, batch_sizes, State(state.hidden[index], state.cell[index]), starts, words)
-            x = x + hidden if self.use_residual and index > 0 else hidden
-            outputs.append(x)
-            states.append(after)
-        return outputs, State(*(torch.stack(parts) for parts in zip(*states, strict=True)))
+        outputs, after = run_stacks(
+            [self], x.unsqueeze(0), batch_sizes, [state], starts, None if words is None else [words]
+        )
+        return [output[0] for output in outputs], after[0]
+
+
+def run_stacks(
+    stacks: Sequence[RecurrentStack],
+    x: Tensor,
+    batch_sizes: Sequence[int],
+    states: Sequence[State],
+    starts: Tensor | None = None,
+    words: Sequence[Words] | None = None,
+) -> tuple[list[Tensor], list[State]]:
+    """Run the stacks of G directions, which have the same sizes, over packed sequences of the same lengths.
+
+    :param x: (G, N, P).
+    :param states: of each direction, (L, B, P) and (L, B, H).
+    :param starts: (N), as in :func:`lstm`.
+    :param words: what each of ``x`` is made of, where that is known.
+    :returns: the outputs of each layer, (G, N, P), and the state of each direction after the last step.
+    """
+    first = stacks[0]
+    outputs: list[Tensor] = []
+    after: list[State] = []
+    for index in range(len(first.layers)):
+        if index > 0 or first.training:
+            words = None  # dropout gives each position a vector of its own, and so does a layer
+        if first.training:
+            x = dropout(x, batch_sizes, first.dropout, is_variational=first.variational_dropout)
+        before = _stack([State(state.hidden[index], state.cell[index]) for state in states])
+        layers = [cast("LSTMLayer | RNNLayer", stack.layers[index]) for stack in stacks]
+        hidden, state = run_layers(layers, x, batch_sizes, before, starts, words)
+        x = x + hidden if first.use_residual and index > 0 else hidden
+        outputs.append(x)
+        after.append(state)
+    together = _stack(after, dim=1)  # (G, L, B, P) and (G, L, B, H)
+    return outputs, [State(hidden, cell) for hidden, cell in zip(*together, strict=True)]

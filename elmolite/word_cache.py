@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -65,19 +65,18 @@ class WordCache:
             self.hits = self.misses = 0
             self._drop()
 
-    def encode(self, forms: Tensor, encoder: nn.Module, encode: Callable[[Tensor], Tensor], *, padding: int) -> Tensor:
+    def encode(self, forms: Tensor, encoder: nn.Module, *, padding: int) -> Tensor:
         """Return the vectors of words, (U, P).
 
         :param forms: distinct words as rows of ids, (U, C), on the CPU.
-        :param encoder: the module whose weights the vectors depend on.
-        :param encode: gives the vectors of some rows of ``forms``.
+        :param encoder: gives the vectors of some rows of ``forms``, (U, P).
         :param padding: the id that fills rows up; how far they are filled makes no other word.
         """
         keys = _keys(forms.numpy(), padding)
         with self._lock, torch.inference_mode(mode=False):
             self._drop_if_changed(encoder)
             missing = {key: i for i, key in enumerate(keys) if key not in self._places}
-            new = encode(forms[list(missing.values())]) if missing else None
+            new = encoder(forms[list(missing.values())]) if missing else None
             self.misses += len(missing)
             self.hits += len(keys) - len(missing)
             for key in keys:

@@ -22,4 +22,4 @@ class WordEncoder(nn.Module):
 
     def forward(self, words: Tensor) -> Tensor:
         """Look up ids (U, 1) as (U, P)."""
-        return F.embedding(words.squeeze(1), self.weight)
+        return F.embedding(words.squeeze(1).to(self.weight.device), self.weight)

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 
 from elmolite import prepared_weights
+from elmolite.bilm import BiLM, tiny
+from elmolite.lstm import State
 from elmolite.prepared_weights import (
     PackedProduct,
     Prepared,
@@ -16,6 +18,7 @@ from elmolite.prepared_weights import (
     product,
     wants_gradients,
 )
+from elmolite.recurrent_layers import LSTMLayer
 
 CPU = torch.device("cpu")
 can_pack = pytest.mark.skipif(not packs(CPU, torch.float32), reason="this machine has no oneDNN")
@@ -112,3 +115,26 @@ def test_gradients_are_wanted_of_what_requires_them_where_they_are_on():
     assert not wants_gradients(fixed)
     with torch.no_grad():
         assert not wants_gradients(learnt)
+
+
+@pytest.mark.parametrize("make", [lambda: BiLM(tiny()).forward_stack.layers[0], lambda: BiLM(tiny()).token_encoder])
+def test_a_step_of_a_fused_optimizer_is_seen(make):
+    """Which torch does not count as a change of the weights."""
+    torch.manual_seed(0)
+    module = make()
+    size = tiny().projection_size
+    inputs = (torch.randn(4, size), [2, 2], State(torch.zeros(2, size), torch.zeros(2, tiny().cell_size)))
+    inputs = inputs if isinstance(module, LSTMLayer) else (torch.randint(1, 262, (4, 5)),)
+
+    def run():
+        found = module(*inputs)
+        return found[0] if isinstance(found, tuple) else found
+
+    with torch.no_grad():
+        run()
+    optimizer = torch.optim.Adam(module.parameters(), lr=0.1, fused=True)
+    run().sum().backward()
+    optimizer.step()
+    with torch.no_grad():
+        after = run()
+    torch.testing.assert_close(after, run().detach(), rtol=1e-4, atol=1e-5)

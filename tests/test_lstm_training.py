@@ -5,9 +5,17 @@ import weakref
 import pytest
 import torch
 
-from elmolite.lstm import Constants, State, Weights, lstm, lstm_reference
+from elmolite import lstm_training
+from elmolite.lstm import Constants, State, Weights, lstm_reference
 
 INPUT, PROJECTION, CELLS = 7, 5, 9
+
+
+def lstm(x, batch_sizes, state, weights, constants, starts=None):
+    """One direction, as the reference takes it."""
+    x, state, weights = x[None], State(*(part[None] for part in state)), Weights(*(part[None] for part in weights))
+    outputs, final = lstm_training.lstm(x, batch_sizes, state, weights, constants, starts)
+    return outputs[0], State(*(part[0] for part in final))
 
 
 def arguments(batch_sizes, *, dtype=torch.float64, scale=0.7, seed=0):
@@ -22,11 +30,15 @@ def arguments(batch_sizes, *, dtype=torch.float64, scale=0.7, seed=0):
     return x, state, weights
 
 
+def weighting(part):
+    """What makes of outputs a loss that tells each of them from the others."""
+    return torch.linspace(-1, 2, part.numel()).view(part.shape)
+
+
 def outputs_and_gradients(function, batch_sizes, constants, starts, **options):
     x, state, weights = arguments(batch_sizes, **options)
     outputs, final = function(x, batch_sizes, state, weights, constants, starts)
-    loss = sum((part * torch.linspace(-1, 2, part.numel()).view(part.shape)).sum() for part in (outputs, *final))
-    loss.backward()
+    sum((part * weighting(part)).sum() for part in (outputs, *final)).backward()
     return [outputs, *final, *(leaf.grad for leaf in (x, *state, *weights))]
 
 
@@ -38,6 +50,25 @@ def test_equals_the_reference_with_all_gradients(batch_sizes, constants, with_st
     reference = outputs_and_gradients(lstm_reference, batch_sizes, constants, starts)
     for ours, theirs in zip(outputs_and_gradients(lstm, batch_sizes, constants, starts), reference, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("batch_sizes", [[4] * 6, [5, 5, 3, 2, 2, 1]])
+def test_two_directions_together_equal_each_alone(batch_sizes):
+    constants, starts = Constants(0.4, 0.3, 1.0), torch.arange(sum(batch_sizes)) % 5 == 2
+    alone = [outputs_and_gradients(lstm_reference, batch_sizes, constants, starts, seed=seed) for seed in (0, 1)]
+    (x, state, weights), others = (arguments(batch_sizes, seed=seed) for seed in (0, 1))
+    ours = [x, *state, *weights]
+    both = [torch.stack(pair) for pair in zip(ours, [others[0], *others[1], *others[2]], strict=True)]
+    leaves = [part.detach().requires_grad_() for part in both]
+    outputs, final = lstm_training.lstm(
+        leaves[0], batch_sizes, State(*leaves[1:3]), Weights(*leaves[3:]), constants, starts
+    )
+    results = (outputs, *final)
+    sum((part[g] * weighting(part[g])).sum() for part in results for g in range(2)).backward()
+    for g in range(2):
+        found = [part[g] for part in (*results, *(leaf.grad for leaf in leaves))]
+        for ours, theirs in zip(found, alone[g], strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
 
 
 def test_the_clips_are_at_work_in_that_comparison():
@@ -96,7 +127,8 @@ def test_buffers_are_freed_with_the_output_and_not_by_the_garbage_collector():
     x, state, weights = arguments([2, 2])
     gc.disable()
     try:
-        outputs, final = lstm(x, [2, 2], state, weights, Constants(3.0, 3.0, 1.0))
+        together = [State(*(part[None] for part in state)), Weights(*(part[None] for part in weights))]
+        outputs, final = lstm_training.lstm(x[None], [2, 2], *together, Constants(3.0, 3.0, 1.0))
         graph = weakref.ref(outputs.grad_fn)
         outputs.sum().backward()
         del outputs, final
