@@ -125,7 +125,7 @@ def test_the_average_of_the_weights_is_what_is_validated_and_kept(tmp_path, corp
     assert all(torch.equal(last["state_dict"][name], value) for name, value in point["state_dict"].items())
     checkpoint = Checkpoint.from_pretrained(model)
     kept = [*checkpoint.bilm.parameters(), *checkpoint.softmax.parameters()]
-    assert all(torch.equal(ours, average) for ours, average in zip(kept, point["average"], strict=True))
+    assert all(torch.equal(ours, average) for ours, average in zip(kept, point["average"]["weights"], strict=True))
     assert not torch.equal(kept[0], next(iter(last["state_dict"].values())))
     result = evaluate(checkpoint.bilm, checkpoint.softmax, corpus, corpus.valid, by_sentence=False)
     logged = [row["valid_average"] for row in read_log(tmp_path / "average") if row["valid_average"]]

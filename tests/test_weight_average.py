@@ -1,3 +1,5 @@
+import copy
+
 import torch
 from torch import nn
 
@@ -36,8 +38,8 @@ def test_it_goes_on_from_its_state():
     average.update(0)
     nn.init.constant_(module.weight, 2.0)
     average.update(1)
-    resumed.load_state([part.clone() for part in average.state()])
+    resumed.load_state(copy.deepcopy(average.state()))
     nn.init.constant_(module.weight, 3.0)
     for one in (average, resumed):
         one.update(2)
-    assert torch.equal(average.state()[0], resumed.state()[0])
+    assert torch.equal(average.state()["weights"][0], resumed.state()["weights"][0])
