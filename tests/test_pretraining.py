@@ -183,10 +183,23 @@ class DiedError(Exception):
 
 @pytest.mark.parametrize("dies_at", [5, 8, 11])
 @pytest.mark.parametrize(
-    "changes", [{}, {"softmax": "sampled", "reset_probability": 0.5, "optimizer": "adagrad", "precision": "bf16-mixed"}]
+    "changes",
+    [
+        {},
+        {"softmax": "sampled", "reset_probability": 0.5, "optimizer": "adagrad", "precision": "bf16-mixed"},
+        {"softmax": "sampled", "n_negatives": 8, "ema_decay": 0.9, "model": small_config(input="words")},
+    ],
 )
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, corpus, monkeypatch, dies_at, changes):
     resumed_equals_uninterrupted(tmp_path, corpus, monkeypatch, dies_at, **changes)
+
+
+def test_what_a_row_remembers_is_in_the_point(tmp_path, corpus, monkeypatch):
+    """Neither the average nor the moments of a row are those of the latest step alone."""
+    monkeypatch.setattr(resume_point, "SAVE_SECONDS", 0)
+    monkeypatch.setattr(resume_point, "CLOCK_STEPS", 1)
+    options = {"softmax": "sampled", "n_negatives": 8, "ema_decay": 0.9, "n_validations": 1}
+    resumed_equals_uninterrupted(tmp_path, corpus, monkeypatch, 7, **options)
 
 
 def test_so_does_its_log_where_it_resumes_between_two_lines(tmp_path, corpus, monkeypatch):
