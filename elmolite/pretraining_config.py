@@ -34,7 +34,8 @@ class PretrainingConfig:
     :param temporal_activation_regularization: weight of the mean square of its change from step to step ("TAR").
     :param ema_decay: keep an exponential moving average of the weights, of which a step leaves so much, and
         validate and export that; 0 for none.
-    :param optimizer: Adam, Adagrad with its accumulator starting at 1, or plain SGD without momentum.
+    :param optimizer: Adam, Adagrad with its accumulator starting at 1, or plain SGD without momentum; for the sampled
+        softmax and the vectors of words that are read Adam is lazy: a word stands still where a step has none of it.
     :param learning_rate: the highest.
     :param schedule: of the learning rate after the warm-up: down to 0 along a cosine or a line, or constant.
     :param warmup_steps: steps over which the learning rate rises, at most half the run.

@@ -1,6 +1,7 @@
 """Milliseconds of a training step over vocabularies of 10,000, 100,000 and a million words.
 
-    python recipes/bench/vocabulary.py [--rounds 5]
+    python recipes/bench/vocabulary.py [--rounds 5] [--only "sampled, adam"]
+    torchrun --nproc-per-node 2 recipes/bench/vocabulary.py --n-devices 2
 
 Steps of Lightning's Trainer at the preset ``mini``, 32 rows of 20 positions, 1,024 negatives: the sampled softmax with
 each optimizer and with the moving average of the weights, a model that reads words, and the adaptive softmax. Targets
@@ -13,6 +14,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import os
 import statistics
 import time
 from collections.abc import Iterator
@@ -48,6 +51,8 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
 N_FORMS, N_COLUMNS = 448, 16
 """Distinct words of a batch and their characters: about those of 640 tokens of running text."""
 WARM_UP_STEPS, MEASURED_STEPS = 5, 15
+RANK = int(os.environ.get("RANK", "0"))
+"""Which of the processes that torchrun started this one is; the first prints."""
 
 
 class StepClock(Callback):
@@ -73,15 +78,15 @@ def make_module(model_input: str, settings: dict[str, Any], vocabulary_size: int
     return PretrainingModule(bilm, softmax, config, n_steps=WARM_UP_STEPS + MEASURED_STEPS)
 
 
-def batches(module: PretrainingModule) -> Iterator[Batch]:
-    """Give the batches of a round."""
+def batches(module: PretrainingModule, n_devices: int) -> Iterator[Batch]:
+    """Give the batches of a round, of this process its share of the rows."""
     config, vocabulary_size = module.config, module.softmax.vocabulary_size
-    rng = np.random.default_rng(config.seed)
-    shape = config.n_rows, config.window
+    rng = np.random.default_rng((config.seed, RANK))
+    shape = config.n_rows // n_devices, config.window
     words = torch.from_numpy(ByteIndexer().rows([f"word-{number}" for number in range(N_FORMS)])[:, :N_COLUMNS])
 
     def draw() -> Tensor:
-        seed, n_targets = int(rng.integers(1 << 31)), config.n_rows * config.window
+        seed, n_targets = int(rng.integers(1 << 31)), math.prod(shape)
         ids = log_uniform_sample(vocabulary_size, n_targets, seed=seed, device=torch.device("cpu"))
         return ids[rng.permutation(n_targets)].view(shape)
 
@@ -92,21 +97,21 @@ def batches(module: PretrainingModule) -> Iterator[Batch]:
         yield Batch(forms, *inputs, *targets, None, targets[0].numel())
 
 
-def step_milliseconds(module: PretrainingModule, seed: int) -> list[float]:
+def step_milliseconds(module: PretrainingModule, seed: int, n_devices: int) -> list[float]:
     """Train for a round, with a new optimizer; return the milliseconds of its later steps."""
     module.config = replace(module.config, seed=seed)
     clock = StepClock()
     with quiet_lightning():
         trainer = Trainer(
             max_steps=module.n_steps,
-            devices=1,
+            devices=n_devices,
             callbacks=[clock],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(module, DataLoader(list(batches(module)), batch_size=None), val_dataloaders=[])
+        trainer.fit(module, DataLoader(list(batches(module, n_devices)), batch_size=None), val_dataloaders=[])
     return [1e3 * (after - before) for before, after in pairwise(clock.times[WARM_UP_STEPS - 1 :])]
 
 
@@ -114,13 +119,16 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--run", choices=RUNS, action="append", help="only these")
+    parser.add_argument("--n-devices", type=int, default=1, help="as many as torchrun starts processes")
+    parser.add_argument("--only", choices=RUNS, action="append", help="only these")
     options = parser.parse_args()
-    for name in options.run or RUNS:
+    for name in options.only or RUNS:
         modules = {size: make_module(*RUNS[name], size) for size in VOCABULARIES}
         times: dict[int, list[float]] = {size: [] for size in VOCABULARIES}
         for number, (size, module) in product(range(options.rounds), modules.items()):
-            times[size] += step_milliseconds(module, seed=number)
+            times[size] += step_milliseconds(module, number, options.n_devices)
+        if RANK > 0:
+            continue
         smallest = statistics.median(times[VOCABULARIES[0]])
         for size, values in times.items():
             median = statistics.median(values)
