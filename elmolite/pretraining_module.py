@@ -18,7 +18,7 @@ from elmolite.adaptive_softmax import AnySoftmax
 from elmolite.bilm import BiLM, BiLMState
 from elmolite.lstm import State
 from elmolite.perplexity import Perplexity, PerplexityMeter, run_batch, time_major
-from elmolite.pretraining_config import PretrainingConfig
+from elmolite.pretraining_config import LARGE_VOCABULARY, PretrainingConfig
 from elmolite.pretraining_data import rows_of
 from elmolite.softmax import Softmax
 from elmolite.streams import Batch
@@ -46,9 +46,14 @@ class PretrainingModule(LightningModule):
 
     def _mark_tables(self) -> dict[str, nn.Parameter]:
         """Return the weights of which a step touches few rows; their gradients are sparse, and no business of DDP."""
-        names = ["softmax.weight", "softmax.bias"] if self.is_sampled else []
-        if isinstance(self.bilm.token_encoder, WordEncoder):
-            self.bilm.token_encoder.sparse = True
+        names = []
+        if self.is_sampled and self.softmax.vocabulary_size >= LARGE_VOCABULARY:
+            assert isinstance(self.softmax, Softmax)
+            self.softmax.sparse = True
+            names += ["softmax.weight", "softmax.bias"]
+        encoder = self.bilm.token_encoder
+        if isinstance(encoder, WordEncoder) and len(encoder.table) >= LARGE_VOCABULARY:
+            encoder.sparse = True
             names.append("bilm.token_encoder.weight")
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, names)  # type: ignore[no-untyped-call]
         return {name: self.get_parameter(name) for name in names}

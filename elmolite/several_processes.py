@@ -128,12 +128,11 @@ def union(ids: Tensor) -> Tensor:
     return all_ids
 
 
-def mean(part: Tensor) -> Tensor:
-    """Return the mean over all processes of tensors of one shape; the same bits in each of them."""
+def average_in_place(part: Tensor) -> None:
+    """Overwrite a tensor with the mean of those of all processes, which have one shape; all get the same bits."""
     if _is_one_of_several():
         distributed.all_reduce(part)
         part /= distributed.get_world_size()
-    return part
 
 
 def copy_from_first(part: Tensor) -> None:

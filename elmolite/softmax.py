@@ -27,6 +27,8 @@ class Softmax(nn.Module):
     def __init__(self, *, vocabulary_size: int, projection_size: int) -> None:
         super().__init__()
         self.bounds = (vocabulary_size,)
+        self.sparse = False
+        """As that of ``nn.Embedding``: whether the sampled loss gives sparse gradients, of the rows of its words."""
         self.weight = nn.Parameter(torch.empty(vocabulary_size, projection_size))
         self.bias = nn.Parameter(torch.zeros(vocabulary_size))
         nn.init.normal_(self.weight, std=projection_size**-0.5)
@@ -53,7 +55,6 @@ class Softmax(nn.Module):
 
         ``n_negatives`` words are drawn with replacement from a log-uniform (Zipfian) distribution over the ids, and
         serve all positions. Each logit is lowered by the logarithm of the probability that its word is drawn at all.
-        The gradients of the weights are sparse: of the rows of targets and negatives (:mod:`elmolite.touched_rows`).
 
         :param hidden: (N, P).
         :param targets: ids, (N); IGNORED positions count nothing.
@@ -74,7 +75,10 @@ class Softmax(nn.Module):
 
     def _rows(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Look up the weights (N, P) and biases (N) of words."""
-        return F.embedding(ids, self.weight, sparse=True), self.bias.gather(0, ids, sparse_grad=True)
+        weights = F.embedding(ids, self.weight, sparse=self.sparse)
+        if self.sparse:
+            return weights, self.bias.gather(0, ids, sparse_grad=True)
+        return weights, self.bias.index_select(0, ids)  # the dense gradient of x[i] is not reproducible
 
     def _log_expected(self, ids: Tensor, n_tries: int) -> Tensor:
         """Return the log-probability of words to be among ``n_tries`` draws, 1 - (1 - p) ** n_tries."""

@@ -3,9 +3,11 @@
 The model looks rows up in such a way that autograd gives the table a sparse gradient, which :func:`touched_rows` makes
 a dense one of the rows that any process touched. :func:`as_parameters` has these rows stand in an optimizer as a
 parameter of their own, so that clipping and the step are those of every other parameter, and their cost does not grow
-with the table. Row by row, Adagrad and plain SGD do what they do on the whole table, since nothing of theirs changes
-where the gradient is zero. Adam becomes the lazy one of ``torch.optim.SparseAdam`` and TensorFlow: the moments of a row
-stand still while no step touches it, and it moves only in the steps that do.
+with the table. Adagrad and plain SGD do exactly what they do on the whole table, since nothing of theirs changes where
+the gradient is zero. Adam becomes the lazy one of ``torch.optim.SparseAdam`` and TensorFlow: the moments of a row stand
+still while no step touches it, and it moves only in the steps that do. A step then brings a little less, and over a
+large vocabulary it takes a fraction of the time (recipes/README.md, "A million words"); a small table is therefore left
+to the optimizer whole.
 
 Shapes: V rows of a table, R rows that a step touches; vectors have no further dimension, matrices one.
 """
@@ -32,7 +34,10 @@ class TouchedRows(NamedTuple):
 
 
 def touched_rows(table: nn.Parameter) -> TouchedRows:
-    """Take the sparse gradient from a table; all processes must, one table after the other."""
+    """Take the sparse gradient from a table; all processes must, one table after the other.
+
+    On a GPU this waits for the backward pass, since how many rows there are becomes a shape.
+    """
     assert table.grad is not None
     own = table.grad.coalesce()
     table.grad = None
@@ -42,29 +47,30 @@ def touched_rows(table: nn.Parameter) -> TouchedRows:
     if len(rows) > len(own_rows):
         gradient = gradient.new_zeros(len(rows), *gradient.shape[1:])
         gradient.index_copy_(0, torch.searchsorted(rows, own_rows), own.values())
-    return TouchedRows(table, rows, several_processes.mean(gradient))
+    several_processes.average_in_place(gradient)
+    return TouchedRows(table, rows, gradient)
 
 
 @contextmanager
 def as_parameters(optimizer: Optimizer, touched: Sequence[TouchedRows]) -> Iterator[list[nn.Parameter]]:
-    """Have touched rows in an optimizer in the place of their tables, and take them back into the tables after it.
+    """Have touched rows in an optimizer in the place of their tables, and write them back into the tables after it.
 
     The optimizer's state stays that of the whole tables: what it keeps for each number of a parameter is looked up for
     the rows and put back; what it keeps for a parameter as a whole, such as a number of steps, is the table's.
 
-    :returns: all parameters of the optimizer, dense as all are now.
+    :param optimizer: with one group of parameters; Adam, Adagrad or SGD without momentum.
+    :returns: for the block, all parameters of the optimizer: their gradients are dense.
     """
+    (group,) = optimizer.param_groups
+    parameters = group["params"]
     stand_ins = {each.table: _stand_in(optimizer, each) for each in touched}
-    tables_of = [(group, group["params"]) for group in optimizer.param_groups]
-    for group, parameters in tables_of:
-        group["params"] = [stand_ins.get(parameter, parameter) for parameter in parameters]
+    group["params"] = [stand_ins.get(parameter, parameter) for parameter in parameters]
     try:
-        yield [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        yield group["params"]
     finally:
-        for group, parameters in tables_of:
-            group["params"] = parameters
-        for table, rows, _ in touched:
-            _put_back(optimizer, stand_ins[table], table, rows)
+        group["params"] = parameters
+    for table, rows, _ in touched:
+        _put_back(optimizer, stand_ins[table], table, rows)
 
 
 def _stand_in(optimizer: Optimizer, touched: TouchedRows) -> nn.Parameter:

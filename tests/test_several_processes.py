@@ -20,7 +20,7 @@ import torch
 from conftest import make_corpus, random_sentences, small_config
 from test_pretraining import read_log, weights_of
 
-from elmolite import adaptive_softmax, files, several_processes
+from elmolite import adaptive_softmax, files, pretraining_module, several_processes
 from elmolite.cli import COMMANDS, main
 from elmolite.errors import InputError, SaidElsewhereError
 from elmolite.pretraining import pretrain
@@ -51,7 +51,10 @@ def train(corpus, out, optimizer, softmax, model_input, *, n_nodes, resume=False
     model = small_config(dropout=0.0, input=model_input)
     changes = {"optimizer": optimizer, "learning_rate": RATES[optimizer], "softmax": softmax, "n_nodes": n_nodes}
     config = PretrainingConfig(**{**SETTINGS, **changes})
-    with mock.patch.object(adaptive_softmax, "CUTOFFS", (10, 20)):
+    with (
+        mock.patch.object(adaptive_softmax, "CUTOFFS", (10, 20)),
+        mock.patch.object(pretraining_module, "LARGE_VOCABULARY", 10),
+    ):
         pretrain(config, model=model, corpus=corpus, out=out, resume=resume, show_progress=False)
 
 

@@ -27,7 +27,7 @@ def data():
 
 
 def gradients(loss, hidden, softmax):
-    return [part.to_dense() for part in torch.autograd.grad(loss, [hidden, softmax.weight, softmax.bias])]
+    return torch.autograd.grad(loss, [hidden, softmax.weight, softmax.bias])
 
 
 @pytest.mark.parametrize("chunk_rows", [1, 3, 100])
@@ -64,6 +64,19 @@ def test_sampled_loss_becomes_the_full_loss_when_every_word_is_drawn(softmax, da
     torch.testing.assert_close(sampled, full, rtol=1e-6, atol=0)
     for ours, theirs in zip(gradients(sampled, hidden, softmax), gradients(full, hidden, softmax), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_sparse_gradients_are_those_of_the_rows_of_targets_and_negatives(softmax, data):
+    hidden, targets = data
+    dense = gradients(softmax.sampled_loss(hidden, targets, n_negatives=5, seed=0), hidden, softmax)
+    softmax.sparse = True
+    sparse = gradients(softmax.sampled_loss(hidden, targets, n_negatives=5, seed=0), hidden, softmax)
+    assert [part.is_sparse for part in sparse] == [False, True, True]
+    for ours, theirs in zip(sparse, dense, strict=True):
+        torch.testing.assert_close(ours.to_dense(), theirs)
+    rows = sparse[1].coalesce().indices()[0]
+    assert torch.equal(rows, sparse[2].coalesce().indices()[0])
+    assert set(rows.tolist()) < set(range(VOCABULARY))
 
 
 def test_correction_makes_the_estimate_of_the_normaliser_unbiased():
