@@ -40,11 +40,11 @@ class PretrainingModule(LightningModule):
         self.is_sampled = config.is_sampled(softmax.description()["kind"], softmax.vocabulary_size)
         self.last_perplexity: Perplexity | None = None
         self.tables = self._mark_tables()
-        self.average = WeightAverage(self, config.ema_decay, self.tables.values()) if config.ema_decay else None
+        self.average = WeightAverage(self, config.ema_decay, self.tables) if config.ema_decay else None
         self._state: BiLMState | None = None
         self._meter: PerplexityMeter | None = None
 
-    def _mark_tables(self) -> dict[str, nn.Parameter]:
+    def _mark_tables(self) -> list[nn.Parameter]:
         """Return the weights of which a step touches few rows; their gradients are sparse, and no business of DDP."""
         names = []
         if self.is_sampled and self.softmax.vocabulary_size >= LARGE_VOCABULARY:
@@ -56,7 +56,7 @@ class PretrainingModule(LightningModule):
             encoder.sparse = True
             names.append("bilm.token_encoder.weight")
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, names)  # type: ignore[no-untyped-call]
-        return {name: self.get_parameter(name) for name in names}
+        return [self.get_parameter(name) for name in names]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Make the optimizer; :meth:`training_step` sets its learning rate."""
@@ -72,7 +72,7 @@ class PretrainingModule(LightningModule):
         loss, penalty = self._loss(batch, step)
         share = self.trainer.world_size / (2 * self._n_targets(batch))  # DDP divides by the world size
         self.manual_backward(loss * share + penalty)
-        touched = [touched_rows(table) for table in self.tables.values()]
+        touched = [touched_rows(table) for table in self.tables]
         if self.average is not None:
             self.average.take_in(touched)
         optimizer = self.optimizers()
@@ -177,7 +177,7 @@ class PretrainingModule(LightningModule):
 
         Tables begin in all processes as in the first; DDP sees to the other weights.
         """
-        for table in self.tables.values():
+        for table in self.tables:
             several_processes.copy_from_first(table.detach())
         if self._state is not None:
             self._state = BiLMState(*(State(*(part.to(self.device) for part in state)) for state in self._state))

@@ -271,7 +271,7 @@ def test_what_is_said_elsewhere_is_not_said_here(monkeypatch, capsys):
 
 def begin_with_other_tables(self):
     """Have weights that are not those of the first process, and make the optimizer."""
-    for table in self.tables.values():
+    for table in self.tables:
         torch.nn.init.zeros_(table)
     return make_optimizer(self)
 
