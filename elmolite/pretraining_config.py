@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 RUN_FILE = "pretraining.json"
 """In the folder of a run: the settings that it was started with."""
 LARGE_VOCABULARY = 30_000
-"""From this vocabulary on ``softmax: auto`` is the adaptive one."""
+"""From this vocabulary on ``softmax: auto`` is the adaptive one, and of the sampled one, and of a table of words that
+are read, a step trains only the rows that it touches (:mod:`elmolite.touched_rows`)."""
 
 
 @dataclass
@@ -35,7 +36,9 @@ class PretrainingConfig:
     :param temporal_activation_regularization: weight of the mean square of its change from step to step ("TAR").
     :param ema_decay: keep an exponential moving average of the weights, of which a step leaves so much, and
         validate and export that; 0 for none.
-    :param optimizer: Adam, Adagrad with its accumulator starting at 1, or plain SGD without momentum.
+    :param optimizer: Adam, Adagrad with its accumulator starting at 1, or plain SGD without momentum. From a
+        vocabulary of 30,000 on Adam is lazy for the sampled softmax and for the vectors of words that a model reads:
+        a word stands still in the steps that do not have it.
     :param learning_rate: the highest.
     :param schedule: of the learning rate after the warm-up: down to 0 along a cosine or a line, or constant.
     :param warmup_steps: steps over which the learning rate rises, at most half the run.

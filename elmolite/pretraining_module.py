@@ -10,18 +10,21 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from elmolite import several_processes
 from elmolite.adaptive_softmax import AnySoftmax
 from elmolite.bilm import BiLM, BiLMState
 from elmolite.lstm import State
 from elmolite.perplexity import Perplexity, PerplexityMeter, run_batch, time_major
-from elmolite.pretraining_config import PretrainingConfig
+from elmolite.pretraining_config import LARGE_VOCABULARY, PretrainingConfig
 from elmolite.pretraining_data import rows_of
 from elmolite.softmax import Softmax
 from elmolite.streams import Batch
+from elmolite.touched_rows import as_parameters, touched_rows
 from elmolite.weight_average import WeightAverage
+from elmolite.word_encoder import WordEncoder
 
 
 class PretrainingModule(LightningModule):
@@ -36,9 +39,24 @@ class PretrainingModule(LightningModule):
         self.n_steps = n_steps
         self.is_sampled = config.is_sampled(softmax.description()["kind"], softmax.vocabulary_size)
         self.last_perplexity: Perplexity | None = None
-        self.average = WeightAverage(self, config.ema_decay) if config.ema_decay else None
+        self.tables = self._mark_tables()
+        self.average = WeightAverage(self, config.ema_decay, self.tables) if config.ema_decay else None
         self._state: BiLMState | None = None
         self._meter: PerplexityMeter | None = None
+
+    def _mark_tables(self) -> list[nn.Parameter]:
+        """Return the weights of which a step touches few rows; their gradients are sparse, and no business of DDP."""
+        names = []
+        if self.is_sampled and self.softmax.vocabulary_size >= LARGE_VOCABULARY:
+            assert isinstance(self.softmax, Softmax)
+            self.softmax.sparse = True
+            names += ["softmax.weight", "softmax.bias"]
+        encoder = self.bilm.token_encoder
+        if isinstance(encoder, WordEncoder) and len(encoder.table) >= LARGE_VOCABULARY:
+            encoder.sparse = True
+            names.append("bilm.token_encoder.weight")
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, names)  # type: ignore[no-untyped-call]
+        return [self.get_parameter(name) for name in names]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Make the optimizer; :meth:`training_step` sets its learning rate."""
@@ -54,14 +72,18 @@ class PretrainingModule(LightningModule):
         loss, penalty = self._loss(batch, step)
         share = self.trainer.world_size / (2 * self._n_targets(batch))  # DDP divides by the world size
         self.manual_backward(loss * share + penalty)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), self.config.clip_norm)
+        touched = [touched_rows(table) for table in self.tables]
+        if self.average is not None:
+            self.average.take_in(touched)
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)  # there is one
         learning_rate = self.config.learning_rate_at(step, self.n_steps)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate
-        optimizer.step()
-        optimizer.zero_grad()
+        with as_parameters(optimizer.optimizer, touched) as parameters:
+            norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.clip_norm)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+            optimizer.step()
+            optimizer.zero_grad()
         if self.average is not None:
             self.average.update(step)
         return {
@@ -151,6 +173,11 @@ class PretrainingModule(LightningModule):
             self._state = BiLMState(*(State(*(part[:, rows] for part in state)) for state in states))
 
     def on_train_start(self) -> None:
-        """Bring a state that was loaded to the device: Lightning loads before it moves the model there."""
+        """Bring a state that was loaded to the device: Lightning loads before it moves the model there.
+
+        Tables begin in all processes as in the first; DDP sees to the other weights.
+        """
+        for table in self.tables:
+            several_processes.copy_from_first(table.detach())
         if self._state is not None:
             self._state = BiLMState(*(State(*(part.to(self.device) for part in state)) for state in self._state))

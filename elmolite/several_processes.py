@@ -115,6 +115,32 @@ def gather_tensor(part: Tensor) -> list[Tensor]:
     return parts
 
 
+def union(ids: Tensor) -> Tensor:
+    """Return the distinct ids of all processes, ascending.
+
+    :param ids: those of this process, (N), distinct and ascending; at least one, but not as many in each process.
+    """
+    if not _is_one_of_several():
+        return ids
+    longest = torch.stack(gather_tensor(torch.tensor(len(ids), device=ids.device))).max()
+    padding = ids[-1:].expand(int(longest) - len(ids))
+    all_ids: Tensor = torch.cat(gather_tensor(torch.cat([ids, padding]))).unique()  # type: ignore[no-untyped-call]
+    return all_ids
+
+
+def average_in_place(part: Tensor) -> None:
+    """Overwrite a tensor with the mean of those of all processes, which have one shape; all get the same bits."""
+    if _is_one_of_several():
+        distributed.all_reduce(part)
+        part /= distributed.get_world_size()
+
+
+def copy_from_first(part: Tensor) -> None:
+    """Overwrite a tensor with that of the first process."""
+    if _is_one_of_several():
+        distributed.broadcast(part, src=0)
+
+
 @contextmanager
 def raising_together() -> Iterator[None]:
     """Run a block in every process; where it raises an InputError in one, all raise it at the end of the block.

@@ -28,6 +28,8 @@ class Softmax(nn.Module):
     def __init__(self, *, vocabulary_size: int, projection_size: int) -> None:
         super().__init__()
         self.bounds = (vocabulary_size,)
+        self.sparse = False
+        """As that of ``nn.Embedding``: whether the sampled loss gives sparse gradients, of the rows of its words."""
         self.weight = nn.Parameter(torch.empty(vocabulary_size, projection_size))
         self.bias = nn.Parameter(torch.zeros(vocabulary_size))
         nn.init.normal_(self.weight, std=projection_size**-0.5)
@@ -63,16 +65,21 @@ class Softmax(nn.Module):
         targets = targets.where(counted, 0)
         negatives = log_uniform_sample(len(self.weight), n_negatives, seed=seed, device=hidden.device)
         repeated = F.pad(negatives[1:] == negatives[:-1], (1, 0))
-        logits = F.linear(
-            hidden, F.embedding(negatives, self.weight), self.bias.index_select(0, negatives)
-        ).float()  # (N, S)
+        logits = F.linear(hidden, *self._rows(negatives)).float()  # (N, S)
         logits = logits - self._log_expected(negatives, n_negatives)
         logits = logits.masked_fill(repeated | (negatives == targets[:, None]), -torch.inf)
-        true_logits = (hidden * F.embedding(targets, self.weight)).sum(dim=1).float()
-        true_logits = true_logits + self.bias.index_select(0, targets)  # the gradient of x[i] is not reproducible
+        true_weights, true_biases = self._rows(targets)
+        true_logits = (hidden * true_weights).sum(dim=1).float() + true_biases
         true_logits = true_logits - self._log_expected(targets, n_negatives)
         losses = torch.cat([true_logits[:, None], logits], dim=1).logsumexp(dim=1) - true_logits
         return losses.where(counted, 0).sum()
+
+    def _rows(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Look up the weights (N, P) and biases (N) of words."""
+        weights = F.embedding(ids, self.weight, sparse=self.sparse)
+        if self.sparse:
+            return weights, self.bias.gather(0, ids, sparse_grad=True)
+        return weights, self.bias.index_select(0, ids)  # the dense gradient of x[i] is not reproducible
 
     def _log_expected(self, ids: Tensor, n_tries: int) -> Tensor:
         """Return the log-probability of words to be among ``n_tries`` draws, 1 - (1 - p) ** n_tries."""

@@ -12,6 +12,8 @@ class WordEncoder(nn.Module):
 
     def __init__(self, *, n_ids: int, projection_size: int) -> None:
         super().__init__()
+        self.sparse = False
+        """As that of ``nn.Embedding``: whether the gradient of the table is a sparse one, of the rows looked up."""
         self.weight = nn.Parameter(torch.empty(n_ids, projection_size))
         nn.init.normal_(self.weight, std=projection_size**-0.5)
 
@@ -22,4 +24,4 @@ class WordEncoder(nn.Module):
 
     def forward(self, words: Tensor) -> Tensor:
         """Look up ids (U, 1) as (U, P)."""
-        return F.embedding(words.squeeze(1).to(self.weight.device), self.weight)
+        return F.embedding(words.squeeze(1).to(self.weight.device), self.weight, sparse=self.sparse)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import make_corpus, random_sentences, small_config
 
-from elmolite import adaptive_softmax, resume_point
+from elmolite import adaptive_softmax, pretraining_module, resume_point
 from elmolite.checkpoint import Checkpoint
 from elmolite.elmo import ELMo
 from elmolite.errors import InputError
@@ -125,7 +125,7 @@ def test_the_average_of_the_weights_is_what_is_validated_and_kept(tmp_path, corp
     assert all(torch.equal(last["state_dict"][name], value) for name, value in point["state_dict"].items())
     checkpoint = Checkpoint.from_pretrained(model)
     kept = [*checkpoint.bilm.parameters(), *checkpoint.softmax.parameters()]
-    assert all(torch.equal(ours, average) for ours, average in zip(kept, point["average"], strict=True))
+    assert all(torch.equal(ours, average) for ours, average in zip(kept, point["average"]["weights"], strict=True))
     assert not torch.equal(kept[0], next(iter(last["state_dict"].values())))
     result = evaluate(checkpoint.bilm, checkpoint.softmax, corpus, corpus.valid, by_sentence=False)
     logged = [row["valid_average"] for row in read_log(tmp_path / "average") if row["valid_average"]]
@@ -183,10 +183,39 @@ class DiedError(Exception):
 
 @pytest.mark.parametrize("dies_at", [5, 8, 11])
 @pytest.mark.parametrize(
-    "changes", [{}, {"softmax": "sampled", "reset_probability": 0.5, "optimizer": "adagrad", "precision": "bf16-mixed"}]
+    "changes",
+    [
+        {},
+        {"softmax": "sampled", "reset_probability": 0.5, "optimizer": "adagrad", "precision": "bf16-mixed"},
+        {"softmax": "sampled", "n_negatives": 8, "ema_decay": 0.9, "model": small_config(input="words")},
+    ],
 )
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, corpus, monkeypatch, dies_at, changes):
+    monkeypatch.setattr(pretraining_module, "LARGE_VOCABULARY", 10)
     resumed_equals_uninterrupted(tmp_path, corpus, monkeypatch, dies_at, **changes)
+
+
+@pytest.mark.parametrize("optimizer", ["adagrad", "sgd"])
+def test_rows_alone_train_as_whole_tables(tmp_path, corpus, monkeypatch, optimizer):
+    options = {"softmax": "sampled", "n_negatives": 8, "optimizer": optimizer, "learning_rate": 0.5, "max_steps": 50}
+    options |= {"model": small_config(input="words"), "ema_decay": 0.9}
+    train(corpus, tmp_path / "whole", **options)
+    monkeypatch.setattr(pretraining_module, "LARGE_VOCABULARY", 10)
+    train(corpus, tmp_path / "rows", **options)
+    whole, rows = (torch.load(tmp_path / name / "last.ckpt", weights_only=True) for name in ("whole", "rows"))
+    torch.testing.assert_close(rows["state_dict"], whole["state_dict"], rtol=0, atol=1e-6)
+    for name in ("loss", "gradient_norm", "valid_average"):  # which is that of the moving average
+        logs = [[float(row[name] or 0) for row in read_log(tmp_path / out)] for out in ("whole", "rows")]
+        assert logs[1] == pytest.approx(logs[0], rel=1e-5)
+
+
+def test_what_a_row_remembers_is_in_the_point(tmp_path, corpus, monkeypatch):
+    """Neither the average nor the moments of a row are those of the latest step alone."""
+    monkeypatch.setattr(pretraining_module, "LARGE_VOCABULARY", 10)
+    monkeypatch.setattr(resume_point, "SAVE_SECONDS", 0)
+    monkeypatch.setattr(resume_point, "CLOCK_STEPS", 1)
+    options = {"softmax": "sampled", "n_negatives": 8, "ema_decay": 0.9, "n_validations": 1}
+    resumed_equals_uninterrupted(tmp_path, corpus, monkeypatch, 7, **options)
 
 
 def test_so_does_its_log_where_it_resumes_between_two_lines(tmp_path, corpus, monkeypatch):

@@ -66,6 +66,19 @@ def test_sampled_loss_becomes_the_full_loss_when_every_word_is_drawn(softmax, da
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
+def test_sparse_gradients_are_those_of_the_rows_of_targets_and_negatives(softmax, data):
+    hidden, targets = data
+    dense = gradients(softmax.sampled_loss(hidden, targets, n_negatives=5, seed=0), hidden, softmax)
+    softmax.sparse = True
+    sparse = gradients(softmax.sampled_loss(hidden, targets, n_negatives=5, seed=0), hidden, softmax)
+    assert [part.is_sparse for part in sparse] == [False, True, True]
+    for ours, theirs in zip(sparse, dense, strict=True):
+        torch.testing.assert_close(ours.to_dense(), theirs)
+    rows = sparse[1].coalesce().indices()[0]
+    assert torch.equal(rows, sparse[2].coalesce().indices()[0])
+    assert set(rows.tolist()) < set(range(VOCABULARY))
+
+
 def test_correction_makes_the_estimate_of_the_normaliser_unbiased():
     """Averaged over seeds, sum over drawn words of exp(logit) / P(drawn) is the sum over all words."""
     torch.manual_seed(0)
