@@ -20,6 +20,8 @@ CPU_CHUNK_LOGITS, GPU_CHUNK_LOGITS = 1 << 20, 1 << 25
 """Logits that stand in memory at once: what the cache of a CPU holds, and what fills a GPU ..."""
 MIN_CHUNK_ROWS = 64
 """... but never so few rows that reading the weights for each chunk costs more than computing with them."""
+EXCLUDED = -1e30
+"""A logit that has no share; not -inf, of which a softmax over nothing else would make NaN."""
 
 
 class Softmax(nn.Module):
@@ -65,13 +67,18 @@ class Softmax(nn.Module):
         targets = targets.where(counted, 0)
         negatives = log_uniform_sample(len(self.weight), n_negatives, seed=seed, device=hidden.device)
         repeated = F.pad(negatives[1:] == negatives[:-1], (1, 0))
-        logits = F.linear(hidden, *self._rows(negatives)).float()  # (N, S)
-        logits = logits - self._log_expected(negatives, n_negatives)
-        logits = logits.masked_fill(repeated | (negatives == targets[:, None]), -torch.inf)
+        weights, biases = self._rows(negatives)
+        biases = (biases - self._log_expected(negatives, n_negatives)).masked_fill(repeated, EXCLUDED)
+        place = torch.searchsorted(negatives, targets).clamp_(max=n_negatives - 1)
+        excluded = place.where(negatives.index_select(0, place) == targets, -1)
+        of_negatives: Tensor = _LogSumExp.apply(  # type: ignore[no-untyped-call]
+            hidden, weights, biases, excluded, product_dtype(self.weight)
+        )
         true_weights, true_biases = self._rows(targets)
-        true_logits = (hidden * true_weights).sum(dim=1).float() + true_biases
-        true_logits = true_logits - self._log_expected(targets, n_negatives)
-        losses = torch.cat([true_logits[:, None], logits], dim=1).logsumexp(dim=1) - true_logits
+        true_logits = (
+            (hidden * true_weights).sum(dim=1).float() + true_biases - self._log_expected(targets, n_negatives)
+        )
+        losses = torch.logaddexp(of_negatives, true_logits) - true_logits
         return losses.where(counted, 0).sum()
 
     def _rows(self, ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,17 +144,20 @@ class _CrossEntropySum(torch.autograd.Function):
             for start in range(0, len(hidden), n_rows):
                 chunk = slice(start, start + n_rows)
                 logits = torch.addmm(bias.to(dtype), low_hidden[chunk], low_weight.T)
-                log_probs = logits.log_softmax(dim=1, dtype=bias.dtype)
                 counted = (targets[chunk] != IGNORED).unsqueeze(1)
                 index = targets[chunk].unsqueeze(1).where(counted, 0)
-                loss -= log_probs.gather(1, index).where(counted, 0).sum()
-                if needs_gradient:
-                    counted = counted.to(bias.dtype)
-                    grad = log_probs.exp_().mul_(counted).scatter_add_(1, index, -counted)
-                    low_grad = grad.to(dtype)
-                    grad_hidden[chunk] = low_grad @ low_weight
-                    grad_weight += low_grad.T @ low_hidden[chunk]
-                    grad_bias += grad.sum(dim=0)
+                if not needs_gradient:
+                    log_probs = logits.log_softmax(dim=1, dtype=bias.dtype)
+                    loss -= log_probs.gather(1, index).where(counted, 0).sum()
+                    continue
+                probs = logits.softmax(dim=1, dtype=bias.dtype)
+                of_targets = probs.gather(1, index)
+                loss -= of_targets.clamp_min(torch.finfo(bias.dtype).tiny).log().where(counted, 0).sum()
+                grad = probs.scatter_(1, index, of_targets - 1).to(dtype)
+                low_counted = counted.to(dtype)
+                grad_hidden[chunk] = (grad @ low_weight).mul_(low_counted)
+                grad_weight += grad.T @ (low_hidden[chunk] * low_counted)
+                grad_bias += (low_counted.T @ grad).squeeze(0)
             if needs_gradient:
                 ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
         return loss
@@ -156,3 +166,35 @@ class _CrossEntropySum(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         return *(grads[0] * saved for saved in ctx.saved_tensors), None, None, None
+
+
+class _LogSumExp(torch.autograd.Function):
+    """The logarithm of the sum of the exponentials of logits, (N), each row without one of them."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, excluded: Tensor, dtype: torch.dtype) -> Tensor:
+        """Compute.
+
+        :param weight: (S, P); ``bias`` (S), of which :data:`EXCLUDED` leaves a logit out everywhere.
+        :param excluded: (N), which logit each row is without; -1 for none.
+        """
+        with torch.autocast(hidden.device.type, enabled=False):
+            low_hidden, low_weight = hidden.to(dtype), weight.to(dtype)
+            logits = low_hidden @ low_weight.T + bias  # (N, S) in the dtype of the bias
+            column = excluded.clamp(min=0).unsqueeze(1)
+            logits.scatter_(1, column, logits.gather(1, column).masked_fill(excluded.unsqueeze(1) >= 0, EXCLUDED))
+            largest = logits.amax(dim=1)
+            shares = logits.softmax(dim=1)
+            ctx.save_for_backward(low_hidden, low_weight, shares.to(dtype))
+            return largest - shares.amax(dim=1).log()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, shares = ctx.saved_tensors
+        exact = grads[0].dtype
+        with torch.autocast(hidden.device.type, enabled=False):
+            grad = shares * grads[0].unsqueeze(1).to(shares.dtype)
+            ones = grad.new_ones(1, len(grad))
+            parts = (grad @ weight, grad.T @ hidden, (ones @ grad).squeeze(0))
+            return *(part.to(exact) for part in parts), None, None

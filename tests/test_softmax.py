@@ -117,6 +117,15 @@ def test_a_target_among_the_negatives_counts_once(softmax):
     torch.testing.assert_close(torch.stack(losses).neg().exp().sum(), torch.tensor(1.0, dtype=torch.float64))
 
 
+def test_a_target_that_is_the_only_negative_costs_nothing(softmax):
+    hidden = torch.randn(3, SIZE, dtype=torch.float64, requires_grad=True)
+    negative = log_uniform_sample(VOCABULARY, 1, seed=0, device=hidden.device)
+    loss = softmax.sampled_loss(hidden, negative.expand(3), n_negatives=1, seed=0)
+    loss.backward()
+    assert loss == 0
+    assert torch.equal(hidden.grad, torch.zeros_like(hidden))
+
+
 def test_bfloat16_is_close(softmax, data):
     hidden, targets = data
     softmax = softmax.float()
