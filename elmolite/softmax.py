@@ -6,6 +6,7 @@ Shapes: N positions, P projection, V vocabulary, S sampled negatives.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -35,6 +36,15 @@ class Softmax(nn.Module):
         self.weight = nn.Parameter(torch.empty(vocabulary_size, projection_size))
         self.bias = nn.Parameter(torch.zeros(vocabulary_size))
         nn.init.normal_(self.weight, std=projection_size**-0.5)
+
+    @torch.no_grad()
+    def predict_frequencies(self, counts: Sequence[int]) -> None:
+        """Set the biases so that each word is as probable as it is frequent, which training would first have to learn.
+
+        :param counts: how often each word stands in the training text.
+        """
+        frequencies = torch.tensor(counts, dtype=torch.float64) + 1
+        self.bias.copy_((frequencies / frequencies.sum()).log())
 
     @property
     def vocabulary_size(self) -> int:
