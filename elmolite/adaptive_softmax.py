@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from elmolite.errors import InputError
-from elmolite.softmax import Softmax, cross_entropy_sum
+from elmolite.softmax import Softmax, cross_entropy_sum, log_frequencies_of
 from elmolite.streams import IGNORED
 
 CUTOFFS = (2_000, 10_000, 50_000, 250_000)
@@ -80,6 +80,16 @@ class AdaptiveSoftmax(nn.Module):
             Cluster(projection_size=projection_size, size=size, n_words=end - begin)
             for (begin, end), size in zip(pairwise(self.bounds), self.sizes, strict=True)
         )
+
+    @torch.no_grad()
+    def predict_frequencies(self, counts: Sequence[int]) -> None:
+        """Set the biases as :meth:`Softmax.predict_frequencies` does, those of clusters by the sums of their words."""
+        log_frequencies = log_frequencies_of(counts)
+        edges = list(pairwise(self.bounds))
+        of_clusters = [log_frequencies[begin:end].logsumexp(dim=0, keepdim=True) for begin, end in edges]
+        self.bias.copy_(torch.cat([log_frequencies[: self.bounds[0]], *of_clusters]))
+        for (begin, end), cluster, of_cluster in zip(edges, self.typed_clusters(), of_clusters, strict=True):
+            cluster.bias.copy_(log_frequencies[begin:end] - of_cluster)
 
     @property
     def vocabulary_size(self) -> int:

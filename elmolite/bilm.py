@@ -252,7 +252,7 @@ class BiLM(nn.Module):
         :param forms: the distinct words as rows of ids, (U, C).
         :param forward_inputs: packed sequences as indices into ``forms``, (N); what the forward direction reads.
         :param backward_inputs: the same, reversed within each sentence, for the backward direction.
-        :param batch_sizes: rows of each step, as :func:`elmolite.lstm.lstm` takes them.
+        :param batch_sizes: rows of each step, as :func:`elmolite.lstm.lstm_reference` takes them.
         :param state: before the first step.
         :param starts: (N), true where both states are set to zero before the step.
         :returns: L + 1 layers (N, P) of each direction, the token vectors first, and the state after the last step.

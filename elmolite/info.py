@@ -9,6 +9,8 @@ import torch
 
 from elmolite.bilm import PRESETS, BiLM, BiLMConfig
 from elmolite.checkpoint import Checkpoint
+from elmolite.modules import best_device
+from elmolite.prepared_weights import computes_bfloat16, packs
 from elmolite.released_models import released_models
 from elmolite.token_indexers import ByteIndexer, TokenIndexer
 
@@ -81,9 +83,17 @@ def _n_parameters(config: BiLMConfig) -> int:
 
 def describe_runtime() -> str:
     """Return what computes here: same vectors, bit for bit, are promised where these lines are the same."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {platform.machine()}"
+    device = best_device()
+    name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {platform.machine()}"
+    products = ", ".join(
+        f"{label} {'oneDNN with packed weights' if packs(device, dtype) else 'torch'}"
+        for label, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))
+    )
+    has_bfloat16 = device.type == "cuda" or computes_bfloat16()
+    bfloat16 = "" if has_bfloat16 else "; bf16-mixed is slower than 32-true here: this processor has no bfloat16"
     return (
-        f"device     {device}\n"
+        f"device     {name}\n"
         f"capability {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads\n"
+        f"products   without gradients: {products}{bfloat16}\n"
         f"torch      {torch.__version__}, Python {platform.python_version()}"
     )

@@ -44,31 +44,33 @@ class PreparedLSTM:
 
         :param dtype: of the products; gates and cells are float32 at least.
         """
-        n_cells = weights.projection.shape[1]
-        doubled = weights.bias.new_ones(4 * n_cells)
-        doubled[n_cells : 2 * n_cells] = 2
-        bias = weights.bias.clone()
-        bias[2 * n_cells : 3 * n_cells] += constants.forget_bias
+        self._weights = Weights(*(weight.detach() for weight in weights))
+        self._constants = constants
         self._dtype = dtype
-        self._bias = bias * doubled
-        self._input_weight = weights.input * doubled.unsqueeze(1)
-        self._recurrent_weight = weights.recurrent * doubled.unsqueeze(1)
         self._projection = product(-weights.projection, dtype=dtype)
-        self._cell_clip = constants.cell_clip
-        self._projection_clip = constants.projection_clip
 
     @cached_property
     def _joint_product(self) -> Product:
-        weight = torch.cat([self._input_weight, self._recurrent_weight], dim=1)
-        return product(weight, self._bias, dtype=self._dtype)
+        weight = torch.cat([self._weights.input, self._weights.recurrent], dim=1)
+        return self._gates_product(weight, has_bias=True)
 
     @cached_property
     def _input_product(self) -> Product:
-        return product(self._input_weight, self._bias, dtype=self._dtype)
+        return self._gates_product(self._weights.input, has_bias=True)
 
     @cached_property
     def _recurrent_product(self) -> Product:
-        return product(self._recurrent_weight, dtype=self._dtype)
+        return self._gates_product(self._weights.recurrent, has_bias=False)
+
+    @torch.no_grad()
+    def _gates_product(self, weight: Tensor, *, has_bias: bool) -> Product:
+        """Make a product with the weights of the gates (4H, K), the candidate's doubled; made when it is needed."""
+        n_cells = self._weights.projection.shape[1]
+        factors = weight.new_ones(4 * n_cells)
+        factors[n_cells : 2 * n_cells] = 2
+        bias = self._weights.bias.clone()
+        bias[2 * n_cells : 3 * n_cells] += self._constants.forget_bias
+        return product(weight * factors.unsqueeze(1), bias * factors if has_bias else None, dtype=self._dtype)
 
     def __call__(
         self,
@@ -78,7 +80,7 @@ class PreparedLSTM:
         starts: Tensor | None = None,
         words: Words | None = None,
     ) -> tuple[Tensor, State]:
-        """Run over packed sequences; arguments and result as those of :func:`elmolite.lstm.lstm`.
+        """Run over packed sequences; arguments and result as those of :func:`elmolite.lstm.lstm_reference`.
 
         :param words: what ``x`` is made of, where that is known: the input product of each is computed once.
         """
@@ -110,22 +112,22 @@ class PreparedLSTM:
             )
         if n_rows < JOINT_ROWS:
             return _InputsBefore(x.to(self._dtype), self._input_product, self._recurrent_product)
-        return _InputsBeside(x.to(self._dtype), self._joint_product, n_hidden=self._recurrent_weight.shape[1])
+        return _InputsBeside(x.to(self._dtype), self._joint_product, n_hidden=self._weights.recurrent.shape[1])
 
     def _is_worth_it(self, words: Words) -> bool:
         n_words = len(words.vectors)
-        return 2 * n_words <= len(words.places) and n_words * len(self._bias) <= MAX_WORD_GATES
+        return 2 * n_words <= len(words.places) and n_words * len(self._weights.bias) <= MAX_WORD_GATES
 
     def _step(self, gates: Tensor, doubled_cell: Tensor) -> Tensor:
         """Return the outputs of one step, (rows, P), from its gates (rows, 4H); change the cells (rows, H) in place."""
         i, j, f, o = gates.sigmoid_().chunk(4, dim=1)
         doubled_cell.mul_(f).addcmul_(i, j, value=4).sub_(i, alpha=2)
-        if self._cell_clip is not None:
-            doubled_cell.clamp_(-2 * self._cell_clip, 2 * self._cell_clip)
+        if self._constants.cell_clip is not None:
+            doubled_cell.clamp_(-2 * self._constants.cell_clip, 2 * self._constants.cell_clip)
         gated = torch.addcmul(o, o, torch.sigmoid(doubled_cell), value=-2)  # -o tanh(c): the weights have the sign
         hidden = self._projection(gated.to(self._dtype))
-        if self._projection_clip is not None:
-            hidden.clamp_(-self._projection_clip, self._projection_clip)
+        if self._constants.projection_clip is not None:
+            hidden.clamp_(-self._constants.projection_clip, self._constants.projection_clip)
         return hidden
 
 

@@ -134,6 +134,5 @@ def _softmax(data: Corpus, projection_size: int, description: dict[str, Any]) ->
             f"{data.folder}: an adaptive softmax needs a vocabulary in order of frequency, and the first {n_head:,} "
             "words here are not the most frequent; choose --softmax full or sampled, or sort the --vocab of prepare"
         )
-    if isinstance(softmax, Softmax) and counts:
-        softmax.predict_frequencies(counts)
+    softmax.predict_frequencies(counts)
     return softmax

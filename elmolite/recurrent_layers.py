@@ -162,7 +162,7 @@ def run_layers(
 
     :param x: (G, N, D).
     :param state: (G, B, P) and (G, B, H).
-    :param starts: (N), as in :func:`lstm`.
+    :param starts: (N), as in :func:`elmolite.lstm.lstm_reference`.
     :param words: what each of ``x`` is made of, where that is known.
     :returns: (G, N, P) and the states after the last step.
     """
@@ -242,7 +242,7 @@ class RecurrentStack(nn.Module):
     ) -> tuple[list[Tensor], State]:
         """Run over packed sequences.
 
-        :param x: (N, P), packed as :func:`lstm` says; ``starts`` as there.
+        :param x: (N, P), packed as :func:`elmolite.lstm.lstm_reference` says; ``starts`` as there.
         :param words: what ``x`` is made of, where that is known.
         :param state: (L, B, P) and (L, B, H).
         :returns: the output of each layer, (N, P), and the state after the last step.
@@ -265,7 +265,7 @@ def run_stacks(
 
     :param x: (G, N, P).
     :param states: of each direction, (L, B, P) and (L, B, H).
-    :param starts: (N), as in :func:`lstm`.
+    :param starts: (N), as in :func:`elmolite.lstm.lstm_reference`.
     :param words: what each of ``x`` is made of, where that is known.
     :returns: the outputs of each layer, (G, N, P), and the state of each direction after the last step.
     """

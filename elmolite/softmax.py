@@ -43,8 +43,7 @@ class Softmax(nn.Module):
 
         :param counts: how often each word stands in the training text.
         """
-        frequencies = torch.tensor(counts, dtype=torch.float64) + 1
-        self.bias.copy_((frequencies / frequencies.sum()).log())
+        self.bias.copy_(log_frequencies_of(counts))
 
     @property
     def vocabulary_size(self) -> int:
@@ -102,6 +101,12 @@ class Softmax(nn.Module):
         """Return the log-probability of words to be among ``n_tries`` draws, 1 - (1 - p) ** n_tries."""
         probability = torch.log1p(1 / (ids + 1.0)) / math.log(len(self.weight) + 1)
         return torch.log(-torch.expm1(n_tries * torch.log1p(-probability)))
+
+
+def log_frequencies_of(counts: Sequence[int]) -> Tensor:
+    """Return the logarithms of relative frequencies (V), each word counted once more than it stands in the text."""
+    frequencies = torch.tensor(counts, dtype=torch.float64) + 1
+    return (frequencies / frequencies.sum()).log()
 
 
 def log_uniform_sample(vocabulary_size: int, n_samples: int, *, seed: int, device: torch.device) -> Tensor:

@@ -54,6 +54,15 @@ def test_batches_in_which_a_cluster_or_every_target_is_missing(softmax):
     assert torch.autograd.grad(nothing, hidden)[0].abs().max() == 0
 
 
+def test_before_training_a_word_is_as_probable_as_it_is_frequent(softmax):
+    counts = [3 * word % 17 for word in range(VOCABULARY)]
+    softmax.predict_frequencies(counts)
+    nothing = torch.zeros(1, SIZE, dtype=torch.float64)
+    losses = [softmax.full_loss(nothing, torch.tensor([word])) for word in range(VOCABULARY)]
+    expected = torch.tensor(counts, dtype=torch.float64) + 1
+    torch.testing.assert_close(torch.stack(losses).neg().exp(), expected / expected.sum())
+
+
 def test_a_small_vocabulary_has_no_clusters():
     softmax = AdaptiveSoftmax(vocabulary_size=7, projection_size=SIZE)
     assert softmax.weight.shape == (7, SIZE)

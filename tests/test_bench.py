@@ -1,6 +1,5 @@
 """The comparisons with other systems run at a small size, without the other systems, and print what they promise."""
 
-import inspect
 import json
 import runpy
 import sys
@@ -10,13 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import random_sentences, write_sentences
 
-from elmolite import ELMo
-
 BENCH = Path(__file__).parents[1] / "recipes" / "bench"
-
-needs_precision = pytest.mark.skipif(
-    "precision" not in inspect.signature(ELMo.from_pretrained).parameters, reason="ELMo has no precision"
-)
 
 FAKE_WORKER = """
 import sys
@@ -117,7 +110,6 @@ def test_memory(run, options):
     assert result["comparison"] == f"peak memory, vectors {'kept' if options else 'dropped'}"
 
 
-@needs_precision
 @pytest.mark.parametrize(("script", "n_systems"), [("embed_bf16.py", 2), ("embed_minilm.py", 3)])
 def test_bf16(run, script, n_systems):
     *systems, result = run(script, "--sentences", "3")[0]
@@ -184,3 +176,18 @@ def test_cosine(bench):
 
     a = np.array([[1.0, 0.0], [1.0, 1.0]], np.float32)
     assert cosines(a, np.array([[3.0, 0.0], [1.0, -1.0]], np.float32)).tolist() == pytest.approx([1, 0])
+
+
+def test_the_floor_of_each_stage(bench, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["floor.py", "tiny", "--sentences", "3"])
+    runpy.run_path(str(bench / "floor.py"), run_name="__main__")
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    stages = [(line["stage"], line["precision"]) for line in lines if "stage" in line]
+    assert stages == [(s, p) for p in ("32-true", "bf16-mixed") for s in ("characters", "LSTMs", "all")]
+    assert all(line["measured_us"] > 0 for line in lines if "stage" in line)
+    # By hand, for the preset tiny: at least one position for the convolutions.
+    widths = 1 * 32 + 2 * 32 + 3 * 64 + 4 * 128
+    lstms = 2 * 2 * 2 * (4 * 256 * 128 + 256 * 64)
+    by_stage = {line["stage"]: line["MFLOP"] for line in lines if "stage" in line}
+    assert by_stage["LSTMs"] == pytest.approx(lstms / 1e6, abs=0.06)
+    assert by_stage["characters"] > 2 * (widths * 16 + 2 * 256**2 + 256 * 64) / 1e6 - 0.06

@@ -57,6 +57,7 @@ def test_info(capsys):
     said = capsys.readouterr().out
     assert "2,996,448" in said
     assert "threads" in said
+    assert "products   without gradients: float32 " in said
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -126,6 +126,15 @@ def test_a_target_that_is_the_only_negative_costs_nothing(softmax):
     assert torch.equal(hidden.grad, torch.zeros_like(hidden))
 
 
+def test_before_training_a_word_is_as_probable_as_it_is_frequent(softmax):
+    counts = [3 * word % 17 for word in range(VOCABULARY)]
+    softmax.predict_frequencies(counts)
+    nothing = torch.zeros(1, SIZE, dtype=torch.float64)
+    losses = [softmax.full_loss(nothing, torch.tensor([word])) for word in range(VOCABULARY)]
+    expected = torch.tensor(counts, dtype=torch.float64) + 1
+    torch.testing.assert_close(torch.stack(losses).neg().exp(), expected / expected.sum())
+
+
 def test_bfloat16_is_close(softmax, data):
     hidden, targets = data
     softmax = softmax.float()

@@ -16,8 +16,7 @@ class Elmolite(Embedder):
     def __init__(self, settings: dict[str, Any], sentences: list[list[str]]) -> None:
         torch.set_num_threads(settings["threads"])
         self.versions = {"torch": torch.__version__}
-        precision = {"precision": settings["precision"]} if "precision" in settings else {}
-        self.elmo = ELMo.from_pretrained(settings["model"], **precision)
+        self.elmo = ELMo.from_pretrained(settings["model"], precision=settings.get("precision", "32-true"))
 
     def embed(self, sentences: list[list[str]], batch_size: int) -> list[Any]:
         return self.elmo.embed(sentences)

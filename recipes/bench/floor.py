@@ -1,0 +1,117 @@
+"""Where embedding stands against the machine: of each stage its operations, the least time they take, and the measured.
+
+    python recipes/bench/floor.py small [--sentences 200]
+
+Prints the rates of one large matrix product, in GFLOP/s: torch's own, which is MKL's, and oneDNN's with packed weights,
+which elmolite takes; and then a JSON line a stage and precision, in microseconds a word: of a new word for the characters,
+of a position for the LSTMs and for all of it. The floor is the stage's products at the best of these rates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from texts import sentences
+from torch.nn import functional as F
+
+from elmolite.bilm import PRESETS, BiLM, BiLMConfig
+from elmolite.elmo import ELMo
+from elmolite.precision import Precision, products_in
+from elmolite.prepared_weights import product
+from elmolite.sentence_batches import pack
+from elmolite.tokenization import SentenceTokenizer
+
+CPU = torch.device("cpu")
+SHAPE = (256, 2048, 4096)
+"""Rows, inputs and outputs of the product whose rate is measured: that of both maps of a highway layer."""
+
+
+def seconds(function: Callable[[], object], repeats: int = 9) -> float:
+    """Return the median time of a function, the first runs left out."""
+    times = []
+    for repeat in range(repeats + 2):
+        start = time.perf_counter()
+        function()
+        if repeat >= 2:
+            times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def rates(dtype: torch.dtype) -> dict[str, float]:
+    """Measure a product in two ways, in operations per second."""
+    n_rows, n_in, n_out = SHAPE
+    x, weight = torch.randn(n_rows, n_in).to(dtype), torch.randn(n_out, n_in).to(dtype)
+    packed = product(weight, dtype=dtype)
+    n_operations = 2 * n_rows * n_in * n_out
+    return {
+        "torch": n_operations / seconds(lambda: F.linear(x, weight)),
+        "packed": n_operations / seconds(lambda: packed(x)),
+    }
+
+
+def operations(config: BiLMConfig, *, n_symbols: float) -> dict[str, float]:
+    """Count the operations of the products of a new word and of a position.
+
+    :param n_symbols: positions of a word that the convolutions go over, on average.
+    """
+    n_filters = sum(count for _, count in config.filters)
+    convolution = n_symbols * sum(width * count for width, count in config.filters) * config.character_embedding_size
+    highways = config.n_highway_layers * 2 * n_filters**2
+    gates = 4 * config.cell_size * 2 * config.projection_size
+    layer = gates + config.cell_size * config.projection_size
+    return {
+        "characters": 2 * (convolution + highways + n_filters * config.projection_size),
+        "LSTMs": 2 * 2 * config.n_layers * layer,
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("preset", choices=PRESETS)
+    parser.add_argument("--sentences", type=int, default=200)
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    config = PRESETS[options.preset]()
+    elmo = ELMo(BiLM(config), SentenceTokenizer.whitespace())
+    text = sentences(options.sentences)
+    ids = elmo.to_ids(text)
+    n_words, n_positions = len(ids.forms), sum(map(len, text))
+    n_symbols = (ids.forms != elmo.indexer.padding).sum().item() / n_words + 1  # and one window of padding
+    counts = operations(config, n_symbols=n_symbols)
+    counts["all"] = counts["LSTMs"] + counts["characters"] * n_words / n_positions
+    packed = pack(ids, min_rows=2)
+
+    def embed_anew() -> None:
+        elmo.word_cache.clear()
+        elmo.embed(text)
+
+    dtypes: dict[Precision, torch.dtype] = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
+    for precision, dtype in dtypes.items():
+        elmo.precision = precision
+        found_rates = rates(dtype)
+        print(json.dumps({"precision": precision} | {name: round(rate / 1e9) for name, rate in found_rates.items()}))
+        rate = max(found_rates.values())
+        with torch.no_grad(), products_in(precision, CPU):
+            words = elmo.bilm.token_encoder(ids.forms)
+            places = (packed.forward_inputs, packed.backward_inputs)
+            state = elmo.bilm.zero_state(len(packed.order))
+            measured = {
+                "characters": seconds(lambda: elmo.bilm.token_encoder(ids.forms)) / n_words,
+                "LSTMs": seconds(lambda w=words, s=state: elmo.bilm.run(w, *places, packed.batch_sizes, s))
+                / n_positions,
+                "all": seconds(embed_anew) / n_positions,
+            }
+        for stage, found in measured.items():
+            line = {"stage": stage, "precision": precision, "MFLOP": round(counts[stage] / 1e6, 1)}
+            line |= {"floor_us": round(1e6 * counts[stage] / rate, 1), "measured_us": round(1e6 * found, 1)}
+            print(json.dumps(line))
+
+
+if __name__ == "__main__":
+    main()
