@@ -3,8 +3,8 @@
     python recipes/bench/floor.py small [--sentences 200]
 
 Prints the rates of one large matrix product, in GFLOP/s: torch's own, which is MKL's, and oneDNN's with packed weights,
-which elmolite takes; and then a JSON line a stage and precision, in microseconds a word: of a new word for the characters,
-of a position for the LSTMs and for all of it. The floor is the stage's products at the best of these rates.
+which elmolite takes; and then a JSON line a stage and precision, in microseconds: of a new word for the characters, of
+a position for the LSTMs and for all of it. The floor is the stage's products at the best of these rates.
 """
 
 from __future__ import annotations
@@ -70,6 +70,27 @@ def operations(config: BiLMConfig, *, n_symbols: float) -> dict[str, float]:
     }
 
 
+def measure(elmo: ELMo, text: list[list[str]]) -> dict[str, float]:
+    """Measure each stage, in seconds of a new word or of a position."""
+    ids = elmo.to_ids(text)
+    packed = pack(ids, min_rows=2)
+    n_positions = sum(map(len, text))
+    encode = elmo.bilm.token_encoder
+
+    def embed_anew() -> None:
+        elmo.word_cache.clear()
+        elmo.embed(text)
+
+    with torch.no_grad(), products_in(elmo.precision, CPU):
+        words, state = encode(ids.forms), elmo.bilm.zero_state(len(packed.order))
+        inputs = (packed.forward_inputs, packed.backward_inputs, packed.batch_sizes, state)
+        return {
+            "characters": seconds(lambda: encode(ids.forms)) / len(ids.forms),
+            "LSTMs": seconds(lambda: elmo.bilm.run(words, *inputs)) / n_positions,
+            "all": seconds(embed_anew) / n_positions,
+        }
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -80,37 +101,19 @@ def main() -> None:
     config = PRESETS[options.preset]()
     elmo = ELMo(BiLM(config), SentenceTokenizer.whitespace())
     text = sentences(options.sentences)
-    ids = elmo.to_ids(text)
-    n_words, n_positions = len(ids.forms), sum(map(len, text))
-    n_symbols = (ids.forms != elmo.indexer.padding).sum().item() / n_words + 1  # and one window of padding
+    forms = elmo.to_ids(text).forms
+    n_symbols = (forms != elmo.indexer.padding).sum().item() / len(forms) + 1  # and one window of padding
     counts = operations(config, n_symbols=n_symbols)
-    counts["all"] = counts["LSTMs"] + counts["characters"] * n_words / n_positions
-    packed = pack(ids, min_rows=2)
-
-    def embed_anew() -> None:
-        elmo.word_cache.clear()
-        elmo.embed(text)
-
+    counts["all"] = counts["LSTMs"] + counts["characters"] * len(forms) / sum(map(len, text))
     dtypes: dict[Precision, torch.dtype] = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
     for precision, dtype in dtypes.items():
         elmo.precision = precision
-        found_rates = rates(dtype)
-        print(json.dumps({"precision": precision} | {name: round(rate / 1e9) for name, rate in found_rates.items()}))
-        rate = max(found_rates.values())
-        with torch.no_grad(), products_in(precision, CPU):
-            words = elmo.bilm.token_encoder(ids.forms)
-            places = (packed.forward_inputs, packed.backward_inputs)
-            state = elmo.bilm.zero_state(len(packed.order))
-            measured = {
-                "characters": seconds(lambda: elmo.bilm.token_encoder(ids.forms)) / n_words,
-                "LSTMs": seconds(lambda w=words, s=state: elmo.bilm.run(w, *places, packed.batch_sizes, s))
-                / n_positions,
-                "all": seconds(embed_anew) / n_positions,
-            }
-        for stage, found in measured.items():
+        found = rates(dtype)
+        print(json.dumps({"precision": precision} | {name: round(rate / 1e9) for name, rate in found.items()}))
+        for stage, took in measure(elmo, text).items():
+            floor = counts[stage] / max(found.values())
             line = {"stage": stage, "precision": precision, "MFLOP": round(counts[stage] / 1e6, 1)}
-            line |= {"floor_us": round(1e6 * counts[stage] / rate, 1), "measured_us": round(1e6 * found, 1)}
-            print(json.dumps(line))
+            print(json.dumps(line | {"floor_us": round(1e6 * floor, 1), "measured_us": round(1e6 * took, 1)}))
 
 
 if __name__ == "__main__":
