@@ -17,11 +17,12 @@ demo: $(VENV)/installed  ## from the documentation of this installation to a tra
 test: $(VENV)/installed
 	$(BIN)/python -m pytest $(TEST)
 
-bench: $(VENV)/installed  ## embedding, against the systems in bench-peers/; see recipes/bench/README.md
+bench: $(VENV)/installed  ## embedding and pretraining, against the systems in bench-peers/; see recipes/bench/README.md
 	for comparison in new_words.py "new_words.py --preset original --repeats 3" seen_words.py text.py one.py \
 			bf16.py minilm.py memory.py "memory.py --keep"; do \
 		$(BIN)/python recipes/bench/embed_$$comparison --wait 300 $(BENCH) || exit 1; \
 	done
+	$(BIN)/python recipes/bench/pretrain.py --wait 300 $(BENCH)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -110,6 +110,28 @@ def test_memory(run, options):
     assert result["comparison"] == f"peak memory, vectors {'kept' if options else 'dropped'}"
 
 
+def test_pretraining_takes_turns_and_learns(run, tmp_path):
+    text = write_sentences(tmp_path / "text.txt", random_sentences(60))
+    sizes = ["--steps", "30", "--warm-up-steps", "2", "--rows", "4", "--window", "5", "--negatives", "10"]
+    (fp32, bf16, result), errors = run("pretrain.py", "--text", str(text), *sizes, repeats="2")
+    assert [fp32["system"], bf16["system"]] == ["elmolite", "elmolite, bf16"]
+    for system in (fp32, bf16):
+        assert system["positions_per_second"]["least"] > 0
+        assert 0 < system["last_loss"] < system["first_loss"]
+    assert result["times_better"] == {}
+    assert (result["steps"], result["n_rows"], result["window"]) == (30, 4, 5)
+    assert "bilm-tf is left out" in errors
+
+
+def test_vocabulary_of_the_user(run, tmp_path):
+    text = write_sentences(tmp_path / "text.txt", random_sentences(60))
+    vocabulary = tmp_path / "vocab.txt"
+    vocabulary.write_text("".join(f"{word}\n" for word in ["<S>", "</S>", "<UNK>", *"abcdefghijkl"]))
+    sizes = ["--steps", "1", "--warm-up-steps", "1", "--rows", "4", "--window", "5", "--negatives", "10"]
+    result = run("pretrain.py", "--text", str(text), "--vocab", str(vocabulary), *sizes)[0][-1]
+    assert result["vocabulary"] == 15
+
+
 @pytest.mark.parametrize(("script", "n_systems"), [("embed_bf16.py", 2), ("embed_minilm.py", 3)])
 def test_bf16(run, script, n_systems):
     *systems, result = run(script, "--sentences", "3")[0]

@@ -28,6 +28,7 @@ from elmolite.checkpoint import Checkpoint
 from elmolite.legacy.conversion import write_pair
 from elmolite.token_indexers import ByteIndexer
 from elmolite.tokenization import SentenceTokenizer
+from elmolite.vocab import SPECIALS
 
 MAX_LOAD = 0.5
 """The load average of a minute above which others compute here."""
@@ -81,7 +82,7 @@ class Comparison:
             print(json.dumps({"system": worker.system.name, unit: summary(figures[worker.system.name])} | worker.about))
         result = {
             "comparison": title,
-            "times_better": self._ratios(figures, more_is_better=unit == "words_per_second"),
+            "times_better": self._ratios(figures, more_is_better=unit.endswith("_per_second")),
             **results,
             "preset": self.options.preset,
             "sentences": len(self.sentences),
@@ -106,10 +107,14 @@ class Comparison:
 
 @contextmanager
 def running(
-    systems: Sequence[System], sentences: Sequence[Sequence[str]], options: argparse.Namespace
+    systems: Sequence[System],
+    sentences: Sequence[Sequence[str]],
+    options: argparse.Namespace,
+    vocabulary: Sequence[str] = SPECIALS,
 ) -> Iterator[Comparison]:
     """Load the systems that are there, one after the other, with the same weights and sentences.
 
+    :param vocabulary: of the softmax, where systems are trained.
     :raises SystemExit: others compute on this machine, or a system failed.
     """
     load = wait_until_quiet(options.wait, anyway=options.anyway)
@@ -117,6 +122,7 @@ def running(
         folder = Path(name)
         write_model(options.preset, folder / "model")
         (folder / "sentences.json").write_text(json.dumps(sentences), encoding="utf-8")
+        (folder / "vocabulary.txt").write_text("".join(f"{word}\n" for word in vocabulary), encoding="utf-8")
         workers = []
         for system in systems:
             python = system.python(options.peers)

@@ -49,6 +49,10 @@ SIMPLE_ELMO = System("simple_elmo", WORKERS / "simple_elmo_worker.py", "simple_e
 BILM_TF = System("bilm-tf", WORKERS / "bilm_tf_worker.py", "bilm_tf")
 MINILM = System("all-MiniLM-L6-v2", WORKERS / "minilm_worker.py", "minilm")
 
+ELMOLITE_TRAINING = System("elmolite", WORKERS / "elmolite_pretraining_worker.py", settings={"precision": "32-true"})
+ELMOLITE_TRAINING_BF16 = replace(ELMOLITE_TRAINING, name="elmolite, bf16", settings={"precision": "bf16-mixed"})
+BILM_TF_TRAINING = System("bilm-tf", WORKERS / "bilm_tf_pretraining_worker.py", "bilm_tf")
+
 
 class Worker:
     """A process in which a system is loaded and warmed up; leaving the ``with`` ends it.
@@ -57,12 +61,13 @@ class Worker:
     """
 
     def __init__(self, system: System, python: Path, folder: Path, settings: Mapping[str, Any]) -> None:
-        """:param folder: holds the model and the sentences, and gets the log."""
+        """:param folder: holds the model, the sentences and the vocabulary, and gets the log."""
         self.system = system
         self._log = folder / f"{system.name}.log"
         settings = {
             "model": str(folder / "model"),
             "sentences": str(folder / "sentences.json"),
+            "vocabulary": str(folder / "vocabulary.txt"),
             "batch_sizes": system.batch_sizes,
             "new_words": system.new_words,
             **settings,

@@ -1,4 +1,4 @@
-"""What the comparisons of embedding read: the language reference behind ``help()``, or a text of the user's.
+"""What the comparisons with other systems read: the language reference behind ``help()``, or a text of the user's.
 
 Every machine has the reference, so that anybody can take the same sentences.
 """
@@ -35,6 +35,17 @@ def running_text(n_words: int, path: str | None = None) -> list[list[str]]:
         found.append(sentence[:n_words])
         n_words -= len(sentence)
     return found
+
+
+def training_text(path: str | None = None) -> list[list[str]]:
+    """Return all sentences of a text.
+
+    :param path: a sentence a line, its tokens between spaces; ``None`` for the reference.
+    """
+    if path is None:
+        return list(_reference())
+    cut = SentenceTokenizer.whitespace().sentences
+    return [sentence for document in read_documents([path]) for line in document for sentence in cut(line)]
 
 
 def _reference() -> Iterator[list[str]]:

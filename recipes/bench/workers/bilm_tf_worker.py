@@ -20,9 +20,7 @@ class BilmTF(Embedder):
         names = ("bilm", "tensorflow")
         self.versions = {name: pkg_resources.get_distribution(name).version for name in names}
         folder = Path(settings["model"])
-        vocabulary = Path(settings["sentences"]).with_name("bilm-tf-vocabulary.txt")
-        vocabulary.write_text("<S>\n</S>\n<UNK>\n")
-        self.batcher = Batcher(str(vocabulary), MAX_CHARACTERS)
+        self.batcher = Batcher(settings["vocabulary"], MAX_CHARACTERS)
         self.ids = tf.compat.v1.placeholder("int32", shape=(None, None, MAX_CHARACTERS))
         bilm = BidirectionalLanguageModel(
             str(folder / "options.json"), str(folder / "weights.hdf5"), max_batch_size=max(settings["batch_sizes"])

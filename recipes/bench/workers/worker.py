@@ -12,7 +12,7 @@ import platform
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 
 import numpy as np
 
@@ -109,25 +109,45 @@ class Requests:
         return {}
 
 
+class Connection:
+    """The comparison at the other end: its requests, and the answers to them.
+
+    :ivar settings: of this worker.
+    :ivar sentences: what all systems read.
+    """
+
+    def __init__(self) -> None:
+        self._answers = os.fdopen(os.dup(1), "w")
+        os.dup2(2, 1)  # what a system prints goes where its log goes
+        self.settings = json.loads(sys.argv[1])
+        self.sentences = json.loads(Path(self.settings["sentences"]).read_text(encoding="utf-8"))
+        self._started = time.perf_counter()
+
+    def answer(self, content: dict[str, Any]) -> None:
+        """Send an answer."""
+        self._answers.write(json.dumps(content) + "\n")
+        self._answers.flush()
+
+    def is_loaded(self, versions: dict[str, str]) -> None:
+        """Say that the system can take requests, and which one it is."""
+        seconds = round(time.perf_counter() - self._started, 1)
+        self.answer({"versions": dict(versions, python=platform.python_version()), "load_seconds": seconds})
+
+    def requests(self) -> Iterator[dict[str, Any]]:
+        """Wait for each request."""
+        for line in sys.stdin:
+            yield json.loads(line)
+
+
 def serve(load: Callable[[dict[str, Any], list[list[str]]], Embedder]) -> None:
-    """Load a system and answer requests.
+    """Load a system that embeds, and answer requests.
 
     :param load: settings, sentences -> :class:`Embedder`.
     """
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a system prints goes where its log goes
-
-    def answer(content: dict[str, Any]) -> None:
-        answers.write(json.dumps(content) + "\n")
-        answers.flush()
-
-    settings = json.loads(sys.argv[1])
-    sentences = json.loads(Path(settings["sentences"]).read_text(encoding="utf-8"))
-    start = time.perf_counter()
+    connection = Connection()
+    settings, sentences = connection.settings, connection.sentences
     embedder = load(settings, sentences)
-    versions = dict(embedder.versions, python=platform.python_version())
-    answer({"versions": versions, "load_seconds": round(time.perf_counter() - start, 1)})
+    connection.is_loaded(embedder.versions)
     requests = Requests(embedder, sentences, batch_sizes=settings["batch_sizes"], new_words=settings["new_words"])
-    for line in sys.stdin:
-        request = json.loads(line)
-        answer(getattr(requests, request.pop("do"))(**request))
+    for request in connection.requests():
+        connection.answer(getattr(requests, request.pop("do"))(**request))

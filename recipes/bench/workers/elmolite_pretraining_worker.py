@@ -1,0 +1,76 @@
+"""elmolite's pretraining: the corpus, the module, Lightning's trainer and the log of ``elmolite pretrain``."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from turns import Turns
+
+from elmolite.allocator import keep_freed_memory
+from elmolite.bilm import PRESETS
+from elmolite.lightning_output import quiet_lightning
+from elmolite.preparation import prepare
+from elmolite.pretraining import make_trainer
+from elmolite.pretraining_config import PretrainingConfig
+from elmolite.pretraining_data import PretrainingData
+from elmolite.pretraining_module import PretrainingModule
+from elmolite.pretraining_setup import set_up
+from elmolite.tokenization import SentenceTokenizer
+from elmolite.training_log import CsvLog, TrainingLog
+from elmolite.vocab import Vocabulary
+
+
+class TurnTaking(Callback):
+    """Holds the training between turns."""
+
+    def __init__(self, turns: Turns) -> None:
+        self.turns = turns
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        self.turns.begin({"torch": torch.__version__})
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.turns.step_is_done(float(outputs["loss_sum"]) / (2 * outputs["n_targets"]))
+
+
+def main() -> None:
+    """Train until there are no more turns."""
+    turns = Turns()
+    settings = turns.settings
+    torch.set_num_threads(settings["threads"])
+    keep_freed_memory()
+    text = turns.write_text()
+    corpus = prepare(
+        str(text),
+        text.with_name("corpus"),
+        hold_out=False,
+        tokenizer=SentenceTokenizer.whitespace(),
+        vocabulary=Vocabulary.load(Path(settings["vocabulary"])),
+        n_workers=1,
+        overwrite=True,
+        show_progress=False,
+    )
+    config = PretrainingConfig(
+        n_epochs=math.inf,
+        max_steps=settings["steps_in_all"],
+        n_rows=settings["n_rows"],
+        window=settings["window"],
+        softmax="sampled",
+        n_negatives=settings["n_negatives"],
+        precision=settings["precision"],
+    )
+    setup = set_up(config, model=PRESETS[settings["preset"]](), corpus=corpus.folder)
+    module = PretrainingModule(setup.model.bilm, setup.softmax, config, setup.n_steps)
+    log = TrainingLog(setup.n_steps, every=config.log_every_steps, show=False)
+    with quiet_lightning():
+        csv = CsvLog(text.with_name(f"{config.precision}.csv"), keep=False)
+        trainer = make_trainer(setup, text.parent, loggers=[csv], callbacks=[log, TurnTaking(turns)])
+        trainer.fit(module, PretrainingData(setup.train, None, setup.n_steps))
+
+
+if __name__ == "__main__":
+    main()
