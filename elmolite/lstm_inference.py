@@ -169,7 +169,7 @@ class _InputsBefore:
         self._input_product = input_product
         self._recurrent_product = recurrent_product
         self._window = slice(0, 0)
-        self._gates = x
+        self._gates = input_product(x[:0])
 
     def of(self, rows: slice, hidden: Tensor) -> Tensor:
         if rows.stop > self._window.stop:

@@ -26,7 +26,7 @@ def arguments(batch_sizes, *, dtype=torch.float32, scale=0.7, sizes=(INPUT, PROJ
 
 
 @pytest.mark.parametrize("packs", [True, False])
-@pytest.mark.parametrize("batch_sizes", [[1], [4] * 6, [5, 5, 3, 2, 2, 1], [20, 20, 17, 3, 1], [14, 2]])
+@pytest.mark.parametrize("batch_sizes", [[1], [0], [4] * 6, [5, 5, 3, 2, 2, 1], [20, 20, 17, 3, 1], [14, 2], [2, 0]])
 @pytest.mark.parametrize("constants", [Constants(3.0, 3.0, 1.0), Constants(0.4, 0.3, 1.0), Constants(None, None, 0.0)])
 @pytest.mark.parametrize("with_starts", [False, True])
 def test_equals_the_reference(monkeypatch, packs, batch_sizes, constants, with_starts):
