@@ -201,10 +201,8 @@ class CharacterEncoder(nn.Module):
         convolved = products.convolution(windows.flatten(0, 1)).view(n_words, n_positions, -1)
         if n_positions > MAX_CHARACTERS - self.max_width + 1:
             convolved = convolved.masked_fill(self._beyond_end(n_positions, convolved.device), -torch.inf)
-        channels_last = convolved.unsqueeze(2).permute(
-            0, 3, 1, 2
-        )  # (U, F, positions, 1): pooled in the order of memory
-        return F.max_pool2d(channels_last, (n_positions, 1)).flatten(1)
+        in_order_of_memory = convolved.unsqueeze(2).permute(0, 3, 1, 2)  # (U, F, positions, 1)
+        return F.max_pool2d(in_order_of_memory, (n_positions, 1)).flatten(1)
 
     def _beyond_end(self, n_positions: int, device: torch.device) -> Tensor:
         """Tell of each position and filter, (positions, F), whether its window is not within 50 characters."""

@@ -25,7 +25,7 @@ class EmbeddingSettings:
     batch_tokens: int
     dtype: str
     pretokenized: bool
-    precision: Precision = "32-true"
+    precision: Precision
 
     def check(self, *, is_folder: bool) -> None:
         """Refuse what cannot be written.

@@ -25,7 +25,7 @@ from elmolite.lstm import Constants, State, Weights
 from elmolite.prepared_weights import product_dtype
 
 GROUP_POSITIONS = 160
-"""Positions whose slopes are computed together: few enough to stay in a CPU's cache."""
+"""Positions whose slopes are computed together: their memory does not grow with the window."""
 
 
 def lstm(

@@ -35,6 +35,8 @@ def pretrain(
 ) -> Path:
     """Pretrain a bidirectional language model, as ``elmolite pretrain`` does.
 
+    From here on the process keeps the memory that it frees (:mod:`elmolite.allocator`).
+
     :param config: how to train; :func:`elmolite.load_recipe` reads it, and the sizes, from a file.
     :param model: sizes, for instance ``elmolite.bilm.mini()``.
     :param corpus: a prepared corpus.

@@ -99,7 +99,7 @@ def plan(
     )
 
 
-class _StepClock(Callback):
+class StepClock(Callback):
     """Takes the time at the end of each step."""
 
     def __init__(self) -> None:
@@ -115,7 +115,7 @@ class _StepClock(Callback):
 def _measure_steps(setup: Setup) -> float:
     """Return the seconds of a step, data and optimizer included."""
     n_steps = min(setup.n_steps, WARM_UP_STEPS + MEASURED_STEPS)
-    short, clock = replace(setup, n_steps=n_steps, valid=None), _StepClock()
+    short, clock = replace(setup, n_steps=n_steps, valid=None), StepClock()
     module = PretrainingModule(setup.model.bilm, setup.softmax, setup.config, n_steps)
     with TemporaryDirectory() as folder, quiet_lightning():
         trainer = make_trainer(short, Path(folder), loggers=[], callbacks=[clock])

@@ -248,7 +248,7 @@ def test_what_cannot_be_written_is_said(tmp_path, model_folder, text, output, op
 
 
 def test_vectors_too_large_for_float16_are_refused():
-    settings = EmbeddingSettings("top", 1, "float16", pretokenized=False)
+    settings = EmbeddingSettings("top", 1, "float16", pretokenized=False, precision="32-true")
     assert settings.convert(np.array([65504.0, 1.0], np.float32)).tolist() == [65504, 1]
     with pytest.raises(InputError, match="too large"):
         settings.convert(np.array([70000.0], np.float32))

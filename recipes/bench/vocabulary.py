@@ -17,7 +17,6 @@ import json
 import math
 import os
 import statistics
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise, product
@@ -25,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -34,6 +33,7 @@ from elmolite.bilm import BiLM, mini
 from elmolite.lightning_output import quiet_lightning
 from elmolite.pretraining_config import PretrainingConfig
 from elmolite.pretraining_module import PretrainingModule
+from elmolite.pretraining_plan import StepClock
 from elmolite.softmax import Softmax, log_uniform_sample
 from elmolite.streams import Batch
 from elmolite.token_indexers import ByteIndexer
@@ -53,19 +53,6 @@ N_FORMS, N_COLUMNS = 448, 16
 WARM_UP_STEPS, MEASURED_STEPS = 5, 15
 RANK = int(os.environ.get("RANK", "0"))
 """Which of the processes that torchrun started this one is; the first prints."""
-
-
-class StepClock(Callback):
-    """Takes the time at the end of each step."""
-
-    def __init__(self) -> None:
-        self.times: list[float] = []
-
-    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
-        """Note the time, when the device has done its work."""
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        self.times.append(time.perf_counter())
 
 
 def make_module(model_input: str, settings: dict[str, Any], vocabulary_size: int) -> PretrainingModule:
