@@ -7,7 +7,7 @@ from elmolite import allocator
 
 @pytest.mark.skipif(allocator.platform.libc_ver()[0] != "glibc", reason="another allocator")
 def test_glibc_takes_both_settings(monkeypatch):
-    """Whether freed memory then stays depends on what else lies at the end of the heap: so the answers are looked at."""
+    """Whether freed memory then stays depends on what else lies at the end of the heap: so its answers count."""
     libc, answers = ctypes.CDLL(None), {}
 
     class Recorded:

@@ -14,6 +14,7 @@ from elmolite.bilm import BiLM, original
 from elmolite.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.lstm import State, Weights, lstm_reference
+from elmolite.model_hash import model_hash
 from elmolite.token_indexers import ByteIndexer, UnicodeIndexer, WordIndexer
 from elmolite.tokenization import SentenceTokenizer
 from elmolite.vocab import Vocabulary
@@ -471,3 +472,24 @@ def test_numbers_of_numpy_and_generators_will_do(elmo):
     np.testing.assert_array_equal(elmo.embed(["a"], layers=np.int64(1))[0], elmo.embed(["a"], layers=1)[0])
     assert elmo.embed_aligned(text for text in ["one two"])[0].tokens == ["one", "two"]
     assert len(elmo.embed(tuple(each) for each in SENTENCES)) == len(SENTENCES)
+
+
+def test_products_in_bfloat16_give_nearly_the_same_vectors(bilm):
+    elmo = ELMo(bilm, SentenceTokenizer.english())
+    exact, hash_of_exact = elmo.embed(SENTENCES), model_hash(elmo)
+    elmo.precision = "bf16-mixed"
+    assert len(elmo.word_cache) == 0  # its vectors were those of the other precision
+    assert model_hash(elmo) != hash_of_exact
+    for ours, theirs in zip(elmo.embed(SENTENCES), exact, strict=True):
+        assert ours.dtype == np.float32
+        assert ours.size == 0 or not np.array_equal(ours, theirs)
+        cosines = (ours * theirs).sum(-1) / np.linalg.norm(ours, axis=-1) / np.linalg.norm(theirs, axis=-1)
+        assert (cosines > 0.9995).all()
+    elmo.precision = "32-true"
+    for ours, theirs in zip(elmo.embed(SENTENCES), exact, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_an_unknown_precision_is_named(bilm):
+    with pytest.raises(InputError, match=r"precision: unknown 'bf16-mix'; did you mean 'bf16-mixed'"):
+        ELMo(bilm, SentenceTokenizer.english(), precision="bf16-mix")
