@@ -274,13 +274,7 @@ class BiLM(nn.Module):
         """Run both directions as :meth:`forward` does, over words (U, P) that are encoded already."""
         places = torch.stack([forward_inputs, backward_inputs])
         x = F.embedding(places, words)  # (2, N, P)
-        layers, states = run_stacks(
-            [self.forward_stack, self.backward_stack],
-            x,
-            batch_sizes,
-            state,
-            starts,
-            [Words(words, forward_inputs), Words(words, backward_inputs)],
-        )
+        stacks = [self.forward_stack, self.backward_stack]
+        layers, states = run_stacks(stacks, x, batch_sizes, state, starts, Words(words, places))
         forward_layers, backward_layers = zip(*[x, *layers], strict=True)
         return list(forward_layers), list(backward_layers), BiLMState(*states)

@@ -18,7 +18,6 @@ from elmolite.bilm import BiLM
 from elmolite.carried_state import CarriedState
 from elmolite.errors import InputError
 from elmolite.precision import Precision, check_precision, products_in
-from elmolite.prepared_weights import min_rows, product_dtype
 from elmolite.sentence_batches import TokenIds, encode, pack
 from elmolite.token_indexers import ByteIndexer, TokenIndexer, WordIndexer
 from elmolite.tokenization import SentenceTokenizer
@@ -165,7 +164,7 @@ class ELMoModule(nn.Module):
     def _layers(self, ids: TokenIds, *, carry_state: bool) -> tuple[Tensor, Tensor]:
         words = self._encode_words(ids.forms)
         ids = TokenIds(*(part.to(self.bilm.device) for part in ids))
-        packed = pack(ids, min_rows=0 if carry_state else self._min_rows(), reads_both_marks=carry_state)
+        packed = pack(ids, reads_both_marks=carry_state)
         n_rows = len(packed.order)
         state = self._carried.before(self.bilm, packed.order) if carry_state else self.bilm.zero_state(n_rows)
         forward_layers, backward_layers, after = self.bilm.run(
@@ -189,10 +188,6 @@ class ELMoModule(nn.Module):
             return encoded
         with products_in(self.precision, self.bilm.device):  # the same vector, whoever asks for it first
             return self.word_cache.encode(forms.cpu(), self.bilm.token_encoder, padding=self.indexer.padding)
-
-    def _min_rows(self) -> int:
-        """Return the rows from which on a vector does not depend on what stands beside it."""
-        return min_rows(self.bilm.device, product_dtype(self.bilm.token_encoder.table))
 
     def encode_forms(self, tokens: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return the vectors of the marks and the distinct words of some tokens, and the index of each token."""

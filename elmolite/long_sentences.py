@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from elmolite.bilm import BiLM
 from elmolite.layer_choice import LayerChoice, choose
@@ -32,18 +33,16 @@ def embed_long(
     size = bilm.config.projection_size
     shape = (len(tokens), 2 * size) if choice != "all" else (bilm.config.n_layers + 1, len(tokens), 2 * size)
     result = torch.empty(shape, device=device)
-    begins = range(0, len(tokens), window)
-    for stack, mark, columns, is_backward in (
-        (bilm.forward_stack, BEGIN_MARK, slice(0, size), False),
-        (bilm.backward_stack, END_MARK, slice(size, None), True),
-    ):
-        state = stack.zero_state(1, next(bilm.parameters()))
-        for begin in reversed(begins) if is_backward else begins:
-            words, ids = encode(tokens[begin : begin + window])
-            ids = ids.flip(0) if is_backward else ids
-            is_first = begin == (begins[-1] if is_backward else begins[0])
-            inputs = words[torch.cat([ids.new_tensor([mark]), ids]) if is_first else ids]
-            outputs, state = stack(inputs, [1] * len(inputs), state)
-            layers = choose(torch.stack([inputs, *outputs])[:, is_first:], choice)
-            result[..., begin : begin + window, columns] = layers.flip(-2) if is_backward else layers
+    state = bilm.zero_state(1)
+    for begin in range(0, len(tokens), window):
+        end = min(begin + window, len(tokens))
+        places = slice(begin, end), slice(len(tokens) - end, len(tokens) - begin)
+        words, ids = encode([token for place in places for token in tokens[place]])
+        ahead, back = ids[: end - begin], ids[end - begin :].flip(0)
+        if begin == 0:
+            ahead, back = F.pad(ahead, (1, 0), value=BEGIN_MARK), F.pad(back, (1, 0), value=END_MARK)
+        *layers, state = bilm.run(words, ahead, back, [1] * len(ahead), state)
+        ahead, back = (choose(torch.stack(each)[:, begin - end :], choice) for each in layers)
+        result[..., places[0], :size] = ahead
+        result[..., places[1], size:] = back.flip(-2)
     return result

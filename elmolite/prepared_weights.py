@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Product(Protocol):
-    """``x W^T + b`` with a weight (N, K) that stays: (M, K) -> (M, N), in the dtype of ``x``."""
+    """``x W^T + b`` with a weight (N, K) that stays: (M, K) -> (M, N), in the dtype of ``x``; or with G of them."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """Multiply."""
@@ -48,6 +48,30 @@ class PackedProduct:
         return product
 
 
+class BatchedProduct:
+    """The products with G weights (G, N, K) in one call: (G, M, K) -> (G, M, N)."""
+
+    def __init__(self, weights: Tensor, biases: Tensor | None) -> None:
+        self._weights = weights.transpose(1, 2).contiguous()
+        self._biases = None if biases is None else biases.unsqueeze(1)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Multiply."""
+        return torch.bmm(x, self._weights) if self._biases is None else torch.baddbmm(self._biases, x, self._weights)
+
+
+class ProductOfEach:
+    """The same, one after the other."""
+
+    def __init__(self, products: Sequence[Product]) -> None:
+        self._products = products
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Multiply."""
+        products = [product(each) for product, each in zip(self._products, x, strict=True)]
+        return products[0].unsqueeze(0) if len(products) == 1 else torch.stack(products)
+
+
 def packs(device: torch.device, dtype: torch.dtype) -> bool:
     """Tell whether products on a device are computed by :class:`PackedProduct`."""
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
@@ -68,6 +92,22 @@ def product(weight: Tensor, bias: Tensor | None = None, *, dtype: torch.dtype) -
     weight = weight.detach().to(dtype)
     bias = None if bias is None else bias.detach().to(dtype)
     return (PackedProduct if packs(weight.device, dtype) else TorchProduct)(weight, bias)
+
+
+def products(
+    weights: Sequence[Tensor], biases: Sequence[Tensor] | None = None, *, dtype: torch.dtype, few_rows: bool = False
+) -> Product:
+    """Make the product with G weights (N, K) and biases (N): (G, M, K) -> (G, M, N).
+
+    :param few_rows: one call is faster then than a packed product for each.
+    """
+    if len(weights) > 1 and (few_rows or not packs(weights[0].device, dtype)):
+        return BatchedProduct(
+            torch.stack([weight.detach().to(dtype) for weight in weights]),
+            None if biases is None else torch.stack([bias.detach().to(dtype) for bias in biases]),
+        )
+    of_each = [None] * len(weights) if biases is None else biases
+    return ProductOfEach([product(*each, dtype=dtype) for each in zip(weights, of_each, strict=True)])
 
 
 def min_rows(device: torch.device, dtype: torch.dtype) -> int:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
 from elmolite.lstm import Constants, State, Weights
-from elmolite.lstm_inference import PreparedLSTM, Words
+from elmolite.lstm_inference import PreparedLSTM, Words, runs_together
 from elmolite.lstm_training import lstm
 from elmolite.prepared_weights import Prepared, product_dtype, wants_gradients
 
@@ -52,7 +52,8 @@ class LSTMLayer(nn.Module):
             identity = torch.eye(projection_size, device="cpu")  # also where the weights are only shapes as yet
             self.register_buffer("projection_weight", identity, persistent=False)
         self.constants = Constants(cell_clip, projection_clip, forget_bias)
-        self.prepared: Prepared[PreparedLSTM] = Prepared()
+        self._alone: Prepared[PreparedLSTM] = Prepared()
+        self._together: Prepared[PreparedLSTM] = Prepared()
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -73,16 +74,10 @@ class LSTMLayer(nn.Module):
         batch_sizes: Sequence[int],
         state: State,
         starts: Tensor | None = None,
-        words: Words | None = None,
     ) -> tuple[Tensor, State]:
-        """Run over packed sequences; arguments and result as those of :class:`PreparedLSTM`."""
-        if self.trains(x, state):
-            outputs, after = run_layers([self], x.unsqueeze(0), batch_sizes, _stack([state]), starts)
-            return outputs[0], State(after.hidden[0], after.cell[0])
-        weights = self.weights()
-        dtype = product_dtype(weights.input)
-        prepared = self.prepared.get(weights, dtype, lambda: PreparedLSTM(weights, self.constants, dtype))
-        return prepared(x, batch_sizes, state, starts, words)
+        """Run over packed sequences; arguments and result as those of :func:`elmolite.lstm.lstm_reference`."""
+        outputs, after = run_layers([self], x.unsqueeze(0), batch_sizes, _stack([state]), starts)
+        return outputs[0], State(after.hidden[0], after.cell[0])
 
     def trains(self, x: Tensor, state: State) -> bool:
         """Tell whether gradients are wanted, or weights are dropped: not the case that is prepared for."""
@@ -93,6 +88,19 @@ class LSTMLayer(nn.Module):
         """Return the parameters; in training with some of the recurrent ones dropped."""
         recurrent = F.dropout(self.recurrent_weight, self.recurrent_dropout, self.training)
         return Weights(self.input_weight, recurrent, self.bias, self.projection_weight)
+
+    def prepared(self, others: Sequence[LSTMLayer] = ()) -> PreparedLSTM:
+        """Return the layer made ready for running without gradients, with the other directions beside it."""
+        weights = [layer.weights() for layer in (self, *others)]
+        dtype = product_dtype(self.input_weight)
+        kept = self._together if others else self._alone
+        every = [weight for each in weights for weight in each]
+        return kept.get(every, dtype, lambda: PreparedLSTM(weights, self.constants, dtype))
+
+    def clear_prepared(self) -> None:
+        """Forget what was made ready: the weights are about to change."""
+        self._alone.clear()
+        self._together.clear()
 
 
 class RNNLayer(nn.Module):
@@ -118,7 +126,6 @@ class RNNLayer(nn.Module):
         batch_sizes: Sequence[int],
         state: State,
         starts: Tensor | None = None,
-        words: Words | None = None,  # noqa: ARG002
     ) -> tuple[Tensor, State]:
         """Run over packed sequences; arguments as those of :class:`LSTMLayer`.
 
@@ -156,29 +163,39 @@ def run_layers(
     batch_sizes: Sequence[int],
     state: State,
     starts: Tensor | None = None,
-    words: Sequence[Words] | None = None,
+    words: Words | None = None,
 ) -> tuple[Tensor, State]:
     """Run a layer of G directions, all of the same kind and sizes, over packed sequences of the same lengths.
 
     :param x: (G, N, D).
     :param state: (G, B, P) and (G, B, H).
     :param starts: (N), as in :func:`elmolite.lstm.lstm_reference`.
-    :param words: what each of ``x`` is made of, where that is known.
+    :param words: what ``x`` is made of, where that is known.
     :returns: (G, N, P) and the states after the last step.
     """
     lstm_layers = [layer for layer in layers if isinstance(layer, LSTMLayer)]
+    if not lstm_layers:
+        each = (
+            layer(x[g], batch_sizes, State(state.hidden[g], state.cell[g]), starts) for g, layer in enumerate(layers)
+        )
+        outputs, states = zip(*each, strict=True)
+        return torch.stack(outputs), _stack(states)
     if any(layer.trains(x, state) for layer in lstm_layers):
         for layer in lstm_layers:
-            layer.prepared.clear()
+            layer.clear_prepared()
         of_each = zip(*(layer.weights() for layer in lstm_layers), strict=True)
         weights = Weights(*(torch.stack(parts) for parts in of_each))
         return lstm(x, batch_sizes, state, weights, lstm_layers[0].constants, starts)
-    found = [
-        layer(x[g], batch_sizes, State(state.hidden[g], state.cell[g]), starts, None if words is None else words[g])
-        for g, layer in enumerate(layers)
-    ]
+    if runs_together(batch_sizes[0], lstm_layers[0].weights()):
+        return lstm_layers[0].prepared(lstm_layers[1:])(x, batch_sizes, state, starts, words)
+    found = []
+    for g, layer in enumerate(lstm_layers):
+        one = slice(g, g + 1)
+        places = None if words is None else words._replace(places=words.places[one])
+        before = State(state.hidden[one], state.cell[one])
+        found.append(layer.prepared()(x[one], batch_sizes, before, starts, places))
     outputs, states = zip(*found, strict=True)
-    return torch.stack(outputs), _stack(states)
+    return torch.cat(outputs), State(*(torch.cat(parts) for parts in zip(*states, strict=True)))
 
 
 def _stack(states: Sequence[State], dim: int = 0) -> State:
@@ -238,18 +255,14 @@ class RecurrentStack(nn.Module):
         batch_sizes: Sequence[int],
         state: State,
         starts: Tensor | None = None,
-        words: Words | None = None,
     ) -> tuple[list[Tensor], State]:
         """Run over packed sequences.
 
         :param x: (N, P), packed as :func:`elmolite.lstm.lstm_reference` says; ``starts`` as there.
-        :param words: what ``x`` is made of, where that is known.
         :param state: (L, B, P) and (L, B, H).
         :returns: the output of each layer, (N, P), and the state after the last step.
         """
-        outputs, after = run_stacks(
-            [self], x.unsqueeze(0), batch_sizes, [state], starts, None if words is None else [words]
-        )
+        outputs, after = run_stacks([self], x.unsqueeze(0), batch_sizes, [state], starts)
         return [output[0] for output in outputs], after[0]
 
 
@@ -259,14 +272,14 @@ def run_stacks(
     batch_sizes: Sequence[int],
     states: Sequence[State],
     starts: Tensor | None = None,
-    words: Sequence[Words] | None = None,
+    words: Words | None = None,
 ) -> tuple[list[Tensor], list[State]]:
     """Run the stacks of G directions, which have the same sizes, over packed sequences of the same lengths.
 
     :param x: (G, N, P).
     :param states: of each direction, (L, B, P) and (L, B, H).
     :param starts: (N), as in :func:`elmolite.lstm.lstm_reference`.
-    :param words: what each of ``x`` is made of, where that is known.
+    :param words: what ``x`` is made of, where that is known.
     :returns: the outputs of each layer, (G, N, P), and the state of each direction after the last step.
     """
     first = stacks[0]

@@ -57,33 +57,28 @@ class Packed(NamedTuple):
     order: Tensor  # (rows): of the rows, longest first, which sentence each is
 
 
-def pack(ids: TokenIds, *, min_rows: int, reads_both_marks: bool = False) -> Packed:
+def pack(ids: TokenIds, *, reads_both_marks: bool = False) -> Packed:
     """Pack sentences, longest first: ``<S> w1 .. wn`` forward and ``</S> wn .. w1`` backward.
 
-    :param min_rows: so many rows, or more, run to the end: rows that have no token left, or never had one, fill up;
-        but not where these would be more positions than a batch should have.
     :param reads_both_marks: go on to ``</S>`` forward and to ``<S>`` backward, which nothing but the state tells of.
     """
     device = ids.tokens.device
-    n_sentences, n_tokens = ids.tokens.shape
-    min_rows = min_rows if min_rows * n_tokens <= BATCH_TOKENS else 0
-    n_rows = max(n_sentences, min_rows)
-    lengths = F.pad(ids.lengths, (0, n_rows - n_sentences))
-    tokens = F.pad(ids.tokens, (0, 0, 0, n_rows - n_sentences))
-    order = lengths.argsort(descending=True, stable=True)
-    rank = order.argsort()[:n_sentences]
+    n_tokens = ids.tokens.shape[1]
+    order = ids.lengths.argsort(descending=True, stable=True)
+    rank = order.argsort()
 
     n_marks = 1 + reads_both_marks
     step = torch.arange(n_tokens + n_marks, device=device)
-    before = lengths[order, None] - step  # (rows, steps): tokens that the backward direction has yet to read, and one
-    forward = F.pad(tokens[order], (1, n_marks - 1), value=BEGIN_MARK)
-    backward = tokens[order].gather(1, before.clamp(0, max(0, n_tokens - 1))) if n_tokens else forward
+    before = (
+        ids.lengths[order, None] - step
+    )  # (rows, steps): tokens that the backward direction has yet to read, and one
+    forward = F.pad(ids.tokens[order], (1, n_marks - 1), value=BEGIN_MARK)
+    backward = ids.tokens[order].gather(1, before.clamp(0, max(0, n_tokens - 1))) if n_tokens else forward
     backward = torch.where(step == 0, END_MARK, backward)
     forward, backward = (
         torch.where(before == -1, mark, part) for mark, part in ((END_MARK, forward), (BEGIN_MARK, backward))
     )
     runs = (before > -n_marks).T  # (steps, rows)
-    runs[:, :min_rows] = True
     batch_sizes = runs.sum(dim=1)
     offsets = batch_sizes.cumsum(0) - batch_sizes
 

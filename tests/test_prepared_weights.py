@@ -4,11 +4,13 @@ import pickle
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from elmolite import prepared_weights
 from elmolite.bilm import BiLM, tiny
 from elmolite.lstm import State
 from elmolite.prepared_weights import (
+    BatchedProduct,
     PackedProduct,
     Prepared,
     TorchProduct,
@@ -16,6 +18,7 @@ from elmolite.prepared_weights import (
     min_rows,
     packs,
     product,
+    products,
     wants_gradients,
 )
 from elmolite.recurrent_layers import LSTMLayer
@@ -38,6 +41,20 @@ def test_a_packed_product_is_that_of_torch(dtype, has_bias):
     exact = x.double() @ weight.to(dtype).double().T + (0 if bias is None else bias.to(dtype).double())
     torch.testing.assert_close(packed(x).double(), exact, rtol=0, atol=2e-5 if dtype == torch.float32 else 0.15)
     assert packed(x[:0]).shape == (0, 70)
+
+
+@pytest.mark.parametrize("few_rows", [False, True])
+@pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.parametrize("n_weights", [1, 2])
+def test_products_with_several_weights(few_rows, has_bias, n_weights):
+    generator = torch.Generator().manual_seed(0)
+    weights = [torch.randn(7, 5, generator=generator) for _ in range(n_weights)]
+    biases = [torch.randn(7, generator=generator) for _ in range(n_weights)] if has_bias else None
+    x = torch.randn(n_weights, 3, 5, generator=generator)
+    exact = torch.stack([F.linear(*each) for each in zip(x, weights, biases or [None] * n_weights, strict=True)])
+    ours = products(weights, biases, dtype=torch.float32, few_rows=few_rows)
+    torch.testing.assert_close(ours(x), exact, rtol=0, atol=1e-5)
+    assert isinstance(ours, BatchedProduct) == (n_weights > 1 and (few_rows or not packs(CPU, torch.float32)))
 
 
 @can_pack

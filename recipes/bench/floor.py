@@ -73,7 +73,7 @@ def operations(config: BiLMConfig, *, n_symbols: float) -> dict[str, float]:
 def measure(elmo: ELMo, text: list[list[str]]) -> dict[str, float]:
     """Measure each stage, in seconds of a new word or of a position."""
     ids = elmo.to_ids(text)
-    packed = pack(ids, min_rows=2)
+    packed = pack(ids)
     n_positions = sum(map(len, text))
     encode = elmo.bilm.token_encoder
 
