@@ -1,5 +1,3 @@
-import time
-
 import pytest
 import torch
 
@@ -117,25 +115,3 @@ def test_a_sequence_has_the_same_bits_however_many_stand_beside_it():
         some = x.view(5, 30, 64)[:, :n_rows].flatten(0, 1)
         alone, _ = run(some, [n_rows] * 5, State(*(part[:n_rows] for part in state)), weights, constants)
         assert torch.equal(alone.view(5, n_rows, -1), together.view(5, 30, -1)[:, :n_rows])
-
-
-def test_faster_than_the_reference():
-    """A guard, not a benchmark: the ratio in one process, at the size of the preset mini."""
-    size, cells, batch_sizes = 128, 512, [64] * 10
-    generator = torch.Generator().manual_seed(0)
-    shapes = [(4 * cells, size), (4 * cells, size), (4 * cells,), (size, cells)]
-    weights = Weights(*(torch.randn(*shape, generator=generator) * 0.05 for shape in shapes))
-    constants = Constants(3.0, 3.0, 1.0)
-    prepared = PreparedLSTM([weights], constants, torch.float32)
-    x = torch.randn(640, size, generator=generator)
-    state = State(torch.zeros(64, size), torch.zeros(64, cells))
-    seconds = {"prepared": [], "reference": []}
-    for _ in range(9):
-        for name, run in (
-            ("prepared", lambda: prepared(x[None], batch_sizes, State(*(part[None] for part in state)))),
-            ("reference", lambda: lstm_reference(x, batch_sizes, state, weights, constants)),
-        ):
-            start = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - start)
-    assert min(seconds["prepared"]) < 0.9 * min(seconds["reference"])
