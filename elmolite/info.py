@@ -9,6 +9,7 @@ import torch
 
 from elmolite.bilm import PRESETS, BiLM, BiLMConfig
 from elmolite.checkpoint import Checkpoint
+from elmolite.lstm_cells import describe_cells
 from elmolite.modules import best_device
 from elmolite.prepared_weights import computes_bfloat16, packs
 from elmolite.released_models import released_models
@@ -95,5 +96,6 @@ def describe_runtime() -> str:
         f"device     {name}\n"
         f"capability {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads\n"
         f"products   without gradients: {products}{bfloat16}\n"
+        f"steps      of the LSTM, besides products: {describe_cells(device)}\n"
         f"torch      {torch.__version__}, Python {platform.python_version()}"
     )

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from elmolite.lstm import Constants, State, Weights
+from elmolite.lstm_cells import cells_on
 from elmolite.prepared_weights import Product, products
 
 JOINT_ROWS = 12
@@ -137,12 +138,8 @@ class PreparedLSTM:
 
     def _step(self, gates: Tensor, doubled_cell: Tensor) -> Tensor:
         """Return the outputs of a step, (G, rows, P), from its gates (G, rows, 4H); change the cells in place."""
-        i, j, f, o = gates.sigmoid_().chunk(4, dim=2)
-        doubled_cell.mul_(f).addcmul_(i, j, value=4).sub_(i, alpha=2)
-        if self._constants.cell_clip is not None:
-            doubled_cell.clamp_(-2 * self._constants.cell_clip, 2 * self._constants.cell_clip)
-        gated = torch.addcmul(o, o, torch.sigmoid(doubled_cell), value=-2)  # -o tanh(c): the weights have the sign
-        hidden = self._projection(gated.to(self._dtype))
+        gated = cells_on(gates.device).infer(gates, doubled_cell, self._constants.cell_clip, self._dtype)
+        hidden = self._projection(gated)
         if self._constants.projection_clip is not None:
             hidden.clamp_(-self._constants.projection_clip, self._constants.projection_clip)
         return hidden

@@ -1,8 +1,8 @@
 """The LSTM of :mod:`elmolite.lstm` with gradients: both directions at once, in few and large operations.
 
-The loops over time hold nothing that can be done for all steps at once. Before the forward loop stands the input
-product. Before the backward loop stand the slopes: all of what a step multiplies its gradients with is known by then.
-After it stands one product for the gradient of each weight.
+The loops over time hold nothing that is better done for all steps at once. Before the forward loop stands the input
+product, after the backward loop one product for the gradient of each weight. What a step computes besides its products
+is in :mod:`elmolite.lstm_cells`.
 
 Each tanh is computed as ``2 sigmoid(2 x) - 1``, far cheaper than torch's own on a CPU: the weights of the candidate and
 the cell state are doubled, which rounds nothing.
@@ -15,17 +15,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from elmolite.lstm import Constants, State, Weights
+from elmolite.lstm_cells import Buffers, Cells, cells_on
 from elmolite.prepared_weights import product_dtype
 
 GROUP_POSITIONS = 160
-"""Positions whose slopes are computed together: their memory does not grow with the window."""
+"""Positions whose gradients are prepared together: the memory for that does not grow with the window."""
 
 
 def lstm(
@@ -73,7 +74,8 @@ class _LSTM(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         with _no_autocast(x.device.type):
             weights = Weights(input_weight.to(dtype), recurrent_weight.to(dtype), bias, projection_weight.to(dtype))
-            loop = _Loop(batch_sizes, constants, None if starts is None else (~starts).unsqueeze(1))
+            keep = None if starts is None else (~starts).unsqueeze(1)
+            loop = _Loop(batch_sizes, constants, keep, cells_on(x.device))
             final, buffers = loop.forward(x.to(dtype), State(hidden, cell), weights)
         # Saved this way, and not on the loop, an output does not keep itself alive.
         ctx.save_for_backward(x, hidden, cell, *weights, *buffers)
@@ -84,7 +86,7 @@ class _LSTM(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, hidden, cell, *saved = ctx.saved_tensors
-        weights, buffers = Weights(*saved[:4]), _Buffers(*saved[4:])
+        weights, buffers = Weights(*saved[:4]), Buffers(*saved[4:])
         with _no_autocast(x.device.type):
             grads_of_weights, grad_x, grad_state = ctx.loop.backward(
                 x, State(hidden, cell), weights, buffers, grads[0], State(grads[1], grads[2])
@@ -96,51 +98,26 @@ def _no_autocast(device: str) -> AbstractContextManager[Any]:
     return torch.autocast(device, enabled=False)
 
 
-class _Buffers(NamedTuple):
-    """What the forward loop fills and the backward loop reads."""
-
-    gates: Tensor  # (G, N, 4H): i, (1 + j) / 2, f, o
-    doubled_cells: Tensor  # (G, N, H): 2 c
-    cell_sigmoids: Tensor  # (G, N, H): (1 + tanh(c)) / 2
-    outputs: Tensor  # (G, N, P)
-
-    def at(self, rows: slice) -> _Buffers:
-        """Return the views of a step."""
-        return _Buffers(*(part[:, rows] for part in self))
-
-
-class _Slopes(NamedTuple):
-    """What the backward loop multiplies with: the derivatives of each step by what comes into it."""
-
-    gates: Tensor  # (G, N, 4H): of the cell by what i, j, f are before their activation; of what is projected by o
-    cells: Tensor  # (G, N, H): of what is projected by the cell
-    inside: Tensor | None  # (G, N, H): 1 where the cell is inside its clip, 0 elsewhere; none where nothing clips
-
-    def at(self, rows: slice) -> _Slopes:
-        """Return the views of a step."""
-        inside = None if self.inside is None else self.inside[:, rows]
-        return _Slopes(self.gates[:, rows], self.cells[:, rows], inside)
-
-
 class _Loop:
     """The loop over the steps of packed sequences, forward and backward.
 
     ``keep``, (N, 1), is false where a state is set to zero before the step.
     """
 
-    def __init__(self, batch_sizes: tuple[int, ...], constants: Constants, keep: Tensor | None) -> None:
+    def __init__(self, batch_sizes: tuple[int, ...], constants: Constants, keep: Tensor | None, cells: Cells) -> None:
         self.batch_sizes = batch_sizes
         self.constants = constants
         self.keep = keep
+        self.cells = cells
         self.offsets = [0, *accumulate(batch_sizes)]
 
-    def forward(self, x: Tensor, state: State, weights: Weights) -> tuple[State, _Buffers]:
+    def forward(self, x: Tensor, state: State, weights: Weights) -> tuple[State, Buffers]:
         """Run all steps; return the last state of each sequence, and what the backward loop reads."""
         doubled = _with_doubled_candidate(weights, self.constants.forget_bias)
         gates = torch.baddbmm(doubled.bias.unsqueeze(1).to(x.dtype), x, doubled.input.mT).to(state.cell.dtype)
         cells = state.cell.new_empty(*x.shape[:2], state.cell.shape[2])
         outputs = state.hidden.new_empty(*x.shape[:2], state.hidden.shape[2])
-        buffers = _Buffers(gates, cells, torch.empty_like(cells), outputs)
+        buffers = Buffers(gates, cells, torch.empty_like(cells), outputs)
         hidden, cell = state.hidden.to(x.dtype), 2 * state.cell
         ended: list[State] = []
         for at, n_rows in zip(self.offsets, self.batch_sizes, strict=False):
@@ -148,34 +125,30 @@ class _Loop:
                 ended.append(State(hidden[:, n_rows:], cell[:, n_rows:]))
                 hidden, cell = hidden[:, :n_rows], cell[:, :n_rows]
             rows = slice(at, at + n_rows)
-            if self.keep is not None:
-                hidden, cell = hidden * self.keep[rows], cell * self.keep[rows]
-            hidden, cell = self._step(State(hidden, cell), buffers.at(rows), doubled)
+            keep = None if self.keep is None else self.keep[rows]
+            hidden, cell = self._step(State(hidden, cell), keep, buffers.at(rows), doubled)
         ended.append(State(hidden, cell))
         hidden, cell = (torch.cat(parts[::-1], dim=1) for parts in zip(*ended, strict=True))
         return State(hidden.to(state.hidden.dtype), cell / 2), buffers
 
-    def _step(self, state: State, at: _Buffers, doubled: Weights) -> State:
+    def _step(self, state: State, keep: Tensor | None, at: Buffers, doubled: Weights) -> State:
         """Take one step: fill its part of the buffers, whose gates hold the product of its input as yet."""
-        if doubled.recurrent.dtype == at.gates.dtype:
-            at.gates.baddbmm_(state.hidden, doubled.recurrent.mT)
+        hidden, product = state.hidden, None
+        if keep is not None:
+            hidden = hidden * keep
+        if hidden.dtype == at.gates.dtype:
+            at.gates.baddbmm_(hidden, doubled.recurrent.mT)
         else:
-            at.gates.add_(state.hidden @ doubled.recurrent.mT)
-        i, j_sigmoid, f, o = at.gates.sigmoid_().chunk(4, dim=2)
-        torch.mul(state.cell, f, out=at.doubled_cells)
-        at.doubled_cells.addcmul_(i, j_sigmoid, value=4).sub_(i, alpha=2)
-        if self.constants.cell_clip is not None:
-            at.doubled_cells.clamp_(-2 * self.constants.cell_clip, 2 * self.constants.cell_clip)
-        torch.sigmoid(at.doubled_cells, out=at.cell_sigmoids)
-        gated = torch.addcmul(o, o, at.cell_sigmoids, value=-2)  # -o tanh(c): the weights have the sign
-        hidden = gated.to(state.hidden.dtype) @ doubled.projection.mT
+            product = hidden @ doubled.recurrent.mT
+        gated = self.cells.forward(at, product, state.cell, keep, self.constants.cell_clip, hidden.dtype)
+        hidden = gated @ doubled.projection.mT
         if self.constants.projection_clip is not None:
             hidden.clamp_(-self.constants.projection_clip, self.constants.projection_clip)
         at.outputs.copy_(hidden)
         return State(hidden, at.doubled_cells)
 
     def backward(
-        self, x: Tensor, state: State, weights: Weights, buffers: _Buffers, grad_outputs: Tensor, grad_final: State
+        self, x: Tensor, state: State, weights: Weights, buffers: Buffers, grad_outputs: Tensor, grad_final: State
     ) -> tuple[Weights, Tensor, State]:
         """Return the gradients of the weights, of the input and of the first state."""
         dtype, n_cells = weights.recurrent.dtype, state.cell.shape[2]
@@ -185,18 +158,18 @@ class _Loop:
         grad_hidden, grad_cell = grad_final.hidden.clone(), grad_final.cell.clone()
         for first, behind in self._groups_of_steps():
             group = slice(self.offsets[first], self.offsets[behind])
-            slopes = self._slopes(buffers.at(group), before.cell[:, group])
+            gradients = self.cells.gradients(buffers.at(group), before.cell[:, group], self.constants.cell_clip)
             for step in reversed(range(first, behind)):
                 rows = slice(self.offsets[step], self.offsets[step + 1])
                 in_group = slice(rows.start - group.start, rows.stop - group.start)
                 grad_h, grad_c = (part[:, : self.batch_sizes[step]] for part in (grad_hidden, grad_cell))
                 grad_projected[:, rows] = self._unclipped(grad_h.add_(grad_outputs[:, rows]), buffers.outputs[:, rows])
-                grad_gated = (grad_projected[:, rows] @ weights.projection).to(grad_c.dtype)
-                _step_backward(slopes.at(in_group), buffers.gates[:, rows], grad_gated, grad_c, grad_gates[:, rows])
+                grad_gated = grad_projected[:, rows] @ weights.projection
+                keep = None if self.keep is None else self.keep[rows]
+                gradients.step(in_group, grad_gated, grad_c, grad_gates[:, rows], keep)
                 grad_h.copy_(grad_gates[:, rows] @ weights.recurrent)
-                if self.keep is not None:
-                    grad_h.mul_(self.keep[rows])
-                    grad_c.mul_(self.keep[rows])
+                if keep is not None:
+                    grad_h.mul_(keep)
         gated = (2 * buffers.cell_sigmoids - 1).mul_(buffers.gates[..., 3 * n_cells :])  # what was projected, (G, N, H)
         grads = Weights(
             grad_gates.mT @ x.to(dtype),
@@ -217,20 +190,6 @@ class _Loop:
             yield first, behind
             behind = first
 
-    def _slopes(self, buffers: _Buffers, cells_before: Tensor) -> _Slopes:
-        """Compute what the backward loop multiplies with, for a group of steps."""
-        i, j_sigmoid, _, o = buffers.gates.chunk(4, dim=2)
-        tanh_cells = 2 * buffers.cell_sigmoids - 1
-        gates = torch.addcmul(buffers.gates, buffers.gates, buffers.gates, value=-1)  # of the sigmoid, s - s * s
-        of_i, of_j, of_f, of_o = gates.chunk(4, dim=2)
-        of_i.mul_(2 * j_sigmoid - 1)
-        of_j.mul_(4 * i)  # j is tanh: 1 - j * j = 4 (s - s * s)
-        of_f.mul_(cells_before)
-        of_o.mul_(tanh_cells)
-        clip = self.constants.cell_clip
-        inside = None if clip is None else (buffers.doubled_cells.abs() < 2 * clip).to(gates.dtype)
-        return _Slopes(gates, torch.addcmul(o, o * tanh_cells, tanh_cells, value=-1), inside)
-
     def _unclipped(self, grad: Tensor, outputs: Tensor) -> Tensor:
         """Let a gradient pass where an output is inside its clip."""
         clip = self.constants.projection_clip
@@ -239,7 +198,7 @@ class _Loop:
         passed: Tensor = torch.ops.aten.hardtanh_backward(grad, outputs, -clip, clip)
         return passed
 
-    def _states_before(self, state: State, buffers: _Buffers) -> State:
+    def _states_before(self, state: State, buffers: Buffers) -> State:
         """Return the hidden and cell state that each position started from, (G, N, P) and (G, N, H)."""
         hidden, doubled_cells = [state.hidden[:, : self.batch_sizes[0]]], [2 * state.cell[:, : self.batch_sizes[0]]]
         for at, n_rows in zip(self.offsets, self.batch_sizes[1:], strict=False):
@@ -259,19 +218,3 @@ def _with_doubled_candidate(weights: Weights, forget_bias: float) -> Weights:
     per_row = factors.expand(4, n_cells).reshape(-1)
     low = per_row.unsqueeze(1).to(weights.input.dtype)
     return Weights(weights.input * low, weights.recurrent * low, bias * per_row, -weights.projection)
-
-
-def _step_backward(slopes: _Slopes, gates: Tensor, grad_gated: Tensor, grad_cell: Tensor, grad_gates: Tensor) -> None:
-    """Fill the gradient of a step's gates before their activation; turn ``grad_cell`` into that of the cell before."""
-    n_cells = grad_cell.shape[2]
-    grad_cell.addcmul_(grad_gated, slopes.cells)
-    if slopes.inside is not None:
-        grad_cell.mul_(slopes.inside)
-    torch.mul(_in_thirds(slopes.gates), grad_cell.unsqueeze(2), out=_in_thirds(grad_gates))
-    torch.mul(slopes.gates[..., 3 * n_cells :], grad_gated, out=grad_gates[..., 3 * n_cells :])
-    grad_cell.mul_(gates[..., 2 * n_cells : 3 * n_cells])
-
-
-def _in_thirds(gates: Tensor) -> Tensor:
-    """Return i, j and f of (G, rows, 4H) as (G, rows, 3, H)."""
-    return gates.view(*gates.shape[:2], 4, -1)[:, :, :3]

@@ -58,6 +58,7 @@ def test_info(capsys):
     assert "2,996,448" in said
     assert "threads" in said
     assert "products   without gradients: float32 " in said
+    assert "steps      of the LSTM, besides products: " in said
 
 
 @pytest.mark.parametrize("command", COMMANDS)

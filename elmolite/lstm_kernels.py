@@ -1,0 +1,231 @@
+"""What :mod:`elmolite.lstm_cells` says, as kernels in Triton: one launch a step forward, one backward.
+
+A program computes ``BLOCK`` cells of one row of one direction. It computes in float32, or float64 where the gates are
+that, whatever dtypes it reads and writes. Only built-in functions of Triton are called, so that its interpreter runs
+the kernels wherever it is asked for.
+
+Triton is imported here and nowhere else; nothing imports this module but where there is a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from elmolite.lstm_cells import Buffers, CellGradients
+
+MAX_BLOCK = 512
+"""Cells of a program: many programs even for a few rows."""
+
+_jit: Callable[[Callable[..., Any]], Any] = triton.jit
+
+
+@_jit
+def _sigmoid(x: tl.tensor) -> tl.tensor:
+    return 1 / (1 + tl.exp(-x))
+
+
+@_jit
+def _forward_kernel(
+    gated: tl.tensor,
+    gates: tl.tensor,
+    product: tl.tensor,
+    cell: tl.tensor,
+    keep: tl.tensor,
+    doubled_cells: tl.tensor,
+    cell_sigmoids: tl.tensor,
+    gates_g: tl.tensor,
+    gates_row: tl.tensor,
+    product_g: tl.tensor,
+    product_row: tl.tensor,
+    cell_g: tl.tensor,
+    cell_row: tl.tensor,
+    cell_column: tl.tensor,
+    cells_g: tl.tensor,
+    cells_row: tl.tensor,
+    cells_column: tl.tensor,
+    CLIP: tl.constexpr,  # noqa: N803
+    N_CELLS: tl.constexpr,  # noqa: N803
+    BLOCK: tl.constexpr,  # noqa: N803
+) -> None:
+    """Take a step; without ``cell_sigmoids`` nothing is stored for gradients."""
+    row, g = tl.program_id(0).to(tl.int64), tl.program_id(2).to(tl.int64)
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    is_cell = column < N_CELLS
+    dtype: tl.constexpr = tl.float64 if gates.dtype.element_ty == tl.float64 else tl.float32
+    at = gates + g * gates_g + row * gates_row + column
+    i = tl.load(at, is_cell).to(dtype)
+    j = tl.load(at + N_CELLS, is_cell).to(dtype)
+    f = tl.load(at + 2 * N_CELLS, is_cell).to(dtype)
+    o = tl.load(at + 3 * N_CELLS, is_cell).to(dtype)
+    if product is not None:
+        at_product = product + g * product_g + row * product_row + column
+        i += tl.load(at_product, is_cell).to(dtype)
+        j += tl.load(at_product + N_CELLS, is_cell).to(dtype)
+        f += tl.load(at_product + 2 * N_CELLS, is_cell).to(dtype)
+        o += tl.load(at_product + 3 * N_CELLS, is_cell).to(dtype)
+    i, j, f, o = _sigmoid(i), _sigmoid(j), _sigmoid(f), _sigmoid(o)
+    before = tl.load(cell + g * cell_g + row * cell_row + column * cell_column, is_cell).to(dtype)
+    if keep is not None:
+        before = tl.where(tl.load(keep + row), before, 0.0)
+    doubled = f * before + 4 * i * j - 2 * i
+    if CLIP is not None:  # a comparison, which NaN is not: it stays
+        doubled = tl.where(doubled > CLIP, CLIP, doubled)
+        doubled = tl.where(doubled < -CLIP, -CLIP, doubled)
+    cell_sigmoid = _sigmoid(doubled)
+    at_cell = g * cells_g + row * cells_row + column * cells_column
+    tl.store(doubled_cells + at_cell, doubled, is_cell)
+    if cell_sigmoids is not None:
+        tl.store(cell_sigmoids + at_cell, cell_sigmoid, is_cell)
+        tl.store(at, i, is_cell)
+        tl.store(at + N_CELLS, j, is_cell)
+        tl.store(at + 2 * N_CELLS, f, is_cell)
+        tl.store(at + 3 * N_CELLS, o, is_cell)
+    at_gated = gated + (g * tl.num_programs(0) + row) * N_CELLS + column
+    tl.store(at_gated, o - 2 * o * cell_sigmoid, is_cell)
+
+
+@_jit
+def _backward_kernel(
+    grad_cell: tl.tensor,
+    gates: tl.tensor,
+    doubled_cells: tl.tensor,
+    cell_sigmoids: tl.tensor,
+    cells_before: tl.tensor,
+    grad_gated: tl.tensor,
+    grad_gates: tl.tensor,
+    keep: tl.tensor,
+    gates_g: tl.tensor,
+    gates_row: tl.tensor,
+    cells_g: tl.tensor,
+    cells_row: tl.tensor,
+    grad_gated_g: tl.tensor,
+    grad_gated_row: tl.tensor,
+    grad_cell_g: tl.tensor,
+    grad_cell_row: tl.tensor,
+    grad_cell_column: tl.tensor,
+    CLIP: tl.constexpr,  # noqa: N803
+    N_CELLS: tl.constexpr,  # noqa: N803
+    BLOCK: tl.constexpr,  # noqa: N803
+) -> None:
+    """Take a step back; ``grad_gates`` lies as the gates do, and what is of cells as the doubled cells do."""
+    row, g = tl.program_id(0).to(tl.int64), tl.program_id(2).to(tl.int64)
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    is_cell = column < N_CELLS
+    dtype: tl.constexpr = tl.float64 if gates.dtype.element_ty == tl.float64 else tl.float32
+    at = g * gates_g + row * gates_row + column
+    i = tl.load(gates + at, is_cell).to(dtype)
+    j = tl.load(gates + at + N_CELLS, is_cell).to(dtype)
+    f = tl.load(gates + at + 2 * N_CELLS, is_cell).to(dtype)
+    o = tl.load(gates + at + 3 * N_CELLS, is_cell).to(dtype)
+    at_cell = g * cells_g + row * cells_row + column
+    tanh_cell = 2 * tl.load(cell_sigmoids + at_cell, is_cell).to(dtype) - 1
+    before = tl.load(cells_before + at_cell, is_cell).to(dtype)
+    of_gated = tl.load(grad_gated + g * grad_gated_g + row * grad_gated_row + column, is_cell).to(dtype)
+    at_grad = grad_cell + g * grad_cell_g + row * grad_cell_row + column * grad_cell_column
+    of_cell = tl.load(at_grad, is_cell).to(dtype) + of_gated * (o - o * tanh_cell * tanh_cell)
+    if CLIP is not None:
+        is_inside = tl.abs(tl.load(doubled_cells + at_cell, is_cell).to(dtype)) < CLIP
+        of_cell *= is_inside.to(dtype)  # and not a choice: NaN stays
+    tl.store(grad_gates + at, (i - i * i) * (2 * j - 1) * of_cell, is_cell)
+    tl.store(grad_gates + at + N_CELLS, (j - j * j) * 4 * i * of_cell, is_cell)  # tanh: 1 - j * j = 4 (s - s * s)
+    tl.store(grad_gates + at + 2 * N_CELLS, (f - f * f) * before * of_cell, is_cell)
+    tl.store(grad_gates + at + 3 * N_CELLS, (o - o * o) * tanh_cell * of_gated, is_cell)
+    of_before = of_cell * f
+    if keep is not None:
+        of_before = tl.where(tl.load(keep + row), of_before, 0.0)
+    tl.store(at_grad, of_before, is_cell)
+
+
+class TritonCells:
+    """The implementation of :class:`elmolite.lstm_cells.Cells` by the kernels."""
+
+    def forward(
+        self,
+        at: Buffers,
+        product: Tensor | None,
+        doubled_cell: Tensor,
+        keep: Tensor | None,
+        clip: float | None,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        """Take a step of training."""
+        return _step(at.gates, product, doubled_cell, keep, at.doubled_cells, at.cell_sigmoids, clip, dtype)
+
+    def gradients(self, at: Buffers, cells_before: Tensor, clip: float | None) -> CellGradients:
+        """Remember where they are computed from: a step is one kernel then, with its slopes in it."""
+        return _Gradients(at, cells_before, clip)
+
+    def infer(self, gates: Tensor, doubled_cell: Tensor, clip: float | None, dtype: torch.dtype) -> Tensor:
+        """Take a step without gradients."""
+        return _step(gates, None, doubled_cell, None, doubled_cell, None, clip, dtype)
+
+
+def _step(
+    gates: Tensor,
+    product: Tensor | None,
+    cell: Tensor,
+    keep: Tensor | None,
+    doubled_cells: Tensor,
+    cell_sigmoids: Tensor | None,
+    clip: float | None,
+    dtype: torch.dtype,
+) -> Tensor:
+    gated = torch.empty(cell.shape, dtype=dtype, device=cell.device)
+    strides = (
+        *gates.stride()[:2],
+        *((0, 0) if product is None else product.stride()[:2]),
+        *cell.stride(),
+        *doubled_cells.stride(),
+    )
+    clip = _doubled_clip(clip, doubled_cells.dtype)
+    _launch(_forward_kernel, clip, gated, gates, product, cell, keep, doubled_cells, cell_sigmoids, *strides)
+    return gated
+
+
+class _Gradients(NamedTuple):
+    """What the backward kernel reads."""
+
+    at: Buffers
+    cells_before: Tensor  # (G, N, H)
+    clip: float | None
+
+    def step(self, rows: slice, grad_gated: Tensor, grad_cell: Tensor, grad_gates: Tensor, keep: Tensor | None) -> None:
+        """Take a step back."""
+        gates, doubled_cells = self.at.gates[:, rows], self.at.doubled_cells[:, rows]
+        saved = gates, doubled_cells, self.at.cell_sigmoids[:, rows], self.cells_before[:, rows]
+        strides = (
+            *gates.stride()[:2],
+            *doubled_cells.stride()[:2],
+            *grad_gated.stride()[:2],
+            *grad_cell.stride(),
+        )
+        clip = _doubled_clip(self.clip, doubled_cells.dtype)
+        _launch(_backward_kernel, clip, grad_cell, *saved, grad_gated, grad_gates, keep, *strides)
+
+
+def _launch(kernel: Any, clip: float | None, of_cells: Tensor, *arguments: Tensor | int | None) -> None:
+    """Run a kernel over the cells of a step, (G, rows, H), on the GPU on which they are."""
+    n_directions, n_rows, n_cells = of_cells.shape
+    block = min(MAX_BLOCK, 1 << (n_cells - 1).bit_length())
+    with torch.cuda.device_of(of_cells):  # type: ignore[no-untyped-call]
+        kernel[n_rows, -(-n_cells // block), n_directions](
+            of_cells,
+            *arguments,
+            CLIP=clip,
+            N_CELLS=n_cells,
+            BLOCK=block,
+            enable_fp_fusion=True,  # as it is where nothing is said; Triton warns of that
+        )
+
+
+@cache
+def _doubled_clip(clip: float | None, dtype: torch.dtype) -> float | None:
+    """Return the clip of doubled cells as they are stored, so that a clipped one is told from the others."""
+    return None if clip is None else torch.tensor(2 * clip, dtype=dtype).item()
