@@ -6,8 +6,19 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from elmolite.commands import INTERRUPTED_EXIT_CODE, convert, demo, embed, evaluate, info, neighbours, prepare, pretrain
-from elmolite.errors import InputError, SaidElsewhereError
+from elmolite.commands import (
+    INTERRUPTED_EXIT_CODE,
+    STOPPED_EXIT_CODE,
+    convert,
+    demo,
+    embed,
+    evaluate,
+    info,
+    neighbours,
+    prepare,
+    pretrain,
+)
+from elmolite.errors import InputError, SaidElsewhereError, StoppedError
 from elmolite.suggest import nearest
 from elmolite.task_commands import finetune, predict, test
 
@@ -26,7 +37,8 @@ def _overview() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line.
 
-    :returns: the exit code: 0, or 2 with one message for an error that the user can mend.
+    :returns: the exit code: 0; 2 with one message for an error that the user can mend; 75 when a signal has stopped a
+        run that ``--resume`` goes on with; 130 when one has stopped anything else.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -49,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except StoppedError as error:
+        print(f"elmolite: {error}", file=sys.stderr)
+        return STOPPED_EXIT_CODE
     except KeyboardInterrupt as error:
         print(f"elmolite: {str(error) or 'interrupted'}", file=sys.stderr)
         return INTERRUPTED_EXIT_CODE

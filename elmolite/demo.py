@@ -111,7 +111,7 @@ def _clear(out: Path) -> None:
 
     :raises InputError: the folder holds other things.
     """
-    of_pretraining = {"pretraining.json", "log.csv", "last.ckpt", "tensorboard", "model"}
+    of_pretraining = {"pretraining.json", "log.csv", "points", "tensorboard", "model"}
     ours = {"text.txt", "corpus", *of_pretraining, "tasks", "loss.png"}
     there = {path.name for path in out.iterdir()} if out.is_dir() else set()
     if there - ours:

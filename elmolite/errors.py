@@ -1,4 +1,4 @@
-"""The one kind of error that a user can cause and that the command line shows as a message, not a traceback."""
+"""What the command line shows as a message, not a traceback: what a user can mend, and the end of a run by a signal."""
 
 from __future__ import annotations
 
@@ -13,3 +13,7 @@ class InputError(ValueError):
 
 class SaidElsewhereError(InputError):
     """An :class:`InputError` that several processes have in common, in one that leaves it to the first to print it."""
+
+
+class StoppedError(KeyboardInterrupt):
+    """A signal has ended a run, and all that it had done was saved; the command line leaves with exit code 75."""

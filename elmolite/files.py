@@ -18,6 +18,9 @@ from elmolite.errors import InputError
 LEFT_OVER_AFTER = 3600.0
 """Seconds without a change after which a half-written shared folder is taken for that of a process that was killed."""
 
+SEAL_BYTES = 73
+"""The checksum at the end of a sealed file."""
+
 
 def _sync(path: Path) -> None:
     """Force a file or, where the system allows it, a folder to the disk."""
@@ -54,6 +57,35 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Write a whole file or leave what was there."""
     with writing(path) as file:
         file.write(data)
+
+
+def write_sealed(path: Path, data: memoryview) -> None:
+    """Write a whole file with its checksum at the end, or leave what was there.
+
+    What reads from the beginning, or finds its own end as an archive does, can read it without :func:`read_sealed`.
+    """
+    with writing(path) as file:
+        file.write(data)
+        file.write(_seal(data))
+
+
+def read_sealed(path: Path) -> memoryview:
+    """Return what :func:`write_sealed` wrote.
+
+    :raises InputError: the file cannot be read, is cut short or damaged; the message names it.
+    """
+    try:
+        content = memoryview(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+    data, seal = content[:-SEAL_BYTES], content[-SEAL_BYTES:]
+    if seal != _seal(data):
+        raise InputError(f"{path} is damaged or cut short (its checksum differs)")
+    return data
+
+
+def _seal(data: memoryview) -> bytes:
+    return f"\nsha256 {hashlib.sha256(data).hexdigest()}\n".encode()
 
 
 @contextmanager

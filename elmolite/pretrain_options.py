@@ -28,6 +28,7 @@ class Options:
     config: PretrainingConfig
     init_from: Path | None
     resume: bool
+    keep_last: int
     plan: bool
 
 
@@ -56,6 +57,7 @@ def parse(arguments: Sequence[str]) -> Options:
         config=make(PretrainingConfig, values),
         init_from=None if values.init_from is None else Path(values.init_from),
         resume=values.resume,
+        keep_last=values.keep_last,
         plan=values.plan,
     )
 
@@ -68,7 +70,7 @@ def load_recipe(path: str | Path) -> tuple[BiLMConfig, PretrainingConfig]:
         of :func:`elmolite.pretrain`, or a wrong value.
     """
     content = read_config_file(str(path))
-    for name in ("corpus", "out", "init_from", "resume", "plan"):
+    for name in ("corpus", "out", "init_from", "resume", "keep_last", "plan"):
         if name in content:
             raise InputError(f"{path}: {name!r} is no setting of a recipe here: give it to pretrain()")
     options = parse(["--config", str(path), "--corpus", ".", "--plan"])
@@ -95,6 +97,7 @@ def _parser(preset: str) -> OptionsParser:
         "--out", type=str | None, default=None, help="folder for the log, the model and the resume point"
     )
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, under its own settings")
+    parser.add_argument("--keep_last", type=int, default=2, help="points to resume from that stay")
     parser.add_argument("--plan", action="store_true", help="print what the run will take, from a few steps, and stop")
     parser.add_argument(
         "--init_from",
@@ -110,5 +113,5 @@ def _parser(preset: str) -> OptionsParser:
 
 
 def _valid_names() -> set[str]:
-    names = {"corpus", "out", "resume", "plan", "init_from", "preset"}
+    names = {"corpus", "out", "resume", "keep_last", "plan", "init_from", "preset"}
     return names | names_of(PretrainingConfig) | names_of(BiLMConfig, "model")

@@ -11,13 +11,15 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from elmolite import run_record, several_processes
 from elmolite.allocator import keep_freed_memory
 from elmolite.bilm import BiLMConfig
+from elmolite.errors import InputError, StoppedError
+from elmolite.heartbeat import Heartbeat
 from elmolite.lightning_output import quiet_lightning
 from elmolite.pretraining_config import PretrainingConfig
 from elmolite.pretraining_data import PretrainingData
 from elmolite.pretraining_module import PretrainingModule
 from elmolite.pretraining_setup import Setup, set_up
-from elmolite.resume_point import ResumePoint, WholeFileIO
-from elmolite.run_record import RESUME_FILE
+from elmolite.resume_point import PointIO, ResumePoint
+from elmolite.saved_points import SavedPoints
 from elmolite.training_log import CsvLog, TrainingLog
 
 MODEL_FOLDER = "model"
@@ -31,6 +33,7 @@ def pretrain(
     out: str | Path,
     init_from: str | Path | None = None,
     resume: bool = False,
+    keep_last: int = 2,
     show_progress: bool = True,
 ) -> Path:
     """Pretrain a bidirectional language model, as ``elmolite pretrain`` does.
@@ -40,19 +43,27 @@ def pretrain(
     :param config: how to train; :func:`elmolite.load_recipe` reads it, and the sizes, from a file.
     :param model: sizes, for instance ``elmolite.bilm.mini()``.
     :param corpus: a prepared corpus.
-    :param out: folder for the log, the point to resume from, and the model with the best perplexity.
+    :param out: folder for the log, the points to resume from, and the model with the best perplexity.
     :param init_from: a model folder to start from (domain adaptation): same sizes, the corpus may have other words.
-    :param resume: go on with an interrupted run in ``out``, under the same configuration.
+    :param resume: go on with an interrupted run in ``out``, under the same configuration, from the latest point that is
+        whole.
+    :param keep_last: so many points to resume from stay.
     :returns: the model folder, ``out/model``.
-    :raises InputError: the corpus is too small, ``init_from`` does not fit, or ``out`` holds another run.
+    :raises InputError: the corpus is too small, ``init_from`` does not fit, or ``out`` holds another run; or training
+        diverged.
+    :raises StoppedError: SIGTERM or SIGINT has come; the run was saved.
     """
-    out = Path(out)
+    out, points = Path(out), SavedPoints(Path(out))
+    resume_from: Path | None = None
     keep_freed_memory()
     several_processes.join_process_group()
     with quiet_lightning():
         with several_processes.raising_together():
             several_processes.check_number(n_devices=config.n_devices, n_nodes=config.n_nodes)
+            if keep_last < 1:
+                raise InputError(f"keep_last: {keep_last}: one point at least must stay")
             if resume:
+                resume_from = points.latest_good()
                 setup = set_up(config, model=model, corpus=corpus, softmax=run_record.softmax_of_run(out))
             else:
                 setup = set_up(config, model=model, corpus=corpus, init_from=init_from)
@@ -61,17 +72,24 @@ def pretrain(
         run_record.check_alike(record)
         module = PretrainingModule(setup.model.bilm, setup.softmax, config, setup.n_steps)
         point = ResumePoint(
-            out / RESUME_FILE,
+            points,
             out / MODEL_FOLDER,
             setup.model,
             setup.validation_interval,
             validates=setup.valid is not None,
+            keep_last=keep_last,
+            patience=config.patience,
         )
+        heartbeat = Heartbeat()
         log = TrainingLog(setup.n_steps, every=config.log_every_steps, show=show_progress)
-        trainer = make_trainer(setup, out, loggers=_loggers(out, resume=resume), callbacks=[log, point])
+        trainer = make_trainer(setup, out, loggers=_loggers(out, resume=resume), callbacks=[heartbeat, log, point])
         if show_progress and trainer.is_global_zero:
             print(setup.describe())
-        _run(trainer, module, setup, point, resume_from=out / RESUME_FILE if resume else None)
+        try:
+            _run(trainer, module, setup, point, resume_from=resume_from)
+            several_processes.enter_barrier()  # all beat until all have come to the end
+        finally:
+            heartbeat.stop()
     return out / MODEL_FOLDER
 
 
@@ -79,15 +97,24 @@ def _run(
     trainer: Trainer, module: PretrainingModule, setup: Setup, point: ResumePoint, resume_from: Path | None
 ) -> None:
     """Validate, train and validate."""
-    source = PretrainingData(setup.train, setup.valid, setup.n_steps)
-    if setup.valid is not None and resume_from is None:
-        trainer.validate(module, source, verbose=False)
+    source = PretrainingData(setup.train, setup.valid, setup.n_steps, n_accumulated=setup.config.n_accumulated)
     try:
-        trainer.fit(module, source, ckpt_path=resume_from and str(resume_from), weights_only=True)
-    except SystemExit:  # Lightning's way out on Ctrl-C, and ours on SIGTERM
-        raise KeyboardInterrupt(f"interrupted; {point.describe()}") from None
-    if point.saved_step != setup.n_steps:  # the end of the run is no multiple of the interval
-        trainer.validate(module, source, verbose=False) if setup.valid is not None else point.save(trainer, module)
+        with point.termination.watching():
+            if setup.valid is not None and resume_from is None:
+                trainer.validate(module, source, verbose=False)
+            trainer.fit(module, source, ckpt_path=resume_from and str(resume_from), weights_only=True)
+            if point.saved_step == trainer.global_step:
+                return
+            if setup.valid is None:  # the end of the run is no multiple of the interval
+                point.save(trainer, module)
+            else:
+                point.save_before_validation(trainer, module)
+                trainer.validate(module, source, verbose=False)
+    except SystemExit:  # ours when a signal has come, and Lightning's when somebody could not wait
+        step = point.points.latest_step()
+        if step is None:
+            raise KeyboardInterrupt("interrupted; nothing was saved yet") from None
+        raise StoppedError(f"interrupted; go on from step {step:,} with --resume") from None
 
 
 def _loggers(out: Path, *, resume: bool) -> list[Logger]:
@@ -111,7 +138,7 @@ def make_trainer(setup: Setup, folder: Path, *, loggers: list[Logger], callbacks
         log_every_n_steps=1,  # the log keeps its own interval
         logger=loggers or False,
         callbacks=callbacks,
-        plugins=[WholeFileIO()],
+        plugins=[PointIO()],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -28,6 +28,7 @@ class PretrainingConfig:
     :param max_steps: stop earlier, after so many optimizer steps; null for no such bound.
     :param n_rows: streams side by side, over all devices.
     :param window: positions of truncated backpropagation through time.
+    :param n_accumulated: windows whose gradients a step adds up: a larger batch in the memory of a small one.
     :param reset_probability: of starting a sentence from zero state: 0 carries the state through the text, 1 starts
         each afresh. With 0 the model never sees the state that evaluation and embedding start from, and may
         predict nonsense from it; a tenth of the sentences is enough to prevent that.
@@ -47,6 +48,7 @@ class PretrainingConfig:
         vocabulary; or auto: full up to a vocabulary of 30,000 and adaptive from there.
     :param n_negatives: draws of the sampled softmax.
     :param n_validations: evaluations of the held-out text, evenly over the run, the last at its end.
+    :param patience: end the run after so many evaluations in a row that are no better than the best; 0 for no such end.
     :param valid_tokens: at most so many tokens of it are evaluated.
     :param seed: of the weights, the order of the documents, dropout and negatives.
     :param precision: of the products in training; validation always computes in fp32.
@@ -59,6 +61,7 @@ class PretrainingConfig:
     max_steps: int | None = None
     n_rows: int = 32
     window: int = 20
+    n_accumulated: int = 1
     reset_probability: float = 0.1
     activation_regularization: float = 0.0
     temporal_activation_regularization: float = 0.0
@@ -71,6 +74,7 @@ class PretrainingConfig:
     softmax: Literal["auto", "full", "sampled", "adaptive"] = "auto"
     n_negatives: int = 1024
     n_validations: int = 10
+    patience: int = 0
     valid_tokens: int = 200_000
     seed: int = 0
     precision: Precision = "32-true"
@@ -81,7 +85,7 @@ class PretrainingConfig:
     def __post_init__(self) -> None:
         check_choices(self)
         positive = ("n_epochs", "n_rows", "window", "learning_rate", "clip_norm", "n_negatives", "n_validations")
-        for name in (*positive, "valid_tokens", "n_devices", "n_nodes", "log_every_steps"):
+        for name in (*positive, "n_accumulated", "valid_tokens", "n_devices", "n_nodes", "log_every_steps"):
             if not getattr(self, name) > 0:
                 raise InputError(f"{name}: {getattr(self, name)} is not greater than 0")
         if self.max_steps is not None and self.max_steps < 1:
@@ -92,6 +96,8 @@ class PretrainingConfig:
             raise InputError(f"ema_decay: {self.ema_decay} is not in [0, 1)")
         if not 0 <= self.seed < 1 << 32:
             raise InputError(f"seed: {self.seed} is not in [0, 2 ** 32)")
+        if self.patience < 0:
+            raise InputError(f"patience: {self.patience} is not at least 0")
         if self.warmup_steps < 0 or not 0 <= self.reset_probability <= 1:
             raise InputError("warmup_steps must be at least 0 and reset_probability in [0, 1]")
         if self.n_rows % (self.n_devices * self.n_nodes):
@@ -101,12 +107,13 @@ class PretrainingConfig:
 
     def n_steps(self, streams: Streams) -> int:
         """Return the number of optimizer steps of the run."""
-        steps = epoch = 0
-        while epoch < self.n_epochs and not (self.max_steps and steps >= self.max_steps):
+        n_windows = epoch = 0
+        while epoch < self.n_epochs and not (self.max_steps and n_windows >= self.max_steps * self.n_accumulated):
             share = min(1, self.n_epochs - epoch)
-            steps += math.ceil(share * streams.epoch_steps(epoch))
+            n_windows += math.ceil(share * streams.epoch_steps(epoch))
             epoch += 1
-        return min(steps, self.max_steps or steps)
+        n_steps = -(-n_windows // self.n_accumulated)
+        return min(n_steps, self.max_steps or n_steps)
 
     def learning_rate_at(self, step: int, n_steps: int) -> float:
         """Return the learning rate of a step, counted from 0."""

@@ -17,17 +17,18 @@ def rows_of(trainer: Trainer, n_rows: int) -> slice:
     return slice(trainer.global_rank * n_own, (trainer.global_rank + 1) * n_own)
 
 
-class _Steps(Dataset[Batch]):
-    """The batches of streams, as a map from the step."""
+class _Steps(Dataset[list[Batch]]):
+    """The batches of streams, as a map from the step; a step may have several."""
 
-    def __init__(self, streams: Streams, n_steps: int, rows: slice) -> None:
-        self.streams, self.n_steps, self.rows = streams, n_steps, rows
+    def __init__(self, streams: Streams, n_steps: int, *, rows: slice = slice(None), n_batches: int = 1) -> None:
+        self.streams, self.n_steps, self.rows, self.n_batches = streams, n_steps, rows, n_batches
 
     def __len__(self) -> int:
         return self.n_steps
 
-    def __getitem__(self, step: int) -> Batch:
-        return self.streams.batch(step, rows=self.rows)
+    def __getitem__(self, step: int) -> list[Batch]:
+        first = step * self.n_batches
+        return [self.streams.batch(at, rows=self.rows) for at in range(first, first + self.n_batches)]
 
 
 class _FromStep(Sampler[int]):
@@ -46,18 +47,20 @@ class _FromStep(Sampler[int]):
 class PretrainingData(LightningDataModule):
     """The rows of this process of the training streams, and the held-out text."""
 
-    def __init__(self, train: Streams, valid: Streams | None, n_steps: int) -> None:
+    def __init__(self, train: Streams, valid: Streams | None, n_steps: int, *, n_accumulated: int = 1) -> None:
+        """:param n_accumulated: batches of a step of training."""
         super().__init__()
-        self.train, self.valid, self.n_steps = train, valid, n_steps
+        self.train, self.valid, self.n_steps, self.n_accumulated = train, valid, n_steps, n_accumulated
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> DataLoader[list[Batch]]:
         """Return the steps that are left."""
         assert self.trainer is not None
-        steps = _Steps(self.train, self.n_steps, rows_of(self.trainer, self.train.n_rows))
+        rows = rows_of(self.trainer, self.train.n_rows)
+        steps = _Steps(self.train, self.n_steps, rows=rows, n_batches=self.n_accumulated)
         return DataLoader(steps, batch_size=None, sampler=_FromStep(self.trainer.global_step, self.n_steps))
 
-    def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
+    def val_dataloader(self) -> DataLoader[list[Batch]] | list[Any]:
         """Return the evaluation batches of the held-out text, or none."""
         if self.valid is None:
             return []
-        return DataLoader(_Steps(self.valid, self.valid.epoch_steps(0), slice(None)), batch_size=None)
+        return DataLoader(_Steps(self.valid, self.valid.epoch_steps(0)), batch_size=None)

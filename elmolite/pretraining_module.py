@@ -16,11 +16,13 @@ from torch.nn.parallel import DistributedDataParallel
 from elmolite import several_processes
 from elmolite.adaptive_softmax import AnySoftmax
 from elmolite.bilm import BiLM, BiLMState
+from elmolite.consumed_text import ConsumedText
 from elmolite.lstm import State
 from elmolite.perplexity import Perplexity, PerplexityMeter, run_batch, time_major
 from elmolite.pretraining_config import LARGE_VOCABULARY, PretrainingConfig
 from elmolite.pretraining_data import rows_of
 from elmolite.softmax import Softmax
+from elmolite.sound_steps import SkippedSteps, finite_rows, is_finite
 from elmolite.streams import Batch
 from elmolite.touched_rows import as_parameters, touched_rows
 from elmolite.weight_average import WeightAverage
@@ -41,6 +43,8 @@ class PretrainingModule(LightningModule):
         self.last_perplexity: Perplexity | None = None
         self.tables = self._mark_tables()
         self.average = WeightAverage(self, config.ema_decay, self.tables) if config.ema_decay else None
+        self.skipped = SkippedSteps()
+        self.text = ConsumedText()
         self._state: BiLMState | None = None
         self._meter: PerplexityMeter | None = None
 
@@ -66,34 +70,57 @@ class PretrainingModule(LightningModule):
             return torch.optim.SGD(self.parameters(), lr=self.config.learning_rate)
         return torch.optim.Adam(self.parameters(), lr=self.config.learning_rate, fused=True)
 
-    def training_step(self, batch: Batch, step: int) -> dict[str, Any]:
-        """Take one optimizer step; everything random in it is a function of (seed, step, rank)."""
-        torch.manual_seed(hash((self.config.seed, step, self.global_rank)) & 0x7FFF_FFFF)
-        loss, penalty = self._loss(batch, step)
-        share = self.trainer.world_size / (2 * self._n_targets(batch))  # DDP divides by the world size
-        self.manual_backward(loss * share + penalty)
+    def training_step(self, batches: list[Batch], step: int) -> dict[str, Any]:
+        """Take one optimizer step; everything random in it is a function of (seed, number of the batch, rank).
+
+        :returns: the loss summed over the targets of this process, their number, the learning rate and the gradient's
+            norm; loss and number are 0 where the step was skipped.
+        """
+        n_targets = sum(batch.n_targets for batch in batches)
+        share = self.trainer.world_size / (2 * self._of_all_ranks(n_targets))  # DDP divides by the world size
+        total = torch.zeros((), device=self.device)
+        for number, batch in enumerate(batches, step * len(batches)):
+            self.text.add(batch)
+            torch.manual_seed(hash((self.config.seed, number, self.global_rank)) & 0x7FFF_FFFF)
+            loss, penalty = self._loss(batch, number)
+            self.manual_backward(loss * share + penalty / len(batches))
+            total += loss.detach()
+        learning_rate = self.config.learning_rate_at(step, self.n_steps)
+        is_taken, norm = self._optimize(step, total, learning_rate)
+        return {
+            "loss_sum": total if is_taken else 0.0,
+            "n_targets": n_targets if is_taken else 0,
+            "learning_rate": learning_rate,
+            "gradient_norm": norm,
+        }
+
+    def _optimize(self, step: int, loss: Tensor, learning_rate: float) -> tuple[bool, Tensor]:
+        """Change the weights, unless a number of any process is none; return whether, and the norm of the gradient."""
+        assert self._state is not None
         touched = [touched_rows(table) for table in self.tables]
         if self.average is not None:
             self.average.take_in(touched)
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)  # there is one
-        learning_rate = self.config.learning_rate_at(step, self.n_steps)
         with as_parameters(optimizer.optimizer, touched) as parameters:
             norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.clip_norm)
+            is_taken = several_processes.all_true(loss.isfinite() & norm.isfinite() & is_finite(self._state))
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
+            if not is_taken:
+                optimizer.zero_grad()  # and without gradients the optimizer does nothing but count
             optimizer.step()
             optimizer.zero_grad()
+        if not is_taken:
+            self._state = finite_rows(self._state)
+            self.skipped.skip(self, step, loss=float(loss), gradient_norm=float(norm))
+            return False, norm
+        self.skipped.take()
         if self.average is not None:
             self.average.update(step)
-        return {
-            "loss_sum": loss.detach(),
-            "n_targets": batch.n_targets,
-            "learning_rate": learning_rate,
-            "gradient_norm": norm,
-        }
+        return True, norm
 
-    def _loss(self, batch: Batch, step: int) -> tuple[Tensor, Tensor | float]:
+    def _loss(self, batch: Batch, number: int) -> tuple[Tensor, Tensor | float]:
         """Return the loss of both directions summed over this rank's targets, and what the regularisers add."""
         if self._state is None:
             self._state = self.bilm.zero_state(len(batch.forward_inputs))
@@ -105,7 +132,7 @@ class PretrainingModule(LightningModule):
         targets = torch.cat([time_major(batch.forward_targets), time_major(batch.backward_targets)])
         if self.is_sampled:
             assert isinstance(self.softmax, Softmax)
-            seed = hash((self.config.seed, step)) & 0x7FFF_FFFF
+            seed = hash((self.config.seed, number)) & 0x7FFF_FFFF
             loss = self.softmax.sampled_loss(hidden, targets, n_negatives=self.config.n_negatives, seed=seed)
         else:
             loss = self.softmax.full_loss(hidden, targets)
@@ -120,9 +147,8 @@ class PretrainingModule(LightningModule):
             penalty = penalty + self.config.temporal_activation_regularization * raw.diff(dim=1).pow(2).mean()
         return penalty
 
-    def _n_targets(self, batch: Batch) -> int:
+    def _of_all_ranks(self, n_targets: int) -> int:
         """Return the targets of one direction of all ranks, at least 1."""
-        n_targets = batch.n_targets
         if self.trainer.world_size > 1:
             counts = self.trainer.strategy.reduce(torch.tensor(n_targets, device=self.device), reduce_op="sum")
             n_targets = int(counts)
@@ -134,10 +160,11 @@ class PretrainingModule(LightningModule):
             self.average.swap()
         self._meter = PerplexityMeter(self.bilm, self.softmax)
 
-    def validation_step(self, batch: Batch, step: int) -> None:  # noqa: ARG002
+    def validation_step(self, batches: list[Batch], step: int) -> None:  # noqa: ARG002
         """Count a batch; every process evaluates the whole held-out text."""
         assert self._meter is not None
-        self._meter.update(batch)
+        for batch in batches:
+            self._meter.update(batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log the perplexities."""
@@ -151,7 +178,10 @@ class PretrainingModule(LightningModule):
                 logger.log_metrics({f"valid_{name}": value for name, value in values.items()}, self.global_step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the average, and the LSTM state of every row, those of other processes included."""
+        """Add the average, what was read and skipped, and the LSTM state of every row, of all processes."""
+        checkpoint["loops"] = {"fit_loop": checkpoint["loops"]["fit_loop"]}  # others count what needs no resuming
+        checkpoint["skipped"] = self.skipped.state()
+        checkpoint["text"] = self.text.state()
         if self.average is not None:
             checkpoint["average"] = self.average.state()
         if self._state is None:
@@ -164,7 +194,9 @@ class PretrainingModule(LightningModule):
         return torch.cat(several_processes.gather_tensor(part), dim=1)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take back the average, and the LSTM state of the rows of this process."""
+        """Take back the average, what was read and skipped, and the LSTM state of the rows of this process."""
+        self.skipped.load_state(checkpoint["skipped"])
+        self.text.load_state(checkpoint["text"], self.trainer.global_rank)
         if self.average is not None:
             self.average.load_state(checkpoint["average"])
         states = checkpoint["lstm_state"]

@@ -86,7 +86,7 @@ def plan(
         n_validations = 1 + math.ceil(whole.n_steps / whole.validation_interval)
     return Plan(
         n_tokens=whole.corpus.train.n_tokens,
-        n_epochs=whole.n_steps / whole.train.epoch_steps(0),
+        n_epochs=whole.n_steps * config.n_accumulated / whole.train.epoch_steps(0),
         n_steps=whole.n_steps,
         n_encoder_parameters=whole.model.bilm.n_parameters,
         n_softmax_parameters=sum(parameter.numel() for parameter in whole.softmax.parameters()),
@@ -120,7 +120,8 @@ def _measure_steps(setup: Setup) -> float:
     with TemporaryDirectory() as folder, quiet_lightning():
         trainer = make_trainer(short, Path(folder), loggers=[], callbacks=[clock])
         started = time.perf_counter()
-        trainer.fit(module, PretrainingData(short.train, None, n_steps))
+        source = PretrainingData(short.train, None, n_steps, n_accumulated=setup.config.n_accumulated)
+        trainer.fit(module, source)
         trainer.save_checkpoint(Path(folder) / "last.ckpt")  # which takes memory too
         setup.model.save_pretrained(Path(folder) / "model")
     times = [started, *clock.times]

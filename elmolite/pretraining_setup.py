@@ -52,10 +52,11 @@ class Setup:
         kind = self.softmax.description()["kind"]
         if config.is_sampled(kind, len(data.vocabulary)):
             kind = f"sampled ({config.n_negatives} draws)"
+        accumulated = f"{config.n_accumulated} x " if config.n_accumulated > 1 else ""
         lines = [
             f"{self.model.bilm.n_parameters / 1e6:.1f} M parameters, {kind} softmax over {len(data.vocabulary):,} "
-            f"words; {data.train.n_tokens:,} tokens; {self.n_steps:,} steps of {config.n_rows} x {config.window}; "
-            f"{config.precision}, seed {config.seed}",
+            f"words; {data.train.n_tokens:,} tokens; {self.n_steps:,} steps of {accumulated}{config.n_rows} x "
+            f"{config.window}; {config.precision}, seed {config.seed}",
             *self.notes,
         ]
         if self.valid is None:

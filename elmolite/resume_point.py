@@ -1,23 +1,22 @@
-"""The point to resume a run from, and the best model: when they are saved, and that they are written whole."""
+"""The point to resume a run from, and the best model: when they are saved."""
 
 from __future__ import annotations
 
-import io
 import math
-import pickle
 import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from elmolite import files, several_processes
+from elmolite import saved_points, several_processes
 from elmolite.errors import InputError
 from elmolite.perplexity import Perplexity
 from elmolite.pretraining_module import PretrainingModule
+from elmolite.saved_points import SavedPoints
+from elmolite.sound_steps import check_weights
 from elmolite.weight_average import WeightAverage
 
 if TYPE_CHECKING:
@@ -26,46 +25,82 @@ if TYPE_CHECKING:
 SAVE_SECONDS = 600.0
 """Work that a killed run may lose, and a little more: ..."""
 CLOCK_STEPS = 20
-"""... the clock is looked at, and agreed on by all processes, only every so many steps."""
+"""... several processes look at the clock, and agree, only every so many steps."""
 
 
 class ResumePoint(Callback):
-    """After each validation, saves the point to resume from, and the model if its perplexity is the best so far.
+    """Saves the point to resume from before and after each validation, and the model if it is the best so far.
 
-    Between validations it saves the point to resume from at least every :data:`SAVE_SECONDS`, and when SIGTERM comes to
-    one of the processes; then it ends the run.
+    Between validations it saves the point at least every :data:`SAVE_SECONDS`, and when SIGTERM or SIGINT comes to one
+    of the processes; then it ends the run. A run that ends before a validation, or in it, validates when it resumes.
 
     :param interval: steps from one validation to the next; without held-out text, from one saved model to the next.
+    :param keep_last: so many points stay.
+    :param patience: of :class:`~elmolite.pretraining_config.PretrainingConfig`.
     """
 
     def __init__(
-        self, path: Path, model_folder: Path, checkpoint: Checkpoint, interval: int, *, validates: bool
+        self,
+        points: SavedPoints,
+        model_folder: Path,
+        checkpoint: Checkpoint,
+        interval: int,
+        *,
+        validates: bool,
+        keep_last: int,
+        patience: int = 0,
     ) -> None:
-        self.path = path
-        self.interval = interval
-        self.validates = validates
-        self._saved_at = time.monotonic()
-        self._point: int | None = None
-        self._termination = several_processes.Termination()
+        self.points = points
         self.model_folder = model_folder
         self.checkpoint = checkpoint
+        self.interval = interval
+        self.validates = validates
+        self.keep_last = keep_last
+        self.patience = patience
+        self.termination = several_processes.Termination()
         self.best: float | None = None
+        self.n_worse = 0
         self.saved_step = -1
+        self._validation_is_due = False
+        self._saved_at = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs."""
-        return {"best": self.best, "saved_step": self.saved_step}
+        return {
+            "best": self.best,
+            "n_worse": self.n_worse,
+            "saved_step": self.saved_step,
+            "validation_is_due": self._validation_is_due,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from an earlier run."""
         self.best = state_dict["best"]
+        self.n_worse = state_dict["n_worse"]
         self.saved_step = state_dict["saved_step"]
+        self._validation_is_due = state_dict["validation_is_due"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Look out for SIGTERM, and note where a resumed run begins."""
-        self._termination.watch()
-        if trainer.global_step > 0:
-            self._point = trainer.global_step
+        """Look out for signals in the place of Lightning; make up for a validation that was not had."""
+        self.termination.watch()
+        if self._validation_is_due:
+            trainer.validating = True
+            trainer.fit_loop.epoch_loop.val_loop.run()
+            trainer.training = True
+        trainer.should_stop = self._is_out_of_patience
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,  # noqa: ARG002
+        outputs: Any,  # noqa: ARG002
+        batch: Any,  # noqa: ARG002
+        batch_idx: int,
+        dataloader_idx: int = 0,  # noqa: ARG002
+    ) -> None:
+        """End the run where a signal has come: the point from before the validation stands."""
+        if trainer.world_size == 1 or batch_idx % CLOCK_STEPS == 0:
+            self._end_if_asked()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save, unless nothing was trained yet."""
@@ -80,49 +115,64 @@ class ResumePoint(Callback):
         batch: Any,  # noqa: ARG002
         batch_idx: int,  # noqa: ARG002
     ) -> None:
-        """Save where no validation does."""
-        if trainer.global_step % self.interval == 0:  # a validation follows, or is replaced
-            if not self.validates:
-                self.save(trainer, pl_module)
+        """Save before a validation, where there is none to save after, and in between."""
+        if trainer.global_step % self.interval == 0 and not self.validates:
+            self.save(trainer, pl_module)
+        elif trainer.global_step % self.interval == 0:
+            self.save_before_validation(trainer, pl_module)
         elif trainer.world_size == 1 or trainer.global_step % CLOCK_STEPS == 0:
             is_due = time.monotonic() - self._saved_at > SAVE_SECONDS
-            if any(several_processes.gather(is_due or self._termination.has_come)):
-                _check_weights(pl_module, trainer.global_step)
-                self._save_point(trainer)
-                self._end_if_asked(trainer)
+            if any(several_processes.gather(is_due or self.termination.has_come)):
+                self._save_point(trainer, pl_module)
 
-    def _end_if_asked(self, trainer: Trainer) -> None:
-        """End the run where SIGTERM has come to a process; what the run holds was just saved."""
-        if any(several_processes.gather(self._termination.has_come)) and trainer.global_step < trainer.max_steps:
-            raise SystemExit
+    def save_before_validation(self, trainer: Trainer, module: LightningModule) -> None:
+        """Save a point that begins with the validation."""
+        self._validation_is_due = True
+        self._save_point(trainer, module)
 
     def save(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Export the model if it is the best, then save the point to resume from."""
         assert isinstance(pl_module, PretrainingModule)
         result = pl_module.last_perplexity
         self.saved_step = trainer.global_step
-        _check_weights(pl_module, trainer.global_step)
+        self._validation_is_due = False
+        check_weights(pl_module, trainer.global_step)
         if result is not None and math.isnan(result.average):
             raise several_processes.shared_error(
                 f"training diverged: the held-out loss is NaN at step {trainer.global_step:,}"
             )
         with several_processes.raising_together():
+            self.n_worse += 1
             if result is None or self.best is None or result.average < self.best:
+                self.n_worse = 0
                 self.best = None if result is None else result.average
                 if trainer.is_global_zero:
                     self._export(trainer.global_step, result, pl_module.average)
-        self._save_point(trainer)
-        self._end_if_asked(trainer)
+        self._save_point(trainer, pl_module)
+        if self._is_out_of_patience:
+            trainer.should_stop = True
+            if trainer.is_global_zero:
+                print(f"no better after {self.n_worse} evaluations: the run ends with step {trainer.global_step:,}")
 
-    def describe(self) -> str:
-        """Say what an interrupted run can do."""
-        return "nothing was saved yet" if self._point is None else f"go on from step {self._point:,} with --resume"
+    @property
+    def _is_out_of_patience(self) -> bool:
+        return 0 < self.patience <= self.n_worse
 
-    def _save_point(self, trainer: Trainer) -> None:
+    def _save_point(self, trainer: Trainer, module: LightningModule) -> None:
+        """Save, keep only the last points, and end the run where a signal has come."""
+        check_weights(module, trainer.global_step)
         with several_processes.raising_together():
-            trainer.save_checkpoint(self.path)
-        self._point = trainer.global_step
+            trainer.save_checkpoint(self.points.path_at(trainer.global_step))
+            if trainer.is_global_zero:
+                self.points.remove_all_but(self.keep_last)
         self._saved_at = time.monotonic()
+        if trainer.global_step < trainer.max_steps:
+            self._end_if_asked()
+
+    def _end_if_asked(self) -> None:
+        """End the run where a signal has come to a process."""
+        if any(several_processes.gather(self.termination.has_come)):
+            raise SystemExit
 
     def _export(self, step: int, result: Perplexity | None, average: WeightAverage | None) -> None:
         record = dict(self.checkpoint.training or {})
@@ -132,40 +182,22 @@ class ResumePoint(Callback):
             self.checkpoint.save_pretrained(self.model_folder, overwrite=True)
 
 
-def _check_weights(module: LightningModule, step: int) -> None:
-    """Keep weights that are no numbers from replacing a good point; they are the same in every process.
-
-    :raises InputError: a weight is infinite or NaN.
-    """
-    if not all(bool(weight.isfinite().all()) for weight in module.parameters()):
-        raise several_processes.shared_error(
-            f"training diverged: weights are no longer finite at step {step:,}; the last good point stands; try a "
-            "lower --learning-rate"
-        )
-
-
-class WholeFileIO(TorchCheckpointIO):
-    """Writes Lightning's checkpoints whole or not at all, and reads tensors and plain values only."""
+class PointIO(TorchCheckpointIO):
+    """Has Lightning write and read its checkpoints as :mod:`elmolite.saved_points` does."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:  # noqa: ARG002
-        """Serialise in memory, then write."""
-        buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
+        """Write the point."""
         try:
-            files.write_bytes(Path(path), buffer.getbuffer())
+            saved_points.write(Path(path), checkpoint)
         except InputError:
             several_processes.enter_barrier()  # they wait at the end of Trainer.save_checkpoint
             raise
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:  # noqa: ARG002
-        """Read tensors and plain values.
+        """Read the point.
 
-        :raises InputError: the file is missing, cut short or not such a checkpoint.
+        :raises InputError: the file is missing, cut short or not such a point.
         """
         with several_processes.raising_together():
-            try:
-                checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-                reason = str(error).splitlines()[0]
-                raise InputError(f"{path}: not a point to resume from that can be read: {reason}") from None
-        return checkpoint
+            return saved_points.read(Path(path))
+        raise AssertionError("raising_together has raised")

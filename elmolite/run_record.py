@@ -14,8 +14,7 @@ from elmolite.errors import InputError
 from elmolite.pretraining_config import RUN_FILE
 from elmolite.pretraining_setup import Setup
 from elmolite.released_models import model_folder
-
-RESUME_FILE = "last.ckpt"
+from elmolite.saved_points import SavedPoints
 
 Record = dict[str, dict[str, Any]]
 
@@ -36,10 +35,8 @@ def make(setup: Setup, init_from: str | Path | None) -> Record:
 def softmax_of_run(out: Path) -> dict[str, Any]:
     """Return the description of the softmax of the run in a folder.
 
-    :raises InputError: there is no run to resume.
+    :raises InputError: there is no run.
     """
-    if not (out / RESUME_FILE).is_file():  # every process will read it
-        raise InputError(f"{out}: nothing to resume ({RESUME_FILE} is missing); start the run without --resume")
     description = files.read_json(out / RUN_FILE, kind="run").get("softmax")
     if not isinstance(description, dict):
         raise InputError(f"{out / RUN_FILE}: does not say which softmax the run has")
@@ -56,7 +53,7 @@ def claim(out: Path, record: Record, corpus: Path, *, resume: bool) -> Record:
     if not several_processes.is_first():
         return record
     if not resume:
-        if (out / RESUME_FILE).exists():
+        if SavedPoints(out).paths():
             raise InputError(f"{out} holds a run already: say --resume to go on with it, or choose another folder")
         files.write_bytes(out / RUN_FILE, files.json_bytes({**record, "corpus_folder": str(corpus.resolve())}))
         return record

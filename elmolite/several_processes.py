@@ -135,6 +135,14 @@ def average_in_place(part: Tensor) -> None:
         part /= distributed.get_world_size()
 
 
+def all_true(flag: Tensor) -> bool:
+    """Tell whether a boolean of no dimension is true in all processes."""
+    if _is_one_of_several():
+        flag = flag.int()
+        distributed.all_reduce(flag, distributed.ReduceOp.MIN)
+    return bool(flag)
+
+
 def copy_from_first(part: Tensor) -> None:
     """Overwrite a tensor with that of the first process."""
     if _is_one_of_several():
@@ -171,7 +179,7 @@ def enter_barrier() -> None:
 
 
 class Termination:
-    """Notes SIGTERM, which batch systems send when the time is over, until all processes can look at it together.
+    """Notes SIGTERM, which batch systems send when the time is over, or SIGINT until all processes can look together.
 
     Lightning's own handler waits for the other processes, wherever it interrupts this one: that can wait for ever.
     """
@@ -180,11 +188,26 @@ class Termination:
         self.has_come = False
 
     def watch(self) -> None:
-        """Take the place of Lightning's handler, which will restore the one before it."""
+        """Take the place of other handlers, Lightning's among them."""
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._note)
+            for each in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(each, self._note)
 
-    def _note(self, *_: Any) -> None:
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Watch during a block, and give the signals back to whom they belonged."""
+        is_main = threading.current_thread() is threading.main_thread()
+        before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)} if is_main else {}
+        self.watch()
+        try:
+            yield
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+    def _note(self, number: int, *_: Any) -> None:
+        if self.has_come and number == signal.SIGINT:  # somebody is impatient
+            raise KeyboardInterrupt
         self.has_come = True
 
 

@@ -38,6 +38,8 @@ class CsvLog(Logger):
         "valid_forward",
         "valid_backward",
         "valid_average",
+        "skipped_steps",
+        "text_sha256",
     )
 
     def __init__(self, path: Path, *, keep: bool) -> None:
@@ -63,7 +65,7 @@ class CsvLog(Logger):
         """Do nothing: the configuration is in ``pretraining.json``."""
 
     @rank_zero_only
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
         """Add a line."""
         if not self._is_open:
             self.open_at(0)
@@ -91,7 +93,7 @@ class CsvLog(Logger):
         self._is_open = True
 
 
-def _short(value: float | None) -> str:
+def _short(value: float | str | None) -> str:
     return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
@@ -136,12 +138,13 @@ class TrainingLog(Callback):
     def on_train_batch_end(
         self,
         trainer: Trainer,
-        pl_module: LightningModule,  # noqa: ARG002
+        pl_module: LightningModule,
         outputs: Any,
         batch: Any,  # noqa: ARG002
         batch_idx: int,  # noqa: ARG002
     ) -> None:
         """Count a step, and log every so many."""
+        assert isinstance(pl_module, PretrainingModule)
         self._loss_sum = self._loss_sum + outputs["loss_sum"]
         self._n_targets += outputs["n_targets"]
         step = trainer.global_step
@@ -150,21 +153,19 @@ class TrainingLog(Callback):
         now = time.monotonic()
         totals = several_processes.gather((float(self._loss_sum), self._n_targets))
         loss_sum, n_targets = (sum(part) for part in zip(*totals, strict=True))
-        loss = loss_sum / max(1, 2 * n_targets)
-        if not math.isfinite(loss):
-            raise several_processes.shared_error(
-                f"training diverged: the loss is {loss} at step {step:,}; try a lower --learning-rate"
-            )
+        loss = loss_sum / (2 * n_targets) if n_targets else math.nan  # all steps were skipped
         speed = n_targets / (now - self._since)
         metrics = {
             "loss": loss,
             "tokens_per_second": speed,
             "learning_rate": outputs["learning_rate"],
             "gradient_norm": float(outputs["gradient_norm"]),
+            "skipped_steps": pl_module.skipped.n,
         }
+        text = {"text_sha256": pl_module.text.sha256()}
         with several_processes.raising_together():
             for logger in trainer.loggers:
-                logger.log_metrics(metrics, step)
+                logger.log_metrics(metrics | text if isinstance(logger, CsvLog) else metrics, step)
         self._loss_sum, self._n_targets, self._since = 0.0, 0, now
         self._show(trainer, f"loss {loss:.3f}, {speed:,.0f} tokens/s", now)
 

@@ -1,16 +1,19 @@
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from elmolite import saved_points
 from elmolite.bilm import BiLM, BiLMConfig
 from elmolite.checkpoint import Checkpoint
 from elmolite.corpus import Corpus
 from elmolite.examples.columns import ExampleColumns
 from elmolite.examples.reading import read_examples
 from elmolite.preparation import prepare
+from elmolite.saved_points import SavedPoints
 from elmolite.softmax import Softmax
 from elmolite.tokenization import SentenceTokenizer
 
@@ -61,6 +64,11 @@ def examples_of(path, content, task, *, needs_labels=True, **columns):
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     found = read_examples(path, task, ExampleColumns(**columns), needs_labels=needs_labels)
     return [(*example.sentences, example.labels) for example in found.examples]
+
+
+def point_of(out) -> dict[str, Any]:
+    """Return the latest point that a run of pretraining can be resumed from."""
+    return saved_points.read(SavedPoints(out).paths()[0])
 
 
 def small_config(**changes) -> BiLMConfig:

@@ -9,17 +9,19 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import make_corpus, random_sentences, small_config
+from conftest import make_corpus, point_of, random_sentences, small_config
 
-from elmolite import adaptive_softmax, pretraining_module, resume_point
+from elmolite import adaptive_softmax, pretraining_module, resume_point, saved_points
 from elmolite.checkpoint import Checkpoint
 from elmolite.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.files import fingerprint
-from elmolite.perplexity import evaluate
+from elmolite.perplexity import evaluate, run_batch, time_major
 from elmolite.pretraining import pretrain
 from elmolite.pretraining_config import PretrainingConfig
 from elmolite.pretraining_module import PretrainingModule
+from elmolite.pretraining_setup import set_up
+from elmolite.saved_points import SavedPoints
 from elmolite.streams import Streams
 from elmolite.vocab import Vocabulary
 
@@ -29,7 +31,7 @@ def config(**changes):
     return PretrainingConfig(**{**fields, "log_every_steps": 1, "max_steps": 12, **changes})
 
 
-def train(corpus, out, *, model=None, init_from=None, resume=False, **changes):
+def train(corpus, out, *, model=None, init_from=None, resume=False, keep_last=2, **changes):
     return pretrain(
         config(**changes),
         model=model or small_config(),
@@ -37,6 +39,7 @@ def train(corpus, out, *, model=None, init_from=None, resume=False, **changes):
         out=out,
         init_from=init_from,
         resume=resume,
+        keep_last=keep_last,
         show_progress=False,
     )
 
@@ -121,7 +124,7 @@ def test_the_average_of_the_weights_is_what_is_validated_and_kept(tmp_path, corp
     options = {"learning_rate": 0.05, "schedule": "constant", "n_validations": 1}
     train(corpus, tmp_path / "last", **options)
     model = train(corpus, tmp_path / "average", ema_decay=0.8, **options)
-    last, point = (torch.load(tmp_path / name / "last.ckpt", weights_only=True) for name in ("last", "average"))
+    last, point = (point_of(tmp_path / name) for name in ("last", "average"))
     assert all(torch.equal(last["state_dict"][name], value) for name, value in point["state_dict"].items())
     checkpoint = Checkpoint.from_pretrained(model)
     kept = [*checkpoint.bilm.parameters(), *checkpoint.softmax.parameters()]
@@ -174,7 +177,7 @@ def test_without_held_out_text_the_last_model_is_kept(tmp_path):
 
 
 def weights_of(out):
-    return torch.load(out / "last.ckpt", weights_only=True)["state_dict"]
+    return point_of(out)["state_dict"]
 
 
 class DiedError(Exception):
@@ -202,7 +205,7 @@ def test_rows_alone_train_as_whole_tables(tmp_path, corpus, monkeypatch, optimiz
     train(corpus, tmp_path / "whole", **options)
     monkeypatch.setattr(pretraining_module, "LARGE_VOCABULARY", 10)
     train(corpus, tmp_path / "rows", **options)
-    whole, rows = (torch.load(tmp_path / name / "last.ckpt", weights_only=True) for name in ("whole", "rows"))
+    whole, rows = (point_of(tmp_path / name) for name in ("whole", "rows"))
     torch.testing.assert_close(rows["state_dict"], whole["state_dict"], rtol=0, atol=1e-6)
     for name in ("loss", "gradient_norm", "valid_average"):  # which is that of the moving average
         logs = [[float(row[name] or 0) for row in read_log(tmp_path / out)] for out in ("whole", "rows")]
@@ -276,15 +279,15 @@ def test_that_comparison_can_fail(tmp_path, corpus, monkeypatch, item):
         patch.setattr(PretrainingModule, "training_step", dying_step)
         with pytest.raises(DiedError):
             train(corpus, tmp_path / "parts", log_every_steps=5)
-    path = tmp_path / "parts" / "last.ckpt"
-    point = torch.load(path, weights_only=True)
+    path = SavedPoints(tmp_path / "parts").paths()[0]
+    point = saved_points.read(path)
     if item == "lstm_state":
         point[item][0][0].mul_(0.9)
     elif item == "optimizer_states":
         point[item][0]["state"][0]["exp_avg"].mul_(0.9)
     else:
         next(iter(point[item].values()))[1].mul_(1.001)
-    torch.save(point, path)
+    saved_points.write(path, point)
     train(corpus, tmp_path / "parts", log_every_steps=5, resume=True)
     whole, parts = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
     assert not all(torch.equal(whole[name], parts[name]) for name in whole)
@@ -298,7 +301,7 @@ def test_runs_do_not_overwrite_each_other(tmp_path, corpus):
         train(corpus, tmp_path / "run", learning_rate=0.02, resume=True)
     with pytest.raises(InputError, match=r"model\.cell_size = 24, now it is 25"):
         train(corpus, tmp_path / "run", model=small_config(cell_size=25), resume=True)
-    with pytest.raises(InputError, match=r"last\.ckpt is missing"):
+    with pytest.raises(InputError, match=r"nothing to resume \(no points"):
         train(corpus, tmp_path / "other", resume=True)
 
 
@@ -343,7 +346,7 @@ def test_time_alone_saves_too_and_resumes_exactly(tmp_path, corpus, monkeypatch)
         patch.setattr(PretrainingModule, "training_step", dying_step)
         with pytest.raises(DiedError):
             train(corpus, tmp_path / "parts")
-    point = torch.load(tmp_path / "parts" / "last.ckpt", weights_only=True)
+    point = point_of(tmp_path / "parts")
     assert point["global_step"] == 7
     train(corpus, tmp_path / "parts", resume=True)
     whole, parts = weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts")
@@ -386,7 +389,7 @@ def test_weights_that_are_no_numbers_replace_no_good_point(tmp_path, corpus, mon
 
     with monkeypatch.context() as patch:
         patch.setattr(PretrainingModule, "training_step", spoiled_step)
-        with pytest.raises(InputError, match="weights are no longer finite at step 7; the last good point stands"):
+        with pytest.raises(InputError, match=r"weights are no longer finite at step 7 .*; the last good point stands"):
             train(corpus, tmp_path / "run", log_every_steps=100, n_validations=1)
     assert all(weight.isfinite().all() for weight in weights_of(tmp_path / "run").values())
     train(corpus, tmp_path / "run", resume=True, log_every_steps=100, n_validations=1)
@@ -405,11 +408,25 @@ def test_another_vocabulary_of_the_same_text_is_another_corpus(tmp_path, corpus)
         train(other, tmp_path / "run", resume=True)
 
 
-def test_a_broken_resume_point_is_named(tmp_path, corpus):
+def test_a_broken_point_is_named_and_the_one_before_it_goes_on(tmp_path, corpus, capsys):
     train(corpus, tmp_path / "run")
-    (tmp_path / "run" / "last.ckpt").write_bytes(b"cut short")
-    with pytest.raises(InputError, match=r"last\.ckpt"):
+    before = weights_of(tmp_path / "run")
+    last, one_before = SavedPoints(tmp_path / "run").paths()
+    last.write_bytes(b"cut short")
+    train(corpus, tmp_path / "run", resume=True)
+    assert f"{last} is damaged or cut short" in capsys.readouterr().err
+    assert all(torch.equal(weight, before[name]) for name, weight in weights_of(tmp_path / "run").items())
+    last.write_bytes(b"cut short")
+    one_before.write_bytes(one_before.read_bytes()[:-1])
+    with pytest.raises(InputError, match=rf"no point to resume from is whole: .*{last.name}.*{one_before.name}"):
         train(corpus, tmp_path / "run", resume=True)
+
+
+def test_as_many_points_stay_as_are_wanted(tmp_path, corpus):
+    train(corpus, tmp_path / "run", keep_last=3, n_validations=4)
+    assert len(SavedPoints(tmp_path / "run").paths()) == 3
+    with pytest.raises(InputError, match="keep_last: 0"):
+        train(corpus, tmp_path / "run", keep_last=0, resume=True)
 
 
 def test_a_corpus_smaller_than_a_batch_is_said(tmp_path):
@@ -419,11 +436,43 @@ def test_a_corpus_smaller_than_a_batch_is_said(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_step_adds_up_the_gradients_of_its_windows(tmp_path, corpus):
+    """Without clipping the weights move against the gradient of the mean loss over both windows, the state carried."""
+    changes = {"optimizer": "sgd", "learning_rate": 0.5, "warmup_steps": 0, "clip_norm": 1e9, "schedule": "constant"}
+    changes |= {"n_accumulated": 2, "max_steps": 1, "n_validations": 1, "softmax": "full", "reset_probability": 0.0}
+    setup = set_up(config(**changes), model=small_config(dropout=0.0), corpus=corpus.folder)
+    bilm, softmax, state, loss, n_targets = setup.model.bilm, setup.softmax, None, 0.0, 0
+    for number in range(2):
+        batch = setup.train.batch(number)
+        forward, backward, state = run_batch(bilm, batch, state or bilm.zero_state(4))
+        state = state.detach()
+        for hidden, targets in ((forward, batch.forward_targets), (backward, batch.backward_targets)):
+            loss = loss + softmax.full_loss(hidden, time_major(targets))
+        n_targets += batch.n_targets
+    (loss / (2 * n_targets)).backward()
+    expected = {f"bilm.{name}": weight - 0.5 * weight.grad for name, weight in bilm.named_parameters()}
+    train(corpus, tmp_path / "run", model=small_config(dropout=0.0), **changes)
+    found = weights_of(tmp_path / "run")
+    for name, weight in expected.items():
+        torch.testing.assert_close(found[name], weight.detach(), rtol=0, atol=1e-6)
+
+
+def test_a_run_ends_when_nothing_gets_better(tmp_path, corpus, capsys):
+    changes = {"learning_rate": 1.0, "schedule": "constant", "max_steps": 60, "n_validations": 20, "patience": 2}
+    train(corpus, tmp_path / "run", **changes)
+    perplexities = [float(row["valid_average"]) for row in read_log(tmp_path / "run") if row["valid_average"]]
+    assert len(perplexities) < 21
+    assert min(perplexities[1:]) == perplexities[-3] <= min(perplexities[-2:])
+    assert "no better after 2 evaluations" in capsys.readouterr().out
+
+
 def test_epochs_become_steps(corpus):
     streams = Streams(corpus, corpus.train, 4, 10, seed=0)
     n = streams.epoch_steps(0)
     assert PretrainingConfig(n_epochs=1).n_steps(streams) == n
     assert PretrainingConfig(n_epochs=2).n_steps(streams) == streams.end_of_epoch(1)
+    assert PretrainingConfig(n_epochs=2, n_accumulated=3).n_steps(streams) == math.ceil(streams.end_of_epoch(1) / 3)
+    assert PretrainingConfig(n_epochs=2, n_accumulated=3, max_steps=2).n_steps(streams) == 2
     assert PretrainingConfig(n_epochs=0.5).n_steps(streams) == math.ceil(n / 2)
     assert PretrainingConfig(n_epochs=10, max_steps=7).n_steps(streams) == 7
     fresh = Streams(corpus, corpus.train, 4, 10, seed=0)
@@ -453,6 +502,8 @@ def test_learning_rate_rises_and_falls():
         ({"n_rows": 5, "n_devices": 2}, "n_rows"),
         ({"optimizer": "adamw"}, "optimizer: unknown 'adamw'; did you mean 'adam'"),
         ({"softmax": "hierarchical"}, "softmax"),
+        ({"n_accumulated": 0}, "n_accumulated"),
+        ({"patience": -1}, "patience"),
         ({"schedule": "cosin"}, "did you mean 'cosine'"),
     ],
 )
@@ -512,5 +563,5 @@ def test_two_processes_equal_one(tmp_path, corpus):
     one, two = weights_of(tmp_path / "1"), weights_of(tmp_path / "2")
     for name, weight in one.items():
         torch.testing.assert_close(two[name], weight, rtol=1e-4, atol=1e-5)
-    points = [torch.load(tmp_path / n / "last.ckpt", weights_only=True) for n in "12"]
+    points = [point_of(tmp_path / n) for n in "12"]
     torch.testing.assert_close(points[1]["lstm_state"], points[0]["lstm_state"], rtol=1e-3, atol=1e-4)

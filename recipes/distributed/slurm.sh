@@ -18,7 +18,7 @@ set -euo pipefail
 
 corpus=${1:?the corpus folder is missing} out=${2:?the folder of the run is missing}
 shift 2
-if [[ -e $out/last.ckpt ]]; then
+if compgen -G "$out/points/step-*.ckpt" > /dev/null; then
     set -- "$@" --resume
 fi
 export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK

@@ -1,0 +1,90 @@
+"""The points that a run can be resumed from, in its folder: each a file with its checksum, the last few are kept."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from elmolite import files, several_processes
+from elmolite.errors import InputError
+
+FOLDER = "points"
+
+
+class SavedPoints:
+    """The files ``points/step-000001200.ckpt`` and so on of a run."""
+
+    def __init__(self, run: Path) -> None:
+        self.folder = run / FOLDER
+
+    def path_at(self, step: int) -> Path:
+        """Return where the point of a step is, or would be."""
+        return self.folder / f"step-{step:09}.ckpt"
+
+    def paths(self) -> list[Path]:
+        """Return the points that are there, the latest first."""
+        return sorted(self.folder.glob("step-*.ckpt"), reverse=True)
+
+    def latest_step(self) -> int | None:
+        """Return the step of the latest point; ``None`` where there is none."""
+        return next((int(path.stem.removeprefix("step-")) for path in self.paths()), None)
+
+    def latest_good(self) -> Path:
+        """Return the latest point that is whole, and say which later ones are not.
+
+        :raises InputError: there is none.
+        """
+        damaged = []
+        for path in self.paths():
+            try:
+                files.read_sealed(path)
+            except InputError as error:
+                damaged.append(str(error))
+                continue
+            if several_processes.is_first():
+                for message in damaged:
+                    print(f"{message}: going on from {path.name}", file=sys.stderr)
+            return path
+        if damaged:
+            raise InputError(f"no point to resume from is whole: {'; '.join(damaged)}")
+        raise InputError(f"{self.folder.parent}: nothing to resume (no {FOLDER}/step-*.ckpt); start without --resume")
+
+    def remove_all_but(self, n_last: int) -> None:
+        """Keep only the latest points.
+
+        :raises InputError: one cannot be removed.
+        """
+        for path in self.paths()[n_last:]:
+            try:
+                path.unlink()
+            except OSError as error:
+                raise InputError(f"{path}: cannot be removed: {error.strerror or error}") from error
+
+
+def write(path: Path, point: dict[str, Any]) -> None:
+    """Write a point whole or not at all; ``torch.load`` can read it too, but takes no notice of the checksum.
+
+    :raises InputError: it cannot be written.
+    """
+    buffer = io.BytesIO()
+    torch.save(point, buffer)
+    files.write_sealed(path, buffer.getbuffer())
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return the tensors and plain values of a point, on the CPU.
+
+    :raises InputError: it is damaged, or holds anything else.
+    """
+    try:
+        found = torch.load(io.BytesIO(files.read_sealed(path)), map_location="cpu", weights_only=True)
+    except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        raise InputError(f"{path}: not a point to resume from: {str(error).splitlines()[0]}") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: not a point to resume from: it holds a {type(found).__name__}")
+    return found
