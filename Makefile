@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench lint format clean
+.PHONY: demo test test-reliability bench lint format clean
 
 # The stamp is newer than what it was installed from, so that a second make installs nothing.
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -16,6 +16,9 @@ demo: $(VENV)/installed  ## from the documentation of this installation to a tra
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest $(TEST)
+
+test-reliability: $(VENV)/installed  ## killing, damage and hostile input in full: 20 minutes on two cores
+	ELMOLITE_RELIABILITY=1 $(BIN)/python -m pytest -rP tests/reliability
 
 bench: $(VENV)/installed  ## embedding and pretraining, against the systems in bench-peers/; see recipes/bench/README.md
 	for comparison in new_words.py "new_words.py --preset original --repeats 3" seen_words.py text.py one.py \

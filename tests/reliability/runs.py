@@ -1,0 +1,215 @@
+"""Runs of pretraining in processes of their own, which can be killed, and what must be the same of two runs.
+
+A fork server imports everything once, so that a run costs a second or two.
+"""
+
+import contextlib
+import csv
+import importlib
+import itertools
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from conftest import point_of
+
+from elmolite.bilm import BiLMConfig
+from elmolite.commands import STOPPED_EXIT_CODE
+from elmolite.errors import StoppedError
+from elmolite.pretraining import pretrain
+from elmolite.pretraining_config import PretrainingConfig
+from elmolite.saved_points import SavedPoints
+
+SIZES = {"filters": [(1, 8), (2, 8), (3, 16)], "cell_size": 24, "projection_size": 12, "n_highway_layers": 1}
+SETTINGS = {"n_rows": 4, "window": 10, "warmup_steps": 3, "learning_rate": 0.01, "n_validations": 3, "max_steps": 24}
+TIMEOUT = 120.0
+WALL_CLOCK = ("seconds", "tokens_per_second")
+"""Columns of a log in which two equal runs differ."""
+SAVE_EVERY_STEP = {"resume_point.SAVE_SECONDS": -1.0, "resume_point.CLOCK_STEPS": 1}
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["elmolite.pretraining", "torch._dynamo"])
+
+Arm = Callable[[], None]
+"""Called in the process of a run before it begins: what is to go wrong in it."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is trained."""
+
+    corpus: Path
+    settings: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    patches: dict[str, Any] = field(default_factory=dict)  # "module.NAME" -> value
+
+    def train(self, out: Path, *, resume: bool = False) -> None:
+        """Train in this process."""
+        config = PretrainingConfig(**{**SETTINGS, "log_every_steps": 1, **self.settings})
+        with contextlib.ExitStack() as stack:
+            for name, value in self.patches.items():
+                stack.enter_context(mock.patch(f"elmolite.{name}", value))
+            pretrain(
+                config,
+                model=BiLMConfig(**{**SIZES, **self.model}),
+                corpus=self.corpus,
+                out=out,
+                resume=resume,
+                show_progress=False,
+            )
+
+
+class Started:
+    """The processes of a run that was started."""
+
+    def __init__(self, processes: list[multiprocessing.Process]) -> None:
+        self._processes = processes
+
+    def kill(self, rank: int | None = None, number: int = signal.SIGKILL) -> None:
+        """Send a signal to one process or all."""
+        for process in self._processes if rank is None else [self._processes[rank]]:
+            if process.is_alive():
+                os.kill(process.pid, number)
+
+    def exit_code_of(self, rank: int, timeout: float = TIMEOUT) -> int:
+        """Wait for the end of one."""
+        self._processes[rank].join(timeout)
+        code = self._processes[rank].exitcode
+        assert code is not None, f"not ended after {timeout:.0f} s"
+        return code
+
+    def exit_codes(self, timeout: float = TIMEOUT) -> list[int]:
+        """Wait for the end of all."""
+        until = time.monotonic() + timeout
+        for process in self._processes:
+            process.join(max(0.0, until - time.monotonic()))
+        codes = [process.exitcode for process in self._processes]
+        for process in self._processes:
+            process.kill()
+        assert None not in codes, f"not ended after {timeout:.0f} s: {codes}"
+        return codes
+
+
+def start(run: Run, out: Path, *, resume: bool = False, arms: Sequence[Arm] = ()) -> Started:
+    """Train in processes of its own.
+
+    :param arms: called in the first process, the second and so on.
+    """
+    n_processes = run.settings.get("n_nodes", 1)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = []
+    for rank in range(n_processes):
+        environment = {} if n_processes == 1 else as_torchrun(rank, n_processes, port)
+        arguments = (run, out, resume, arms[rank] if rank < len(arms) else None, environment)
+        processes.append(_context.Process(target=_train, args=arguments))
+        processes[-1].start()
+    return Started(processes)
+
+
+def wait_for_log(out: Path, n_lines: int = 1) -> None:
+    """Wait until a run has so many lines in its log, the heading being the first."""
+    until = time.monotonic() + TIMEOUT
+    path = out / "log.csv"
+    while not path.is_file() or path.read_text().count("\n") < n_lines:
+        assert time.monotonic() < until, said_by(out)
+        time.sleep(0.01)
+
+
+def as_torchrun(rank: int, n_processes: int, port: int) -> dict[str, str]:
+    """Return the environment that torchrun gives to the only process of each node."""
+    common = {"TORCHELASTIC_RUN_ID": "1", "LOCAL_WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+    numbers = {"WORLD_SIZE": n_processes, "RANK": rank, "GROUP_RANK": rank, "MASTER_PORT": port}
+    return common | {name: str(number) for name, number in numbers.items()}
+
+
+def _train(run: Run, out: Path, resume: bool, arm: Arm | None, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    with (out.parent / f"{out.name}.said").open("a") as said:
+        os.dup2(said.fileno(), 1)
+        os.dup2(said.fileno(), 2)
+    if arm is not None:
+        arm()
+    try:
+        run.train(out, resume=resume)
+    except StoppedError:
+        sys.exit(STOPPED_EXIT_CODE)
+
+
+def finish(run: Run, out: Path) -> None:
+    """Go on with a run, or start it where nothing was saved, and see to it that it comes to its end."""
+    codes = set(start(run, out, resume=bool(SavedPoints(out).paths())).exit_codes())
+    assert codes == {0}, said_by(out)
+
+
+def said_by(out: Path) -> str:
+    """Return what the processes of a run have printed."""
+    return (out.parent / f"{out.name}.said").read_text()
+
+
+def kill_in(target: str, n: int) -> None:
+    """Have the n-th call of a function of elmolite, counted from 0, kill its process before it does anything."""
+    *place, name = target.split(".")
+    owner = importlib.import_module(f"elmolite.{place[0]}")
+    for part in place[1:]:
+        owner = getattr(owner, part)
+    function, calls = getattr(owner, name), itertools.count()
+
+    def killing(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == n:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*args, **kwargs)
+
+    setattr(owner, name, killing)
+
+
+def log_of(out: Path) -> list[dict[str, str]]:
+    """Return the lines of a run's log, without what the clock says."""
+    with (out / "log.csv").open(newline="") as file:
+        return [{name: row[name] for name in row if name not in WALL_CLOCK} for row in csv.DictReader(file)]
+
+
+def differences(whole: Any, parts: Any, where: str = "") -> list[str]:
+    """Name every leaf of two points that is not bit for bit the same."""
+    if isinstance(whole, torch.Tensor):
+        same = isinstance(parts, torch.Tensor) and whole.dtype == parts.dtype and torch.equal(whole, parts)
+        return [] if same else [where]
+    if isinstance(whole, dict) and isinstance(parts, dict):
+        keys = sorted(whole.keys() | parts.keys(), key=str)
+        return [
+            each
+            for key in keys
+            for each in (
+                differences(whole[key], parts[key], f"{where}.{key}")
+                if key in whole and key in parts
+                else [f"{where}.{key}"]
+            )
+        ]
+    if isinstance(whole, list | tuple) and isinstance(parts, list | tuple) and len(whole) == len(parts):
+        return [
+            each for i, pair in enumerate(zip(whole, parts, strict=True)) for each in differences(*pair, f"{where}.{i}")
+        ]
+    return [] if whole == parts else [where]
+
+
+def check_same(whole: Path, parts: Path) -> None:
+    """Hold a run that was interrupted against one that was not: its latest point, its log, its model.
+
+    Lightning's counters of batches are left out: a point that is saved at the end of a step has one less.
+    """
+    differ = [name for name in differences(point_of(whole), point_of(parts)) if ".batch_progress." not in name]
+    assert not differ, differ
+    assert log_of(whole) == log_of(parts)
+    model, other = ({p.name: p.read_bytes() for p in (out / "model").iterdir()} for out in (whole, parts))
+    assert model == other

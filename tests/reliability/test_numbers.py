@@ -1,0 +1,111 @@
+"""Numbers that are none, put into training where they can arise: the step is skipped and counted, or the run ends."""
+
+import math
+import os
+import random
+from functools import partial
+
+import pytest
+import torch
+from conftest import make_corpus, point_of, random_sentences
+from runs import Run, log_of, said_by, start
+
+from elmolite import several_processes
+from elmolite.pretraining_module import PretrainingModule
+
+IS_LONG = bool(os.environ.get("ELMOLITE_RELIABILITY"))
+N_STEPS, N_SPOILED = (120, 50) if IS_LONG else (24, 8)
+PLACES = ("loss", "gradient", "state")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return make_corpus(tmp_path_factory.mktemp("corpus"), random_sentences(140)).folder
+
+
+def spoiled_steps():
+    """Choose steps of which at most two follow each other, so that training goes on."""
+    rng = random.Random(0)
+    while True:
+        steps = sorted(rng.sample(range(N_STEPS), N_SPOILED))
+        if all(c - a > 2 for a, c in zip(steps, steps[2:], strict=False)):
+            return steps
+
+
+def spoil(place, value, steps):
+    """Put a number that is none into a process, and hold all that a skipped step must not change against it."""
+    make_loss, backward, optimize = (
+        getattr(PretrainingModule, name) for name in ("_loss", "manual_backward", "_optimize")
+    )
+    at = {"step": -1}
+
+    def spoiled_loss(self, batch, step):
+        loss, penalty = make_loss(self, batch, step)
+        at["step"] = step
+        if step in steps and place == "loss":
+            loss = loss * value
+        if step in steps and place == "state":
+            self._state.backward.cell[0, 1, 2] = value
+        return loss, penalty
+
+    def spoiled_backward(self, loss):
+        backward(self, loss)
+        if at["step"] in steps and place == "gradient":
+            self.get_parameter("bilm.token_encoder.projection.bias").grad[3] = value
+
+    def checked_optimize(self, step, *arguments):
+        before = [weight.detach().clone() for weight in self.parameters()]
+        result = optimize(self, step, *arguments)
+        changed = [not torch.equal(*pair) for pair in zip(before, self.parameters(), strict=True)]
+        spoiled_here = step in steps
+        assert any(changed) != any(several_processes.gather(spoiled_here)), f"step {step}: {sum(changed)} changed"
+        assert all(part.isfinite().all() for direction in self._state for part in direction)
+        digest = float(sum(weight.double().sum() for weight in self.parameters()))
+        assert len(set(several_processes.gather(digest))) == 1, "the processes differ"
+        return result
+
+    PretrainingModule._loss = spoiled_loss
+    PretrainingModule.manual_backward = spoiled_backward
+    PretrainingModule._optimize = checked_optimize
+
+
+@pytest.mark.parametrize("n_processes", [1, 2])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf] if IS_LONG else [math.nan])
+@pytest.mark.parametrize("place", PLACES)
+def test_a_step_with_such_a_number_is_skipped_and_counted_in_all_processes(tmp_path, corpus, place, value, n_processes):
+    steps = spoiled_steps()
+    settings = {"n_nodes": n_processes, "max_steps": N_STEPS, "softmax": "sampled", "ema_decay": 0.9}
+    run = Run(corpus, settings)
+    arms = [partial(spoil, place, value, steps if rank == n_processes - 1 else []) for rank in range(n_processes)]
+    assert set(start(run, tmp_path / "run", arms=arms).exit_codes()) == {0}, said_by(tmp_path / "run")
+    log = log_of(tmp_path / "run")
+    skipped = [int(row["skipped_steps"]) for row in log if row["skipped_steps"]]
+    assert skipped == [sum(each <= step for each in steps) for step in range(N_STEPS)]
+    assert said_by(tmp_path / "run").count("skipped,") == N_SPOILED
+    assert all(
+        float(row["gradient_norm"]) > 0
+        for row in log
+        if row["gradient_norm"] and math.isfinite(float(row["gradient_norm"]))
+    )
+    weights = point_of(tmp_path / "run")["state_dict"]
+    assert all(weight.isfinite().all() for weight in weights.values())
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_too_many_in_a_row_end_the_run_and_say_what_was_seen(tmp_path, corpus, place):
+    run = Run(corpus, {"max_steps": 40, "log_every_steps": 40}, patches={"resume_point.SAVE_SECONDS": -1.0})
+    steps = list(range(15, 40))
+    codes = start(run, tmp_path / "run", arms=[partial(spoil, place, math.nan, steps)]).exit_codes()
+    said = said_by(tmp_path / "run")
+    assert codes != [0]
+    assert "training diverged: 10 steps in a row up to step 25 had a number that is none" in said
+    assert "gradient norm" in said
+    assert all(weight.isfinite().all() for weight in point_of(tmp_path / "run")["state_dict"].values())
+
+
+def test_in_bf16_the_state_that_is_carried_stays_float32(tmp_path, corpus):
+    Run(corpus, {"precision": "bf16-mixed", "max_steps": 6}).train(tmp_path / "run")
+    states = point_of(tmp_path / "run")["lstm_state"]
+    assert {part.dtype for direction in states for part in direction} == {torch.float32}
+    cell = states[0][1]
+    assert not torch.equal(cell, cell.bfloat16().float())

@@ -1,0 +1,298 @@
+"""A run that is killed and resumed ends as one that was not: bit for bit, wherever it was killed.
+
+``make test`` has the quick part, ``make test-reliability`` all of it.
+"""
+
+import copy
+import os
+import random
+import shutil
+import signal
+import socket
+import time
+from functools import partial
+
+import pytest
+import torch
+from conftest import make_corpus, point_of, random_sentences
+from runs import SAVE_EVERY_STEP, Run, check_same, finish, kill_in, log_of, said_by, start, wait_for_log
+
+from elmolite import saved_points
+from elmolite.commands import STOPPED_EXIT_CODE
+from elmolite.consumed_text import ConsumedText
+from elmolite.corpus import Corpus
+from elmolite.heartbeat import LOST_EXIT_CODE
+from elmolite.saved_points import SavedPoints
+from elmolite.streams import IGNORED, Streams
+
+IS_LONG = bool(os.environ.get("ELMOLITE_RELIABILITY"))
+N_KILLS = 50 if IS_LONG else 5
+
+LARGE = {"pretraining_module.LARGE_VOCABULARY": 10, "adaptive_softmax.CUTOFFS": (10, 20)}
+KINDS = {
+    "full, reset": {"settings": {"softmax": "full", "reset_probability": 1.0}},
+    "sampled, carried": {"settings": {"softmax": "sampled", "reset_probability": 0.0, "optimizer": "adagrad"}},
+    "sampled rows, average": {
+        "settings": {"softmax": "sampled", "n_negatives": 8, "ema_decay": 0.9, "n_validations": 2},
+        "model": {"input": "words", "dropout": 0.2, "variational_dropout": True},
+        "patches": LARGE,
+    },
+    "adaptive, regularised": {
+        "settings": {
+            "softmax": "adaptive",
+            "activation_regularization": 2.0,
+            "temporal_activation_regularization": 1.0,
+        },
+        "model": {"recurrent_dropout": 0.3, "embedding_dropout": 0.2},
+        "patches": LARGE,
+    },
+    "accumulated, patient": {
+        "settings": {
+            "n_accumulated": 2,
+            "n_validations": 8,
+            "patience": 3,
+            "learning_rate": 0.3,
+            "schedule": "constant",
+        }
+    },
+    "gru, bf16, sgd": {"settings": {"precision": "bf16-mixed", "optimizer": "sgd"}, "model": {"cell": "gru"}},
+    "two processes": {"settings": {"n_nodes": 2, "softmax": "sampled", "ema_decay": 0.9}, "patches": LARGE},
+}
+QUICK_KINDS = ["sampled rows, average"]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """A text of a hundred sentences, of which no two are alike; an epoch is some 15 steps."""
+    sentences = list({tuple(sentence): sentence for sentence in random_sentences(140)}.values())[:100]
+    assert len(sentences) == 100
+    return make_corpus(tmp_path_factory.mktemp("corpus"), sentences).folder
+
+
+def run_of(corpus, kind, **changes):
+    options = KINDS[kind]
+    settings = {**options.get("settings", {}), **changes}
+    return Run(corpus, settings, options.get("model", {}), {**SAVE_EVERY_STEP, **options.get("patches", {})})
+
+
+@pytest.fixture(scope="module")
+def whole(corpus, tmp_path_factory):
+    """Give the run of a kind that nobody interrupts, and the seconds from the first line of its log to its end."""
+    made = {}
+
+    def get(kind):
+        if kind not in made:
+            out = tmp_path_factory.mktemp("whole") / "run"
+            started = start(run_of(corpus, kind), out)
+            wait_for_log(out)
+            begun = time.monotonic()
+            assert set(started.exit_codes()) == {0}, said_by(out)
+            made[kind] = out, time.monotonic() - begun
+        return made[kind]
+
+    return get
+
+
+@pytest.mark.parametrize("seed", range(N_KILLS))
+def test_killed_at_any_moment(tmp_path, corpus, whole, seed):
+    kind = list(KINDS)[seed % len(KINDS)] if IS_LONG else QUICK_KINDS[seed % len(QUICK_KINDS)]
+    (out, seconds), run = whole(kind), run_of(corpus, kind)
+    started = start(run, tmp_path / "run")
+    wait_for_log(tmp_path / "run")
+    time.sleep(random.Random(seed).uniform(0, seconds))
+    started.kill()
+    started.exit_codes()
+    finish(run, tmp_path / "run")
+    check_same(out, tmp_path / "run")
+
+
+def border(corpus):
+    """Return the step at which the second epoch begins."""
+    opened = Corpus.open(corpus)
+    return Streams(opened, opened.train, 4, 10, seed=0).end_of_epoch(0)
+
+
+EDGES = {
+    "before the first step": ("pretraining_module.PretrainingModule.training_step", lambda _: 0),
+    "in the second step": ("pretraining_module.PretrainingModule.training_step", lambda _: 1),
+    "in the first step of an epoch": ("pretraining_module.PretrainingModule.training_step", border),
+    "in the last step": ("pretraining_module.PretrainingModule.training_step", lambda _: 23),
+    "in a validation": ("pretraining_module.PretrainingModule.validation_step", lambda _: 1),
+    "at the end of a validation": ("pretraining_module.PretrainingModule.on_validation_epoch_end", lambda _: 1),
+    "while a model is exported": ("files.fingerprint", lambda _: 5),
+    "between the model and the point": ("resume_point.ResumePoint._save_point", lambda _: 9),
+    "while a point is written": ("files._sync", lambda _: 30),
+    "while an old point is removed": ("saved_points.SavedPoints.remove_all_but", lambda _: 12),
+}
+
+
+@pytest.mark.parametrize("edge", EDGES if IS_LONG else ["in a validation", "while a point is written"])
+def test_killed_at_an_edge(tmp_path, corpus, whole, edge):
+    kind = "sampled rows, average"
+    target, n = EDGES[edge]
+    started = start(run_of(corpus, kind), tmp_path / "run", arms=[partial(kill_in, target, n(corpus))])
+    assert started.exit_codes() == [-signal.SIGKILL]
+    finish(run_of(corpus, kind), tmp_path / "run")
+    check_same(whole(kind)[0], tmp_path / "run")
+
+
+def test_killed_between_two_windows_of_a_step_and_after_early_stopping_has_counted(tmp_path, corpus, whole):
+    kind = "accumulated, patient"
+    out, _ = whole(kind)
+    stopped_at = point_of(out)["global_step"]
+    assert stopped_at < 24, "the run was not stopped early"
+    for n in (3, 2 * (stopped_at - 4) + 1):  # calls of _loss, two a step, in a process that begins anew or goes on
+        resume = bool(SavedPoints(tmp_path / "run").paths())
+        calls = n - 2 * (point_of(tmp_path / "run")["global_step"] if resume else 0)
+        arm = partial(kill_in, "pretraining_module.PretrainingModule._loss", calls)
+        started = start(run_of(corpus, kind), tmp_path / "run", resume=resume, arms=[arm])
+        assert started.exit_codes() == [-signal.SIGKILL], said_by(tmp_path / "run")
+    counted = [state["n_worse"] for state in point_of(tmp_path / "run")["callbacks"].values() if "n_worse" in state]
+    assert counted[0] > 0
+    finish(run_of(corpus, kind), tmp_path / "run")
+    check_same(out, tmp_path / "run")
+    finish(run_of(corpus, kind), tmp_path / "run")  # and a run that has ended early stays so
+    check_same(out, tmp_path / "run")
+
+
+@pytest.mark.parametrize("kind", KINDS if IS_LONG else [])
+def test_killed_ten_times_in_an_epoch(tmp_path, corpus, whole, kind):
+    for step in range(1, 11):
+        resume = bool(SavedPoints(tmp_path / "run").paths())
+        arm = partial(kill_in, "pretraining_module.PretrainingModule.training_step", 1)  # a step further each time
+        started = start(run_of(corpus, kind), tmp_path / "run", resume=resume, arms=[arm])
+        assert started.exit_codes()[0] == -signal.SIGKILL, step
+    finish(run_of(corpus, kind), tmp_path / "run")
+    check_same(whole(kind)[0], tmp_path / "run")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("kind", ["sampled, carried", "two processes"] if IS_LONG else ["sampled, carried"])
+def test_a_signal_saves_and_ends_the_run(tmp_path, corpus, whole, kind, number):
+    """The clock alone would save nothing; of two processes only the second gets the signal."""
+    (out, _), run = whole(kind), run_of(corpus, kind)
+    run = Run(run.corpus, run.settings, run.model, {**run.patches, "resume_point.SAVE_SECONDS": 1e9})
+    started = start(run, tmp_path / "run")
+    wait_for_log(tmp_path / "run", 5)
+    started.kill(rank=-1, number=number)
+    assert set(started.exit_codes()) == {STOPPED_EXIT_CODE}, said_by(tmp_path / "run")
+    finish(run_of(corpus, kind), tmp_path / "run")
+    check_same(out, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def halfway(corpus, tmp_path_factory):
+    """A run that was killed in the middle."""
+    out = tmp_path_factory.mktemp("halfway") / "run"
+    arm = partial(kill_in, "pretraining_module.PretrainingModule.training_step", 12)
+    assert start(run_of(corpus, MUTATED), out, arms=[arm]).exit_codes() == [-signal.SIGKILL]
+    return out
+
+
+MUTATED = "sampled rows, average"
+LIGHTNINGS = ("loops.", "epoch", "pytorch-lightning_version", "hparams_name")
+"""Where Lightning's own counters stand in a point: some change nothing, and of those that do the loss is caught too."""
+
+
+def mutations(value, where=()):
+    """Yield the path of every item in a point, each dropped, and each value, perturbed."""
+    if where:
+        yield "dropped", where
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from mutations(part, (*where, key))
+    elif isinstance(value, list | tuple):
+        for index, part in enumerate(value):
+            yield from mutations(part, (*where, index))
+    elif not isinstance(value, torch.Tensor) or value.numel():
+        yield "perturbed", where
+
+
+def mutate(point, kind, where):
+    """Drop the item of a path, or perturb it."""
+    *path, last = where
+    for key in path:
+        if isinstance(point[key], tuple):
+            point[key] = list(point[key])
+        point = point[key]
+    if kind == "dropped":
+        del point[last]
+        return
+    value = point[last]
+    if isinstance(value, torch.Tensor):
+        value = value.clone()
+        first = value.view(-1)[:1]
+        first.copy_(~first if value.dtype == torch.bool else first + 1)
+    elif isinstance(value, bool):
+        value = not value
+    elif isinstance(value, int | float):
+        value += 1
+    else:
+        value = f"{value}0"
+    point[last] = value
+
+
+def test_each_item_of_a_point_matters(tmp_path, corpus, whole, halfway):
+    """The comparison of the tests above can fail: whatever is lost or changed is caught."""
+    (out, _), run = whole(MUTATED), run_of(corpus, MUTATED)
+    point = point_of(halfway)
+    tried = list(mutations(point))
+    tried = tried if IS_LONG else tried[:: len(tried) // 5]
+    missed = []
+    for number, (kind, where) in enumerate(tried):
+        parts = tmp_path / str(number)
+        shutil.copytree(halfway, parts)
+        mutated = copy.deepcopy(point)
+        mutate(mutated, kind, where)
+        saved_points.write(SavedPoints(parts).paths()[0], mutated)
+        try:
+            run.train(parts, resume=True)
+            check_same(out, parts)
+        except Exception:  # of any kind: it was not taken for a good point
+            pass
+        else:
+            missed.append((kind, ".".join(map(str, where))))
+        shutil.rmtree(parts)
+    print(f"{len(tried)} items dropped or perturbed, {len(tried) - len(missed)} caught")
+    assert not [where for _, where in missed if not where.startswith(LIGHTNINGS)]
+
+
+def test_the_text_has_no_two_rows_alike(corpus):
+    opened = Corpus.open(corpus)
+    streams = Streams(opened, opened.train, 4, 10, seed=0)
+    rows = [tuple(row.tolist()) for step in range(24) for row in streams.batch(step).forward_targets]
+    rows = [row for row in rows if set(row) != {IGNORED}]  # a row that has come to its end before the others
+    assert len(set(rows)) == len(rows) > 90
+
+
+def test_the_order_of_what_was_read_is_in_the_log(corpus, whole):
+    """Not only the set: the chain of the digests differs when two batches change places."""
+    log = log_of(whole("sampled, carried")[0])
+    digests = [row["text_sha256"] for row in log if row["text_sha256"]]
+    assert len(set(digests)) == 24
+    opened = Corpus.open(corpus)
+    streams = Streams(opened, opened.train, 4, 10, seed=0)
+    read, exchanged = ConsumedText(), ConsumedText()
+    for step in range(2):
+        read.add(streams.batch(step))
+        exchanged.add(streams.batch(1 - step))
+    assert digests[1] == read.sha256() != exchanged.sha256()
+
+
+SHORT_SILENCE = {} if IS_LONG else {"heartbeat.BEAT_SECONDS": 0.2, "heartbeat.SILENCE_SECONDS": 3.0}
+
+
+@pytest.mark.parametrize("rank", [0, 1] if IS_LONG else [1])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_process_that_is_gone_ends_the_other_which_names_it(tmp_path, corpus, rank, number):
+    run = run_of(corpus, "two processes", max_steps=100_000)
+    run = Run(run.corpus, run.settings, run.model, {**run.patches, **SHORT_SILENCE, "resume_point.SAVE_SECONDS": 1e9})
+    started = start(run, tmp_path / "run")
+    wait_for_log(tmp_path / "run", 5)
+    begun = time.monotonic()
+    started.kill(rank=rank, number=number)
+    code = started.exit_code_of(1 - rank, timeout=60)
+    print(f"ended after {time.monotonic() - begun:.0f} s")
+    started.kill()
+    assert code == LOST_EXIT_CODE
+    assert f"process {rank}, on {socket.gethostname()}, was not heard of" in said_by(tmp_path / "run")
