@@ -50,6 +50,7 @@ class CsvLog(Logger):
         self._started = time.monotonic()
         self._seconds_before = 0.0
         self._is_open = False
+        self._validated_at = -1
 
     @property
     def name(self) -> str:
@@ -66,9 +67,11 @@ class CsvLog(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
-        """Add a line."""
+        """Add a line, but for a validation that an earlier run logged and did not live to save."""
         if not self._is_open:
             self.open_at(0)
+        if step == self._validated_at and "valid_average" in metrics:
+            return
         seconds = self._seconds_before + time.monotonic() - self._started
         values = {"step": step, "seconds": seconds, **metrics}
         try:
@@ -90,6 +93,7 @@ class CsvLog(Logger):
         writer.writerows(rows)
         files.write_bytes(self.path, text.getvalue().encode())
         self._seconds_before = float(rows[-1]["seconds"]) if rows else 0.0
+        self._validated_at = int(rows[-1]["step"]) if rows and rows[-1]["valid_average"] else -1
         self._is_open = True
 
 
