@@ -1,7 +1,7 @@
 """A folder of entries that can be computed again: under a limit, those that were not used for longest go first.
 
 An entry is a folder, ``layers-`` and its key, that is written whole or not at all. Its manifest ``entry.json`` holds
-the size and checksum of every other file, and the time of its last change is that of the entry's last use.
+the size and checksum of every other file and its own, and the time of its last change is that of the entry's last use.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from elmolite import files
+from elmolite import files, folders
 from elmolite.errors import InputError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "entry.json"
 DEFAULT_LIMIT_BYTES = 8 * 2**30
 
@@ -54,10 +54,10 @@ class CacheFolder:
         if not path.is_dir():
             return False
         try:
-            files.open_folder(path, MANIFEST, kind="cache", version=FORMAT_VERSION)
+            folders.open_folder(path, MANIFEST, kind="cache", version=FORMAT_VERSION)
         except (InputError, OSError) as error:
             print(f"{error}; it is computed again", file=sys.stderr)
-            files.remove_shared_folder(path)
+            folders.remove_shared_folder(path)
             return False
         with suppress(OSError):  # a cache that others made and that may only be read
             os.utime(path / MANIFEST)
@@ -70,18 +70,18 @@ class CacheFolder:
         :param content: what the manifest says besides, for a reader.
         :raises InputError: it cannot be written.
         """
-        with files.writing_shared_folder(self.path(key)) as new:
+        with folders.writing_shared_folder(self.path(key)) as new:
             yield new
             manifest = {
                 "format_version": FORMAT_VERSION,
                 **content,
-                "files": {path.name: files.fingerprint(path) for path in sorted(new.iterdir())},
+                "files": folders.fingerprints(new),
             }
-            files.write_bytes(new / MANIFEST, files.json_bytes(manifest))
+            files.write_manifest(new / MANIFEST, manifest)
 
     def remove_left_over(self) -> None:
         """Remove what killed processes left half-written."""
-        files.remove_left_over(self.folder, f"{_PREFIX}*")
+        files.remove_left_over(self.folder)
 
     def make_room(self, n_bytes: int, *, what: str, keep: Collection[Path]) -> None:
         """Remove the entries that were not used for longest until ``n_bytes`` more keep to the limit and fit the disk.
@@ -98,7 +98,7 @@ class CacheFolder:
         for path, size in removable.items():
             if missing <= 0:
                 break
-            if files.remove_shared_folder(path):
+            if folders.remove_shared_folder(path):
                 missing -= size
 
     def _missing(self, n_bytes: int, used: int) -> int:

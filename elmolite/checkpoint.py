@@ -1,7 +1,7 @@
 """A trained model as a folder of plain files, written whole and read back the same.
 
 =========================  ==================================================================================
-``config.json``            the model's configuration, and the size and checksum of every other file
+``config.json``            the model's configuration, and the size and checksum of every other file and of itself
 ``model.safetensors``      the token encoder and both LSTM stacks
 ``softmax.safetensors``    the output weights (optional: embedding does without)
 ``vocab.txt``              the words of the softmax, and of a model that reads words, with their counts
@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from elmolite import files
+from elmolite import files, folders
 from elmolite.adaptive_softmax import AnySoftmax, softmax_of
 from elmolite.bilm import BiLM, BiLMConfig
 from elmolite.corpus import VOCAB_FILE
@@ -45,7 +45,7 @@ from elmolite.tokenization import FILE_NAME as TOKENIZER_FILE
 from elmolite.tokenization import SentenceTokenizer
 from elmolite.vocab import Vocabulary
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 SOFTMAX_FILE = "softmax.safetensors"
@@ -83,7 +83,7 @@ class Checkpoint:
         :param overwrite: replace an earlier model folder.
         :raises InputError: it exists, or cannot be written; an earlier one stands then as it was.
         """
-        with files.writing_folder(Path(folder), manifest=CONFIG_FILE, overwrite=overwrite) as new:
+        with folders.writing_folder(Path(folder), manifest=CONFIG_FILE, overwrite=overwrite) as new:
             files.write_bytes(new / WEIGHTS_FILE, save(_tensors(self.bilm, dtype)))
             files.write_bytes(new / TOKENIZER_FILE, self.tokenizer.to_bytes())
             if isinstance(self.indexer, UnicodeIndexer):
@@ -100,9 +100,9 @@ class Checkpoint:
                 "model": asdict(self.bilm.config),
                 "softmax": None if self.softmax is None else self.softmax.description(),
                 "training": dict(self.training or {}),
-                "files": {path.name: files.fingerprint(path) for path in sorted(new.iterdir())},
+                "files": folders.fingerprints(new),
             }
-            files.write_bytes(new / CONFIG_FILE, files.json_bytes(config))
+            files.write_manifest(new / CONFIG_FILE, config)
 
     @classmethod
     def from_pretrained(cls, source: str | Path, weights: str | Path | None = None) -> Checkpoint:
@@ -118,7 +118,7 @@ class Checkpoint:
         folder = model_folder(source)
         if is_legacy(folder):
             return _read_legacy(folder)
-        config = files.open_folder(folder, CONFIG_FILE, kind="model", version=FORMAT_VERSION)
+        config = folders.open_folder(folder, CONFIG_FILE, kind="model", version=FORMAT_VERSION)
         manifest = config["files"]
         if not {WEIGHTS_FILE, TOKENIZER_FILE} <= manifest.keys():
             raise InputError(f"{folder / CONFIG_FILE}: 'files' must name {WEIGHTS_FILE} and {TOKENIZER_FILE}")
@@ -159,7 +159,7 @@ def read_config(folder: str | Path) -> BiLMConfig:
     """
     refuse_legacy(folder)
     folder = model_folder(folder)
-    config = files.open_folder(folder, CONFIG_FILE, kind="model", version=FORMAT_VERSION)
+    config = folders.open_folder(folder, CONFIG_FILE, kind="model", version=FORMAT_VERSION)
     return _model_config(config.get("model"), folder / CONFIG_FILE)
 
 

@@ -1,4 +1,7 @@
-"""Writing files and folders whole or not at all; the only place that does."""
+"""Writing files whole or not at all, and holding them against their checksums when they are read.
+
+Folders of such files are written in :mod:`elmolite.folders`.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,9 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -15,14 +19,83 @@ from uuid import uuid4
 
 from elmolite.errors import InputError
 
+if sys.platform != "win32":
+    import fcntl
+
 LEFT_OVER_AFTER = 3600.0
-"""Seconds without a change after which a half-written shared folder is taken for that of a process that was killed."""
+"""Seconds without a change after which what is half-written is a killed process's, where the system has no locks."""
+UNLOCKED_AFTER = 1.0
+"""What was changed so shortly ago may be too new to be locked yet."""
 
 SEAL_BYTES = 73
 """The checksum at the end of a sealed file."""
+MANIFEST_SEAL_BYTES = 83
+"""The checksum at the end of a manifest."""
+
+BLOCKS = "crc32_of_blocks"
+"""In the mark of a large file: the checksums by which who reads a part of it need not read all."""
+
+_PARTIAL = f".*.{'[0-9a-f]' * 32}.partial"
+"""What all that is half-written is called."""
 
 
-def _sync(path: Path) -> None:
+def partial_path(path: Path) -> Path:
+    """Return a name beside ``path`` that no other process has, for what is not whole yet."""
+    return path.with_name(f".{path.name}.{uuid4().hex}.partial")
+
+
+@contextmanager
+def held(partial: Path) -> Iterator[None]:
+    """Show other processes that this one is writing there: the lock goes with the block, or with the process."""
+    if sys.platform == "win32":
+        yield
+        return
+    descriptor = os.open(partial, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_held(partial: Path) -> bool | None:
+    """Tell whether a process is writing there; ``None`` where the system has no locks."""
+    if sys.platform == "win32":
+        return None
+    descriptor = os.open(partial, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def remove_left_over(folder: Path) -> None:
+    """Remove what killed processes left half-written in a folder."""
+    for partial in folder.glob(_PARTIAL):
+        with suppress(OSError):  # its process has just ended and removed it
+            inside = partial.iterdir() if partial.is_dir() else ()
+            unchanged = time.time() - max(path.stat().st_mtime for path in (partial, *inside))
+            is_held = _is_held(partial)
+            if not is_held and unchanged > (LEFT_OVER_AFTER if is_held is None else UNLOCKED_AFTER):
+                shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Make of an error of the system an InputError that says which file or folder cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def sync(path: Path) -> None:
     """Force a file or, where the system allows it, a folder to the disk."""
     with suppress(PermissionError):  # Windows does not open folders
         descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
@@ -38,19 +111,21 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
 
     :raises InputError: the file cannot be written (no such folder, no permission, disk full); nothing is left behind.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    new = partial_path(path)
+    with naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w+b") as file:  # HDF5 reads what it writes
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync(path.parent)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        remove_left_over(path.parent)
+        try:
+            with new.open("x+b") as file, held(new):  # HDF5 reads what it writes
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                file.close()  # Windows renames none that is open
+                new.replace(path)
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise
+        sync(path.parent)
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
@@ -88,139 +163,6 @@ def _seal(data: memoryview) -> bytes:
     return f"\nsha256 {hashlib.sha256(data).hexdigest()}\n".encode()
 
 
-@contextmanager
-def writing_folder(folder: Path, *, manifest: str, overwrite: bool, folders: Collection[str] = ()) -> Iterator[Path]:
-    """Give an empty temporary folder that becomes ``folder`` when the block ends without an error.
-
-    :param manifest: name of the JSON file that the folder will hold, whose ``files`` names all others.
-    :param overwrite: whether an earlier folder of the same kind may be replaced.
-    :param folders: names that folders in it may have.
-    :raises InputError: ``folder`` exists and may not be replaced, or it cannot be written.
-    """
-    folder = folder.resolve()
-    temporary, old = folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.old")
-    try:
-        _restore(folder, old)
-        check_replaceable(folder, manifest, overwrite=overwrite, folders=folders)
-        shutil.rmtree(temporary, ignore_errors=True)  # what a killed run left
-        temporary.mkdir(parents=True)
-        yield temporary
-        for path in temporary.iterdir():
-            _sync(path)
-        _sync(temporary)
-        _swap(temporary, folder, old)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def check_replaceable(folder: Path, manifest: str, *, overwrite: bool, folders: Collection[str] = ()) -> None:
-    """Refuse to replace what was not asked for, or what holds more than its own manifest names.
-
-    :param folders: names that folders in it may have.
-    :raises InputError: it may not be replaced.
-    """
-    if not folder.exists():
-        return
-    if not overwrite:
-        raise InputError(f"{folder} exists already: choose another folder, or say --overwrite")
-    if not folder.is_dir():
-        raise InputError(f"{folder} is a file: choose another name for the folder")
-    there = {path.name for path in folder.iterdir()}
-    if there:
-        known = read_json(folder / manifest, kind=Path(manifest).stem).get("files") if manifest in there else None
-        strange = there - {manifest, *folders, *(known if isinstance(known, dict) else ())}
-        if known is None or strange:
-            raise InputError(f"{folder} holds other things ({min(strange)}): it will not be replaced; choose another")
-
-
-def check_writable(folder: Path) -> None:
-    """Refuse a folder that could not be made, before the work whose result it is to hold.
-
-    :raises InputError: what there is of its path is a file, or may not be written in.
-    """
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        reason = "may not be written in" if there.is_dir() else "is a file"
-        raise InputError(f"{folder}: cannot be written: {there} {reason}")
-
-
-def _restore(folder: Path, old: Path) -> None:
-    """Mend what a process left that was killed while it replaced a folder."""
-    if old.exists():
-        if folder.exists():
-            shutil.rmtree(old)
-        else:
-            old.replace(folder)
-
-
-def _swap(new: Path, folder: Path, old: Path) -> None:
-    """Put ``new`` in the place of ``folder``; the old content goes only when the new one stands."""
-    if folder.exists():
-        folder.replace(old)
-    try:
-        new.replace(folder)
-    except OSError:
-        _restore(folder, old)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-    _sync(folder.parent)
-
-
-@contextmanager
-def writing_shared_folder(folder: Path) -> Iterator[Path]:
-    """Give an empty temporary folder that becomes ``folder``, which other processes may be making at the same time.
-
-    The first that ends well has made it; what the others wrote is dropped.
-
-    :raises InputError: it cannot be written; nothing is left behind.
-    """
-    temporary = _partial(folder)
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        for path in temporary.iterdir():
-            _sync(path)
-        _sync(temporary)
-        try:
-            temporary.rename(folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
-        _sync(folder.parent)
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def remove_shared_folder(folder: Path) -> bool:
-    """Remove a folder at once for all processes; those that have opened its files keep what they have.
-
-    :returns: whether it is gone; Windows keeps what another process has open.
-    """
-    gone = _partial(folder)
-    with suppress(OSError):
-        folder.rename(gone)
-    shutil.rmtree(gone, ignore_errors=True)
-    return not folder.exists()
-
-
-def remove_left_over(folder: Path, pattern: str) -> None:
-    """Remove what killed processes left of the shared folders in ``folder`` whose name matches ``pattern``."""
-    for partial in folder.glob(f".{pattern}.*.partial"):
-        with suppress(OSError):  # its process has just ended and removed it
-            last_change = max(path.stat().st_mtime for path in (partial, *partial.iterdir()))
-            if time.time() - last_change > LEFT_OVER_AFTER:
-                shutil.rmtree(partial, ignore_errors=True)
-
-
-def _partial(folder: Path) -> Path:
-    """Return a name beside ``folder`` that no other process has."""
-    return folder.with_name(f".{folder.name}.{uuid4().hex}.partial")
-
-
 def fingerprint(path: Path) -> dict[str, Any]:
     """Return the size in bytes and the SHA-256 of a file, as they stand in a manifest."""
     with path.open("rb") as file:
@@ -228,40 +170,50 @@ def fingerprint(path: Path) -> dict[str, Any]:
     return {"bytes": path.stat().st_size, "sha256": digest}
 
 
-def open_folder(folder: Path, manifest: str, *, kind: str, version: int) -> dict[str, Any]:
-    """Read the manifest of a folder, and hold every file that it names against its size and checksum.
+def write_manifest(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON object whose last field, ``sha256``, is the checksum of all that stands in front of it.
 
-    :param manifest: the name of the JSON file.
-    :param kind: what the folder is, for the message ("corpus", "model").
-    :param version: the ``format_version`` that can be read.
-    :raises InputError: there is no such folder, it is of another version, or a file is missing, cut short or damaged;
-        the message names it.
+    :param content: with a ``format_version``.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such {kind} folder")
-    content = read_json(folder / manifest, kind=kind)
+    body = json_bytes(content).removesuffix(b"\n}\n")
+    write_bytes(path, body + _manifest_seal(body))
+
+
+def read_manifest(path: Path, *, kind: str, version: int) -> dict[str, Any]:
+    """Return what :func:`write_manifest` wrote.
+
+    :param kind: what the file belongs to, for the message ("corpus", "model").
+    :param version: the ``format_version`` that can be read.
+    :raises InputError: it is missing, no JSON object, of another version, cut short, damaged or changed by hand.
+    """
+    content = read_json(path, kind=kind)
     if content.get("format_version") != version:
         raise InputError(
-            f"{folder / manifest}: format_version {content.get('format_version')!r}; this version of elmolite reads "
-            f"{version}"
+            f"{path}: format_version {content.get('format_version')!r}; this version of elmolite reads {version}"
         )
-    expected = content.get("files")
-    if not isinstance(expected, dict) or any(Path(name).name != name for name in expected):
-        raise InputError(f"{folder / manifest}: 'files' must name the files of the folder")
-    for name, mark in expected.items():
-        if not isinstance(mark, dict) or mark.keys() != {"bytes", "sha256"}:
-            raise InputError(f"{folder / manifest}: 'files' must give the bytes and sha256 of {name}")
-        _check_file(folder / name, mark)
+    data = path.read_bytes()
+    if data[-MANIFEST_SEAL_BYTES:] != _manifest_seal(data[:-MANIFEST_SEAL_BYTES]):
+        raise InputError(f"{path} is damaged or was changed (its checksum differs): copy or make it again")
+    del content["sha256"]
     return content
 
 
-def _check_file(path: Path, expected: dict[str, Any]) -> None:
+def _manifest_seal(body: bytes) -> bytes:
+    return f',\n  "sha256": "{hashlib.sha256(body).hexdigest()}"\n}}\n'.encode()
+
+
+def check_file(path: Path, mark: dict[str, Any]) -> None:
+    """Hold a file against its size and checksum; one that has checksums of its blocks only against its size.
+
+    :param mark: what its manifest says of it; it has ``bytes`` and ``sha256``.
+    :raises InputError: it is missing, cut short or damaged.
+    """
     if not path.is_file():
         raise InputError(f"{path} is missing: the folder is not whole; copy or make it again")
     size = path.stat().st_size
-    if size != expected["bytes"]:
-        raise InputError(f"{path} has {size} bytes where {expected['bytes']} were written: copy or make it again")
-    if fingerprint(path) != expected:
+    if size != mark["bytes"]:
+        raise InputError(f"{path} has {size} bytes where {mark['bytes']} were written: copy or make it again")
+    if BLOCKS not in mark and fingerprint(path)["sha256"] != mark["sha256"]:
         raise InputError(f"{path} is damaged (its checksum differs): copy or make it again")
 
 

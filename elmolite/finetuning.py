@@ -14,7 +14,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
-from elmolite import figures, files
+from elmolite import figures, files, folders
 from elmolite.examples.columns import RECOGNISED, ExampleColumns
 from elmolite.examples.example import Example, Task
 from elmolite.finetuning_config import GIB, FinetuningConfig, HeadConfig, InputConfig
@@ -140,8 +140,8 @@ def run(
     :param overwrite: replace what an earlier run left in ``out``.
     :raises InputError: the settings do not go together, or something cannot be read or written.
     """
-    files.check_writable(out)
-    files.check_replaceable(out / MODEL_FOLDER, MANIFEST, overwrite=overwrite, folders=(ENCODER_FOLDER,))
+    folders.check_writable(out)
+    folders.check_replaceable(out / MODEL_FOLDER, MANIFEST, overwrite=overwrite, folders=(ENCODER_FOLDER,))
     if config.encoder_training != "frozen":  # the next run begins with the language model as it was
         setup = replace(setup, elmo=deepcopy(setup.elmo))
     description, model = setup.description, setup.make_model(config.seed).to(best_device())

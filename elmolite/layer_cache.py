@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from elmolite import files
 from elmolite.cache_folder import DEFAULT_LIMIT_BYTES, CacheFolder, default_folder, in_units
 from elmolite.elmo import ELMo
 from elmolite.elmo_module import Sentence
@@ -177,7 +178,7 @@ def _write(
     content = {"sentences": len(sentences), "words": n_tokens, "precision": dtype.name, "model": model_hash(elmo)}
     with (
         cache.writing(key, content) as new,
-        (new / _LAYERS_FILE).open("wb") as file,
+        files.writing(new / _LAYERS_FILE) as file,
         tqdm(
             desc="layers", total=n_tokens, unit="words", unit_scale=True, disable=None if show_progress else True
         ) as bar,

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from elmolite import corpus, files, tokenization, vocab
+from elmolite import corpus, files, folders, tokenization, vocab
 from elmolite.corpus_writing import write_corpus, write_summary
 from elmolite.dataset_text import DatasetText
 from elmolite.errors import InputError
@@ -217,7 +217,7 @@ def prepare(
     started = time.perf_counter()
     out = Path(out)
     with (
-        files.writing_folder(out, manifest=corpus.SUMMARY_FILE, overwrite=overwrite) as folder,
+        folders.writing_folder(out, manifest=corpus.SUMMARY_FILE, overwrite=overwrite) as folder,
         closing(_Collector(folder)) as collector,
     ):
         train_text = _open(text, tokenizer, show_progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from elmolite import folders
 from elmolite.errors import InputError
 from elmolite.suggest import nearest
 
@@ -26,7 +27,7 @@ def model_folder(name: str | Path) -> Path:
     :param name: a path, the name of a released model, or ``owner/model`` of the hub.
     :raises InputError: there is none; the message names the released models.
     """
-    path = Path(name)
+    path = folders.standing(Path(name))
     if path.is_dir():
         return path
     for folder in _FOLDERS:

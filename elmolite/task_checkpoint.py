@@ -2,7 +2,7 @@
 
 =======================  =====================================================================================
 ``task.json``            what the model consists of, its labels, where its language model is, and the size and
-                         checksum of every other file
+                         checksum of every other file and of itself
 ``model.safetensors``    the mixes, the head, static vectors
 ``static_words.txt``     the words of the static vectors, one a line (where there are any)
 ``tokenizer.json``       how sentences are cut into tokens
@@ -20,7 +20,7 @@ from typing import Any, get_args
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from elmolite import files
+from elmolite import files, folders
 from elmolite.checkpoint import CONFIG_FILE as ENCODER_MANIFEST
 from elmolite.checkpoint import fill
 from elmolite.elmo import ELMo
@@ -39,7 +39,7 @@ from elmolite.tasks.objectives import Prediction
 from elmolite.tokenization import FILE_NAME as TOKENIZER_FILE
 from elmolite.tokenization import SentenceTokenizer
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "task.json"
 WEIGHTS_FILE = "model.safetensors"
 WORDS_FILE = "static_words.txt"
@@ -83,7 +83,7 @@ class TaskCheckpoint:
         :param overwrite: replace an earlier task folder.
         :raises InputError: it exists, or cannot be written; an earlier one stands then as it was.
         """
-        with files.writing_folder(
+        with folders.writing_folder(
             Path(folder), manifest=MANIFEST, overwrite=overwrite, folders=(ENCODER_FOLDER,)
         ) as new:
             files.write_bytes(new / WEIGHTS_FILE, save(_own_weights(self.model)))
@@ -91,7 +91,7 @@ class TaskCheckpoint:
             static = self.model.inputs.static
             if static is not None:
                 files.write_bytes(new / WORDS_FILE, "".join(f"{word}\n" for word in static.ids.words).encode())
-            fingerprints = {path.name: files.fingerprint(path) for path in sorted(new.iterdir())}
+            fingerprints = folders.fingerprints(new)
             content = {
                 "format_version": FORMAT_VERSION,
                 **_as_dict(self.description),
@@ -100,7 +100,7 @@ class TaskCheckpoint:
                 "encoder": self._save_encoder(new, encoder),
                 "files": fingerprints,
             }
-            files.write_bytes(new / MANIFEST, files.json_bytes(content))
+            files.write_manifest(new / MANIFEST, content)
 
     def _save_encoder(self, new: Path, encoder: str | Path | None) -> dict[str, Any] | None:
         """Copy the language model, or note where it is."""
@@ -123,10 +123,10 @@ class TaskCheckpoint:
         :raises InputError: a file is missing, cut short, damaged or of another shape, or the language model is no
             longer where it was, or another; the message names it.
         """
-        folder = Path(folder)
-        if not (folder / MANIFEST).exists() and (folder / "model" / MANIFEST).exists():
-            folder /= "model"
-        content = files.open_folder(folder, MANIFEST, kind="task", version=FORMAT_VERSION)
+        folder, of_the_run = folders.standing(Path(folder)), folders.standing(Path(folder) / "model")
+        if not (folder / MANIFEST).exists() and (of_the_run / MANIFEST).exists():
+            folder = of_the_run
+        content = folders.open_folder(folder, MANIFEST, kind="task", version=FORMAT_VERSION)
         description = _description(content, folder / MANIFEST)
         if (description.head is None) != (head is not None):
             wanted = "this task has a head of your own: say what makes it, from_pretrained(head=...) or --own-head"

@@ -112,16 +112,17 @@ def test_a_full_disk_is_found_before_it_is_full(cache, monkeypatch):
     assert names(cache) == []
 
 
-def test_what_killed_processes_left_goes_when_nobody_has_written_to_it_for_long(cache):
+def test_what_killed_processes_left_goes_but_not_what_another_one_is_writing(cache):
     write(cache, "a")
-    left_over, at_work = (cache.folder / f".layers-{name}.0.partial" for name in ("old", "new"))
+    left_over, at_work = (files.partial_path(cache.path(name)) for name in ("old", "new"))
     long_ago = time.time() - 2 * files.LEFT_OVER_AFTER
     for folder in (left_over, at_work):
         folder.mkdir()
         (folder / "data").write_bytes(b"half")
-    for path in (left_over / "data", left_over, at_work):
-        os.utime(path, (long_ago, long_ago))
-    cache.remove_left_over()
+        for path in (folder / "data", folder):
+            os.utime(path, (long_ago, long_ago))
+    with files.held(at_work):
+        cache.remove_left_over()
     assert names(cache) == [at_work.name, "layers-a"]
 
 
@@ -160,6 +161,6 @@ def test_sizes_for_a_person(n_bytes, text):
 
 def test_nothing_is_taken_for_whole_that_another_version_wrote(cache, monkeypatch, capsys):
     write(cache, "a")
-    monkeypatch.setattr(cache_folder, "FORMAT_VERSION", 2)
+    monkeypatch.setattr(cache_folder, "FORMAT_VERSION", 3)
     assert not cache.has("a")
-    assert "format_version 1" in capsys.readouterr().err
+    assert "format_version 2" in capsys.readouterr().err

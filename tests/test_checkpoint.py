@@ -1,15 +1,19 @@
-import json
-
 import pytest
 import torch
 from conftest import small_config
 
+from elmolite import files
 from elmolite.adaptive_softmax import AdaptiveSoftmax
 from elmolite.bilm import BiLM
-from elmolite.checkpoint import Checkpoint
+from elmolite.checkpoint import FORMAT_VERSION, Checkpoint, read_config
 from elmolite.errors import InputError
-from elmolite.files import fingerprint
 from elmolite.softmax import Softmax
+
+
+def edit(folder, change):
+    config = files.read_manifest(folder / "config.json", kind="model", version=FORMAT_VERSION)
+    change(config)
+    files.write_manifest(folder / "config.json", config)
 
 
 @pytest.fixture
@@ -59,8 +63,7 @@ def test_an_adaptive_softmax_reads_back(tmp_path, checkpoint):
 )
 def test_an_unknown_softmax_is_refused(tmp_path, checkpoint, found):
     checkpoint.save_pretrained(tmp_path / "model")
-    path = tmp_path / "model" / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "softmax": found}))
+    edit(tmp_path / "model", lambda config: config.update(softmax=found))
     with pytest.raises(InputError, match=r"config\.json: 'softmax'"):
         Checkpoint.from_pretrained(tmp_path / "model")
 
@@ -91,7 +94,9 @@ def test_saving_replaces_an_earlier_model_whole(tmp_path, checkpoint):
     assert not (tmp_path / "model" / "vocab.txt").exists()
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "softmax.safetensors", "vocab.txt", "tokenizer.json"])
+@pytest.mark.parametrize(
+    "name", ["config.json", "model.safetensors", "softmax.safetensors", "vocab.txt", "tokenizer.json"]
+)
 def test_files_missing_cut_or_damaged_are_named(tmp_path, checkpoint, name):
     folder = tmp_path / "model"
     checkpoint.save_pretrained(folder)
@@ -105,12 +110,6 @@ def test_files_missing_cut_or_damaged_are_named(tmp_path, checkpoint, name):
     (folder / name).unlink()
     with pytest.raises(InputError, match=f"{name} is missing"):
         Checkpoint.from_pretrained(folder)
-
-
-def edit(folder, change):
-    config = json.loads((folder / "config.json").read_text())
-    change(config)
-    (folder / "config.json").write_text(json.dumps(config))
 
 
 @pytest.mark.parametrize(
@@ -138,7 +137,7 @@ def test_a_file_that_is_no_safetensors_is_named(tmp_path, checkpoint):
     folder = tmp_path / "model"
     checkpoint.save_pretrained(folder)
     (folder / "model.safetensors").write_bytes(b"\x80\x04 a pickle perhaps")
-    edit(folder, lambda c: c["files"].update({"model.safetensors": fingerprint(folder / "model.safetensors")}))
+    edit(folder, lambda c: c["files"].update({"model.safetensors": files.fingerprint(folder / "model.safetensors")}))
     with pytest.raises(InputError, match=r"model\.safetensors: not a safetensors file"):
         Checkpoint.from_pretrained(folder)
 
@@ -148,3 +147,10 @@ def test_not_a_model_folder(tmp_path):
         Checkpoint.from_pretrained(tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"config\.json is missing"):
         Checkpoint.from_pretrained(tmp_path)
+
+
+def test_a_model_is_found_though_a_process_was_killed_while_it_replaced_it(tmp_path, checkpoint):
+    checkpoint.save_pretrained(tmp_path / "model")
+    (tmp_path / "model").rename(tmp_path / ".model.old")  # and the new one was to take its place
+    assert torch.equal(Checkpoint.from_pretrained(tmp_path / "model").softmax.weight, checkpoint.softmax.weight)
+    assert read_config(tmp_path / "model") == checkpoint.bilm.config

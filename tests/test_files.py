@@ -1,9 +1,27 @@
 import errno
+import json
+import os
+import time
 
 import pytest
 
 from elmolite import files
 from elmolite.errors import InputError
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def aged(path, seconds):
+    long_ago = time.time() - seconds
+    for each in (*(path.iterdir() if path.is_dir() else ()), path):
+        os.utime(each, (long_ago, long_ago))
+    return path
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path):
@@ -13,135 +31,117 @@ def test_a_file_appears_only_when_it_is_whole(tmp_path):
         file.write(b"new, but")
         raise RuntimeError("half-way")
     assert path.read_bytes() == b"old"
-    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    assert names(tmp_path) == ["a"]
 
 
 def test_a_full_disk_is_one_message_and_leaves_nothing(tmp_path, monkeypatch):
-    def full(descriptor):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(InputError, match=r"a: cannot be written: No space left on device"):
         files.write_bytes(tmp_path / "a", b"new")
-    with pytest.raises(InputError, match="No space left"), writing(tmp_path / "f") as f:
-        (f / "x").write_bytes(b"x")
-    assert list(tmp_path.iterdir()) == []
-
-
-def writing(folder, *, overwrite=False):
-    return files.writing_folder(folder, manifest="m.json", overwrite=overwrite)
-
-
-def fill(folder, name):
-    (folder / name).write_bytes(b"1")
-    files.write_bytes(folder / "m.json", files.json_bytes({"files": {name: {}}}))
-
-
-def names(folder):
-    return sorted(path.name for path in folder.iterdir())
-
-
-def test_a_folder_appears_only_when_it_is_whole(tmp_path):
-    folder = tmp_path / "f"
-    with writing(folder) as new:
-        fill(new, "x")
-    with pytest.raises(RuntimeError), writing(folder, overwrite=True) as new:
-        fill(new, "y")
-        raise RuntimeError
-    assert names(folder) == ["m.json", "x"]
-    with writing(folder, overwrite=True) as new:
-        fill(new, "y")
-    assert names(folder) == ["m.json", "y"]
-    assert names(tmp_path) == ["f"]
-
-
-def test_only_a_folder_of_the_same_kind_is_replaced_and_only_if_asked(tmp_path):
-    folder = tmp_path / "f"
-    with writing(folder) as new:
-        fill(new, "x")
-    with pytest.raises(InputError, match="--overwrite"), writing(folder):
-        pass
-    (folder / "precious").write_bytes(b"")
-    with pytest.raises(InputError, match=r"holds other things .precious."), writing(folder, overwrite=True):
-        pass
-    (tmp_path / "g").mkdir()
-    (tmp_path / "g" / "notes.txt").write_bytes(b"")
-    with pytest.raises(InputError, match=r"holds other things"), writing(tmp_path / "g", overwrite=True):
-        pass
-    with pytest.raises(InputError, match="is a file"), writing(folder / "x", overwrite=True):
-        pass
-    assert names(folder) == ["m.json", "precious", "x"]
-
-
-@pytest.mark.parametrize("new_one_stands", [False, True])
-def test_a_kill_while_a_folder_is_replaced_is_mended(tmp_path, new_one_stands):
-    folder, old = tmp_path / "f", tmp_path / ".f.old"
-    with writing(folder) as new:
-        fill(new, "x")
-    folder.replace(old)
-    if new_one_stands:
-        with writing(tmp_path / "other") as new:
-            fill(new, "y")
-        (tmp_path / "other").replace(folder)
-    with pytest.raises(RuntimeError), writing(folder, overwrite=True):
-        raise RuntimeError
-    assert names(folder) == ["m.json", "y" if new_one_stands else "x"]
-    with writing(folder, overwrite=True) as new:
-        fill(new, "z")
-    assert names(tmp_path) == ["f"]
-
-
-def test_a_shared_folder_is_there_when_it_is_whole_and_the_first_one_stands(tmp_path):
-    folder = tmp_path / "f"
-    with pytest.raises(RuntimeError), files.writing_shared_folder(folder) as new:
-        fill(new, "x")
-        raise RuntimeError
-    assert names(tmp_path) == []
-    with files.writing_shared_folder(folder) as slow:
-        fill(slow, "slow")
-        with files.writing_shared_folder(folder) as quick:
-            fill(quick, "quick")
-    assert names(folder) == ["m.json", "quick"]
-    assert files.remove_shared_folder(folder)
-    assert files.remove_shared_folder(folder)
     assert names(tmp_path) == []
 
 
-def open_folder(folder):
-    return files.open_folder(folder, "m.json", kind="thing", version=1)
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_what_a_killed_process_left_goes_with_the_next_write_but_not_what_is_being_written(tmp_path, is_folder):
+    left, at_work = files.partial_path(tmp_path / "a"), files.partial_path(tmp_path / "b")
+    for path in (left, at_work):
+        if is_folder:
+            path.mkdir()
+            (path / "content").write_bytes(b"half")
+        else:
+            path.write_bytes(b"half")
+        aged(path, 2 * files.LEFT_OVER_AFTER)
+    just_made = files.partial_path(tmp_path / "c")
+    just_made.touch()
+    (tmp_path / ".letter.partial").touch()
+    aged(tmp_path / ".letter.partial", 2 * files.LEFT_OVER_AFTER)
+    with files.held(at_work):
+        files.write_bytes(tmp_path / "d", b"")
+        assert names(tmp_path) == sorted([at_work.name, just_made.name, ".letter.partial", "d"])
+    files.write_bytes(tmp_path / "d", b"")
+    assert names(tmp_path) == sorted([just_made.name, ".letter.partial", "d"])
 
 
-def test_what_is_missing_cut_or_changed_is_found(tmp_path):
-    (tmp_path / "a").write_bytes(b"content")
-    manifest = {"format_version": 1, "files": {"a": files.fingerprint(tmp_path / "a")}}
-    (tmp_path / "m.json").write_bytes(files.json_bytes(manifest))
-    assert open_folder(tmp_path) == manifest
-    (tmp_path / "a").write_bytes(b"cOntent")
-    with pytest.raises(InputError, match=r"a is damaged"):
-        open_folder(tmp_path)
-    (tmp_path / "a").write_bytes(b"cont")
-    with pytest.raises(InputError, match=r"a has 4 bytes where 7"):
-        open_folder(tmp_path)
-    (tmp_path / "a").unlink()
-    with pytest.raises(InputError, match=r"a is missing"):
-        open_folder(tmp_path)
+def test_without_locks_only_what_has_long_not_changed_counts_as_left_over(tmp_path, monkeypatch):
+    monkeypatch.setattr("fcntl.flock", full)
+    for age in (0.5, 2):
+        partial = files.partial_path(tmp_path / str(age))
+        partial.touch()
+        aged(partial, age * files.LEFT_OVER_AFTER)
+    with files.held(partial):
+        files.remove_left_over(tmp_path)
+    assert [name.split(".partial")[0].rpartition(".")[0] for name in names(tmp_path)] == [".0.5"]
+
+
+def test_a_left_over_that_another_process_has_just_removed_is_no_error(tmp_path, monkeypatch):
+    def gone(*_):
+        raise FileNotFoundError
+
+    files.partial_path(tmp_path / "a").touch()
+    monkeypatch.setattr("os.open", gone)
+    files.remove_left_over(tmp_path)
+    assert len(names(tmp_path)) == 1
+
+
+def test_a_system_that_does_not_open_folders_syncs_files_alone(tmp_path, monkeypatch):
+    def only_files(path, flags, open_=os.open):
+        if os.path.isdir(path):  # noqa: PTH112
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return open_(path, flags)
+
+    monkeypatch.setattr("os.open", only_files)
+    files.write_bytes(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"new"
+
+
+def test_a_sealed_file_is_read_back_and_every_change_is_found(tmp_path):
+    path = tmp_path / "a"
+    files.write_sealed(path, memoryview(b"content"))
+    assert files.read_sealed(path) == b"content"
+    content = path.read_bytes()
+    for at in range(len(content)):
+        for changed in (content[:at], content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :]):
+            path.write_bytes(changed)
+            with pytest.raises(InputError, match=r"a is damaged or cut short"):
+                files.read_sealed(path)
+    path.unlink()
+    with pytest.raises(InputError, match=r"a: cannot be read: No such file"):
+        files.read_sealed(path)
+
+
+def read_manifest(path):
+    return files.read_manifest(path, kind="thing", version=1)
+
+
+def test_a_manifest_is_json_and_every_change_is_found(tmp_path):
+    path = tmp_path / "m.json"
+    content = {"format_version": 1, "name": "é", "nested": {"sha256": "x"}}
+    files.write_manifest(path, content)
+    assert read_manifest(path) == content
+    assert list(json.loads(path.read_text(encoding="utf-8"))) == [*content, "sha256"]
+    written = path.read_bytes()
+    for at in range(len(written)):
+        for bit in range(8):
+            path.write_bytes(written[:at] + bytes([written[at] ^ 1 << bit]) + written[at + 1 :])
+            with pytest.raises(InputError, match=r"m\.json"):
+                read_manifest(path)
+        path.write_bytes(written[:at])
+        with pytest.raises(InputError, match=r"m\.json"):
+            read_manifest(path)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"format_version": 2, "files": {}}, "format_version 2"),
-        ({"format_version": 1, "files": []}, "'files' must name"),
-        ({"format_version": 1, "files": {"../a": {}}}, "'files' must name"),
-        ({"format_version": 1, "files": {"a": {"bytes": 1}}}, "bytes and sha256 of a"),
+        ({"format_version": 2}, r"m\.json: format_version 2; this version of elmolite reads 1"),
+        ({}, r"format_version None"),
+        ({"format_version": 1}, r"m\.json is damaged or was changed"),
     ],
 )
-def test_manifests_that_cannot_be_read(tmp_path, content, message):
+def test_a_manifest_of_another_version_or_without_its_checksum_is_refused(tmp_path, content, message):
     (tmp_path / "m.json").write_bytes(files.json_bytes(content))
     with pytest.raises(InputError, match=message):
-        open_folder(tmp_path)
-    with pytest.raises(InputError, match="no such thing folder"):
-        open_folder(tmp_path / "nowhere")
+        read_manifest(tmp_path / "m.json")
 
 
 @pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff", b"[" * 100_000])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import make_corpus, random_sentences, write_sentences
 
-from elmolite import parallel_tokenization, preparation
+from elmolite import files, parallel_tokenization, preparation
 from elmolite.corpus import Corpus
 from elmolite.errors import InputError
 from elmolite.preparation import prepare
@@ -174,8 +174,9 @@ def test_missing_held_out_text_is_said_before_the_long_work(tmp_path):
         prepare(str(tmp_path / "bad.txt"), tmp_path / "c", valid="nowhere", show_progress=False)
 
 
-def test_what_a_killed_run_left_is_no_corpus_and_no_obstacle(tmp_path):
-    left = tmp_path / ".corpus.partial"
+def test_what_a_killed_run_left_is_no_corpus_and_no_obstacle(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "UNLOCKED_AFTER", -1.0)
+    left = files.partial_path(tmp_path / "corpus")
     left.mkdir()
     (left / "train.spool").write_bytes(b"1234")
     corpus = make_corpus(tmp_path, random_sentences(30))

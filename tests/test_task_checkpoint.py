@@ -7,10 +7,11 @@ import torch
 from small_tasks import SMALL, setup_of, span_tags, train, write_classes, write_pairs, write_tagged, write_vectors
 from torch import nn
 
+from elmolite import files
 from elmolite.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.finetuning_config import ClassifyConfig
-from elmolite.task_checkpoint import TaskCheckpoint
+from elmolite.task_checkpoint import FORMAT_VERSION, TaskCheckpoint
 from elmolite.task_files import evaluate_file
 
 pytestmark = pytest.mark.usefixtures("no_pictures", "own_cache")
@@ -197,10 +198,20 @@ def whole(tmp_path_factory, model_folder):
 )
 def test_a_manifest_that_says_something_else_is_explained(tmp_path, whole, change, message):
     folder = shutil.copytree(whole, tmp_path / "task")
-    content = change(json.loads((folder / "task.json").read_text()))
-    (folder / "task.json").write_text(content if isinstance(content, str) else json.dumps(content))
+    content = change(files.read_manifest(folder / "task.json", kind="task", version=FORMAT_VERSION))
+    if isinstance(content, str):
+        (folder / "task.json").write_text(content)
+    else:
+        files.write_manifest(folder / "task.json", content)
     with pytest.raises(InputError, match=message):
         TaskCheckpoint.from_pretrained(folder)
+
+
+def test_a_task_is_found_though_a_process_was_killed_while_it_replaced_it(tmp_path, whole):
+    shutil.copytree(whole, tmp_path / "run" / ".model.old")  # and the new one was to be run/model
+    expected = TaskCheckpoint.from_pretrained(whole).description
+    for folder in (tmp_path / "run", tmp_path / "run" / "model"):
+        assert TaskCheckpoint.from_pretrained(folder).description == expected
 
 
 def test_the_folder_of_the_run_will_do(whole):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from elmolite import files
+from elmolite import files, folders
 from elmolite.checkpoint import Checkpoint
 from elmolite.errors import InputError
 from elmolite.legacy import hdf5
@@ -63,9 +63,10 @@ def write_pair(checkpoint: Checkpoint, folder: str | Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists already: choose another folder")
     hdf5.import_h5py()
-    with files.writing(folder / WEIGHTS_FILE) as file:
-        hdf5.write_weights(file, checkpoint.bilm)
-    if checkpoint.vocabulary is not None:
-        words = "".join(f"{word}\n" for word in checkpoint.vocabulary.words)
-        files.write_bytes(folder / "vocab.txt", words.encode())
-    files.write_bytes(folder / OPTIONS_FILE, files.json_bytes(options))
+    with folders.writing_folder(folder, manifest=OPTIONS_FILE, overwrite=True) as new:  # it is new or empty
+        with files.writing(new / WEIGHTS_FILE) as file:
+            hdf5.write_weights(file, checkpoint.bilm)
+        if checkpoint.vocabulary is not None:
+            words = "".join(f"{word}\n" for word in checkpoint.vocabulary.words)
+            files.write_bytes(new / "vocab.txt", words.encode())
+        files.write_bytes(new / OPTIONS_FILE, files.json_bytes(options))

@@ -1,0 +1,199 @@
+import errno
+import os
+
+import pytest
+
+from elmolite import files, folders
+from elmolite.errors import InputError
+
+
+def writing(folder, *, overwrite=False):
+    return folders.writing_folder(folder, manifest="m.json", overwrite=overwrite)
+
+
+def fill(folder, name):
+    (folder / name).write_bytes(b"1")
+    files.write_manifest(folder / "m.json", {"format_version": 1, "files": {name: files.fingerprint(folder / name)}})
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def open_folder(folder):
+    return folders.open_folder(folder, "m.json", kind="thing", version=1)
+
+
+def test_a_folder_appears_only_when_it_is_whole(tmp_path):
+    folder = tmp_path / "f"
+    with writing(folder) as new:
+        fill(new, "x")
+    with pytest.raises(RuntimeError), writing(folder, overwrite=True) as new:
+        fill(new, "y")
+        raise RuntimeError
+    assert names(folder) == ["m.json", "x"]
+    with writing(folder, overwrite=True) as new:
+        fill(new, "y")
+    assert names(folder) == ["m.json", "y"]
+    assert names(tmp_path) == ["f"]
+
+
+def test_a_full_disk_is_one_message_with_the_name_that_was_asked_for(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(InputError, match=rf"^{tmp_path}/f: cannot be written: No space left"), writing(tmp_path / "f"):
+        pass
+    with (
+        pytest.raises(InputError, match=rf"^{tmp_path}/f/m\.json: cannot be written: No space left"),
+        writing(tmp_path / "f") as new,
+    ):
+        fill(new, "x")
+    assert names(tmp_path) == []
+
+
+def test_only_a_folder_of_the_same_kind_is_replaced_and_only_if_asked(tmp_path):
+    folder = tmp_path / "f"
+    with writing(folder) as new:
+        fill(new, "x")
+    with pytest.raises(InputError, match="--overwrite"), writing(folder):
+        pass
+    (folder / "precious").write_bytes(b"")
+    with pytest.raises(InputError, match=r"holds other things .precious."), writing(folder, overwrite=True):
+        pass
+    (tmp_path / "g").mkdir()
+    (tmp_path / "g" / "notes.txt").write_bytes(b"")
+    with pytest.raises(InputError, match=r"holds other things"), writing(tmp_path / "g", overwrite=True):
+        pass
+    with pytest.raises(InputError, match="is a file"), writing(folder / "x", overwrite=True):
+        pass
+    assert names(folder) == ["m.json", "precious", "x"]
+    (tmp_path / "empty").mkdir()
+    with writing(tmp_path / "empty", overwrite=True) as new:
+        fill(new, "x")
+    assert names(tmp_path / "empty") == ["m.json", "x"]
+
+
+@pytest.mark.parametrize("new_one_stands", [False, True])
+def test_a_kill_while_a_folder_is_replaced_is_mended(tmp_path, new_one_stands):
+    folder, old = tmp_path / "f", tmp_path / ".f.old"
+    with writing(folder) as new:
+        fill(new, "x")
+    folder.replace(old)
+    if new_one_stands:
+        with writing(tmp_path / "other") as new:
+            fill(new, "y")
+        (tmp_path / "other").replace(folder)
+    assert folders.standing(folder) == (folder if new_one_stands else old)
+    with pytest.raises(InputError, match="exists already"), writing(folder):
+        pass
+    with pytest.raises(RuntimeError), writing(folder, overwrite=True):
+        raise RuntimeError
+    assert names(folder) == ["m.json", "y" if new_one_stands else "x"]
+    with writing(folder, overwrite=True) as new:
+        fill(new, "z")
+    assert names(tmp_path) == ["f"]
+
+
+def test_a_folder_that_cannot_take_the_place_of_another_leaves_that_one(tmp_path, monkeypatch):
+    folder = tmp_path / "f"
+    with writing(folder) as new:
+        fill(new, "x")
+
+    def replace(source, target, replace=os.replace):
+        if str(target) == str(folder) and str(source).endswith(".partial"):
+            raise OSError(errno.EIO, "Input/output error")
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", replace)
+        with (
+            pytest.raises(InputError, match=rf"{folder}: cannot be written: Input/output"),
+            writing(folder, overwrite=True) as new,
+        ):
+            fill(new, "y")
+    assert names(folder) == ["m.json", "x"]
+    assert names(tmp_path) == ["f"]
+
+
+def test_two_processes_that_write_one_folder_do_not_mix(tmp_path):
+    folder = tmp_path / "f"
+    with writing(folder, overwrite=True) as slow:
+        fill(slow, "slow")
+        with writing(folder, overwrite=True) as quick:
+            fill(quick, "quick")
+        assert names(folder) == ["m.json", "quick"]
+    assert names(folder) == ["m.json", "slow"]
+    assert names(tmp_path) == ["f"]
+
+
+def test_a_name_that_has_no_neighbours_is_where_it_is():
+    for name in (".", "/", ".."):
+        assert folders.standing(folders.Path(name)) == folders.Path(name)
+
+
+@pytest.mark.parametrize(("there", "reason"), [("file", "is a file"), ("locked", "may not be written in")])
+def test_a_folder_that_could_not_be_made_is_found_before_the_work(tmp_path, monkeypatch, there, reason):
+    (tmp_path / "file").touch()
+    (tmp_path / "locked").mkdir()
+    folders.check_writable(tmp_path / "new" / "folder")
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(InputError, match=rf"out: cannot be written: .*{there} {reason}"):
+        folders.check_writable(tmp_path / there / "out")
+
+
+def test_a_shared_folder_is_there_when_it_is_whole_and_the_first_one_stands(tmp_path):
+    folder = tmp_path / "f"
+    with pytest.raises(RuntimeError), folders.writing_shared_folder(folder) as new:
+        fill(new, "x")
+        raise RuntimeError
+    assert names(tmp_path) == []
+    with folders.writing_shared_folder(folder) as slow:
+        fill(slow, "slow")
+        with folders.writing_shared_folder(folder) as quick:
+            fill(quick, "quick")
+    assert names(folder) == ["m.json", "quick"]
+    assert folders.remove_shared_folder(folder)
+    assert folders.remove_shared_folder(folder)
+    assert names(tmp_path) == []
+
+
+def test_a_shared_folder_that_cannot_be_put_in_its_place_is_an_error(tmp_path):
+    (tmp_path / "f").write_bytes(b"a file")
+    with pytest.raises(InputError, match="f: cannot be written"), folders.writing_shared_folder(tmp_path / "f"):
+        pass
+    assert names(tmp_path) == ["f"]
+
+
+def test_what_is_missing_cut_or_changed_is_found(tmp_path):
+    with writing(tmp_path / "f") as new:
+        fill(new, "a")
+    path = tmp_path / "f" / "a"
+    assert open_folder(path.parent)["files"].keys() == {"a"}
+    path.write_bytes(b"2")
+    with pytest.raises(InputError, match=r"a is damaged"):
+        open_folder(path.parent)
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match=r"a has 0 bytes where 1"):
+        open_folder(path.parent)
+    path.unlink()
+    with pytest.raises(InputError, match=r"a is missing"):
+        open_folder(path.parent)
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ([], "'files' must name"),
+        ({"../a": {}}, "'files' must name"),
+        ({"a": {"bytes": 1}}, "bytes and sha256 of a"),
+        ({"a": {"bytes": 1, "sha256": "0", "mode": 3}}, "bytes and sha256 of a"),
+    ],
+)
+def test_manifests_that_cannot_be_read(tmp_path, found, message):
+    files.write_manifest(tmp_path / "m.json", {"format_version": 1, "files": found})
+    with pytest.raises(InputError, match=message):
+        open_folder(tmp_path)
+    with pytest.raises(InputError, match="no such thing folder"):
+        open_folder(tmp_path / "nowhere")
