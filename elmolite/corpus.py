@@ -3,7 +3,8 @@
 The folder holds, besides ``vocab.txt``, ``tokenizer.json`` and, for Unicode characters, ``characters.json``:
 
 =====================  ======================================================================================
-``corpus.json``        counts, and the size and checksum of every other file; written last
+``corpus.json``        counts, and the size and checksum of every other file, of an ``.npy`` file also those
+                       of its blocks, which are checked when they are first read; written last
 ``words.txt``          the distinct word forms; form i + 2 is line i (0 is ``<S>``, 1 is ``</S>``)
 ``characters.npy``     their character ids, (number of forms, 50)
 ``vocab_ids.npy``      their ids in the softmax vocabulary, (number of forms)
@@ -24,14 +25,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elmolite import files
+from elmolite import files, folders
+from elmolite.checked_array import CheckedArray
 from elmolite.errors import InputError
 from elmolite.token_indexers import MAX_CHARACTERS, TokenIndexer, UnicodeIndexer, WordIndexer, load_characters
 from elmolite.tokenization import FILE_NAME as TOKENIZER_FILE
 from elmolite.tokenization import SentenceTokenizer
 from elmolite.vocab import SPECIALS, Vocabulary
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+"""3 since the ``.npy`` files have checksums of their blocks, and ``corpus.json`` one of its own."""
 SUMMARY_FILE = "corpus.json"
 VOCAB_FILE = "vocab.txt"
 
@@ -40,9 +43,9 @@ VOCAB_FILE = "vocab.txt"
 class Split:
     """Sentences on end, of the training or of the held-out text."""
 
-    tokens: NDArray[np.uint32]  # (number of positions): word forms
-    sentences: NDArray[np.int64]  # (n_sentences + 1): offsets in tokens
-    documents: NDArray[np.int64]  # (n_documents + 1): offsets in sentences
+    tokens: NDArray[np.uint32] | CheckedArray  # (number of positions): word forms
+    sentences: NDArray[np.int64] | CheckedArray  # (n_sentences + 1): offsets in tokens
+    documents: NDArray[np.int64] | CheckedArray  # (n_documents + 1): offsets in sentences
 
     @property
     def n_sentences(self) -> int:
@@ -61,10 +64,10 @@ class Split:
 
     def first_sentences(self, max_tokens: int) -> Split:
         """Return as many whole sentences from the start as have at most ``max_tokens`` tokens, at least one."""
-        tokens_before = self.sentences - np.arange(len(self.sentences))
+        tokens_before = np.asarray(self.sentences) - np.arange(len(self.sentences))
         n = max(1, int(np.searchsorted(tokens_before, max_tokens, side="right")) - 1)
-        documents = self.documents[self.documents < n]
-        return Split(self.tokens[: self.sentences[n]], self.sentences[: n + 1], np.append(documents, n))
+        documents = np.asarray(self.documents)
+        return Split(self.tokens[: self.sentences[n]], self.sentences[: n + 1], np.append(documents[documents < n], n))
 
 
 class Corpus:
@@ -76,19 +79,21 @@ class Corpus:
         self.vocabulary = Vocabulary.load(folder / VOCAB_FILE)
         self.tokenizer = SentenceTokenizer.load(folder / TOKENIZER_FILE)
         self.characters = load_characters(folder, summary["files"])
-        self._character_rows: NDArray[np.int32] = self._map("characters")
-        self.vocab_ids: NDArray[np.int32] = self._map("vocab_ids")
+        self._character_rows = self._array("characters")
+        self.vocab_ids = self._array("vocab_ids")
         self.train = self._split("train")
         self.valid = self._split("valid")
 
     @classmethod
     def open(cls, folder: str | Path) -> Corpus:
-        """Open a corpus.
+        """Open a corpus; of the large files only the beginning is read.
+
+        What reads from it raises an :class:`InputError` where it comes upon a damaged block.
 
         :raises InputError: the folder is not a whole corpus, or a file is damaged; the message names the file.
         """
-        folder = Path(folder)
-        return cls(folder, files.open_folder(folder, SUMMARY_FILE, kind="corpus", version=FORMAT_VERSION))
+        folder = folders.standing(Path(folder))
+        return cls(folder, folders.open_folder(folder, SUMMARY_FILE, kind="corpus", version=FORMAT_VERSION))
 
     def indexer(self, model_input: str) -> TokenIndexer:
         """Return how a model with this ``input`` ("characters" or "words") reads tokens."""
@@ -97,7 +102,7 @@ class Corpus:
     def rows(self, forms: NDArray[Any] | slice, model_input: str) -> NDArray[np.int32]:
         """Return word forms as a model with this ``input`` reads them, (number of forms, width)."""
         rows = self.vocab_ids[forms][:, None] if model_input == "words" else self._character_rows[forms]
-        return rows.astype(np.int32)
+        return np.array(rows, np.int32)
 
     def fingerprint(self) -> str:
         """Return what tells this corpus from any other: a hash over the checksums of its files."""
@@ -138,15 +143,14 @@ class Corpus:
             return f"{len(self.characters.characters):,} of Unicode"
         return "bytes"
 
-    def _map(self, name: str) -> NDArray[Any]:
-        path = self.folder / f"{name}.npy"
-        try:
-            return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
-        except (ValueError, OSError) as error:
-            raise InputError(f"{path}: not an array that can be read: {error}") from None
+    def _array(self, name: str) -> CheckedArray:
+        name = f"{name}.npy"
+        if name not in self.summary["files"]:
+            raise InputError(f"{self.folder / SUMMARY_FILE}: 'files' must name {name}")
+        return CheckedArray(self.folder / name, self.summary["files"][name])
 
     def _split(self, name: str) -> Split:
-        return Split(*(self._map(f"{name}.{part}") for part in ("tokens", "sentences", "documents")))
+        return Split(*(self._array(f"{name}.{part}") for part in ("tokens", "sentences", "documents")))
 
 
 def _counts(part: dict[str, Any]) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elmolite import files, vocab
+from elmolite import checked_array, files, vocab
+from elmolite.checked_array import CheckedArray
 from elmolite.corpus import FORMAT_VERSION, SUMMARY_FILE, VOCAB_FILE, Split
 from elmolite.token_indexers import CHARACTERS_FILE, MAX_CHARACTERS, ByteIndexer, CharacterIndexer, UnicodeIndexer
 from elmolite.vocab import Vocabulary
@@ -66,12 +67,14 @@ def write_corpus(
 
 def write_summary(folder: Path, counts: dict[str, Any]) -> None:
     """Write the counts and the marks of all files, last of all: what makes the folder a corpus."""
-    manifest = {path.name: files.fingerprint(path) for path in sorted(folder.iterdir())}
-    summary = {"format_version": FORMAT_VERSION, **counts, "files": manifest}
-    files.write_bytes(folder / SUMMARY_FILE, files.json_bytes(summary))
+    marks = {
+        path.name: checked_array.fingerprint(path) if path.suffix == ".npy" else files.fingerprint(path)
+        for path in sorted(folder.iterdir())
+    }
+    files.write_manifest(folder / SUMMARY_FILE, {"format_version": FORMAT_VERSION, **counts, "files": marks})
 
 
-def _count(tokens: NDArray[np.uint32], n_forms: int) -> NDArray[np.int64]:
+def _count(tokens: NDArray[np.uint32] | CheckedArray, n_forms: int) -> NDArray[np.int64]:
     counts = np.zeros(n_forms, np.int64)
     for start in range(0, len(tokens), _COPY_TOKENS):
         counts += np.bincount(tokens[start : start + _COPY_TOKENS], minlength=n_forms)
@@ -86,7 +89,7 @@ def _renumbered(counts: NDArray[np.int64], new_ids: NDArray[np.uint32]) -> NDArr
 
 def _write_array(path: Path, chunks: Iterator[NDArray[Any]], shape: tuple[int, ...], dtype: type[np.generic]) -> None:
     """Write an ``.npy`` file chunk by chunk, with plain writes: on a full disk a memory map would end the process."""
-    with path.open("wb") as file:
+    with files.writing(path) as file:
         header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         for chunk in chunks:
@@ -97,8 +100,8 @@ def _write_split(folder: Path, name: str, split: Split, new_ids: NDArray[np.uint
     tokens = split.tokens
     renumbered = (new_ids[tokens[i : i + _COPY_TOKENS]] for i in range(0, len(tokens), _COPY_TOKENS))
     _write_array(folder / f"{name}.tokens.npy", renumbered, tokens.shape, np.uint32)
-    _write_array(folder / f"{name}.sentences.npy", iter([split.sentences]), split.sentences.shape, np.int64)
-    _write_array(folder / f"{name}.documents.npy", iter([split.documents]), split.documents.shape, np.int64)
+    for part, offsets in (("sentences", split.sentences), ("documents", split.documents)):
+        _write_array(folder / f"{name}.{part}.npy", iter([np.asarray(offsets)]), offsets.shape, np.int64)
 
 
 def _write_character_table(words: Sequence[str], characters: CharacterIndexer, path: Path) -> None:

@@ -127,7 +127,7 @@ class Streams:
     def _read(self, at: NDArray[np.int64], inside: NDArray[np.bool_], may_reset: NDArray[np.bool_]) -> Batch:
         """Read positions of the split; every argument is (B, T)."""
         tokens, sentences = self.split.tokens, self.split.sentences
-        sentence = np.searchsorted(sentences, at, side="right") - 1
+        sentence = sentences.searchsorted(at, side="right") - 1
         begin, end = sentences[sentence], sentences[sentence + 1]
         offset = at - begin
         forward = tokens[at]
@@ -176,6 +176,6 @@ class Streams:
         shares = len(split.tokens) * np.arange(self.n_rows + 1) // self.n_rows
         document = np.minimum(np.searchsorted(passed, shares, side="right"), len(order) - 1)
         shift = starts[document] - np.where(document > 0, passed[document - 1], 0)
-        rows = split.sentences[np.searchsorted(split.sentences, shares + shift)] - shift
+        rows = split.sentences[split.sentences.searchsorted(shares + shift)] - shift
         longest = int((rows[1:] - rows[:-1]).max())
         return _Epoch(starts, passed, rows, -(-longest // self.window))

@@ -1,7 +1,8 @@
 import pytest
 from conftest import make_corpus, random_sentences
 
-from elmolite.corpus import Corpus
+from elmolite import checked_array, files
+from elmolite.corpus import FORMAT_VERSION, Corpus
 from elmolite.errors import InputError
 
 
@@ -13,8 +14,13 @@ def test_first_sentences_stop_at_the_number_of_tokens(corpus):
     assert corpus.train.first_sentences(10**9).n_tokens == corpus.train.n_tokens
 
 
+def text_of(corpus):
+    return [corpus.sentences(split, split.n_sentences) for split in (corpus.train, corpus.valid)]
+
+
 @pytest.mark.parametrize(
-    "name", ["characters.npy", "train.tokens.npy", "valid.sentences.npy", "vocab.txt", "words.txt", "tokenizer.json"]
+    "name",
+    ["characters.npy", "train.tokens.npy", "valid.sentences.npy", "vocab.txt", "words.txt", "tokenizer.json"],
 )
 def test_a_file_missing_or_cut_short_is_named(tmp_path, name):
     folder = make_corpus(tmp_path, random_sentences(30)).folder
@@ -25,7 +31,7 @@ def test_a_file_missing_or_cut_short_is_named(tmp_path, name):
         Corpus.open(folder)
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(InputError, match=f"{name} is damaged"):
-        Corpus.open(folder)
+        text_of(Corpus.open(folder))
     path.unlink()
     with pytest.raises(InputError, match=f"{name} is missing"):
         Corpus.open(folder)
@@ -44,3 +50,31 @@ def test_a_folder_without_its_summary_is_no_corpus(tmp_path):
         Corpus.open(folder)
     with pytest.raises(InputError, match="no such corpus folder"):
         Corpus.open(tmp_path / "nowhere")
+
+
+def test_opening_reads_no_block_but_the_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(checked_array, "BLOCK_BYTES", 512)
+    corpus = make_corpus(tmp_path, random_sentences(300))
+    expected = text_of(corpus)
+    path = corpus.folder / "train.tokens.npy"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    opened = Corpus.open(corpus.folder)
+    assert opened.sentences(opened.train, 20) == expected[0][:20]
+    with pytest.raises(InputError, match=r"train\.tokens\.npy is damaged between bytes [\d,]+ and [\d,]+ "):
+        text_of(opened)
+
+
+def test_a_corpus_is_found_though_a_process_was_killed_while_it_replaced_it(tmp_path):
+    corpus = make_corpus(tmp_path, random_sentences(30))
+    corpus.folder.rename(tmp_path / ".corpus.old")  # and the new one was to take its place
+    assert text_of(Corpus.open(tmp_path / "corpus")) == text_of(corpus)
+
+
+def test_a_summary_without_an_array_is_refused(tmp_path):
+    folder = make_corpus(tmp_path, random_sentences(30)).folder
+    summary = files.read_manifest(folder / "corpus.json", kind="corpus", version=FORMAT_VERSION)
+    del summary["files"]["vocab_ids.npy"]
+    files.write_manifest(folder / "corpus.json", summary)
+    with pytest.raises(InputError, match=r"corpus\.json: 'files' must name vocab_ids\.npy"):
+        Corpus.open(folder)
