@@ -1,12 +1,14 @@
 """Vectors of a text of any length as a folder of parts, which can be broken off and gone on with.
 
 ===========================  =================================================================================
-``embedding.json``           what the vectors depend on; when all are there, how many each part has
+``embedding.json``           what the vectors depend on, whether all are there, and of each part how many it has,
+                             its size and checksum
 ``part-00000.safetensors``   ``vectors``, (L, N, 2 P) of all layers or (N, 2 P) of one, of the N tokens of some
                              sentences, and ``offsets``, (S + 1): sentence i has the tokens from i to i + 1
 ===========================  =================================================================================
 
-A part is written whole or not at all, and does not depend on those before it.
+A part is written whole or not at all, and does not depend on those before it. It is held against its checksum when it
+is first read.
 """
 
 from __future__ import annotations
@@ -33,13 +35,15 @@ from elmolite.embedding_settings import DTYPES, EmbeddingSettings
 from elmolite.errors import InputError
 from elmolite.model_hash import json_line, model_hash
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "embedding.json"
 PART_BYTES = 64 << 20
 """A part is closed when its vectors take so much: what is lost, at most, when a run is broken off."""
 
 Counts = tuple[int, int]
 """Of sentences and of tokens."""
+Mark = dict[str, Any]
+"""What the manifest says of a part: how many ``sentences`` and ``tokens`` it has, its ``bytes`` and ``sha256``."""
 
 
 class EmbeddingWriter:
@@ -54,7 +58,8 @@ class EmbeddingWriter:
         self.elmo = elmo
         self.settings = settings
         elmo.check_options(settings.layers, settings.batch_tokens)
-        self._parts: list[Counts] = []
+        self._parts: list[Mark] = []
+        self._earlier_parts: list[Mark] = []
         self._last: list[list[str]] = []
         """The sentences of the last part, where that is not full."""
         self._description = {
@@ -63,14 +68,12 @@ class EmbeddingWriter:
             "part_bytes": PART_BYTES,
             "model": model_hash(elmo),
         }
-        for name in (MANIFEST, "part-*"):
-            for left_over in folder.glob(f".{name}.*.partial"):  # of a run that was killed while it wrote
-                left_over.unlink()
+        files.remove_left_over(folder)
         if folder.is_dir() and any(folder.iterdir()):
             self._check_earlier()
 
     def _check_earlier(self) -> None:
-        earlier = files.read_json(self.folder / MANIFEST, kind="embedding")
+        earlier, self._earlier_parts = _read_manifest(self.folder)
         for key, value in self._description.items():
             there = earlier.get(key)
             if there != value:
@@ -81,14 +84,17 @@ class EmbeddingWriter:
 
         :raises InputError: they are others now, or a part cannot be read.
         """
-        while (path := _part(self.folder, len(self._parts))).exists():
-            part = _Part(path)
+        for mark in self._earlier_parts:
+            path = _part(self.folder, len(self._parts))
+            if not path.exists():
+                return
+            part = _Part(path, mark)
             chunk = list(islice(sentences, len(part.offsets) - 1))
             if _digest(chunk) != part.text:
                 raise InputError(f"{path}: is of other sentences than the text now has: choose another folder")
-            self._parts.append((len(chunk), int(part.offsets[-1])))
+            self._parts.append(mark)
             self._last = [] if self._is_full(chunk) else chunk
-            yield self._parts[-1]
+            yield _counts(mark)
 
     def write(self, sentences: Iterator[list[str]]) -> Iterator[Counts]:
         """Write the other sentences, part by part; the counts are of what is new.
@@ -98,9 +104,8 @@ class EmbeddingWriter:
         more = next(sentences, None)
         if more is None:
             return
-        if not self._parts:
-            files.write_bytes(self.folder / MANIFEST, files.json_bytes(self._description))
-        n_again, n_tokens_again = self._parts.pop() if self._last else (0, 0)  # the text has grown behind it
+        n_again, n_tokens_again = _counts(self._parts.pop()) if self._last else (0, 0)  # the text has grown behind it
+        self._write_manifest(is_complete=False)
         for chunk in self._chunks(chain(self._last, [more], sentences)):
             lengths = [len(tokens) for tokens in chunk]
             self.elmo.word_cache.clear()  # by its rounding a part would depend on those before it
@@ -111,14 +116,19 @@ class EmbeddingWriter:
             }
             path = _part(self.folder, len(self._parts))
             files.write_bytes(path, save(tensors, metadata={"text": _digest(chunk)}))
-            self._parts.append((len(chunk), sum(lengths)))
+            counts = {"sentences": len(chunk), "tokens": sum(lengths)}
+            self._parts.append({**counts, **files.fingerprint(path)})
+            self._write_manifest(is_complete=False)
             yield len(chunk) - n_again, sum(lengths) - n_tokens_again
             n_again = n_tokens_again = 0
 
     def finish(self) -> None:
         """Write that all is there."""
-        parts = [{"sentences": n_sentences, "tokens": n_tokens} for n_sentences, n_tokens in self._parts]
-        files.write_bytes(self.folder / MANIFEST, files.json_bytes(self._description | {"parts": parts}))
+        self._write_manifest(is_complete=True)
+
+    def _write_manifest(self, *, is_complete: bool) -> None:
+        content = {**self._description, "is_complete": is_complete, "parts": self._parts}
+        files.write_manifest(self.folder / MANIFEST, content)
 
     def _n_bytes(self, tokens: Sequence[str]) -> int:
         """Return what the vectors of a sentence take."""
@@ -151,13 +161,11 @@ class EmbeddingFolder:
         :raises InputError: there is none, or not all vectors are there yet.
         """
         self.folder = Path(folder)
-        content = files.read_json(self.folder / MANIFEST, kind="embedding")
-        if content.get("format_version") != FORMAT_VERSION or "parts" not in content:
+        content, self._parts = _read_manifest(self.folder)
+        if not content.get("is_complete"):
             raise InputError(f"{self.folder}: not all vectors are there; run elmolite embed again, and it will go on")
-        try:
-            self._begins: list[int] = [0, *accumulate(int(part["sentences"]) for part in content["parts"])]
-        except (TypeError, KeyError, ValueError):
-            raise InputError(f"{self.folder / MANIFEST}: 'parts' must say how many sentences each part has") from None
+        self._begins: list[int] = [0, *accumulate(part["sentences"] for part in self._parts)]
+        self._checked: set[int] = set()
 
     def __len__(self) -> int:
         """Return the number of sentences."""
@@ -180,24 +188,32 @@ class EmbeddingFolder:
             yield from self._part(number).all()
 
     def _part(self, number: int) -> _Part:
-        part = _Part(_part(self.folder, number))
-        if len(part.offsets) - 1 != self._begins[number + 1] - self._begins[number]:
-            raise InputError(f"{part.path}: has {len(part.offsets) - 1} sentences; {MANIFEST} says otherwise")
+        part = _Part(_part(self.folder, number), self._parts[number], check=number not in self._checked)
+        self._checked.add(number)
         return part
 
 
 class _Part:
-    """One file of a folder, its offsets held against its vectors."""
+    """One file of a folder, held against its checksum."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, mark: Mark, *, check: bool = True) -> None:
+        """:param check: whether its checksum is still to be looked at."""
         self.path = path
+        if check:
+            try:
+                files.check_file(path, mark)
+            except InputError as error:
+                raise InputError(f"{error}; remove it and those behind it, and embed again") from None
         with self._opened() as file:
             self.text = (file.metadata() or {}).get("text")
             self.offsets = file.get_tensor("offsets").tolist()
             shape = file.get_slice("vectors").get_shape()
             is_whole = len(shape) in (2, 3) and self.offsets[:1] == [0] and self.offsets[-1] == shape[-2]
-            if not is_whole or self.offsets != sorted(self.offsets):
-                raise InputError(f"{path}: its offsets do not fit its vectors")
+            if not is_whole or self.offsets != sorted(self.offsets) or self._counts() != _counts(mark):
+                raise InputError(f"{path}: its offsets do not fit its vectors, or what {MANIFEST} says of it")
+
+    def _counts(self) -> Counts:
+        return len(self.offsets) - 1, self.offsets[-1]
 
     def of(self, row: int) -> NDArray[np.float32]:
         """Read the vectors of one sentence."""
@@ -219,12 +235,30 @@ class _Part:
             with safe_open(self.path, framework="pt") as file:
                 yield file
         except (OSError, SafetensorError) as error:
-            advice = "remove it and those behind it, and run again"
-            raise InputError(f"{self.path}: cannot be read: {error}; {advice}") from None
+            raise InputError(f"{self.path}: cannot be read: {error}") from None
 
 
 def _part(folder: Path, number: int) -> Path:
     return folder / f"part-{number:05}.safetensors"
+
+
+def _counts(mark: Mark) -> Counts:
+    return mark["sentences"], mark["tokens"]
+
+
+def _read_manifest(folder: Path) -> tuple[dict[str, Any], list[Mark]]:
+    """Return the manifest of a folder, and what it says of the parts.
+
+    :raises InputError: it is none, or damaged.
+    """
+    path = folder / MANIFEST
+    content = files.read_manifest(path, kind="embedding", version=FORMAT_VERSION)
+    parts = content.get("parts")
+    kinds = {"sentences": int, "tokens": int, "bytes": int, "sha256": str}
+    for part in parts if isinstance(parts, list) else [None]:
+        if not isinstance(part, dict) or {key: type(value) for key, value in part.items()} != kinds:
+            raise InputError(f"{path}: 'parts' must give the {', '.join(kinds)} of each part")
+    return content, parts
 
 
 def _digest(sentences: list[list[str]]) -> str:

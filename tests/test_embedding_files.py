@@ -12,10 +12,10 @@ import torch
 from conftest import random_sentences, write_sentences
 from safetensors.torch import load_file, save_file
 
-from elmolite import embedding_folder
+from elmolite import embedding_folder, files
 from elmolite.elmo import ELMo
 from elmolite.embedding_files import embed_file
-from elmolite.embedding_folder import EmbeddingFolder
+from elmolite.embedding_folder import FORMAT_VERSION, EmbeddingFolder
 from elmolite.embedding_settings import EmbeddingSettings
 from elmolite.errors import InputError
 
@@ -114,12 +114,14 @@ def test_a_process_that_was_killed_goes_on_and_ends_the_same(tmp_path, model_fol
     assert checksums(tmp_path / "out") == checksums(tmp_path / "whole")
 
 
+def edit(folder, **changes):
+    content = files.read_manifest(folder / "embedding.json", kind="embedding", version=FORMAT_VERSION)
+    files.write_manifest(folder / "embedding.json", content | changes)
+
+
 def begun(tmp_path, model_folder, text):
     embed(model_folder, text, tmp_path / "out")
-    manifest = tmp_path / "out" / "embedding.json"
-    content = json.loads(manifest.read_text())
-    del content["parts"]
-    manifest.write_text(json.dumps(content))
+    edit(tmp_path / "out", is_complete=False)
     return tmp_path / "out"
 
 
@@ -161,11 +163,12 @@ def test_whole_vectors_are_left_as_they_are(tmp_path, model_folder, text):
         embed(model_folder, text, tmp_path / "out")
 
 
-@pytest.mark.parametrize("name", [".embedding.json.123.partial", ".part-00002.safetensors.9.partial"])
-def test_what_a_killed_run_left_half_written_is_removed(tmp_path, model_folder, text, name):
+@pytest.mark.parametrize("name", ["embedding.json", "part-00002.safetensors"])
+def test_what_a_killed_run_left_half_written_is_removed(tmp_path, monkeypatch, model_folder, text, name):
+    monkeypatch.setattr(files, "UNLOCKED_AFTER", -1.0)
     out = begun(tmp_path, model_folder, text) if "part-" in name else tmp_path / "out"
     out.mkdir(exist_ok=True)
-    (out / name).write_bytes(b"half")
+    files.partial_path(out / name).write_bytes(b"half")
     embed(model_folder, text, out)
     embed(model_folder, text, tmp_path / "anew")
     assert checksums(out) == checksums(tmp_path / "anew")
@@ -188,28 +191,64 @@ def test_other_things_are_not_replaced(tmp_path, model_folder, text):
 
 def test_a_damaged_part_is_named(tmp_path, model_folder, text):
     out = begun(tmp_path, model_folder, text)
+    edit(out, is_complete=True)
     part = out / "part-00001.safetensors"
-    part.write_bytes(part.read_bytes()[:100])
-    with pytest.raises(InputError, match=r"part-00001.safetensors: cannot be read: .*remove it and those behind it"):
+    content = part.read_bytes()
+    for damaged, message in ((content[:100], "has 100 bytes where"), (content[:-1] + b"?", "is damaged")):
+        part.write_bytes(damaged)
+        message = f"part-00001.safetensors {message}.*remove it and those behind it, and embed again"
+        for read in (lambda: embed(model_folder, text, out), lambda: list(EmbeddingFolder(out))):
+            with pytest.raises(InputError, match=message):
+                read()
+    part.unlink()
+    with pytest.raises(InputError, match=r"part-00001\.safetensors is missing"):
+        list(EmbeddingFolder(out))
+    embed(model_folder, text, out)
+    assert part.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"vectors": torch.zeros(3, 2)}, "cannot be read: .*offsets"),
+        ({"vectors": torch.zeros(3, 2), "offsets": torch.tensor([0, 4])}, "its offsets do not fit its vectors"),
+        ({"vectors": torch.zeros(3, 2), "offsets": torch.tensor([0, 3])}, "or what embedding.json says of it"),
+    ],
+)
+def test_a_part_of_another_shape_is_named(tmp_path, model_folder, text, tensors, message):
+    out = begun(tmp_path, model_folder, text)
+    part = out / "part-00000.safetensors"
+    save_file(tensors, part)
+    edit(out, parts=[{"sentences": 2, "tokens": 3, **files.fingerprint(part)}])
+    with pytest.raises(InputError, match=rf"part-00000\.safetensors: .*{message}"):
         embed(model_folder, text, out)
-    save_file({"vectors": torch.zeros(3, 2)}, part)
-    with pytest.raises(InputError, match=r"part-00001.safetensors: cannot be read: .*offsets"):
-        embed(model_folder, text, out)
-    save_file({"vectors": torch.zeros(3, 2), "offsets": torch.tensor([0, 4])}, part)
-    with pytest.raises(InputError, match="its offsets do not fit its vectors"):
-        embed(model_folder, text, out)
+
+
+def test_a_part_is_hashed_once(tmp_path, monkeypatch, model_folder, text):
+    embed(model_folder, text, tmp_path / "out")
+    hashed = []
+    fingerprint = files.fingerprint
+    monkeypatch.setattr(files, "fingerprint", lambda path: hashed.append(path.name) or fingerprint(path))
+    folder = EmbeddingFolder(tmp_path / "out")
+    for number in (0, 1, 0, 119):
+        folder[number]
+    assert hashed == ["part-00000.safetensors", max(path.name for path in folder.folder.glob("part-*"))]
 
 
 @pytest.mark.parametrize(
     ("parts", "message"),
-    [([1], "'parts' must say"), ([{"sentences": "x"}], "'parts' must say"), ([{"sentences": 999}], "says otherwise")],
+    [
+        ([1], "'parts' must give the sentences, tokens, bytes, sha256 of each part"),
+        (None, "'parts' must give"),
+        ([{"sentences": "x", "tokens": 1, "bytes": 1, "sha256": "0"}], "'parts' must give"),
+    ],
 )
 def test_a_manifest_that_says_something_else_is_explained(tmp_path, model_folder, text, parts, message):
     out = begun(tmp_path, model_folder, text)
-    manifest = out / "embedding.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"parts": parts}))
-    with pytest.raises(InputError, match=message):
-        EmbeddingFolder(out)[0]
+    edit(out, parts=parts)
+    for use in (EmbeddingFolder, lambda out: embed(model_folder, text, out)):
+        with pytest.raises(InputError, match=message):
+            use(out)
 
 
 @pytest.mark.parametrize("name", ["v.h5", "v.hdf5"])
