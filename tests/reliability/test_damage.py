@@ -1,0 +1,132 @@
+"""Single bits that flip and files that are cut short, in whatever file of elmolite's: each is found, the file is named.
+
+``make test`` has a sample, ``make test-reliability`` ten thousand.
+"""
+
+import os
+import random
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_corpus, random_sentences
+from runs import SAVE_EVERY_STEP, Run
+from test_faults import SENTENCES, Embedding, Model, Task
+
+from elmolite import checked_array, saved_points
+from elmolite.checkpoint import Checkpoint
+from elmolite.corpus import Corpus
+from elmolite.embedding_folder import EmbeddingFolder
+from elmolite.errors import InputError
+from elmolite.saved_points import SavedPoints
+from elmolite.streams import Streams
+from elmolite.task_checkpoint import TaskCheckpoint
+
+IS_LONG = bool(os.environ.get("ELMOLITE_RELIABILITY"))
+N_DAMAGES = 2000 if IS_LONG else 60
+"""Of each of five kinds of folders."""
+
+
+def save_point(folder):
+    for step in (1, 2):
+        saved_points.write(SavedPoints(folder).path_at(step), {"step": step, "weights": torch.full((500,), step)})
+
+
+def read_corpus(folder):
+    corpus = Corpus.open(folder / "corpus")
+    for split in (corpus.train, corpus.valid):
+        for part in (split.tokens, split.sentences, split.documents):
+            np.asarray(part)
+    for model_input in ("characters", "words"):
+        corpus.rows(slice(None), model_input)
+    corpus.words()
+
+
+KINDS = {
+    "a model": (lambda folder: Model().begin(folder), lambda folder: Checkpoint.from_pretrained(folder / "model")),
+    "a point": (save_point, lambda folder: [saved_points.read(path) for path in SavedPoints(folder).paths()]),
+    "a corpus": (lambda folder: make_corpus(folder, SENTENCES), read_corpus),
+    "a task": (lambda folder: Task().begin(folder), lambda folder: TaskCheckpoint.from_pretrained(folder / "task")),
+    "vectors": (lambda folder: Embedding().begin(folder), lambda folder: list(EmbeddingFolder(folder / "out"))),
+}
+
+
+def damaged(path, rng):
+    """Flip a bit, or cut the file short; return what was done."""
+    content = bytearray(path.read_bytes())
+    at = rng.randrange(len(content))
+    if rng.random() < 0.2:
+        path.write_bytes(content[:at])
+        return f"{path.name} cut at {at} of {len(content)}"
+    bit = rng.randrange(8)
+    content[at] ^= 1 << bit
+    path.write_bytes(content)
+    return f"bit {bit} of byte {at} of {path.name}"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_damage_is_found_and_the_file_is_named(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(checked_array, "BLOCK_BYTES", 512)
+    monkeypatch.setattr("elmolite.embedding_folder.PART_BYTES", 8000)
+    make, read = KINDS[kind]
+    make(tmp_path)
+    paths = sorted(path for path in tmp_path.rglob("*") if path.is_file() and path.name != "text.txt")
+    read(tmp_path)
+    rng = random.Random(kind)
+    n_flipped = 0
+    for _ in range(N_DAMAGES):
+        path = rng.choice(paths)
+        content = path.read_bytes()
+        what = damaged(path, rng)
+        n_flipped += what.startswith("bit")
+        with pytest.raises(InputError) as caught:
+            read(tmp_path)
+            pytest.fail(f"not found: {what}")
+        assert path.name in str(caught.value), f"{what}: {caught.value}"
+        path.write_bytes(content)
+    read(tmp_path)
+    print(
+        f"{kind}: {n_flipped} bits flipped, {N_DAMAGES - n_flipped} files cut short, in {len(paths)} files; all found"
+    )
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_the_last_point_that_is_whole_is_found_and_the_user_is_told(tmp_path, capsys, cut):
+    points = SavedPoints(tmp_path)
+    for step in (1, 2, 3, 4):
+        saved_points.write(points.path_at(step), {"step": step})
+    content = points.path_at(4).read_bytes()
+    points.path_at(4).write_bytes(content[:100] if cut else content[:100] + b"?" + content[101:])
+    points.path_at(3).write_bytes(b"")
+    assert points.latest_good() == points.path_at(2)
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(" is damaged")[0] for line in said] == [str(points.path_at(4)), str(points.path_at(3))]
+    assert all(line.endswith("going on from step-000000002.ckpt") for line in said)
+    for step in (1, 2):
+        points.path_at(step).unlink()
+    with pytest.raises(InputError, match=r"no point to resume from is whole: .*step-000000004.*step-000000003"):
+        points.latest_good()
+
+
+def test_training_ends_at_a_damaged_block_and_goes_on_when_it_is_mended(tmp_path, monkeypatch):
+    """The block is one that the first epoch reads late; nothing tells of it before."""
+    monkeypatch.setattr(checked_array, "BLOCK_BYTES", 256)
+    corpus = make_corpus(tmp_path, random_sentences(120))
+    run = Run(corpus.folder, settings={"n_validations": 1}, patches=SAVE_EVERY_STEP)
+    streams = Streams(corpus, corpus.train, 4, 10, seed=0)
+    read_after = []
+    for step in range(12):
+        streams.batch(step)
+        read_after.append(set(np.flatnonzero(corpus.train.tokens._is_read)))
+    last = min(read_after[11] - read_after[8])
+    path = corpus.folder / "train.tokens.npy"
+    content = path.read_bytes()
+    begin = int(last) * 256
+    path.write_bytes(content[:begin] + bytes([content[begin] ^ 1]) + content[begin + 1 :])
+    with pytest.raises(InputError, match=rf"train\.tokens\.npy is damaged between bytes {begin:,} and {begin + 256:,}"):
+        run.train(tmp_path / "run")
+    stands = SavedPoints(tmp_path / "run").latest_step()
+    assert 9 <= stands <= 11
+    path.write_bytes(content)
+    run.train(tmp_path / "run", resume=True)
+    assert SavedPoints(tmp_path / "run").latest_step() == 24

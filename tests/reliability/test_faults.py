@@ -1,0 +1,228 @@
+"""Wherever a save is killed, and whatever call finds the disk full: what stood stands, or the new one does, whole.
+
+``make test`` has a sample, ``make test-reliability`` every call.
+"""
+
+import multiprocessing
+import os
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from conftest import random_sentences, small_config, write_sentences
+from faults import FULL, KILLS, RESUMABLE, sweep
+
+from elmolite import embedding_folder, files, saved_points
+from elmolite.bilm import BiLM
+from elmolite.cache_folder import CacheFolder
+from elmolite.checkpoint import Checkpoint
+from elmolite.corpus import Corpus
+from elmolite.elmo import ELMo
+from elmolite.embedding_files import embed_file
+from elmolite.embedding_folder import EmbeddingFolder, EmbeddingWriter
+from elmolite.embedding_settings import EmbeddingSettings
+from elmolite.finetuning_config import ClassifyConfig, InputConfig
+from elmolite.preparation import prepare
+from elmolite.saved_points import SavedPoints
+from elmolite.softmax import Softmax
+from elmolite.task_checkpoint import TaskCheckpoint
+from elmolite.task_model import TaskDescription, build
+from elmolite.token_indexers import ByteIndexer
+from elmolite.tokenization import SentenceTokenizer
+from elmolite.vocab import Vocabulary
+
+IS_LONG = bool(os.environ.get("ELMOLITE_RELIABILITY"))
+SENTENCES = random_sentences(40)
+
+
+def checkpoint(seed):
+    torch.manual_seed(seed)
+    vocabulary = Vocabulary(["<S>", "</S>", "<UNK>", "ban"], [1] * 4)
+    softmax = Softmax(vocabulary_size=4, projection_size=12)
+    bilm = BiLM(small_config()).eval()
+    return Checkpoint(bilm, SentenceTokenizer.whitespace(), ByteIndexer(), softmax, vocabulary)
+
+
+def elmo():
+    saved = checkpoint(0)
+    return ELMo(saved.bilm, saved.tokenizer, saved.indexer).eval()
+
+
+def content(module):
+    return {name: tensor.numpy().tobytes() for name, tensor in module.state_dict().items()}
+
+
+class Point:
+    """The two last of three points stay."""
+
+    def begin(self, folder):
+        for step in (1, 2):
+            saved_points.write(SavedPoints(folder).path_at(step), self._point(step))
+
+    def save(self, folder):
+        saved_points.write(SavedPoints(folder).path_at(3), self._point(3))
+        SavedPoints(folder).remove_all_but(2)
+
+    def read(self, folder):
+        whole = [saved_points.read(path)["step"] for path in SavedPoints(folder).paths()]
+        assert len(whole) >= 2
+        latest = saved_points.read(SavedPoints(folder).latest_good())
+        return latest["step"], latest["weights"].numpy().tobytes()
+
+    def _point(self, step):
+        return {"step": step, "weights": torch.full((500,), step)}
+
+
+class Model:
+    def begin(self, folder):
+        checkpoint(1).save_pretrained(folder / "model")
+
+    def save(self, folder):
+        checkpoint(2).save_pretrained(folder / "model", overwrite=True)
+
+    def read(self, folder):
+        found = Checkpoint.from_pretrained(folder / "model")
+        return content(found.bilm), content(found.softmax)
+
+
+class Task:
+    """A task folder, in which there is a model folder."""
+
+    def begin(self, folder):
+        self._task(1).save_pretrained(folder / "task")
+
+    def save(self, folder):
+        self._task(2).save_pretrained(folder / "task", overwrite=True)
+
+    def read(self, folder):
+        return content(TaskCheckpoint.from_pretrained(folder / "task").model)
+
+    def _task(self, seed):
+        torch.manual_seed(seed)
+        head = ClassifyConfig(hidden_size=4)
+        description = TaskDescription("classify", ("left", "right"), InputConfig(normalization="layer"), head)
+        return TaskCheckpoint(description, build(description, elmo(), None), SentenceTokenizer.whitespace())
+
+
+class PreparedCorpus:
+    def begin(self, folder):
+        write_sentences(folder / "old.txt", SENTENCES[:20])
+        write_sentences(folder / "new.txt", SENTENCES)
+        self._prepare(folder, "old.txt")
+
+    def save(self, folder):
+        self._prepare(folder, "new.txt")
+
+    def read(self, folder):
+        corpus = Corpus.open(folder / "corpus")
+        return [corpus.sentences(split, split.n_sentences) for split in (corpus.train, corpus.valid)]
+
+    def _prepare(self, folder, text):
+        prepare([str(folder / text)], folder / "corpus", n_workers=1, overwrite=True, show_progress=False)
+
+
+class Embedding:
+    """A folder of vectors, whose text has grown: its last part is made again, others are added."""
+
+    def begin(self, folder):
+        embedding_folder.PART_BYTES = 8000
+        self._elmo = elmo()
+        self._embed(folder, SENTENCES[:15])
+
+    def save(self, folder):
+        self._embed(folder, SENTENCES)
+
+    def read(self, folder):
+        for _ in self._writer(folder).skip(iter(SENTENCES)):
+            pass  # each part that is there is held against its checksum
+        if not files.read_manifest(folder / "out" / "embedding.json", kind="embedding", version=2)["is_complete"]:
+            return RESUMABLE
+        return [vectors.tobytes() for vectors in EmbeddingFolder(folder / "out")]
+
+    def _writer(self, folder):
+        return EmbeddingWriter(folder / "out", self._elmo, EmbeddingSettings("all", 100, "float32", True, "32-true"))
+
+    def _embed(self, folder, sentences):
+        writer, left = self._writer(folder), iter(sentences)
+        for _ in (*writer.skip(left), *writer.write(left)):
+            pass
+        writer.finish()
+
+
+class VectorFile:
+    """One file of vectors in the place of an earlier one."""
+
+    def __init__(self, name, load):
+        self._name, self._load = name, load
+
+    def begin(self, folder):
+        checkpoint(0).save_pretrained(folder / "model")
+        write_sentences(folder / "old.txt", SENTENCES[:5])
+        write_sentences(folder / "new.txt", SENTENCES[:12])
+        self._embed(folder, "old.txt")
+
+    def save(self, folder):
+        self._embed(folder, "new.txt")
+
+    def read(self, folder):
+        with self._load(folder / self._name) as file:
+            return {name: np.asarray(file[name]).tobytes() for name in file if name != "sentence_to_index"}
+
+    def _embed(self, folder, text):
+        embed_file(folder / "model", str(folder / text), folder / self._name, show_progress=False)
+
+
+class CachedLayers:
+    """An entry of a cache, where there was none: that is no loss, for it can be computed again."""
+
+    def begin(self, folder):
+        (folder / "cache").mkdir()
+
+    def save(self, folder):
+        cache = CacheFolder(folder / "cache", limit_bytes=None)
+        cache.remove_left_over()
+        if not cache.has("key"):
+            with cache.writing("key", {}) as new:
+                (new / "layers.npy").write_bytes(b"1" * 1000)
+
+    def read(self, folder):
+        return CacheFolder(folder / "cache", limit_bytes=None).has("key")
+
+
+SAVES = {
+    "a point to resume from": Point,
+    "a model": Model,
+    "a task": Task,
+    "a corpus": PreparedCorpus,
+    "a folder of vectors": Embedding,
+    "an npz file": lambda: VectorFile("vectors.npz", np.load),
+    "an HDF5 file": lambda: VectorFile("vectors.h5", h5py.File),
+    "an entry of a cache": CachedLayers,
+}
+STEP = 1 if IS_LONG else 12
+
+
+def run(name, folder):
+    torch.set_num_threads(1)
+    return sweep(SAVES[name](), folder, first=list(SAVES).index(name), step=STEP)
+
+
+@pytest.fixture(scope="module")
+def clean_process():
+    """A process without threads, which can be forked."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["elmolite.pretraining", "torch._dynamo"])
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        yield pool
+
+
+@pytest.mark.parametrize("name", SAVES)
+def test_nothing_is_lost_whatever_call_of_a_save_fails(tmp_path, clean_process, name):
+    injected = clean_process.submit(run, name, tmp_path).result()
+    print(f"{name}: {dict(injected)}, {injected.total()} in all, 0 lost")
+    assert injected.keys() == {*KILLS, FULL} or not IS_LONG
+    assert isinstance(injected, Counter)
+    assert injected.total() >= (20 if IS_LONG else 2)
