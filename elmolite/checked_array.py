@@ -77,7 +77,7 @@ class CheckedArray:
         """Yield each row."""
         return iter(np.asarray(self))
 
-    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         """Give all of it to numpy."""
         rows = self[:]
         return np.array(rows, dtype) if copy else np.asarray(rows, dtype)

@@ -255,7 +255,9 @@ def _read_manifest(folder: Path) -> tuple[dict[str, Any], list[Mark]]:
     content = files.read_manifest(path, kind="embedding", version=FORMAT_VERSION)
     parts = content.get("parts")
     kinds = {"sentences": int, "tokens": int, "bytes": int, "sha256": str}
-    for part in parts if isinstance(parts, list) else [None]:
+    if not isinstance(parts, list):
+        raise InputError(f"{path}: 'parts' must be a list")
+    for part in parts:
         if not isinstance(part, dict) or {key: type(value) for key, value in part.items()} != kinds:
             raise InputError(f"{path}: 'parts' must give the {', '.join(kinds)} of each part")
     return content, parts

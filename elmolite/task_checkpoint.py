@@ -207,5 +207,8 @@ def _encoder(reference: dict[str, Any] | None, folder: Path) -> ELMo | None:
     if not (found / ENCODER_MANIFEST).is_file():
         raise InputError(f"{found / ENCODER_MANIFEST} is missing: the language model of {folder} is no longer there")
     if files.fingerprint(found / ENCODER_MANIFEST) != reference[ENCODER_MANIFEST]:
-        raise InputError(f"{found}: is another language model than the one that {folder} was trained with")
+        raise InputError(
+            f"{found / ENCODER_MANIFEST}: is another language model than the one that {folder} was trained with, or "
+            "damaged"
+        )
     return ELMo.from_pretrained(found)

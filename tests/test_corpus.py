@@ -67,8 +67,9 @@ def test_opening_reads_no_block_but_the_first(tmp_path, monkeypatch):
 
 def test_a_corpus_is_found_though_a_process_was_killed_while_it_replaced_it(tmp_path):
     corpus = make_corpus(tmp_path, random_sentences(30))
+    text = text_of(corpus)
     corpus.folder.rename(tmp_path / ".corpus.old")  # and the new one was to take its place
-    assert text_of(Corpus.open(tmp_path / "corpus")) == text_of(corpus)
+    assert text_of(Corpus.open(tmp_path / "corpus")) == text
 
 
 def test_a_summary_without_an_array_is_refused(tmp_path):

@@ -106,7 +106,7 @@ def flip(path):
     ("change", "message"),
     [
         (shutil.rmtree, r"{encoder}: no such model folder"),
-        (other_model, r"{encoder}: is another language model than the one that .*model was trained with"),
+        (other_model, r"{encoder}/config\.json: is another language model than the one that .*model was trained with"),
         (lambda folder: flip(folder / "model.safetensors"), r"{encoder}/model\.safetensors is damaged"),
         (lambda folder: (folder / "config.json").unlink(), r"{encoder}/config\.json is missing: the language model of"),
     ],

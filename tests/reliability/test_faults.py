@@ -101,10 +101,11 @@ class Task:
         return content(TaskCheckpoint.from_pretrained(folder / "task").model)
 
     def _task(self, seed):
+        encoder = elmo()
         torch.manual_seed(seed)
         head = ClassifyConfig(hidden_size=4)
         description = TaskDescription("classify", ("left", "right"), InputConfig(normalization="layer"), head)
-        return TaskCheckpoint(description, build(description, elmo(), None), SentenceTokenizer.whitespace())
+        return TaskCheckpoint(description, build(description, encoder, None), SentenceTokenizer.whitespace())
 
 
 class PreparedCorpus:
