@@ -73,7 +73,7 @@ class DatasetText:
     ) -> Iterator[list[str]]:
         has_text = False
         with quiet(show_bars=False):
-            for document in group_lines(_lines(self._rows(dataset, progress, pretokenized))):
+            for document in group_lines(_lines(self._rows(dataset, progress, pretokenized), progress)):
                 has_text = True
                 yield document
         if not has_text:
@@ -82,8 +82,11 @@ class DatasetText:
     def _rows(self, dataset: Dataset | IterableDataset, progress: Progress, pretokenized: bool) -> Iterator[str]:
         for table in self._source.tables(dataset):
             self._check_column(table.schema, pretokenized)
-            for value in table[self.column].to_pylist():
-                yield value if isinstance(value, str) else _sentence(value or [])
+            for number, value in enumerate(table[self.column].to_pylist(), start=progress.n_read + 1):
+                row = value if isinstance(value, str) else _sentence(value or [])
+                if "\0" in row:
+                    raise InputError(f"dataset {self.name}, split {self.split}, row {number}: holds a NUL character")
+                yield row
             progress.n_read += len(table)
 
 
@@ -92,8 +95,10 @@ def _sentence(tokens: Iterable[str | None]) -> str:
     return " ".join(" ".join(token or "" for token in tokens).split())
 
 
-def _lines(rows: Iterable[str]) -> Iterator[str]:
+def _lines(rows: Iterable[str], progress: Progress) -> Iterator[str]:
     """Write rows under one another as lines, with blank ones round a row of several."""
     for row in rows:
         lines = [line.rstrip("\r") for line in row.strip("\r\n").split("\n")]
+        progress.n_lines += len(lines)
+        progress.n_blank_lines += sum(not line or line.isspace() for line in lines)
         yield from lines if len(lines) == 1 else ("", *lines, "")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from elmolite import files
-from elmolite.elmo import ELMo
+from elmolite.elmo import READ_AHEAD, ELMo
 from elmolite.embedding_folder import EmbeddingWriter
 from elmolite.embedding_settings import EmbeddingSettings
 from elmolite.errors import InputError
@@ -39,15 +40,23 @@ class Embedded:
     n_tokens: int
     n_resumed: int = 0
     """Sentences that an earlier run had written."""
+    n_blank: int = 0
+    """Sentences without tokens."""
 
     def plus(self, n_sentences: int, n_tokens: int, *, n_resumed: int = 0) -> Embedded:
         """Return it with so many more."""
-        return Embedded(self.n_sentences + n_sentences, self.n_tokens + n_tokens, self.n_resumed + n_resumed)
+        return replace(
+            self,
+            n_sentences=self.n_sentences + n_sentences,
+            n_tokens=self.n_tokens + n_tokens,
+            n_resumed=self.n_resumed + n_resumed,
+        )
 
     def describe(self) -> str:
         """Return it in words."""
         resumed = f", {self.n_resumed:,} of them by an earlier run" if self.n_resumed else ""
-        return f"{self.n_sentences:,} sentences{resumed}, {self.n_tokens:,} tokens"
+        blank = f", {self.n_blank:,} of them without tokens" if self.n_blank else ""
+        return f"{self.n_sentences:,} sentences{resumed}{blank}, {self.n_tokens:,} tokens"
 
 
 def embed_file(
@@ -85,23 +94,27 @@ def embed_file(
     settings.check(is_folder=writer is None)
     elmo = ELMo.from_pretrained(model, precision=precision).to(best_device())
     tokenizer = SentenceTokenizer.whitespace() if pretokenized else elmo.tokenizer
-    lines = _Lines(path, tokenizer, show_progress=show_progress)
+    lines = _Lines(path, tokenizer, max_tokens=_max_tokens(elmo, settings.layers), show_progress=show_progress)
     with lines:
         if writer is None:
             written = _write_folder(EmbeddingWriter(output, elmo, settings), lines)
         else:
             written = _write_file(writer, output, elmo, settings, lines)
-    return written
+    return replace(written, n_blank=lines.n_blank)
 
 
 class _Lines:
     """The lines of a text as tokens, with a bar that moves when they have been embedded."""
 
-    def __init__(self, path: Path | None, tokenizer: SentenceTokenizer, *, show_progress: bool) -> None:
-        self._path = path
+    def __init__(
+        self, path: Path | None, tokenizer: SentenceTokenizer, *, max_tokens: float, show_progress: bool
+    ) -> None:
+        self.name = str(path or "standard input")
+        self.n_blank = 0
         self.progress = Progress(0 if path is None else path.stat().st_size)
-        self._lines = read_lines(path, self.progress)
+        self._lines = read_lines(path, self.progress, drops_marks=True)
         self._tokenizer = tokenizer
+        self._max_tokens = max_tokens
         self._bar = tqdm(desc="embedding", unit="words", unit_scale=True, disable=None if show_progress else True)
 
     def __enter__(self) -> None:
@@ -111,13 +124,20 @@ class _Lines:
         """Leave the bar as it stands."""
         self._bar.close()
 
-    def __iter__(self) -> Iterator[str]:
-        """Yield each line."""
-        return iter(self._lines)
+    def __iter__(self) -> Iterator[tuple[str, list[str]]]:
+        """Yield each line and its tokens.
 
-    def tokens(self, line: str) -> list[str]:
-        """Return the tokens of a line."""
-        return self._tokenizer.tokens(line)
+        :raises InputError: it has so many that there is no room for their vectors.
+        """
+        for number, line in enumerate(self._lines, start=1):
+            tokens = self._tokenizer.tokens(line)
+            if len(tokens) > self._max_tokens:
+                raise InputError(
+                    f"{self.name}, line {number}: {len(tokens):,} tokens in one sentence; this machine has memory for "
+                    f"the vectors of {self._max_tokens:,.0f}"
+                )
+            self.n_blank += not tokens
+            yield line, tokens
 
     def check_any(self, done: Embedded) -> None:
         """Refuse a text without a line.
@@ -125,7 +145,7 @@ class _Lines:
         :raises InputError: there was none.
         """
         if done.n_sentences == 0:
-            raise InputError(f"{self._path or 'standard input'}: the file is empty")
+            raise InputError(f"{self.name}: the file is empty")
 
     def done(self, n_tokens: int) -> None:
         """Say how many tokens more are written; how many there are, the share of the file that is read tells."""
@@ -134,9 +154,17 @@ class _Lines:
         self._bar.update(n_tokens)
 
 
+def _max_tokens(elmo: ELMo, layers: LayerChoice) -> float:
+    """Return the length of a sentence whose vectors fill the memory of the machine, where that is known."""
+    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", ()):
+        return math.inf
+    n_layers = elmo.n_layers if layers == "all" else 1
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (n_layers * elmo.size * 4)
+
+
 def _write_folder(writer: EmbeddingWriter, lines: _Lines) -> Embedded:
     done = Embedded(0, 0)
-    sentences = map(lines.tokens, lines)
+    sentences = (tokens for _, tokens in lines)
     for n_sentences, n_tokens in writer.skip(sentences):
         done = done.plus(n_sentences, n_tokens, n_resumed=n_sentences)
         lines.done(n_tokens)
@@ -197,15 +225,28 @@ def _write_file(
 ) -> Embedded:
     done = Embedded(0, 0)
     elmo.check_options(settings.layers, settings.batch_tokens)
-    left = iter(lines)
     with kind.open(output) as writer:
-        while chunk := list(islice(left, CHUNK_SENTENCES)):
-            sentences = [lines.tokens(line) for line in chunk]
+        for chunk in _chunks(lines, READ_AHEAD * settings.batch_tokens):
+            sentences = [tokens for _, tokens in chunk]
             vectors = elmo.embed(sentences, layers=settings.layers, batch_tokens=settings.batch_tokens)
-            for number, (line, each) in enumerate(zip(chunk, vectors, strict=True), start=done.n_sentences):
+            for number, ((line, _), each) in enumerate(zip(chunk, vectors, strict=True), start=done.n_sentences):
                 writer.add(number, line, settings.convert(each).numpy())
             n_tokens = sum(map(len, sentences))
             done = done.plus(len(chunk), n_tokens)
             lines.done(n_tokens)
         lines.check_any(done)
     return done
+
+
+def _chunks(lines: Iterable[tuple[str, list[str]]], max_tokens: int) -> Iterator[list[tuple[str, list[str]]]]:
+    """Group lines, of so many tokens or one line of more."""
+    chunk: list[tuple[str, list[str]]] = []
+    n_tokens = 0
+    for line, tokens in lines:
+        if chunk and (n_tokens + len(tokens) > max_tokens or len(chunk) == CHUNK_SENTENCES):
+            yield chunk
+            chunk, n_tokens = [], 0
+        chunk.append((line, tokens))
+        n_tokens += len(tokens)
+    if chunk:
+        yield chunk

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -97,8 +96,7 @@ class TaskExamples:
 
 def _read(source: Source, task: Task, columns: ExampleColumns) -> list[Example]:
     read = source.read(task, columns) if isinstance(source, DatasetExamples) else read_examples(source, task, columns)
-    if read.n_left_out:
-        print(f"{source}: {read.n_left_out} pairs without an agreed label are left out", file=sys.stderr)
+    read.remarks.tell()
     return read.examples
 
 

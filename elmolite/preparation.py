@@ -7,6 +7,7 @@ the order in which they appear, the second renumbers them by frequency.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -22,7 +23,7 @@ from elmolite.corpus_writing import write_corpus, write_summary
 from elmolite.dataset_text import DatasetText
 from elmolite.errors import InputError
 from elmolite.parallel_tokenization import Numbering, Tokenised, tokenise_in_parallel
-from elmolite.text import Progress, read_documents
+from elmolite.text import Progress, find_files, read_documents
 from elmolite.token_indexers import ByteIndexer, CharacterIndexer, UnicodeIndexer
 from elmolite.tokenization import SentenceTokenizer
 from elmolite.vocab import Vocabulary
@@ -222,6 +223,7 @@ def prepare(
     ):
         train_text = _open(text, tokenizer, show_progress)
         valid_text = _open(valid, tokenizer, show_progress) if valid else None  # if it is missing, say so at once
+        _tell_what_is_both(text, valid)
         for part in _tokenised(train_text, tokenizer, n_workers, "tokenising", show_progress):
             collector.add(part, hold_out=hold_out and valid_text is None)
         if valid_text is not None:
@@ -242,8 +244,8 @@ def prepare(
         collector.remove_spools()
         write_summary(folder, summary)
     if show_progress:
-        megabytes, seconds = collector.n_bytes / 1e6, time.perf_counter() - started
-        print(f"{megabytes:.1f} MB of text in {seconds:.1f} s: {megabytes / seconds:.1f} MB/s")
+        progress = [part.progress for part in (train_text, valid_text) if part is not None]
+        print(_describe_reading(progress, collector.n_bytes, time.perf_counter() - started))
     return corpus.Corpus.open(out)
 
 
@@ -251,6 +253,24 @@ def _sources(text: str | Sequence[str] | DatasetText) -> list[str] | DatasetText
     if isinstance(text, DatasetText):
         return text
     return [text] if isinstance(text, str) else list(text)
+
+
+def _tell_what_is_both(text: list[str] | DatasetText, valid: list[str] | DatasetText) -> None:
+    """Say if a file is trained on and held out: what is measured on it says nothing of other text."""
+    if isinstance(text, list) and isinstance(valid, list) and valid:
+        files_of_both = set(find_files(text)).intersection(find_files(valid)) - {None}
+        if files_of_both:
+            print(
+                f"{min(map(str, files_of_both))}: is both training and held-out text; what a model has read, it knows",
+                file=sys.stderr,
+            )
+
+
+def _describe_reading(parts: Sequence[Progress], n_bytes: int, seconds: float) -> str:
+    """Return how much was read, in words."""
+    n_lines, n_blank = (sum(counts) for counts in ([p.n_lines for p in parts], [p.n_blank_lines for p in parts]))
+    lines = f"{n_lines:,} lines, {n_blank:,} of them blank"
+    return f"{lines}: {n_bytes / 1e6:.1f} MB of text in {seconds:.1f} s: {n_bytes / 1e6 / seconds:.1f} MB/s"
 
 
 class _Opened(NamedTuple):

@@ -84,8 +84,9 @@ def predict(arguments: Sequence[str]) -> None:
 
     from elmolite.task_files import predict_file
 
+    to_other_encoding = values.output is None and (sys.stdout.encoding or "utf-8").lower().replace("-", "") != "utf8"
     lines = (
-        json.dumps(record, ensure_ascii=False) + "\n"
+        json.dumps(record, ensure_ascii=to_other_encoding) + "\n"
         for record in predict_file(
             values.model,
             values.input,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from elmolite.errors import InputError
 from elmolite.examples.columns import RECOGNISED, ExampleColumns
 from elmolite.examples.example import Example, Task
 from elmolite.examples.reading import read_examples
+from elmolite.examples.records import Examples
 from elmolite.modules import best_device
 from elmolite.own_heads import MakeHead
 from elmolite.task_checkpoint import TaskCheckpoint
@@ -43,27 +43,32 @@ def predict_file(
     """
     checkpoint = TaskCheckpoint.from_pretrained(folder, head=head)
     task, labels = checkpoint.description.task, checkpoint.description.labels
-    examples = _read_to_predict(path, task, labels, columns, checkpoint.columns)
+    read = _read_to_predict(path, task, labels, columns, checkpoint.columns)
+    read.remarks.tell()
     if pretokenized:
         checkpoint.tokenizer = SentenceTokenizer.whitespace()
-    data, predictions = _predict(checkpoint, examples)
+    data, predictions = _predict(checkpoint, read.examples)
     sides = list(zip(*data.sides, strict=True))
-    for example, tokens, prediction in zip(examples, sides, predictions, strict=True):
+    for example, tokens, prediction in zip(read.examples, sides, predictions, strict=True):
         yield _record(checkpoint.description, example, tokens, prediction)
 
 
 def _read_to_predict(
     path: str | Path, task: Task, labels: Sequence[str], said: ExampleColumns, learnt: ExampleColumns
-) -> list[Example]:
+) -> Examples:
     """Read a file that is laid out as the training examples were, or as is recognised."""
     as_learnt = replace(learnt, **({"format": "auto"} | _said(said)))
     if str(path) != "-" and as_learnt.named:
         try:
-            return read_examples(path, task, as_learnt, needs_labels=False, labels=labels).examples
-        except InputError:
+            return read_examples(path, task, as_learnt, needs_labels=False, labels=labels)
+        except InputError as as_learnt_error:
             if said.named:
                 raise
-    return read_examples(path, task, said, needs_labels=False, labels=labels).examples
+            try:
+                return read_examples(path, task, said, needs_labels=False, labels=labels)
+            except InputError:
+                raise as_learnt_error from None
+    return read_examples(path, task, said, needs_labels=False, labels=labels)
 
 
 def evaluate_file(
@@ -80,8 +85,7 @@ def evaluate_file(
     checkpoint = TaskCheckpoint.from_pretrained(folder, head=head)
     columns = replace(checkpoint.columns, **_said(columns))
     read = read_examples(path, checkpoint.description.task, columns)
-    if read.n_left_out:
-        print(f"{path}: {read.n_left_out} pairs without an agreed label are left out", file=sys.stderr)
+    read.remarks.tell()
     examples = read.examples
     check_labels(checkpoint.description, examples)
     tell_unknown_labels(checkpoint.description.labels, examples)

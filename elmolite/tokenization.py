@@ -39,7 +39,7 @@ TOKEN = "|".join(
     [
         r"\n",  # the sentence boundary
         r"(?:https?://|www\.)[^\s<>\"]*[^\s<>\".,;:!?)'\]]",
-        r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+",
+        r"[\w.+-]{1,64}@[\w-]+(?:\.[\w-]+)+",
         r"[:;=8][-o*']?[)\](\[dDpP/\\|](?!\w)",  # faces
         r"(?i:can(?=not\b))",
         r"(?i:(?:gon|wan|got)(?=(?:na|ta)\b))",

@@ -141,7 +141,7 @@ def test_progress_counts_rows(tmp_path):
         next(documents)
         assert progress.n_read < 100  # no further than is needed
         assert sum(1 for _ in documents) == 249
-        assert progress == Progress(n_total, 500, " rows")
+        assert progress == Progress(n_total, 500, " rows", n_lines=500, n_blank_lines=250)
 
 
 def test_streaming_keeps_nothing(tmp_path, dataset_cache):
@@ -189,6 +189,7 @@ BAD = {
     "an empty file": ({"name": "nothing"}, "dataset nothing: cannot be read: its first file is empty"),
     "no rows": ({"name": "no_rows"}, "dataset no_rows.*(is empty|no data)"),
     "no text": ({"name": "blank"}, "dataset blank, split train: column 'text' is empty"),
+    "a NUL": ({"name": "nul"}, "dataset nul, split train, row 2: holds a NUL character"),
     "unlike files": ({"name": "unlike"}, "dataset unlike: cannot be read: Couldn't cast.* column names don't match"),
     "unknown config": ({"config": "x"}, "dataset d: no config 'x' among default"),
     "unknown split": ({"split": "test"}, "dataset d: no (whole )?split 'test' among train"),
@@ -207,6 +208,7 @@ def test_bad_datasets_are_named(tmp_path, monkeypatch, case, streaming):
     write_parquet(tmp_path / "d", text=["a row"], n=[1], tokens=[["a"]])
     write_parquet(tmp_path / "no_rows", text=pa.array([], pa.string()))
     write_parquet(tmp_path / "blank", text=["", None, " \n "])
+    write_parquet(tmp_path / "nul", text=["a row", "no\0ne"])
     write_json(tmp_path / "mixed", [{"text": "a"}, {"text": 3}])
     write_json(tmp_path / "nothing", [])
     write_json(tmp_path / "unlike", [{"text": "a"}], split="train-a")

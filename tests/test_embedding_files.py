@@ -254,7 +254,7 @@ def test_a_manifest_that_says_something_else_is_explained(tmp_path, model_folder
 @pytest.mark.parametrize("name", ["v.h5", "v.hdf5"])
 def test_hdf5_is_laid_out_as_allennlp_does(tmp_path, model_folder, text, name):
     written = embed(model_folder, text, tmp_path / name)
-    assert written.describe() == f"120 sentences, {written.n_tokens:,} tokens"
+    assert written.describe() == f"120 sentences, 1 of them without tokens, {written.n_tokens:,} tokens"
     expected = ELMo.from_pretrained(model_folder).embed([line.split() for line in LINES])
     with h5py.File(tmp_path / name) as file:
         assert set(file) == {*map(str, range(120)), "sentence_to_index"}

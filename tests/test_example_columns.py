@@ -68,6 +68,9 @@ def test_columns_that_cannot_be_found_are_named(task, there, columns, message):
         ("entail", {"label_separator": ";"}, "label_separator: the task entail has one label each"),
         ("classify", {"label_separator": ""}, "label_separator: is empty"),
         ("classify", {"encoding": "utf-9"}, "encoding: unknown 'utf-9'"),
+        ("classify", {"encoding": "utf-16"}, "encoding: 'utf-16' does not contain ASCII: convert the file"),
+        ("classify", {"encoding": "rot13"}, "encoding: unknown 'rot13'"),
+        ("classify", {"encoding": "undefined"}, "encoding: 'undefined' does not contain ASCII"),
     ],
 )
 def test_options_that_cannot_be_meant_are_refused(task, columns, message):

@@ -6,6 +6,7 @@ from conftest import examples_of
 from elmolite.errors import InputError
 from elmolite.examples.columns import RECOGNISED
 from elmolite.examples.reading import read_examples
+from elmolite.examples.records import NO_AGREED_LABEL
 
 
 def of_json(tmp_path, task, *records, **options):
@@ -44,14 +45,17 @@ def test_lone_surrogates_are_replaced(tmp_path):
 def test_pairs_without_an_agreed_label_are_left_out_and_counted(tmp_path):
     records = [{"sentence1": "a", "sentence2": "b", "gold_label": label} for label in ("-", "neutral", "-")]
     assert of_json(tmp_path, "entail", *records) == [("a", "b", ("neutral",))]
-    assert read_examples(tmp_path / "a.jsonl", "entail").n_left_out == 2
+    assert read_examples(tmp_path / "a.jsonl", "entail").remarks.count(NO_AGREED_LABEL) == 2
     assert [labels for *_, labels in of_json(tmp_path, "entail", *records, needs_labels=False)] == [
         (),
         ("neutral",),
         (),
     ]
-    assert read_examples(tmp_path / "a.jsonl", "entail", RECOGNISED, needs_labels=False).n_left_out == 0
-    with pytest.raises(InputError, match=r"is empty \(no example\): all 1 pairs have no agreed label"):
+    assert (
+        read_examples(tmp_path / "a.jsonl", "entail", RECOGNISED, needs_labels=False).remarks.count(NO_AGREED_LABEL)
+        == 0
+    )
+    with pytest.raises(InputError, match=r"is empty \(no example\); pairs without an agreed label left out: 1"):
         of_json(tmp_path, "entail", records[0])
 
 

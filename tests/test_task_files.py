@@ -194,7 +194,7 @@ def test_pairs_without_an_agreed_label_are_told(tasks, tmp_path, capsys):
     run, path = tasks["entail"]
     lines = path.read_text(encoding="utf-8").splitlines()
     evaluate_file(run.folder, write(tmp_path / "a.tsv", *lines, "ban\tkin\t-"))
-    assert "1 pairs without an agreed label are left out" in capsys.readouterr().err
+    assert "a.tsv: pairs without an agreed label left out: 1 (first in line" in capsys.readouterr().err
 
 
 def test_a_label_that_training_did_not_know_is_told(tasks, tmp_path, capsys):

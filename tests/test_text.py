@@ -82,7 +82,8 @@ def test_progress_counts_the_bytes_on_disk(tmp_path):
         (b"\n \n", "empty"),
         (b"good\nbad \xff here\n", "line 2: not UTF-8 .byte 0xff at column 5"),
         (b"good\ngood\n\0\1\2", "line 3: holds a NUL byte"),
-        ("text".encode("utf-16"), "line 1: holds a NUL byte"),
+        ("text".encode("utf-16"), "line 1: this is not text in UTF-8 but UTF-16"),
+        ("text".encode("utf-16-be"), "line 1: holds a NUL byte"),
     ],
 )
 def test_bad_files_are_named_with_the_line(tmp_path, content, message):

@@ -63,9 +63,13 @@ class ExampleColumns:
             if getattr(self, field.name) == "":
                 raise InputError(f"{field.name}: is empty")
         try:
-            "".encode(self.encoding)
+            keeps_ascii = "\n a".encode(self.encoding) == b"\n a"
         except LookupError:
             raise InputError(f"encoding: unknown {self.encoding!r}; such as utf-8 or latin-1 was expected") from None
+        except UnicodeError:
+            keeps_ascii = False
+        if not keeps_ascii:
+            raise InputError(f"encoding: {self.encoding!r} does not contain ASCII: convert the file to UTF-8 first")
 
     @property
     def named(self) -> dict[str, str]:

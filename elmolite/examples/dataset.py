@@ -13,6 +13,7 @@ from elmolite.errors import InputError
 from elmolite.examples.columns import RECOGNISED, ChosenColumns, ExampleColumns, choose_columns
 from elmolite.examples.example import Task
 from elmolite.examples.records import NO_GOLD_LABEL, Examples, Record, read_records
+from elmolite.remarks import Remarks
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -66,8 +67,9 @@ class DatasetExamples:
             chosen = choose_columns(names, task, columns, needs_labels=needs_labels, where=where)
             class_names = _class_names(dataset, chosen.label)
             records = _records(chain([first], tables), chosen, class_names, task, where)
-            found = read_records(records, chosen, task, columns, needs_labels=needs_labels)
-        return found.checked(where)
+            remarks = Remarks(where, unit="row")
+            found = read_records(records, chosen, task, columns, remarks, needs_labels=needs_labels)
+        return found.checked()
 
 
 def _class_names(dataset: Dataset | IterableDataset, label: str | None) -> Sequence[str]:
@@ -90,7 +92,7 @@ def _records(
         place = f"{where}, row {number}"
         if class_names:
             row[chosen.label] = _named(row[chosen.label], class_names, task, place)
-        yield Record(row, place)
+        yield Record(row, place, number)
 
 
 def _named(value: Any, class_names: Sequence[str], task: Task, place: str) -> Any:

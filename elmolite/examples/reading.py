@@ -14,6 +14,7 @@ from elmolite.examples.example import Example, Task
 from elmolite.examples.records import Examples, Record, read_records, split_labels
 from elmolite.examples.tables import named_columns, read_csv, read_json_lines, read_tsv
 from elmolite.examples.tagged_lines import conll_cells, read_conll, read_conllu
+from elmolite.remarks import BLANK_LINES, Remarks
 from elmolite.text import read_lines
 
 _SUFFIXES: dict[str, Format] = {
@@ -62,8 +63,10 @@ def read_examples(
     columns.check(task)
     is_stdin = str(path) == "-"
     file = "standard input" if is_stdin else str(path)
+    remarks = Remarks(file)
     try:
-        lines = list(read_lines(None if is_stdin else Path(path), encoding=columns.encoding))
+        source = None if is_stdin else Path(path)
+        lines = list(read_lines(source, encoding=columns.encoding, drops_marks=True, remarks=remarks))
     except InputError as error:
         hint = "; if it is of another encoding, say so: encoding latin-1" if "not UTF-8" in str(error) else ""
         raise InputError(f"{error}{hint}") from None
@@ -80,7 +83,7 @@ def read_examples(
         ):
             form = "text"  # prose whose lines happen to have as many words
     _check_format(form, file, task, columns, needs_labels=needs_labels)
-    return _read(lines, file, form, task, columns, needs_labels=needs_labels).checked(file)
+    return _read(lines, remarks, form, task, columns, needs_labels=needs_labels).checked()
 
 
 def _recognise(lines: Sequence[str], file: str, task: Task, *, needs_labels: bool) -> Format:
@@ -178,35 +181,39 @@ def _check_format(form: Format, file: str, task: Task, columns: ExampleColumns, 
 
 
 def _read(
-    lines: Sequence[str], file: str, form: Format, task: Task, columns: ExampleColumns, *, needs_labels: bool
+    lines: Sequence[str], remarks: Remarks, form: Format, task: Task, columns: ExampleColumns, *, needs_labels: bool
 ) -> Examples:
     if form == "conllu":
-        return Examples(list(read_conllu(lines, file, columns, needs_labels=needs_labels)), 0)
+        return Examples(list(read_conllu(lines, remarks, columns, needs_labels=needs_labels)), remarks)
     if form == "conll":
-        return Examples(list(read_conll(lines, file, columns, needs_labels=needs_labels)), 0)
+        return Examples(list(read_conll(lines, remarks, columns, needs_labels=needs_labels)), remarks)
     if form == "label-text":
-        return Examples(list(_read_label_lines(lines, file, columns, needs_labels=needs_labels)), 0)
+        return Examples(list(_read_label_lines(lines, remarks, columns, needs_labels=needs_labels)), remarks)
     if form == "text":
-        return Examples(list(_read_plain_lines(lines, file)), 0)
+        return Examples(list(_read_plain_lines(lines, remarks)), remarks)
     if form == "jsonl":
-        records = list(read_json_lines(lines, file))
+        records = list(read_json_lines(lines, remarks))
         names, where, numbered = list(records[0].values), records[0].place, False
     else:
-        rows = read_csv(lines, file) if form == "csv" else read_tsv(lines)
+        file = remarks.source
+        rows = read_csv(lines, remarks) if form == "csv" else read_tsv(lines, remarks)
         where, numbered = f"{file}, line {rows[0].line}", True
         names, rows, columns = named_columns(rows, task, columns, needs_labels=needs_labels, file=file)
-        records = [Record(dict(zip(names, row.fields, strict=True)), f"{file}, line {row.line}") for row in rows]
+        records = [
+            Record(dict(zip(names, row.fields, strict=True)), f"{file}, line {row.line}", row.line) for row in rows
+        ]
     chosen = choose_columns(names, task, columns, needs_labels=needs_labels, where=where, numbered=numbered)
-    return read_records(records, chosen, task, columns, needs_labels=needs_labels)
+    return read_records(records, chosen, task, columns, remarks, needs_labels=needs_labels)
 
 
 def _read_label_lines(
-    lines: Iterable[str], file: str, columns: ExampleColumns, *, needs_labels: bool
+    lines: Iterable[str], remarks: Remarks, columns: ExampleColumns, *, needs_labels: bool
 ) -> Iterator[Example]:
     is_fasttext = next(line for line in lines if line.strip()).startswith(_FASTTEXT)
     for number, line in enumerate(lines, start=1):
-        place = f"{file}, line {number}"
+        place = f"{remarks.source}, line {number}"
         if not line.strip():
+            remarks.note(BLANK_LINES, number)
             continue
         labels, text = _split_fasttext(line) if is_fasttext else _split_label(line, columns)
         if not labels and needs_labels:
@@ -231,8 +238,10 @@ def _split_fasttext(line: str) -> tuple[tuple[str, ...], str]:
     return tuple(dict.fromkeys(filter(None, labels))), text
 
 
-def _read_plain_lines(lines: Iterable[str], file: str) -> Iterator[Example]:
+def _read_plain_lines(lines: Iterable[str], remarks: Remarks) -> Iterator[Example]:
     for number, line in enumerate(lines, start=1):
         text = line.strip()
         if text:
-            yield Example((text,), (), f"{file}, line {number}")
+            yield Example((text,), (), f"{remarks.source}, line {number}")
+        else:
+            remarks.note(BLANK_LINES, number)

@@ -9,9 +9,13 @@ from typing import Any, NamedTuple
 from elmolite.errors import InputError
 from elmolite.examples.columns import ChosenColumns, ExampleColumns, listing
 from elmolite.examples.example import Example, Task
+from elmolite.remarks import Remarks
 
 NO_GOLD_LABEL = "-"
 """SNLI writes so where the annotators of a pair disagreed."""
+
+NO_AGREED_LABEL = "pairs without an agreed label left out"
+"""For training and evaluation pairs whose annotators agreed on no label (``-``) are left out."""
 
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")  # JSON can write them, UTF-8 cannot
 
@@ -21,42 +25,49 @@ class Record(NamedTuple):
 
     values: Mapping[str, Any]
     place: str
+    number: int
+    """Of the line or row, which the place names too."""
 
 
 class Examples(NamedTuple):
     """What was read."""
 
     examples: list[Example]
-    n_left_out: int
-    """Pairs of sentences whose annotators agreed on no label (``-``); for training and evaluation they are left out."""
+    remarks: Remarks
+    """What is not among them, or not as it stands: blank lines, pairs without an agreed label and the like."""
 
-    def checked(self, where: str) -> Examples:
+    def checked(self) -> Examples:
         """Return them, if there are any.
 
-        :param where: file or dataset, for the message.
         :raises InputError: there is none.
         """
         if not self.examples:
-            left_out = f": all {self.n_left_out} pairs have no agreed label" if self.n_left_out else ""
-            raise InputError(f"{where}: is empty (no example){left_out}")
+            reasons = self.remarks.describe()
+            raise InputError(f"{self.remarks.source}: is empty (no example){reasons and f'; {reasons}'}")
         return self
 
 
 def read_records(
-    records: Iterable[Record], chosen: ChosenColumns, task: Task, columns: ExampleColumns, *, needs_labels: bool
+    records: Iterable[Record],
+    chosen: ChosenColumns,
+    task: Task,
+    columns: ExampleColumns,
+    remarks: Remarks,
+    *,
+    needs_labels: bool,
 ) -> Examples:
     """Return the examples of all records.
 
+    :param remarks: takes how many are left out, and how many lone surrogates are replaced.
     :raises InputError: a record has no sentence or no label, or something else in their place.
     """
     examples: list[Example] = []
-    n_left_out = 0
     for record in records:
         try:
             labels = _labels(record, chosen, task, columns)
             if task == "entail" and labels == (NO_GOLD_LABEL,):
                 if needs_labels:
-                    n_left_out += 1
+                    remarks.note(NO_AGREED_LABEL, record.number)
                     continue
                 labels = None
             if labels is None and needs_labels:
@@ -66,8 +77,18 @@ def read_records(
                 check_lengths(sentences[0], labels)
         except InputError as error:
             raise InputError(f"{record.place}: {error}") from None
+        _note_surrogates(record, chosen, remarks)
         examples.append(Example(sentences, labels or (), record.place))
-    return Examples(examples, n_left_out)
+    return Examples(examples, remarks)
+
+
+def _note_surrogates(record: Record, chosen: ChosenColumns, remarks: Remarks) -> None:
+    """Count what :func:`_clean` replaces."""
+    for name in (*chosen.sentences, chosen.label):
+        value = record.values.get(name or "")
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and not text.isascii() and (n_found := len(_LONE_SURROGATE.findall(text))):
+                remarks.note("lone surrogates replaced by U+FFFD", record.number, times=n_found)
 
 
 def check_lengths(tokens: str | tuple[str, ...], tags: tuple[str, ...]) -> None:

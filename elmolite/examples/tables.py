@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from elmolite.errors import InputError
 from elmolite.examples.columns import ExampleColumns, excerpt, is_known, is_number, listing
 from elmolite.examples.example import Task
 from elmolite.examples.records import Record
+from elmolite.remarks import BLANK_LINES, Remarks
+
+_MAX_FIELD = 2**31 - 1
 
 
 class Row(NamedTuple):
@@ -21,35 +25,51 @@ class Row(NamedTuple):
     line: int
 
 
-def read_csv(lines: Sequence[str], file: str) -> list[Row]:
+def read_csv(lines: Sequence[str], remarks: Remarks) -> list[Row]:
     """Split lines at commas; a field in quotes may hold commas and line ends. Blank lines are skipped.
 
+    :param remarks: takes how many, and the line ends in quotes.
     :raises InputError: a quote is not closed, or something stands behind a closed one.
     """
-    reader = csv.reader((line + "\n" for line in lines), strict=True)
     rows, start = [], 1
+    limit = csv.field_size_limit(_MAX_FIELD)  # it is one for the whole process
     try:
+        reader = csv.reader((line + "\n" for line in lines), strict=True)
         for fields in reader:
-            if fields:
+            if not fields or (len(fields) == 1 and fields[0].isspace()):
+                remarks.note(BLANK_LINES, start)
+            else:
                 rows.append(Row(fields, start))
+            if reader.line_num > start:
+                remarks.note("line ends in quotes, which end no row", start, times=reader.line_num - start)
             start = reader.line_num + 1
     except csv.Error as error:
         reason = "a carriage return outside quotes" if "new-line character" in str(error) else error
-        raise InputError(f"{file}, line {start}: the row that starts here is broken: {reason}") from None
+        raise InputError(f"{remarks.source}, line {start}: the row that starts here is broken: {reason}") from None
+    finally:
+        csv.field_size_limit(limit)
     return rows
 
 
-def read_tsv(lines: Sequence[str]) -> list[Row]:
+def read_tsv(lines: Sequence[str], remarks: Remarks) -> list[Row]:
     """Split lines at tabs. Blank lines are skipped.
+
+    :param remarks: takes how many.
 
     A quote is a character like others; but a field in quotes whose inner quotes are all doubled is as spreadsheets
     write it, and means what is between them.
     """
-    return [
-        Row([_unquoted(field) for field in line.split("\t")], number)
-        for number, line in enumerate(lines, start=1)
-        if line.strip()
-    ]
+    filled = _numbered_filled(lines, remarks)
+    return [Row([_unquoted(field) for field in line.split("\t")], number) for number, line in filled]
+
+
+def _numbered_filled(lines: Sequence[str], remarks: Remarks) -> Iterator[tuple[int, str]]:
+    """Yield the lines that are not blank with their numbers, and count the others."""
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield number, line
+        else:
+            remarks.note(BLANK_LINES, number)
 
 
 def _unquoted(field: str) -> str:
@@ -134,21 +154,33 @@ def _has_spaces(field: str) -> bool:
     return len(field.split()) > 1
 
 
-def read_json_lines(lines: Sequence[str], file: str) -> Iterator[Record]:
+def read_json_lines(lines: Sequence[str], remarks: Remarks) -> Iterator[Record]:
     """Yield the JSON object of each line; blank lines are skipped.
 
+    :param remarks: takes how many.
     :raises InputError: a line holds something else.
     """
-    for number, line in enumerate(lines, start=1):
-        place = f"{file}, line {number}"
-        if not line.strip():
-            continue
+    for number, line in _numbered_filled(lines, remarks):
+        place = f"{remarks.source}, line {number}"
         try:
-            content = json.loads(line)
+            content = json.loads(line, object_pairs_hook=_object, parse_constant=_nothing)
         except json.JSONDecodeError as error:
             raise InputError(f"{place}: no JSON: {error.msg} at column {error.colno} of {excerpt(line)}") from None
         except (ValueError, RecursionError) as error:
             raise InputError(f"{place}: JSON that cannot be read: {error}") from None
         if not isinstance(content, dict):
             raise InputError(f"{place}: expected a JSON object, found {excerpt(line)}")
-        yield Record(content, place)
+        yield Record(content, place, number)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a JSON object, of which ``json`` itself would keep the last of several values under one key."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {excerpt(twice)} stands there twice")
+    return values
+
+
+def _nothing(_: str) -> None:
+    """Read NaN and Infinity, which JSON does not have, as null: programs write them where nothing is known."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from elmolite.errors import InputError
 from elmolite.examples.columns import ExampleColumns, excerpt, is_number
 from elmolite.examples.example import Example
+from elmolite.remarks import Remarks
 from elmolite.suggest import nearest
 
 CONLLU_COLUMNS = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
@@ -22,43 +23,53 @@ class _Sentence:
     line: int = 0
     tokens: list[str] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
+    has_comments: bool = False
 
     def example(self, file: str, *, has_tags: bool) -> Example:
         return Example((tuple(self.tokens),), tuple(self.tags) if has_tags else (), f"{file}, line {self.line}")
 
 
-def read_conllu(lines: Sequence[str], file: str, columns: ExampleColumns, *, needs_labels: bool) -> Iterator[Example]:
+def read_conllu(
+    lines: Sequence[str], remarks: Remarks, columns: ExampleColumns, *, needs_labels: bool
+) -> Iterator[Example]:
     """Yield the sentences of a CoNLL-U file; multiword tokens, empty nodes and comments are skipped.
 
+    :param remarks: takes how many words and sentences are skipped.
     :param columns: FORM and UPOS, unless others of the ten are named.
     :raises InputError: a line is broken or a sentence has no tags.
     """
-    token_column, tag_column = _conllu_column(columns.text or "FORM"), _conllu_column(columns.label or "UPOS")
-    sentence = _Sentence()
+    token_column, tag_column = (
+        _conllu_column(name, remarks.source) for name in (columns.text or "FORM", columns.label or "UPOS")
+    )
+    file, sentence = remarks.source, _Sentence()
     for number, line in enumerate((*lines, ""), start=1):
         if not line.strip(" \t"):
             if sentence.tokens:
                 yield _finish(sentence, file, CONLLU_COLUMNS[tag_column], needs_labels=needs_labels)
+            elif sentence.has_comments:
+                remarks.note("sentences without words left out", number)
             sentence = _Sentence()
             continue
         if line.startswith("#"):
+            sentence.has_comments = True
             continue
         cells = line.split("\t")
         if len(cells) != len(CONLLU_COLUMNS):
             raise InputError(f"{file}, line {number}: {len(cells)} columns where CoNLL-U has 10: {excerpt(line)}")
         if cells[0] != str(len(sentence.tokens) + 1):
-            if _SKIPPED_ID.fullmatch(cells[0]):
+            if skipped := _SKIPPED_ID.fullmatch(cells[0]):
+                remarks.note("multiword tokens left out" if skipped[1] == "-" else "empty nodes left out", number)
                 continue
             expected = f"expected token {len(sentence.tokens) + 1} of the sentence"
             raise InputError(f"{file}, line {number}: {expected}, found the ID {excerpt(cells[0])}")
         _add(sentence, cells[token_column], cells[tag_column], number, file)
 
 
-def _conllu_column(name: str) -> int:
+def _conllu_column(name: str, file: str) -> int:
     if is_number(name) and 1 <= int(name) <= len(CONLLU_COLUMNS):
         return int(name) - 1
     if name.upper() not in CONLLU_COLUMNS:
-        raise InputError(f"CoNLL-U has no column {name!r}{nearest(name.upper(), CONLLU_COLUMNS)}")
+        raise InputError(f"{file}: CoNLL-U has no column {name!r}{nearest(name.upper(), CONLLU_COLUMNS)}")
     return CONLLU_COLUMNS.index(name.upper())
 
 
@@ -69,17 +80,23 @@ def _finish(sentence: _Sentence, file: str, tag_column: str, *, needs_labels: bo
     return sentence.example(file, has_tags=has_tags)
 
 
-def read_conll(lines: Sequence[str], file: str, columns: ExampleColumns, *, needs_labels: bool) -> Iterator[Example]:
+def read_conll(
+    lines: Sequence[str], remarks: Remarks, columns: ExampleColumns, *, needs_labels: bool
+) -> Iterator[Example]:
     """Yield the sentences of a file of columns, with a blank line between; ``-DOCSTART-`` lines are skipped.
 
+    :param remarks: takes how many such lines.
     :param columns: the first is the token and the last the tag, unless other numbers are given. Without need for
         labels there may be no more than tokens.
     :raises InputError: a line has fewer or more columns than the first, or there are no tags.
     """
-    sentence, width = _Sentence(), 0
+    file, sentence, width = remarks.source, _Sentence(), 0
     token_column, tag_column = 0, -1
     for number, line in enumerate((*lines, ""), start=1):
-        if not line.strip(" \t") or line.startswith("-DOCSTART-"):
+        is_document_start = line.startswith("-DOCSTART-")
+        if is_document_start:
+            remarks.note("-DOCSTART- lines left out", number)
+        if is_document_start or not line.strip(" \t"):
             if sentence.tokens:
                 yield sentence.example(file, has_tags=width > 1)
             sentence = _Sentence()
