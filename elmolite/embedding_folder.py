@@ -255,12 +255,11 @@ def _read_manifest(folder: Path) -> tuple[dict[str, Any], list[Mark]]:
     content = files.read_manifest(path, kind="embedding", version=FORMAT_VERSION)
     parts = content.get("parts")
     kinds = {"sentences": int, "tokens": int, "bytes": int, "sha256": str}
-    if not isinstance(parts, list):
-        raise InputError(f"{path}: 'parts' must be a list")
-    for part in parts:
-        if not isinstance(part, dict) or {key: type(value) for key, value in part.items()} != kinds:
-            raise InputError(f"{path}: 'parts' must give the {', '.join(kinds)} of each part")
-    return content, parts
+    marks = parts if isinstance(parts, list) else []
+    is_right = all(isinstance(mark, dict) and {key: type(mark[key]) for key in mark} == kinds for mark in marks)
+    if marks is not parts or not is_right:
+        raise InputError(f"{path}: 'parts' must give the {', '.join(kinds)} of each part")
+    return content, marks
 
 
 def _digest(sentences: list[list[str]]) -> str:
