@@ -139,7 +139,8 @@ def _write_text(modules: list[Module], path: Path, max_words: int) -> int:
 
 def _read_log(path: Path) -> list[dict[str, float]]:
     with path.open(newline="", encoding="utf-8") as file:
-        return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+        rows = list(csv.DictReader(file))
+    return [{key: float(value) for key, value in row.items() if value and key != "text_sha256"} for row in rows]
 
 
 def _print_fall(history: list[dict[str, float]]) -> None:
