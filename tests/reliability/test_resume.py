@@ -121,7 +121,7 @@ EDGES = {
     "at the end of a validation": ("pretraining_module.PretrainingModule.on_validation_epoch_end", lambda _: 1),
     "while a model is exported": ("files.fingerprint", lambda _: 5),
     "between the model and the point": ("resume_point.ResumePoint._save_point", lambda _: 9),
-    "while a point is written": ("files._sync", lambda _: 30),
+    "while a point is written": ("files.sync", lambda _: 12),
     "while an old point is removed": ("saved_points.SavedPoints.remove_all_but", lambda _: 12),
 }
 
