@@ -68,8 +68,8 @@ class CsvLog(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
         """Add a line, but for a validation that an earlier run logged and did not live to save."""
-        if not self._is_open:
-            self.open_at(0)
+        if not self._is_open:  # the first validation of a run, or the last, of one that was killed in it
+            self.open_at(step or 0)
         if step == self._validated_at and "valid_average" in metrics:
             return
         seconds = self._seconds_before + time.monotonic() - self._started

@@ -118,6 +118,7 @@ EDGES = {
     "in the first step of an epoch": ("pretraining_module.PretrainingModule.training_step", border),
     "in the last step": ("pretraining_module.PretrainingModule.training_step", lambda _: 23),
     "in a validation": ("pretraining_module.PretrainingModule.validation_step", lambda _: 1),
+    "after the last validation": ("resume_point.ResumePoint.save", lambda _: 1),
     "at the end of a validation": ("pretraining_module.PretrainingModule.on_validation_epoch_end", lambda _: 1),
     "while a model is exported": ("files.fingerprint", lambda _: 5),
     "between the model and the point": ("resume_point.ResumePoint._save_point", lambda _: 9),
@@ -126,7 +127,7 @@ EDGES = {
 }
 
 
-@pytest.mark.parametrize("edge", EDGES if IS_LONG else ["in a validation", "while a point is written"])
+@pytest.mark.parametrize("edge", EDGES if IS_LONG else ["in a validation", "after the last validation", "while a point is written"])
 def test_killed_at_an_edge(tmp_path, corpus, whole, edge):
     kind = "sampled rows, average"
     target, n = EDGES[edge]
