@@ -37,7 +37,7 @@ def test_pairs_without_an_agreed_label_are_left_out_and_told(tmp_path, capsys):
     path = write(tmp_path / "a.tsv", "premise\thypothesis\tlabel", "a\tb\tyes", "a\tc\t-", "a\td\tno")
     examples = TaskExamples.read("entail", train=path, dev=path)
     assert len(examples.train) == len(examples.dev) == 2
-    assert capsys.readouterr().err.count("1 pairs without an agreed label are left out") == 2
+    assert capsys.readouterr().err.count("pairs without an agreed label left out: 1 (first in line 3)") == 2
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,9 @@ EDGES = {
 }
 
 
-@pytest.mark.parametrize("edge", EDGES if IS_LONG else ["in a validation", "after the last validation", "while a point is written"])
+@pytest.mark.parametrize(
+    "edge", EDGES if IS_LONG else ["in a validation", "after the last validation", "while a point is written"]
+)
 def test_killed_at_an_edge(tmp_path, corpus, whole, edge):
     kind = "sampled rows, average"
     target, n = EDGES[edge]
