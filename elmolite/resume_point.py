@@ -164,7 +164,7 @@ class ResumePoint(Callback):
         with several_processes.raising_together():
             trainer.save_checkpoint(self.points.path_at(trainer.global_step))
             if trainer.is_global_zero:
-                self.points.remove_all_but(self.keep_last)
+                self.points.remove_all_but(self.keep_last, step=trainer.global_step)
         self._saved_at = time.monotonic()
         if trainer.global_step < trainer.max_steps:
             self._end_if_asked()

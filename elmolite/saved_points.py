@@ -54,12 +54,15 @@ class SavedPoints:
             raise InputError(f"no point to resume from is whole: {'; '.join(damaged)}")
         raise InputError(f"{self.folder.parent}: nothing to resume (no {FOLDER}/step-*.ckpt); start without --resume")
 
-    def remove_all_but(self, n_last: int) -> None:
-        """Keep only the latest points.
+    def remove_all_but(self, n_last: int, *, step: int) -> None:
+        """Keep the latest points up to the step that was just saved; a later one is what a resumed run could not use.
 
         :raises InputError: one cannot be removed.
         """
-        for path in self.paths()[n_last:]:
+        kept = [path for path in self.paths() if path <= self.path_at(step)][:n_last]
+        for path in self.paths():
+            if path in kept:
+                continue
             try:
                 path.unlink()
             except OSError as error:

@@ -130,3 +130,13 @@ def test_training_ends_at_a_damaged_block_and_goes_on_when_it_is_mended(tmp_path
     path.write_bytes(content)
     run.train(tmp_path / "run", resume=True)
     assert SavedPoints(tmp_path / "run").latest_step() == 24
+
+
+def test_a_damaged_point_does_not_outlive_the_good_ones(tmp_path):
+    points = SavedPoints(tmp_path)
+    for step in (100, 200):
+        saved_points.write(points.path_at(step), {"step": step})
+    points.path_at(200).write_bytes(b"damaged")
+    saved_points.write(points.path_at(150), {"step": 150})  # the run went on from 100
+    points.remove_all_but(1, step=150)
+    assert points.paths() == [points.path_at(150)]

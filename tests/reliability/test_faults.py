@@ -64,7 +64,7 @@ class Point:
 
     def save(self, folder):
         saved_points.write(SavedPoints(folder).path_at(3), self._point(3))
-        SavedPoints(folder).remove_all_but(2)
+        SavedPoints(folder).remove_all_but(2, step=3)
 
     def read(self, folder):
         whole = [saved_points.read(path)["step"] for path in SavedPoints(folder).paths()]
