@@ -6,19 +6,8 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from elmolite.commands import (
-    INTERRUPTED_EXIT_CODE,
-    STOPPED_EXIT_CODE,
-    convert,
-    demo,
-    embed,
-    evaluate,
-    info,
-    neighbours,
-    prepare,
-    pretrain,
-)
-from elmolite.errors import InputError, SaidElsewhereError, StoppedError
+from elmolite.commands import convert, demo, embed, evaluate, info, neighbours, prepare, pretrain
+from elmolite.errors import InputError, SaidElsewhereError, exit_code
 from elmolite.suggest import nearest
 from elmolite.task_commands import finetune, predict, test
 
@@ -61,12 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except StoppedError as error:
-        print(f"elmolite: {error}", file=sys.stderr)
-        return STOPPED_EXIT_CODE
     except KeyboardInterrupt as error:
         print(f"elmolite: {str(error) or 'interrupted'}", file=sys.stderr)
-        return INTERRUPTED_EXIT_CODE
+        return exit_code(error)
     return 0
 
 

@@ -12,14 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from elmolite.errors import InputError, StoppedError
+from elmolite.errors import InputError, exit_code
 from elmolite.suggest import nearest
 
 if TYPE_CHECKING:
     from elmolite.dataset_text import DatasetText
     from elmolite.layer_choice import LayerChoice
-
-INTERRUPTED_EXIT_CODE, STOPPED_EXIT_CODE = 130, 75  # the latter: "temporary failure", of sysexits.h
 
 
 class _Parser(argparse.ArgumentParser):
@@ -156,7 +154,7 @@ def pretrain(arguments: Sequence[str]) -> None:
     except KeyboardInterrupt as error:
         if is_first():
             raise
-        raise SystemExit(STOPPED_EXIT_CODE if isinstance(error, StoppedError) else INTERRUPTED_EXIT_CODE) from None
+        raise SystemExit(exit_code(error)) from None
     if is_first():
         print(f"model: {model}\nnext: elmolite embed {model} --input TEXT --output vectors.npz")
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+INTERRUPTED_EXIT_CODE = 130
+STOPPED_EXIT_CODE = 75
+"""Of a run that goes on with ``--resume``: "temporary failure", of sysexits.h."""
+
 
 class InputError(ValueError):
     """Bad input: a file, an argument or a folder that cannot be used.
@@ -17,3 +21,8 @@ class SaidElsewhereError(InputError):
 
 class StoppedError(KeyboardInterrupt):
     """A signal has ended a run, and all that it had done was saved; the command line leaves with exit code 75."""
+
+
+def exit_code(error: KeyboardInterrupt) -> int:
+    """Return the exit code of a command that a signal has ended."""
+    return STOPPED_EXIT_CODE if isinstance(error, StoppedError) else INTERRUPTED_EXIT_CODE

@@ -14,7 +14,7 @@ import threading
 import time
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import NoReturn
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import distributed
@@ -82,7 +82,7 @@ class _Heart(threading.Thread):
             if silent:
                 self._end(silent[0])
 
-    def _end(self, rank: int) -> Any:
+    def _end(self, rank: int) -> NoReturn:
         """End the process at once: its main thread may wait where no exception reaches it."""
         print(
             f"elmolite: process {rank}, on {self._hosts[rank]}, was not heard of for {SILENCE_SECONDS:.0f} s: process "

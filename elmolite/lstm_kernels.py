@@ -32,6 +32,17 @@ def _sigmoid(x: tl.tensor) -> tl.tensor:
 
 
 @_jit
+def _load_gates(at: tl.tensor, is_cell: tl.tensor, dtype: tl.constexpr, N_CELLS: tl.constexpr) -> Any:  # noqa: N803
+    """Return what stands for i, j, f and o."""
+    return (
+        tl.load(at, is_cell).to(dtype),
+        tl.load(at + N_CELLS, is_cell).to(dtype),
+        tl.load(at + 2 * N_CELLS, is_cell).to(dtype),
+        tl.load(at + 3 * N_CELLS, is_cell).to(dtype),
+    )
+
+
+@_jit
 def _forward_kernel(
     gated: tl.tensor,
     gates: tl.tensor,
@@ -60,16 +71,11 @@ def _forward_kernel(
     is_cell = column < N_CELLS
     dtype: tl.constexpr = tl.float64 if gates.dtype.element_ty == tl.float64 else tl.float32
     at = gates + g * gates_g + row * gates_row + column
-    i = tl.load(at, is_cell).to(dtype)
-    j = tl.load(at + N_CELLS, is_cell).to(dtype)
-    f = tl.load(at + 2 * N_CELLS, is_cell).to(dtype)
-    o = tl.load(at + 3 * N_CELLS, is_cell).to(dtype)
+    i, j, f, o = _load_gates(at, is_cell, dtype, N_CELLS)
     if product is not None:
         at_product = product + g * product_g + row * product_row + column
-        i += tl.load(at_product, is_cell).to(dtype)
-        j += tl.load(at_product + N_CELLS, is_cell).to(dtype)
-        f += tl.load(at_product + 2 * N_CELLS, is_cell).to(dtype)
-        o += tl.load(at_product + 3 * N_CELLS, is_cell).to(dtype)
+        more_i, more_j, more_f, more_o = _load_gates(at_product, is_cell, dtype, N_CELLS)
+        i, j, f, o = i + more_i, j + more_j, f + more_f, o + more_o
     i, j, f, o = _sigmoid(i), _sigmoid(j), _sigmoid(f), _sigmoid(o)
     before = tl.load(cell + g * cell_g + row * cell_row + column * cell_column, is_cell).to(dtype)
     if keep is not None:
@@ -120,10 +126,7 @@ def _backward_kernel(
     is_cell = column < N_CELLS
     dtype: tl.constexpr = tl.float64 if gates.dtype.element_ty == tl.float64 else tl.float32
     at = g * gates_g + row * gates_row + column
-    i = tl.load(gates + at, is_cell).to(dtype)
-    j = tl.load(gates + at + N_CELLS, is_cell).to(dtype)
-    f = tl.load(gates + at + 2 * N_CELLS, is_cell).to(dtype)
-    o = tl.load(gates + at + 3 * N_CELLS, is_cell).to(dtype)
+    i, j, f, o = _load_gates(gates + at, is_cell, dtype, N_CELLS)
     at_cell = g * cells_g + row * cells_row + column
     tanh_cell = 2 * tl.load(cell_sigmoids + at_cell, is_cell).to(dtype) - 1
     before = tl.load(cells_before + at_cell, is_cell).to(dtype)

@@ -23,7 +23,7 @@ from elmolite.corpus_writing import write_corpus, write_summary
 from elmolite.dataset_text import DatasetText
 from elmolite.errors import InputError
 from elmolite.parallel_tokenization import Numbering, Tokenised, tokenise_in_parallel
-from elmolite.text import Progress, find_files, read_documents
+from elmolite.text import Progress, find_files, read_found
 from elmolite.token_indexers import ByteIndexer, CharacterIndexer, UnicodeIndexer
 from elmolite.tokenization import SentenceTokenizer
 from elmolite.vocab import Vocabulary
@@ -206,11 +206,7 @@ def prepare(
     :raises InputError: the text, the vocabulary or ``out`` cannot be used; nothing is left in ``out`` then.
     """
     text, valid = (_sources(part) for part in (text, valid))
-    if sum(part.count("-") for part in (text, valid) if isinstance(part, list)) > 1:
-        raise InputError("standard input (-) can be read only once")
-    for name, count in (("minimum count", min_count), ("minimum count of characters", min_character_count)):
-        if count is not None and count < 1:
-            raise InputError(f"{name} {count}: at least 1 is needed")
+    _check(text, valid, min_count, min_character_count)
     choose_vocabulary = _vocabulary_chooser(vocabulary, vocab_size, min_count)
     choose_characters = _characters_chooser(characters, min_character_count)
     tokenizer = tokenizer or SentenceTokenizer.english()
@@ -223,10 +219,10 @@ def prepare(
     ):
         train_text = _open(text, tokenizer, show_progress)
         valid_text = _open(valid, tokenizer, show_progress) if valid else None  # if it is missing, say so at once
-        _tell_what_is_both(text, valid)
         for part in _tokenised(train_text, tokenizer, n_workers, "tokenising", show_progress):
             collector.add(part, hold_out=hold_out and valid_text is None)
         if valid_text is not None:
+            _tell_what_is_both(train_text, valid_text)
             for part in _tokenised(valid_text, tokenizer, n_workers, "held-out text", show_progress):
                 collector.add_valid(part)
             if collector.valid.n_ids == 0:
@@ -249,21 +245,30 @@ def prepare(
     return corpus.Corpus.open(out)
 
 
+def _check(
+    text: list[str] | DatasetText,
+    valid: list[str] | DatasetText,
+    min_count: int | None,
+    min_character_count: int | None,
+) -> None:
+    if sum(part.count("-") for part in (text, valid) if isinstance(part, list)) > 1:
+        raise InputError("standard input (-) can be read only once")
+    for name, count in (("minimum count", min_count), ("minimum count of characters", min_character_count)):
+        if count is not None and count < 1:
+            raise InputError(f"{name} {count}: at least 1 is needed")
+
+
 def _sources(text: str | Sequence[str] | DatasetText) -> list[str] | DatasetText:
     if isinstance(text, DatasetText):
         return text
     return [text] if isinstance(text, str) else list(text)
 
 
-def _tell_what_is_both(text: list[str] | DatasetText, valid: list[str] | DatasetText) -> None:
+def _tell_what_is_both(train: _Opened, valid: _Opened) -> None:
     """Say if a file is trained on and held out: what is measured on it says nothing of other text."""
-    if isinstance(text, list) and isinstance(valid, list) and valid:
-        files_of_both = set(find_files(text)).intersection(find_files(valid)) - {None}
-        if files_of_both:
-            print(
-                f"{min(map(str, files_of_both))}: is both training and held-out text; what a model has read, it knows",
-                file=sys.stderr,
-            )
+    both = {str(file) for file in train.files if file is not None and file in valid.files}
+    if both:
+        print(f"{min(both)}: is both training and held-out text; what a model has read, it knows", file=sys.stderr)
 
 
 def _describe_reading(parts: Sequence[Progress], n_bytes: int, seconds: float) -> str:
@@ -276,6 +281,7 @@ def _describe_reading(parts: Sequence[Progress], n_bytes: int, seconds: float) -
 class _Opened(NamedTuple):
     documents: Iterator[list[str]]
     progress: Progress
+    files: Sequence[Path | None] = ()
 
 
 def _open(text: list[str] | DatasetText, tokenizer: SentenceTokenizer, show_progress: bool) -> _Opened:
@@ -284,14 +290,15 @@ def _open(text: list[str] | DatasetText, tokenizer: SentenceTokenizer, show_prog
     if isinstance(text, DatasetText):
         pretokenized = tokenizer.is_whitespace
         return _Opened(text.read_documents(progress, pretokenized=pretokenized, show_progress=show_progress), progress)
-    return _Opened(read_documents(text, progress), progress)
+    found = find_files(text)
+    return _Opened(read_found(found, progress), progress, found)
 
 
 def _tokenised(
     text: _Opened, tokenizer: SentenceTokenizer, n_workers: int, title: str, show_progress: bool
 ) -> Iterator[Tokenised]:
     """Tokenise text behind a progress bar (bytes of the files as they lie on disk, or rows)."""
-    documents, progress = text
+    documents, progress, _ = text
     with tqdm(desc=title, unit=progress.unit, unit_scale=True, disable=None if show_progress else True) as bar:
         for part in tokenise_in_parallel(documents, tokenizer, n_workers=n_workers):
             bar.total = progress.n_total or None

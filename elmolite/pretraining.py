@@ -54,22 +54,15 @@ def pretrain(
     :raises StoppedError: SIGTERM or SIGINT has come; the run was saved.
     """
     out, points = Path(out), SavedPoints(Path(out))
-    resume_from: Path | None = None
     keep_freed_memory()
     several_processes.join_process_group()
     with quiet_lightning():
+        if keep_last < 1:
+            raise InputError(f"keep_last: {keep_last}: one point at least must stay")
         with several_processes.raising_together():
             several_processes.check_number(n_devices=config.n_devices, n_nodes=config.n_nodes)
-            if keep_last < 1:
-                raise InputError(f"keep_last: {keep_last}: one point at least must stay")
-            if resume:
-                resume_from = points.latest_good()
-                setup = set_up(config, model=model, corpus=corpus, softmax=run_record.softmax_of_run(out))
-            else:
-                setup = set_up(config, model=model, corpus=corpus, init_from=init_from)
-            record = run_record.make(setup, init_from)
-            setup.model.training = run_record.claim(out, record, setup.corpus.folder, resume=resume)
-        run_record.check_alike(record)
+            resume_from = points.latest_good() if resume else None
+        setup = _set_up(config, model, corpus, out, init_from, resume=resume)
         module = PretrainingModule(setup.model.bilm, setup.softmax, config, setup.n_steps)
         point = ResumePoint(
             points,
@@ -93,11 +86,34 @@ def pretrain(
     return out / MODEL_FOLDER
 
 
+def _set_up(
+    config: PretrainingConfig,
+    model: BiLMConfig,
+    corpus: str | Path,
+    out: Path,
+    init_from: str | Path | None,
+    *,
+    resume: bool,
+) -> Setup:
+    """Make what the run consists of, the same in all processes, and record it in its folder."""
+    with several_processes.raising_together():
+        if resume:
+            setup = set_up(config, model=model, corpus=corpus, softmax=run_record.softmax_of_run(out))
+        else:
+            setup = set_up(config, model=model, corpus=corpus, init_from=init_from)
+        record = run_record.make(setup, init_from)
+        setup.model.training = run_record.claim(out, record, setup.corpus.folder, resume=resume)
+    run_record.check_alike(record)
+    return setup
+
+
 def _run(
     trainer: Trainer, module: PretrainingModule, setup: Setup, point: ResumePoint, resume_from: Path | None
 ) -> None:
     """Validate, train and validate."""
-    source = PretrainingData(setup.train, setup.valid, setup.n_steps, n_accumulated=setup.config.n_accumulated)
+    source = PretrainingData(
+        setup.train, setup.valid, setup.n_steps, n_accumulated=setup.config.n_accumulated, text=module.text
+    )
     try:
         with point.termination.watching():
             if setup.valid is not None and resume_from is None:

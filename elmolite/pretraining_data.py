@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from elmolite.consumed_text import ConsumedText
 from elmolite.streams import Batch, Streams
 
 
@@ -47,10 +48,31 @@ class _FromStep(Sampler[int]):
 class PretrainingData(LightningDataModule):
     """The rows of this process of the training streams, and the held-out text."""
 
-    def __init__(self, train: Streams, valid: Streams | None, n_steps: int, *, n_accumulated: int = 1) -> None:
-        """:param n_accumulated: batches of a step of training."""
+    def __init__(
+        self,
+        train: Streams,
+        valid: Streams | None,
+        n_steps: int,
+        *,
+        n_accumulated: int = 1,
+        text: ConsumedText | None = None,
+    ) -> None:
+        """Bring it together.
+
+        :param n_accumulated: batches of a step of training.
+        :param text: notes what training reads.
+        """
         super().__init__()
         self.train, self.valid, self.n_steps, self.n_accumulated = train, valid, n_steps, n_accumulated
+        self.text = text or ConsumedText()
+
+    def on_before_batch_transfer(self, batch: list[Batch], dataloader_idx: int) -> list[Batch]:  # noqa: ARG002
+        """Note what training reads, while it is on the CPU."""
+        assert self.trainer is not None
+        if self.trainer.training:
+            for each in batch:
+                self.text.add(each)
+        return batch
 
     def train_dataloader(self) -> DataLoader[list[Batch]]:
         """Return the steps that are left."""

@@ -80,7 +80,6 @@ class PretrainingModule(LightningModule):
         share = self.trainer.world_size / (2 * self._of_all_ranks(n_targets))  # DDP divides by the world size
         total = torch.zeros((), device=self.device)
         for number, batch in enumerate(batches, step * len(batches)):
-            self.text.add(batch)
             torch.manual_seed(hash((self.config.seed, number, self.global_rank)) & 0x7FFF_FFFF)
             loss, penalty = self._loss(batch, number)
             self.manual_backward(loss * share + penalty / len(batches))

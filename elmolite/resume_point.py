@@ -123,12 +123,14 @@ class ResumePoint(Callback):
         elif trainer.world_size == 1 or trainer.global_step % CLOCK_STEPS == 0:
             is_due = time.monotonic() - self._saved_at > SAVE_SECONDS
             if any(several_processes.gather(is_due or self.termination.has_come)):
-                self._save_point(trainer, pl_module)
+                check_weights(pl_module, trainer.global_step)
+                self._save_point(trainer)
 
     def save_before_validation(self, trainer: Trainer, module: LightningModule) -> None:
         """Save a point that begins with the validation."""
         self._validation_is_due = True
-        self._save_point(trainer, module)
+        check_weights(module, trainer.global_step)
+        self._save_point(trainer)
 
     def save(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Export the model if it is the best, then save the point to resume from."""
@@ -148,7 +150,7 @@ class ResumePoint(Callback):
                 self.best = None if result is None else result.average
                 if trainer.is_global_zero:
                     self._export(trainer.global_step, result, pl_module.average)
-        self._save_point(trainer, pl_module)
+        self._save_point(trainer)
         if self._is_out_of_patience:
             trainer.should_stop = True
             if trainer.is_global_zero:
@@ -158,9 +160,8 @@ class ResumePoint(Callback):
     def _is_out_of_patience(self) -> bool:
         return 0 < self.patience <= self.n_worse
 
-    def _save_point(self, trainer: Trainer, module: LightningModule) -> None:
+    def _save_point(self, trainer: Trainer) -> None:
         """Save, keep only the last points, and end the run where a signal has come."""
-        check_weights(module, trainer.global_step)
         with several_processes.raising_together():
             trainer.save_checkpoint(self.points.path_at(trainer.global_step))
             if trainer.is_global_zero:
@@ -199,5 +200,5 @@ class PointIO(TorchCheckpointIO):
         :raises InputError: the file is missing, cut short or not such a point.
         """
         with several_processes.raising_together():
-            return saved_points.read(Path(path))
-        raise AssertionError("raising_together has raised")
+            point: dict[str, Any] = saved_points.read(Path(path))
+        return point

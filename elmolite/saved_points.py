@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -86,8 +85,10 @@ def read(path: Path) -> dict[str, Any]:
     """
     try:
         found = torch.load(io.BytesIO(files.read_sealed(path)), map_location="cpu", weights_only=True)
-    except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        raise InputError(f"{path}: not a point to resume from: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # whatever torch comes upon in a file that is none
+        raise InputError(
+            f"{path}: not a point to resume from: {(str(error) or repr(error)).splitlines()[0]}"
+        ) from error
     if not isinstance(found, dict):
         raise InputError(f"{path}: not a point to resume from: it holds a {type(found).__name__}")
     return found

@@ -68,7 +68,7 @@ def check_weights(module: nn.Module, step: int) -> None:
 
 def is_finite(state: BiLMState) -> torch.Tensor:
     """Tell whether all numbers of a state are finite: a boolean of no dimension, on its device."""
-    return torch.stack([part.isfinite().all() for direction in state for part in direction]).all()
+    return nn.utils.get_total_norm([part for direction in state for part in direction]).isfinite()
 
 
 def finite_rows(state: BiLMState) -> BiLMState:

@@ -252,7 +252,14 @@ def read_documents(sources: Sequence[str], progress: Progress | None = None) -> 
     :param sources: what :func:`find_files` takes.
     :raises InputError: a source is missing (at once), empty, binary or undecodable (when its turn comes).
     """
-    files = find_files(sources)
+    return read_found(find_files(sources), progress)
+
+
+def read_found(files: Sequence[Path | None], progress: Progress | None = None) -> Iterator[list[str]]:
+    """Yield the documents of what :func:`find_files` found.
+
+    :raises InputError: a file is empty, binary or undecodable (when its turn comes).
+    """
     if progress is not None and None not in files:
         progress.n_total = sum(file.stat().st_size for file in files if file is not None)
     return _documents_of(files, progress)

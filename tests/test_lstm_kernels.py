@@ -102,10 +102,15 @@ def with_gradients(function, leaves, *arguments):
     return [*results, *grads]
 
 
-@pytest.mark.parametrize("n_directions", [1, 2])
-@pytest.mark.parametrize("batch_sizes", BATCHES)
-@pytest.mark.parametrize("constants", CLIPS)
-@pytest.mark.parametrize("with_starts", [False, True])
+def in_every_case(test):
+    """Run a test with one and two directions, ragged sequences, clips that bite and none, states that start anew."""
+    cases = {"n_directions": [1, 2], "batch_sizes": BATCHES, "constants": CLIPS, "with_starts": [False, True]}
+    for name, values in cases.items():
+        test = pytest.mark.parametrize(name, values)(test)
+    return test
+
+
+@in_every_case
 def test_equal_the_reference_with_all_gradients(kernels, device, n_directions, batch_sizes, constants, with_starts):
     starts = starts_of(batch_sizes, device) if with_starts else None
     leaves = leaves_of(batch_sizes, n_directions, device)
@@ -114,10 +119,7 @@ def test_equal_the_reference_with_all_gradients(kernels, device, n_directions, b
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("n_directions", [1, 2])
-@pytest.mark.parametrize("batch_sizes", BATCHES)
-@pytest.mark.parametrize("constants", CLIPS)
-@pytest.mark.parametrize("with_starts", [False, True])
+@in_every_case
 def test_equal_the_reference_without_gradients(kernels, device, n_directions, batch_sizes, constants, with_starts):
     starts = starts_of(batch_sizes, device) if with_starts else None
     leaves = [leaf.detach() for leaf in leaves_of(batch_sizes, n_directions, device)]

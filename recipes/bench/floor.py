@@ -2,9 +2,10 @@
 
     python recipes/bench/floor.py small [--sentences 200]
 
-Prints the rates of one large matrix product, in GFLOP/s: torch's own, which is MKL's, and oneDNN's with packed weights,
-which elmolite takes; and then a JSON line a stage and precision, in microseconds: of a new word for the characters, of
-a position for the LSTMs and for all of it. The floor is the stage's products at the best of these rates.
+Prints how fast memory is read, in GB/s, by what is read again and again: as the weights of a sentence alone, step after
+step. Then the rates of one large matrix product, in GFLOP/s: torch's own, which is MKL's, and oneDNN's with packed
+weights, which elmolite takes; and a JSON line a stage and precision, in microseconds: of a new word for the characters,
+of a position for the LSTMs and for all of it. The floor is the stage's products at the best of these rates.
 """
 
 from __future__ import annotations
@@ -52,6 +53,17 @@ def rates(dtype: torch.dtype) -> dict[str, float]:
         "torch": n_operations / seconds(lambda: F.linear(x, weight)),
         "packed": n_operations / seconds(lambda: packed(x)),
     }
+
+
+def reading_rate(mebibytes: int) -> float:
+    """Measure the adding up of so many numbers that were added up just before, in bytes per second."""
+    numbers = torch.ones(mebibytes << 18)
+    return numbers.nbytes / seconds(numbers.sum)
+
+
+def step_bytes(config: BiLMConfig) -> int:
+    """Count the bytes of the weights that a step of a sentence alone reads anew, in both directions."""
+    return 2 * 4 * config.cell_size * config.projection_size * (4 + 1)  # recurrent and projection, float32
 
 
 def operations(config: BiLMConfig, *, n_symbols: float) -> dict[str, float]:
@@ -105,6 +117,8 @@ def main() -> None:
     n_symbols = (forms != elmo.indexer.padding).sum().item() / len(forms) + 1  # and one window of padding
     counts = operations(config, n_symbols=n_symbols)
     counts["all"] = counts["LSTMs"] + counts["characters"] * len(forms) / sum(map(len, text))
+    read = {f"{size} MiB": round(reading_rate(size) / 1e9) for size in (2, 4, 8, 16, 64)}
+    print(json.dumps({"reading_GB_per_s": read, "weights_of_a_step_MB": round(step_bytes(config) / 1e6, 1)}))
     dtypes: dict[Precision, torch.dtype] = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
     for precision, dtype in dtypes.items():
         elmo.precision = precision

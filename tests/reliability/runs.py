@@ -23,8 +23,7 @@ import torch
 from conftest import point_of
 
 from elmolite.bilm import BiLMConfig
-from elmolite.commands import STOPPED_EXIT_CODE
-from elmolite.errors import StoppedError
+from elmolite.errors import STOPPED_EXIT_CODE, StoppedError
 from elmolite.pretraining import pretrain
 from elmolite.pretraining_config import PretrainingConfig
 from elmolite.saved_points import SavedPoints

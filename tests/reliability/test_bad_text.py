@@ -167,9 +167,7 @@ def test_of_odd_text_every_line_has_its_prediction(tmp_path, tasks, run, name):
     options = ("--input", path, "--columns.format=text")
     answer = run("predict", tasks / "classify", *options)
     blank = f"blank lines left out: {expected.n_blank}" * bool(expected.n_blank)
-    check_taken(answer, f"{expected.remark}.*{blank}", path) if expected.remark or blank else check_taken(
-        answer, "", path
-    )
+    check_taken(answer, f"{expected.remark}.*{blank}" if expected.remark or blank else "", path)
     records = [json.loads(line) for line in answer[1].split("\n")[:-1]]
     assert len(records) == expected.n_lines - expected.n_blank
     assert letters("\n".join(record["text"] for record in records)) == letters(decoded(text))

@@ -18,9 +18,9 @@ from conftest import make_corpus, point_of, random_sentences
 from runs import SAVE_EVERY_STEP, Run, check_same, finish, kill_in, log_of, said_by, start, wait_for_log
 
 from elmolite import saved_points
-from elmolite.commands import STOPPED_EXIT_CODE
 from elmolite.consumed_text import ConsumedText
 from elmolite.corpus import Corpus
+from elmolite.errors import STOPPED_EXIT_CODE
 from elmolite.heartbeat import LOST_EXIT_CODE
 from elmolite.saved_points import SavedPoints
 from elmolite.streams import IGNORED, Streams
