@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-reliability bench lint format clean
+.PHONY: demo test test-reliability test-lowest bench lint format clean
 
 # The stamp is newer than what it was installed from, so that a second make installs nothing.
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -19,6 +19,16 @@ test: $(VENV)/installed
 
 test-reliability: $(VENV)/installed  ## killing, damage and hostile input in full: 20 minutes on two cores
 	ELMOLITE_RELIABILITY=1 $(BIN)/python -m pytest -rP tests/reliability
+
+# Everything at the lowest version that pyproject.toml allows, torch excepted.
+test-lowest: $(VENV)-lowest/installed
+	$(VENV)-lowest/bin/python -m pytest $(TEST)
+
+$(VENV)-lowest/installed: pyproject.toml constraints-lowest.txt
+	$(PYTHON) -m venv $(VENV)-lowest
+	$(VENV)-lowest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-lowest.txt \
+		-e '.[plot,legacy,test]'
+	touch $@
 
 bench: $(VENV)/installed  ## embedding and pretraining, against the systems in bench-peers/; see recipes/bench/README.md
 	for comparison in new_words.py "new_words.py --preset original --repeats 3" seen_words.py text.py one.py \
@@ -37,4 +47,4 @@ format: $(VENV)/installed
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(VENV)-lowest build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

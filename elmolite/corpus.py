@@ -37,6 +37,7 @@ FORMAT_VERSION = 3
 """3 since the ``.npy`` files have checksums of their blocks, and ``corpus.json`` one of its own."""
 SUMMARY_FILE = "corpus.json"
 VOCAB_FILE = "vocab.txt"
+WORDS_FILE = "words.txt"
 
 
 @dataclass
@@ -110,7 +111,7 @@ class Corpus:
 
     def words(self) -> list[str]:
         """Return the word forms, ``<S>`` and ``</S>`` first, so that the index is the form."""
-        text = (self.folder / "words.txt").read_text(encoding="utf-8")
+        text = (self.folder / WORDS_FILE).read_text(encoding="utf-8")
         return ["<S>", "</S>", *text.split("\n")[:-1]]
 
     def sentences(self, split: Split, max_sentences: int) -> list[list[str]]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -11,58 +11,70 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elmolite import checked_array, files, vocab
-from elmolite.checked_array import CheckedArray
-from elmolite.corpus import FORMAT_VERSION, SUMMARY_FILE, VOCAB_FILE, Split
+from elmolite.corpus import FORMAT_VERSION, SUMMARY_FILE, VOCAB_FILE, WORDS_FILE
+from elmolite.spooled_split import SpooledSplit
 from elmolite.token_indexers import CHARACTERS_FILE, MAX_CHARACTERS, ByteIndexer, CharacterIndexer, UnicodeIndexer
-from elmolite.vocab import Vocabulary
+from elmolite.vocab import Vocabulary, WordCounts
+from elmolite.word_forms import WordForms
 
-_COPY_TOKENS, _COPY_WORDS = 1 << 20, 1 << 16
+_COPY_WORDS = 1 << 16
 
 
 def write_corpus(
     folder: Path,
-    words: list[str],
-    train: Split,
-    valid: Split,
+    words: WordForms,
+    train: SpooledSplit,
+    valid: SpooledSplit,
     *,
-    choose_vocabulary: Callable[[Mapping[str, int], int], Vocabulary],
-    choose_characters: Callable[[Mapping[str, int]], CharacterIndexer],
+    choose_vocabulary: Callable[[WordCounts, int], Vocabulary],
+    choose_characters: Callable[[WordCounts], CharacterIndexer],
 ) -> dict[str, Any]:
     """Renumber the word forms by frequency and write all files but the summary.
 
     :param folder: where the corpus is being made.
-    :param words: the word forms as they are numbered in ``train`` and ``valid``, from 2 on.
-    :param choose_vocabulary: called with the count of each word form, and of the sentences, in the training text.
-    :param choose_characters: called with the count of each word form there.
+    :param words: the word forms as they are numbered in ``train`` and ``valid``, from 2 on; no more may come.
+    :param choose_vocabulary: called with the count of each word form in the training text, most frequent first, and
+        that of the sentences there.
+    :param choose_characters: called with the same counts of the word forms.
     :returns: the counts for the summary.
     """
-    counts = _count(train.tokens, len(words) + 2)
-    in_order = np.array(sorted(range(len(words)), key=lambda i: (-counts[i + 2], words[i])), np.int64)
-    new_ids = np.arange(len(words) + 2, dtype=np.uint32)
-    new_ids[in_order + 2] = np.arange(2, len(words) + 2, dtype=np.uint32)
-    words = [words[i] for i in in_order]
-    counts = _renumbered(counts, new_ids)
-    valid_counts = _renumbered(_count(valid.tokens, len(counts)), new_ids)
-    _write_split(folder, "train", train, new_ids)
-    _write_split(folder, "valid", valid, new_ids)
-
-    by_word = dict(zip(words, counts[2:].tolist(), strict=True))
-    vocabulary, characters = choose_vocabulary(by_word, train.n_sentences), choose_characters(by_word)
-    vocab_ids = np.array([vocab.BEGIN_SENTENCE_ID, vocab.END_SENTENCE_ID, *vocabulary.ids(words)], np.int32)
-    _write_array(folder / "vocab_ids.npy", iter([vocab_ids]), vocab_ids.shape, np.int32)
+    counts, valid_counts = _write_by_frequency(folder, words, train, valid)
+    in_order = _WordsFile(folder / WORDS_FILE)
+    vocabulary = choose_vocabulary(in_order.with_counts(counts[2:]), train.n_sentences)
+    characters = choose_characters(in_order.with_counts(counts[2:]))
+    marks = [vocab.BEGIN_SENTENCE_ID, vocab.END_SENTENCE_ID]
+    vocab_ids = np.fromiter(chain(marks, map(vocabulary.id, in_order)), np.int32)
+    _write_array(folder / "vocab_ids.npy", [vocab_ids], vocab_ids.shape, np.int32)
     files.write_bytes(folder / VOCAB_FILE, vocabulary.to_bytes())
-    files.write_bytes(folder / "words.txt", "".join(f"{word}\n" for word in words).encode("utf-8", "ignore"))
     if isinstance(characters, UnicodeIndexer):
         files.write_bytes(folder / CHARACTERS_FILE, characters.to_bytes())
-    _write_character_table(words, characters, folder / "characters.npy")
+    _write_character_table(in_order, len(counts), characters, folder / "characters.npy")
     is_unknown = vocab_ids == vocab.UNKNOWN_ID
     return {
         "vocabulary_size": len(vocabulary),
         "word_forms": len(words),
-        "cut_share": _cut_shares(words, counts + valid_counts),
+        "cut_share": _cut_shares(in_order, counts + valid_counts),
         "train": _statistics(train, counts, is_unknown),
         "valid": _statistics(valid, valid_counts, is_unknown),
     }
+
+
+def _write_by_frequency(
+    folder: Path, words: WordForms, train: SpooledSplit, valid: SpooledSplit
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Write the words, most frequent first, and the sentences in their new numbers; return their counts in each."""
+    n_forms = len(words) + 2
+    counts = _count(train, n_forms)
+    text = words.text()
+    in_order = text.by_frequency(counts[2:])
+    with files.writing(folder / WORDS_FILE) as file:
+        for start in range(0, len(in_order), _COPY_WORDS):
+            file.write(text.lines(in_order[start : start + _COPY_WORDS]))
+    new_ids = np.arange(n_forms, dtype=np.uint32)
+    new_ids[in_order + 2] = np.arange(2, n_forms, dtype=np.uint32)
+    _write_split(folder, "train", train, new_ids)
+    _write_split(folder, "valid", valid, new_ids)
+    return _renumbered(counts, new_ids), _renumbered(_count(valid, n_forms), new_ids)
 
 
 def write_summary(folder: Path, counts: dict[str, Any]) -> None:
@@ -74,10 +86,26 @@ def write_summary(folder: Path, counts: dict[str, Any]) -> None:
     files.write_manifest(folder / SUMMARY_FILE, {"format_version": FORMAT_VERSION, **counts, "files": marks})
 
 
-def _count(tokens: NDArray[np.uint32] | CheckedArray, n_forms: int) -> NDArray[np.int64]:
+class _WordsFile:
+    """The word forms, most frequent first, read a line at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __iter__(self) -> Iterator[str]:
+        with self._path.open(encoding="utf-8", newline="\n") as file:
+            for line in file:
+                yield line[:-1]
+
+    def with_counts(self, counts: NDArray[np.int64]) -> WordCounts:
+        """Yield each with its count."""
+        return zip(self, map(int, counts), strict=True)
+
+
+def _count(split: SpooledSplit, n_forms: int) -> NDArray[np.int64]:
     counts = np.zeros(n_forms, np.int64)
-    for start in range(0, len(tokens), _COPY_TOKENS):
-        counts += np.bincount(tokens[start : start + _COPY_TOKENS], minlength=n_forms)
+    for chunk in split.tokens.chunks():
+        np.add.at(counts, chunk, 1)
     return counts
 
 
@@ -87,7 +115,7 @@ def _renumbered(counts: NDArray[np.int64], new_ids: NDArray[np.uint32]) -> NDArr
     return renumbered
 
 
-def _write_array(path: Path, chunks: Iterator[NDArray[Any]], shape: tuple[int, ...], dtype: type[np.generic]) -> None:
+def _write_array(path: Path, chunks: Iterable[NDArray[Any]], shape: tuple[int, ...], dtype: type[np.generic]) -> None:
     """Write an ``.npy`` file chunk by chunk, with plain writes: on a full disk a memory map would end the process."""
     with files.writing(path) as file:
         header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
@@ -96,32 +124,36 @@ def _write_array(path: Path, chunks: Iterator[NDArray[Any]], shape: tuple[int, .
             file.write(chunk.astype(dtype, order="C").tobytes())
 
 
-def _write_split(folder: Path, name: str, split: Split, new_ids: NDArray[np.uint32]) -> None:
-    tokens = split.tokens
-    renumbered = (new_ids[tokens[i : i + _COPY_TOKENS]] for i in range(0, len(tokens), _COPY_TOKENS))
-    _write_array(folder / f"{name}.tokens.npy", renumbered, tokens.shape, np.uint32)
-    for part, offsets in (("sentences", split.sentences), ("documents", split.documents)):
-        _write_array(folder / f"{name}.{part}.npy", iter([np.asarray(offsets)]), offsets.shape, np.int64)
+def _write_split(folder: Path, name: str, split: SpooledSplit, new_ids: NDArray[np.uint32]) -> None:
+    renumbered = (new_ids[chunk] for chunk in split.tokens.chunks())
+    _write_array(folder / f"{name}.tokens.npy", renumbered, (split.n_positions,), np.uint32)
+    for part, starts, end in (
+        ("sentences", split.sentences, split.n_positions),
+        ("documents", split.documents, split.n_sentences),
+    ):
+        with_end = chain(starts.chunks(), [np.array([end])])
+        _write_array(folder / f"{name}.{part}.npy", with_end, (len(starts) + 1,), np.int64)
 
 
-def _write_character_table(words: Sequence[str], characters: CharacterIndexer, path: Path) -> None:
+def _write_character_table(words: Iterable[str], n_forms: int, characters: CharacterIndexer, path: Path) -> None:
     """Write the character ids of ``<S>``, ``</S>`` and each word form."""
-    blocks = (characters.rows(words[i : i + _COPY_WORDS]) for i in range(0, len(words), _COPY_WORDS))
+    words = iter(words)
+    blocks = map(characters.rows, iter(lambda: list(islice(words, _COPY_WORDS)), []))
     dtype = np.int16 if characters.n_ids <= np.iinfo(np.int16).max else np.int32
-    _write_array(path, chain([characters.sentence_marks()], blocks), (len(words) + 2, MAX_CHARACTERS), dtype)
+    _write_array(path, chain([characters.sentence_marks()], blocks), (n_forms, MAX_CHARACTERS), dtype)
 
 
-def _cut_shares(words: Sequence[str], counts: NDArray[np.int64]) -> dict[str, float]:
+def _cut_shares(words: Iterable[str], counts: NDArray[np.int64]) -> dict[str, float]:
     """Return the share of tokens that are cut when they are read as bytes, and as Unicode characters."""
     indexers = {"bytes": ByteIndexer(), "unicode": UnicodeIndexer([])}
     n_tokens = max(1, int(counts[2:].sum()))
     return {
-        kind: int(counts[2:][np.fromiter(map(indexer.is_cut, words), bool, len(words))].sum()) / n_tokens
+        kind: int(counts[2:][np.fromiter(map(indexer.is_cut, words), bool)].sum()) / n_tokens
         for kind, indexer in indexers.items()
     }
 
 
-def _statistics(split: Split, counts: NDArray[np.int64], is_unknown: NDArray[np.bool_]) -> dict[str, float]:
+def _statistics(split: SpooledSplit, counts: NDArray[np.int64], is_unknown: NDArray[np.bool_]) -> dict[str, float]:
     unknown = int(counts[is_unknown].sum())
     return {
         "documents": split.n_documents,

@@ -13,6 +13,7 @@ from multiprocessing import get_context
 import numpy as np
 from numpy.typing import NDArray
 
+from elmolite import word_forms
 from elmolite.errors import InputError
 from elmolite.tokenization import SentenceTokenizer
 
@@ -24,39 +25,44 @@ TASK_CHARACTERS = 1_000_000
 class Tokenised:
     """Some documents as word forms numbered in the order in which they appear, 0 in front of each sentence."""
 
-    words: list[str]  # form i + 1 is words[i]
+    words: bytes  # the distinct ones, a newline behind each; form i + 1 is line i
+    digests: NDArray[np.uint64]  # of the words, (number of words, 2)
     ids: NDArray[np.uint32]
     document_lengths: NDArray[np.int64]  # in ids
     n_bytes: int
 
 
-class Numbering(dict[str, int]):
-    """Word form -> number, a new one for a new form; numbers below ``n_reserved`` are left free."""
-
-    def __init__(self, n_reserved: int) -> None:
-        super().__init__()
-        self.n_reserved = n_reserved
+class _Numbering(dict[str, int]):
+    """Word form -> number, a new one for a new form, from 1 on."""
 
     def __missing__(self, word: str) -> int:
-        number = self[word] = len(self) + self.n_reserved
+        number = self[word] = len(self) + 1
         return number
 
 
 def tokenise(tokenizer: SentenceTokenizer, documents: Iterable[list[str]]) -> Tokenised:
     """Cut documents (lists of lines) into sentences and word forms."""
-    numbering = Numbering(n_reserved=1)
+    numbering = _Numbering()
     ids: list[int] = []
     lengths: list[int] = []
     n_bytes = 0
     for document in documents:
         before = len(ids)
         for line in document:
-            n_bytes += len(line.encode("utf-8", "ignore")) + 1
-            for sentence in tokenizer.sentences(line):
+            encoded = line.encode("utf-8", "replace")  # lone surrogates, for which UTF-8 has no bytes, become "?"
+            n_bytes += len(encoded) + 1
+            for sentence in tokenizer.sentences(encoded.decode()):
                 ids.append(0)
                 ids.extend(map(numbering.__getitem__, sentence))
         lengths.append(len(ids) - before)
-    return Tokenised(list(numbering), np.array(ids, np.uint32), np.array(lengths, np.int64), n_bytes)
+    words = [word.encode() for word in numbering]
+    return Tokenised(
+        b"".join(word + b"\n" for word in words),
+        word_forms.digests(words),
+        np.array(ids, np.uint32),
+        np.array(lengths, np.int64),
+        n_bytes,
+    )
 
 
 _worker_tokenizer: SentenceTokenizer

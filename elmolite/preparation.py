@@ -1,7 +1,7 @@
 """Text -> corpus folder: tokenise in parallel, count, number the word forms, write memory maps.
 
-Two passes, so that memory holds the distinct words and never the text: the first tokenises and spools word forms in
-the order in which they appear, the second renumbers them by frequency.
+Two passes, so that memory holds some 30 bytes of each distinct word and never the text: the first tokenises and spools
+word forms in the order in which they appear, the second renumbers them by frequency.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -22,11 +22,13 @@ from elmolite import corpus, files, folders, tokenization, vocab
 from elmolite.corpus_writing import write_corpus, write_summary
 from elmolite.dataset_text import DatasetText
 from elmolite.errors import InputError
-from elmolite.parallel_tokenization import Numbering, Tokenised, tokenise_in_parallel
+from elmolite.parallel_tokenization import Tokenised, tokenise_in_parallel
+from elmolite.spooled_split import SpooledSplit
 from elmolite.text import Progress, find_files, read_found
 from elmolite.token_indexers import ByteIndexer, CharacterIndexer, UnicodeIndexer
 from elmolite.tokenization import SentenceTokenizer
-from elmolite.vocab import Vocabulary
+from elmolite.vocab import Vocabulary, WordCounts
+from elmolite.word_forms import WordForms
 
 HELD_OUT_EVERY = 100
 """Every so-manyth document is held out where no validation text is given ..."""
@@ -37,43 +39,13 @@ DEFAULT_MIN_COUNT = 2
 DEFAULT_MIN_CHARACTER_COUNT = 5
 
 
-class _Spool:
-    """Word forms of one split on disk, with the offsets of its sentences and documents in memory."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.n_ids = 0
-        self.sentence_starts: list[NDArray[np.int64]] = []
-        self.document_starts: list[NDArray[np.int64]] = []
-        self._file = path.open("wb")
-
-    def add(self, ids: NDArray[np.uint32], document_lengths: NDArray[np.int64]) -> None:
-        self._file.write(ids.tobytes())
-        document_lengths = document_lengths[document_lengths > 0]
-        self.sentence_starts.append(np.flatnonzero(ids == 0) + self.n_ids)
-        self.document_starts.append(np.cumsum(document_lengths) - document_lengths + self.n_ids)
-        self.n_ids += len(ids)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def split(self) -> corpus.Split:
-        """Return what was spooled, as provisional word forms."""
-        self.close()
-        sentences = np.concatenate([*self.sentence_starts, np.array([self.n_ids])])
-        documents = np.concatenate([*self.document_starts, np.array([self.n_ids])])
-        tokens = np.memmap(self.path, np.uint32, "r") if self.n_ids else np.zeros(0, np.uint32)
-        return corpus.Split(tokens, sentences, np.searchsorted(sentences, documents))
-
-
 class _Collector:
     """Gathers tokenised text of all workers under one numbering, and sets held-out documents aside."""
 
     def __init__(self, folder: Path) -> None:
-        self.numbering = Numbering(n_reserved=2)  # <S> and </S>
-        self.train = _Spool(folder / "train.spool")
-        self.valid = _Spool(folder / "valid.spool")
+        self.words = WordForms(folder / "words.spool", n_reserved=2)  # <S> and </S>
+        self.train = SpooledSplit(folder, "train")
+        self.valid = SpooledSplit(folder, "valid")
         self.n_bytes = 0
         self._n_documents = 0
 
@@ -85,7 +57,7 @@ class _Collector:
             first = -(self._n_documents + 1) % HELD_OUT_EVERY
             for index in range(first, len(held_out), HELD_OUT_EVERY):
                 n_new = int(part.document_lengths[held_out].sum() + part.document_lengths[index])
-                held_out[index] = self.valid.n_ids + n_new <= HELD_OUT_TOKENS
+                held_out[index] = self.valid.n_positions + n_new <= HELD_OUT_TOKENS
         self._n_documents += len(held_out)
         in_held_out = np.repeat(held_out, part.document_lengths)
         self.train.add(ids[~in_held_out], part.document_lengths[~held_out])
@@ -95,54 +67,26 @@ class _Collector:
         """Add text that was given for validation."""
         self.valid.add(self._renumber(part), part.document_lengths)
 
+    def hold_out_tail(self) -> None:
+        """Set the last hundredth aside, of a text that has too few documents to hold out whole ones."""
+        if not self.valid.n_sentences and self.train.n_sentences > 1:
+            n_held_out = min(HELD_OUT_TOKENS, max(1, self.train.n_positions // HELD_OUT_EVERY))
+            self.valid.add(*self.train.cut_off(n_held_out))
+
     def close(self) -> None:
-        """Close the spools."""
-        self.train.close()
-        self.valid.close()
-
-    def splits(self, *, hold_out: bool) -> tuple[corpus.Split, corpus.Split]:
-        """Return the training and the held-out text.
-
-        :raises InputError: there is no token.
-        """
-        train, valid = self.train.split(), self.valid.split()
-        if not train.n_tokens:
-            raise InputError("the text holds no tokens")
-        if hold_out and not valid.n_sentences and train.n_sentences > 1:
-            return _hold_out_tail(train)
-        return train, valid
-
-    def remove_spools(self) -> None:
-        """Delete what was only a step on the way."""
-        self.train.path.unlink()
-        self.valid.path.unlink()
+        """Delete what is only a step on the way."""
+        for spool in (self.words, self.train, self.valid):
+            spool.close()
 
     def _renumber(self, part: Tokenised) -> NDArray[np.uint32]:
         self.n_bytes += part.n_bytes
-        numbers = [0, *map(self.numbering.__getitem__, part.words)]
-        return np.array(numbers, np.uint32)[part.ids]
-
-
-def _hold_out_tail(train: corpus.Split) -> tuple[corpus.Split, corpus.Split]:
-    """Cut off the last hundredth of a text that has too few documents to hold out whole ones."""
-    n_held_out = min(HELD_OUT_TOKENS, max(1, len(train.tokens) // HELD_OUT_EVERY))
-    cut = int(np.searchsorted(train.sentences, len(train.tokens) - n_held_out, side="right")) - 1
-    cut = max(cut, 1)
-    at = int(train.sentences[cut])
-    first = int(np.searchsorted(train.documents, cut))  # the first document behind the cut
-    before = np.append(train.documents[:first], cut)
-    behind = train.documents[first:] - cut
-    if len(behind) == 0 or behind[0] != 0:
-        behind = np.append(0, behind)
-    return (
-        corpus.Split(train.tokens[:at], train.sentences[: cut + 1], before),
-        corpus.Split(train.tokens[at:], train.sentences[cut:] - at, behind),
-    )
+        numbers = np.append(np.uint32(0), self.words.numbers(part.words, part.digests))
+        return numbers[part.ids]
 
 
 def _vocabulary_chooser(
     given: Vocabulary | None, max_size: int | None, min_count: int | None
-) -> Callable[[Mapping[str, int], int], Vocabulary]:
+) -> Callable[[WordCounts, int], Vocabulary]:
     """Return what makes the vocabulary from the counts of the word forms and the number of sentences."""
     if given is not None:
         if max_size is not None or min_count is not None:
@@ -158,7 +102,7 @@ def _vocabulary_chooser(
 
 def _characters_chooser(
     characters: Literal["bytes", "unicode"] | CharacterIndexer, min_count: int | None
-) -> Callable[[Mapping[str, int]], CharacterIndexer]:
+) -> Callable[[WordCounts], CharacterIndexer]:
     """Return what makes the characters from the counts of the word forms."""
     if characters == "unicode":
         least = DEFAULT_MIN_CHARACTER_COUNT if min_count is None else min_count
@@ -225,19 +169,22 @@ def prepare(
             _tell_what_is_both(train_text, valid_text)
             for part in _tokenised(valid_text, tokenizer, n_workers, "held-out text", show_progress):
                 collector.add_valid(part)
-            if collector.valid.n_ids == 0:
+            if not collector.valid.n_tokens:
                 raise InputError("the held-out text holds no tokens")
-        train, valid_split = collector.splits(hold_out=hold_out)
+        if not collector.train.n_tokens:
+            raise InputError("the text holds no tokens")
+        if hold_out and valid_text is None:
+            collector.hold_out_tail()
         files.write_bytes(folder / tokenization.FILE_NAME, tokenizer.to_bytes())
         summary = write_corpus(
             folder,
-            list(collector.numbering),
-            train,
-            valid_split,
+            collector.words,
+            collector.train,
+            collector.valid,
             choose_vocabulary=choose_vocabulary,
             choose_characters=choose_characters,
         )
-        collector.remove_spools()
+        collector.close()
         write_summary(folder, summary)
     if show_progress:
         progress = [part.progress for part in (train_text, valid_text) if part is not None]

@@ -58,8 +58,8 @@ def _rounded_up(rows: NDArray[np.int32], indexer: TokenIndexer) -> Tensor:
 class _Epoch:
     """The order of the documents of an epoch, dealt to the rows as contiguous streams of whole sentences."""
 
-    document_starts: NDArray[np.int64]  # in split.tokens, in the order of this epoch
-    document_ends_in_order: NDArray[np.int64]  # positions passed at the end of each document in this order
+    documents: NDArray[np.int32]  # in the order of this epoch
+    passed: NDArray[np.int64]  # positions passed at the end of each document in this order
     row_bounds: NDArray[np.int64]  # (B + 1): the positions, in this order, at which the rows begin and end
     n_steps: int
 
@@ -88,6 +88,7 @@ class Streams:
     model_input: str = "characters"
     _ends: list[int] = field(default_factory=list, repr=False)  # the step behind each epoch that was looked at
     _planned: tuple[int, _Epoch] | None = field(default=None, repr=False)  # the latest, which serves thousands of steps
+    _bounds: NDArray[np.int64] = field(init=False, repr=False)  # of the documents in split.tokens
 
     def __post_init__(self) -> None:
         if self.split.n_sentences < self.n_rows:
@@ -95,6 +96,7 @@ class Streams:
                 f"{self.corpus.folder}: {self.split.n_sentences} sentences are too few for {self.n_rows} rows; "
                 "give more text or fewer rows"
             )
+        self._bounds = self.split.sentences[self.split.documents]
 
     def epoch_steps(self, epoch: int) -> int:
         """Return the number of steps of an epoch; its last may be partly empty, and epochs differ by a few."""
@@ -118,10 +120,8 @@ class Streams:
         at = plan.row_bounds[:-1, None][rows] + column  # (B, T)
         inside = at < plan.row_bounds[1:, None][rows]
         at = np.minimum(at, plan.row_bounds[-1] - 1)
-        document = np.searchsorted(plan.document_ends_in_order, at, side="right")
-        ends = plan.document_ends_in_order
-        passed = np.where(document > 0, ends[document - 1], 0)
-        at = plan.document_starts[document] + at - passed
+        place = np.searchsorted(plan.passed, at, side="right")
+        at = at + self._shift(plan.documents, plan.passed, place)
         return self._read(at, inside, self._may_reset(column, step)[rows])
 
     def _read(self, at: NDArray[np.int64], inside: NDArray[np.bool_], may_reset: NDArray[np.bool_]) -> Batch:
@@ -165,17 +165,25 @@ class Streams:
         return self._planned[1]
 
     def _make_plan(self, epoch: int) -> _Epoch:
+        """Order the documents; a run plans all its epochs before the first step, so this must not take long."""
         split = self.split
-        order = np.arange(split.n_documents)
+        order = np.arange(split.n_documents, dtype=np.int32)
         if self.seed is not None:
             order = np.random.default_rng((_ORDER, self.seed, epoch)).permutation(order)
-        bounds = split.sentences[split.documents]
-        starts, ends = bounds[:-1][order], bounds[1:][order]
-        passed = np.cumsum(ends - starts)
+        passed = np.cumsum(np.diff(self._bounds)[order])
         # The border of two rows is the first sentence border at or behind an equal share of the positions.
         shares = len(split.tokens) * np.arange(self.n_rows + 1) // self.n_rows
-        document = np.minimum(np.searchsorted(passed, shares, side="right"), len(order) - 1)
-        shift = starts[document] - np.where(document > 0, passed[document - 1], 0)
+        place = np.minimum(np.searchsorted(passed, shares, side="right"), len(order) - 1)
+        shift = self._shift(order, passed, place)
         rows = split.sentences[split.sentences.searchsorted(shares + shift)] - shift
         longest = int((rows[1:] - rows[:-1]).max())
-        return _Epoch(starts, passed, rows, -(-longest // self.window))
+        return _Epoch(order, passed, rows, -(-longest // self.window))
+
+    def _shift(
+        self, documents: NDArray[np.int32], passed: NDArray[np.int64], place: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Return what is added to a position in the order of an epoch to have that in ``split.tokens``.
+
+        :param place: of its document in that order.
+        """
+        return self._bounds[documents[place]] - np.where(place > 0, passed[place - 1], 0)

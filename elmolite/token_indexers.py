@@ -11,14 +11,14 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from elmolite.errors import InputError
-from elmolite.vocab import BEGIN_SENTENCE_ID, END_SENTENCE_ID, UNKNOWN_ID, Vocabulary
+from elmolite.vocab import BEGIN_SENTENCE_ID, END_SENTENCE_ID, UNKNOWN_ID, Vocabulary, WordCounts
 
 N_BYTE_IDS = 262
 """Number of ids where tokens are bytes, the 0 of a padded token included."""
@@ -134,14 +134,14 @@ class UnicodeIndexer(CharacterIndexer):
         self._ids = {character: _UNKNOWN_CHARACTER + 1 + i for i, character in enumerate(self.characters)}
 
     @classmethod
-    def from_counts(cls, counts: Mapping[str, int], *, min_count: int) -> UnicodeIndexer:
+    def from_counts(cls, counts: WordCounts, *, min_count: int) -> UnicodeIndexer:
         """Take the characters of word forms.
 
         :param counts: how often each word form stands in the text.
         :param min_count: rarer characters share the id of the unknown one.
         """
         characters: Counter[str] = Counter()
-        for word, count in counts.items():
+        for word, count in counts:
             for character in word:
                 characters[character] += count
         kept = [character for character in characters if characters[character] >= min_count]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from elmolite.errors import InputError
@@ -13,6 +14,9 @@ END_SENTENCE = "</S>"
 UNKNOWN = "<UNK>"
 SPECIALS = (BEGIN_SENTENCE, END_SENTENCE, UNKNOWN)
 BEGIN_SENTENCE_ID, END_SENTENCE_ID, UNKNOWN_ID = range(3)
+
+WordCounts = Iterable[tuple[str, int]]
+"""Words, and how often each stands in a text."""
 
 
 class Vocabulary:
@@ -29,22 +33,27 @@ class Vocabulary:
         self._ids = {word: index for index, word in enumerate(words)}
 
     @classmethod
-    def from_counts(
-        cls, counts: Mapping[str, int], *, n_sentences: int, max_size: int | None, min_count: int
-    ) -> Vocabulary:
+    def from_counts(cls, counts: WordCounts, *, n_sentences: int, max_size: int | None, min_count: int) -> Vocabulary:
         """Take the most frequent words.
 
-        :param counts: how often each word form stands in the training text.
+        :param counts: how often each word form stands in the training text, most frequent first; no more of them than
+            are taken are kept in memory.
         :param n_sentences: the count of ``<S>`` and ``</S>``.
         :param max_size: at most so many words, the three specials included; ``None`` for all.
         :param min_count: rarer words are left out.
         """
-        kept = [word for word in counts if counts[word] >= min_count and word not in SPECIALS]
-        kept.sort(key=lambda word: (-counts[word], word))
-        if max_size is not None:
-            kept = kept[: max(0, max_size - len(SPECIALS))]
-        n_unknown = sum(counts.values()) - sum(counts[word] for word in kept)
-        return cls([*SPECIALS, *kept], [n_sentences, n_sentences, n_unknown, *(counts[word] for word in kept)])
+        words, kept = list(SPECIALS), [n_sentences, n_sentences, 0]
+        previous: float = math.inf
+        for word, count in counts:
+            if count > previous:
+                raise ValueError(f"{word!r} is more frequent than a word before it")
+            previous = count
+            if count >= min_count and word not in SPECIALS and (max_size is None or len(words) < max_size):
+                words.append(word)
+                kept.append(count)
+            else:
+                kept[UNKNOWN_ID] += count
+        return cls(words, kept)
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
@@ -73,11 +82,13 @@ class Vocabulary:
         """Serialise as ``word<TAB>count`` lines."""
         return "".join(f"{word}\t{count}\n" for word, count in zip(self.words, self.counts, strict=True)).encode()
 
-    def with_counts(self, counts: Mapping[str, int], *, n_sentences: int) -> Vocabulary:
+    def with_counts(self, counts: WordCounts, *, n_sentences: int) -> Vocabulary:
         """Return the same words in the same order, with the counts of another text."""
-        known = [0 if word in SPECIALS else counts.get(word, 0) for word in self.words]
-        known[:3] = n_sentences, n_sentences, sum(counts.values()) - sum(known)
-        return Vocabulary(self.words, known)
+        new = [0] * len(self)
+        for word, count in counts:
+            new[self.id(word)] += count
+        new[BEGIN_SENTENCE_ID] = new[END_SENTENCE_ID] = n_sentences
+        return Vocabulary(self.words, new)
 
     def __len__(self) -> int:
         return len(self.words)

@@ -1,4 +1,6 @@
 import random
+from collections import Counter
+from itertools import accumulate
 
 import numpy as np
 import pytest
@@ -194,3 +196,28 @@ def test_what_a_killed_run_left_is_no_corpus_and_no_obstacle(tmp_path, monkeypat
 def test_contradictions_are_said(tmp_path, options, message):
     with pytest.raises(InputError, match=message):
         make_corpus(tmp_path, random_sentences(30), **options)
+
+
+def test_a_corpus_is_what_plain_counting_gives(tmp_path, monkeypatch):
+    monkeypatch.setattr(parallel_tokenization, "TASK_CHARACTERS", 3000)
+    rng = random.Random(4)
+    sentences = [
+        ["".join(rng.choices("abcdé😀", k=rng.randint(1, 5))) for _ in range(rng.randint(1, 9))] for _ in range(2000)
+    ]
+    corpus = make_corpus(tmp_path, sentences, n_workers=2, hold_out=False, min_count=3, vocab_size=200)
+    counts = Counter(word for sentence in sentences for word in sentence)
+    words = sorted(counts, key=lambda word: (-counts[word], word))
+    frequent = [word for word in words if counts[word] >= 3][:197]
+    form = {word: i for i, word in enumerate(words, start=2)}
+    assert corpus.words()[2:] == words
+    assert list(corpus.train.tokens) == [i for s in sentences for i in (0, *(form[word] for word in s))]
+    assert list(corpus.train.sentences) == [0, *accumulate(len(s) + 1 for s in sentences)]
+    assert list(corpus.train.documents) == list(range(0, 2001, 10))
+    assert corpus.vocabulary.words[3:] == frequent
+    assert corpus.vocabulary.counts[UNKNOWN_ID] == sum(counts.values()) - sum(counts[word] for word in frequent)
+    assert list(corpus.vocab_ids) == [0, 1, *corpus.vocabulary.ids(words)]
+    assert np.array_equal(corpus.rows(slice(2, None), "characters"), ByteIndexer().rows(words))
+
+
+def test_lone_surrogates_are_question_marks_in_text_that_is_tokenised_already():
+    assert parallel_tokenization.tokenise(WHITESPACE, [["a\ud800b a?b c"]]).words == b"a?b\nc\n"

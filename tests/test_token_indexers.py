@@ -47,7 +47,7 @@ def test_trim_drops_common_padding():
 
 
 def test_unicode_characters_follow_the_marks():
-    indexer = UnicodeIndexer.from_counts({"αβ": 3, "β": 2, "γ": 1}, min_count=2)
+    indexer = UnicodeIndexer.from_counts([("αβ", 3), ("β", 2), ("γ", 1)], min_count=2)
     assert indexer.characters == ["β", "α"]
     assert indexer.n_ids == 265
     assert indexer.rows(["βαγ"])[0, :6].tolist() == [259, 263, 264, 262, 260, 261]

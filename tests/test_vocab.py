@@ -3,10 +3,10 @@ import pytest
 from elmolite.errors import InputError
 from elmolite.vocab import SPECIALS, UNKNOWN_ID, Vocabulary
 
-COUNTS = {"b": 5, "a": 5, "c": 9, "rare": 1}
+COUNTS = [("c", 9), ("a", 5), ("b", 5), ("rare", 1)]
 
 
-def test_sorted_by_count_then_alphabet_specials_first():
+def test_specials_come_first_and_rare_words_are_unknown():
     vocabulary = Vocabulary.from_counts(COUNTS, n_sentences=4, max_size=None, min_count=2)
     assert vocabulary.words == [*SPECIALS, "c", "a", "b"]
     assert vocabulary.counts == [4, 4, 1, 9, 5, 5]
@@ -17,9 +17,22 @@ def test_size_counts_the_specials():
 
 
 def test_text_that_spells_a_special_is_unknown():
-    vocabulary = Vocabulary.from_counts({**COUNTS, "<S>": 7}, n_sentences=1, max_size=None, min_count=1)
+    counts = [("c", 9), ("<S>", 7), ("a", 5)]
+    vocabulary = Vocabulary.from_counts(counts, n_sentences=1, max_size=None, min_count=1)
     assert vocabulary.ids(["<S>", "</S>", "<UNK>", "nowhere"]) == [UNKNOWN_ID] * 4
     assert vocabulary.counts[UNKNOWN_ID] == 7
+
+
+def test_words_that_are_not_in_order_of_frequency_are_refused():
+    with pytest.raises(ValueError, match="'b' is more frequent"):
+        Vocabulary.from_counts(COUNTS[::-1], n_sentences=1, max_size=None, min_count=1)
+
+
+def test_the_counts_of_another_text_keep_the_words():
+    vocabulary = Vocabulary([*SPECIALS, "b", "absent"], [0] * 5)
+    counted = vocabulary.with_counts([*COUNTS, ("</S>", 2)], n_sentences=3)
+    assert counted.words == vocabulary.words
+    assert counted.counts == [3, 3, 9 + 5 + 1 + 2, 5, 0]
 
 
 def test_round_trip(tmp_path):

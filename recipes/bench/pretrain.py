@@ -25,7 +25,8 @@ VOCABULARY_SIZE = 10_000
 def vocabulary_of(sentences: list[list[str]]) -> list[str]:
     """Return the words that stand there at least twice, the most frequent first, up to 10,000."""
     counts = Counter(word for sentence in sentences for word in sentence)
-    found = Vocabulary.from_counts(counts, n_sentences=len(sentences), max_size=VOCABULARY_SIZE, min_count=2)
+    in_order = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    found = Vocabulary.from_counts(in_order, n_sentences=len(sentences), max_size=VOCABULARY_SIZE, min_count=2)
     return found.words
 
 
