@@ -22,6 +22,8 @@ CUTOFFS = (2_000, 10_000, 50_000, 250_000)
 """Where clusters begin, as far as the vocabulary goes: each holds about as much of a text, and is five times larger."""
 DIVISOR = 2
 """By which the dimension of each cluster is smaller than that of the one before."""
+MAX_CLUSTERS, MAX_SIZE = 100, 1 << 24
+"""What a description asks for beyond it is no softmax."""
 MIN_SIZE = 8
 """... but never below this."""
 ROWS_MULTIPLE = 64
@@ -146,5 +148,6 @@ def softmax_of(description: Any, *, vocabulary_size: int, projection_size: int) 
 
 
 def _are_clusters(cutoffs: list[Any], sizes: list[Any]) -> bool:
-    are_counts = all(isinstance(value, int) and value > 0 for value in [*cutoffs, *sizes])
-    return are_counts and len(cutoffs) == len(sizes) and all(a < b for a, b in pairwise(cutoffs))
+    are_counts = all(type(value) is int and value > 0 for value in [*cutoffs, *sizes])
+    are_few = len(cutoffs) == len(sizes) <= MAX_CLUSTERS
+    return are_counts and are_few and max(sizes, default=0) <= MAX_SIZE and all(a < b for a, b in pairwise(cutoffs))

@@ -24,6 +24,10 @@ from elmolite.word_encoder import WordEncoder
 
 DROPOUT_FIELDS = ("dropout", "variational_dropout", "recurrent_dropout", "embedding_dropout")
 """The fields of :class:`BiLMConfig` that are no sizes: a model can be trained on with others."""
+MAX_LAYERS = 100
+"""LSTM layers, highway layers or convolutions of a model: what asks for more is no model."""
+MAX_SIZE = 1 << 24
+"""Of a layer."""
 ORIGINAL_FILTERS = ((1, 32), (2, 32), (3, 64), (4, 128), (5, 256), (6, 512), (7, 1024))
 
 
@@ -87,6 +91,7 @@ class BiLMConfig:
             raise InputError(f"model: n_highway_layers {self.n_highway_layers} is negative")
         if not self.filters or any(not 1 <= width <= MAX_CHARACTERS or count < 1 for width, count in self.filters):
             raise InputError(f"model: filters need widths of 1 to {MAX_CHARACTERS} and counts of at least 1")
+        self._check_bounds()
         for name in ("cell_clip", "projection_clip"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise InputError(f"model: {name} {getattr(self, name)} is not greater than 0; null is for none")
@@ -97,6 +102,35 @@ class BiLMConfig:
         if self.recurrent_dropout and self.cell != "lstm":
             raise InputError(f"model: recurrent_dropout is for cell lstm, not for {self.cell}, which torch computes")
 
+    def _check_bounds(self) -> None:
+        sizes = {
+            "n_layers": (self.n_layers, MAX_LAYERS),
+            "n_highway_layers": (self.n_highway_layers, MAX_LAYERS),
+            "convolutions": (len(self.filters), MAX_LAYERS),
+            "filters": (self.n_filters, MAX_SIZE),
+            "character_embedding_size": (self.character_embedding_size, MAX_SIZE),
+            "word_embedding_size": (self.word_embedding_size, MAX_SIZE),
+            "projection_size": (self.projection_size, MAX_SIZE),
+            "cell_size": (self.cell_size, MAX_SIZE),
+        }
+        for name, (found, largest) in sizes.items():
+            if found > largest:
+                raise InputError(f"model: {name} {found:,} is more than {largest:,}")
+
+    @property
+    def n_filters(self) -> int:
+        """Filters of all widths."""
+        return sum(count for _, count in self.filters)
+
+    @property
+    def n_weights_at_least(self) -> int:
+        """Return how many weights a model of these sizes has at least, which is known before any is made."""
+        n_recurrent = 2 * self.n_layers * self.cell_size * self.projection_size
+        if self.input == "words":
+            return n_recurrent
+        n_convolved = sum(width * self.character_embedding_size * count for width, count in self.filters)
+        return n_recurrent + n_convolved + 2 * self.n_highway_layers * self.n_filters**2
+
     def _check_projections(self) -> None:
         if self.word_embedding_size < 0:
             raise InputError(f"model: word_embedding_size {self.word_embedding_size} is negative")
@@ -104,7 +138,7 @@ class BiLMConfig:
             raise InputError(
                 "model: use_projection false needs cell_size to be projection_size, and no projection_clip"
             )
-        n_features = sum(count for _, count in self.filters) + self.word_embedding_size
+        n_features = self.n_filters + self.word_embedding_size
         if not self.use_token_projection and n_features != self.projection_size:
             raise InputError(f"model: use_token_projection false needs projection_size {n_features}, as the filters")
 

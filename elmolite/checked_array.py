@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from elmolite import files
+from elmolite.array_file import map_array
 from elmolite.errors import InputError
 
 BLOCK_BYTES = 1 << 18
@@ -28,11 +29,12 @@ _CRC_BYTES = 4
 class CheckedArray:
     """An ``.npy`` file, memory-mapped, whose rows are read as those of an array."""
 
-    def __init__(self, path: Path, mark: dict[str, Any]) -> None:
+    def __init__(self, path: Path, mark: dict[str, Any], *, kinds: str, n_dims: int) -> None:
         """Open a file; of its content only the heading is read.
 
         :param mark: what :func:`fingerprint` returned.
-        :raises InputError: it cannot be read as an array, its heading is damaged, or the mark is none.
+        :param kinds: of numbers that it may have, as :func:`elmolite.array_file.map_array` takes them.
+        :raises InputError: it is no such array, its heading is damaged, or the mark is none.
         """
         self.path = path
         self._checksums = _checksums(path, mark)
@@ -44,12 +46,7 @@ class CheckedArray:
             raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
         weakref.finalize(self, self._file.close)
         self._check(np.array([0]))
-        try:
-            mapped = np.lib.format.open_memmap(path, mode="r")
-        except (ValueError, OSError) as error:
-            raise InputError(f"{path}: not an array that can be read: {error}") from None
-        if mapped.ndim == 0 or not mapped.flags.c_contiguous:
-            raise InputError(f"{path}: expected an array of rows, one after the other")
+        mapped = map_array(path, kinds=kinds, n_dims=n_dims)
         self._rows = np.asarray(mapped)
         self._begin = mapped.offset
         self._row_bytes = self._rows.itemsize * int(np.prod(self._rows.shape[1:]))

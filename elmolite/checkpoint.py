@@ -13,14 +13,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from elmolite import files, folders
@@ -28,10 +27,11 @@ from elmolite.adaptive_softmax import AnySoftmax, softmax_of
 from elmolite.bilm import BiLM, BiLMConfig
 from elmolite.corpus import VOCAB_FILE
 from elmolite.errors import InputError
-from elmolite.legacy.source import is_legacy, refuse_legacy
+from elmolite.legacy.source import is_legacy, naming, refuse_legacy
 from elmolite.lexicon_indexer import LEXICON_FILE, LexiconIndexer
+from elmolite.manifest_fields import read_fields
 from elmolite.released_models import model_folder
-from elmolite.suggest import check_keys
+from elmolite.tensor_file import TensorFile
 from elmolite.token_indexers import (
     CHARACTERS_FILE,
     ByteIndexer,
@@ -124,22 +124,34 @@ class Checkpoint:
             raise InputError(f"{folder / CONFIG_FILE}: 'files' must name {WEIGHTS_FILE} and {TOKENIZER_FILE}")
         model_config = _model_config(config.get("model"), folder / CONFIG_FILE)
         vocabulary = Vocabulary.load(folder / VOCAB_FILE) if VOCAB_FILE in manifest else None
-        indexer: TokenIndexer = load_characters(folder, manifest)
-        if LEXICON_FILE in manifest:
-            indexer = LexiconIndexer.load(folder / LEXICON_FILE)
-        if model_config.input == "words":
-            if vocabulary is None:
-                raise InputError(f"{folder / CONFIG_FILE}: a model that reads words needs {VOCAB_FILE} in 'files'")
-            indexer = WordIndexer(vocabulary)
-        with torch.device("meta"):
+        indexer = _indexer(folder, manifest, model_config, vocabulary)
+        tensors = TensorFile(folder / WEIGHTS_FILE)
+        tensors.check_holds(model_config.n_weights_at_least)
+        with naming(f"{folder / CONFIG_FILE}"), torch.device("meta"):
             bilm = BiLM.reading(indexer, model_config)
-        fill(bilm, folder / WEIGHTS_FILE)
+        fill(bilm, tensors)
         tokenizer = SentenceTokenizer.load(folder / TOKENIZER_FILE)
         softmax = None
         if SOFTMAX_FILE in manifest and vocabulary is not None:
             softmax = _empty_softmax(config, folder / CONFIG_FILE, len(vocabulary), model_config.projection_size)
-            fill(softmax, folder / SOFTMAX_FILE)
-        return cls(bilm, tokenizer, indexer, softmax, vocabulary, config.get("training"))
+            fill(softmax, TensorFile(folder / SOFTMAX_FILE))
+        training = config.get("training")
+        if not isinstance(training, dict | None):
+            raise InputError(f"{folder / CONFIG_FILE}: 'training' must be an object")
+        return cls(bilm, tokenizer, indexer, softmax, vocabulary, training)
+
+
+def _indexer(
+    folder: Path, manifest: Collection[str], config: BiLMConfig, vocabulary: Vocabulary | None
+) -> TokenIndexer:
+    """Return how a model reads tokens, by the files that its folder has."""
+    if config.input == "words":
+        if vocabulary is None:
+            raise InputError(f"{folder / CONFIG_FILE}: a model that reads words needs {VOCAB_FILE} in 'files'")
+        return WordIndexer(vocabulary)
+    if LEXICON_FILE in manifest:
+        return LexiconIndexer.load(folder / LEXICON_FILE)
+    return load_characters(folder, manifest)
 
 
 def _read_legacy(source: str | Path, weights: str | Path | None = None) -> Checkpoint:
@@ -164,38 +176,23 @@ def read_config(folder: str | Path) -> BiLMConfig:
 
 
 def _model_config(fields: Any, path: Path) -> BiLMConfig:
-    if not isinstance(fields, dict):
-        raise InputError(f"{path}: 'model' must be an object with the fields of BiLMConfig")
-    check_keys(fields, BiLMConfig, where=f"{path}, 'model'")
-    try:
-        return BiLMConfig(**fields)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path}, 'model': {error}") from None
+    return read_fields(BiLMConfig, fields, where=f"{path}, 'model'")
 
 
 def _empty_softmax(config: Mapping[str, Any], path: Path, vocabulary_size: int, projection_size: int) -> AnySoftmax:
     description = config.get("softmax", {"kind": "full"})
-    try:
-        with torch.device("meta"):
-            return softmax_of(description, vocabulary_size=vocabulary_size, projection_size=projection_size)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+    with naming(str(path)), torch.device("meta"):
+        return softmax_of(description, vocabulary_size=vocabulary_size, projection_size=projection_size)
 
 
-def fill(module: nn.Module, path: Path) -> None:
+def fill(module: nn.Module, weights: TensorFile) -> None:
     """Give a module its weights from a file, which must have its tensors and no others.
 
-    :raises InputError: it is no safetensors file, or has others; the message names the tensor.
+    :param module: whose weights may be shapes as yet, on the device "meta".
+    :raises InputError: the file has others; the message names the tensor.
     """
-    try:
-        weights = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a safetensors file that can be read: {error}") from None
     expected = module.state_dict()
-    for name in sorted(expected.keys() | weights.keys()):
-        found = tuple(weights[name].shape) if name in weights else "nothing"
-        wanted = tuple(expected[name].shape) if name in expected else "nothing"
-        if found != wanted:
-            raise InputError(f"{path}: tensor {name!r} has {found} where the configuration asks for {wanted}")
-    module.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
+    weights.check_shapes({name: tuple(tensor.shape) for name, tensor in expected.items()})
+    found = weights.read()
+    module.load_state_dict({name: found[name].to(like.dtype) for name, like in expected.items()}, assign=True)
     module.requires_grad_(True).eval()

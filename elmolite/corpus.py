@@ -17,6 +17,8 @@ The folder holds, besides ``vocab.txt``, ``tokenizer.json`` and, for Unicode cha
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -80,8 +82,10 @@ class Corpus:
         self.vocabulary = Vocabulary.load(folder / VOCAB_FILE)
         self.tokenizer = SentenceTokenizer.load(folder / TOKENIZER_FILE)
         self.characters = load_characters(folder, summary["files"])
-        self._character_rows = self._array("characters")
+        self._character_rows = self._array("characters", n_dims=2)
         self.vocab_ids = self._array("vocab_ids")
+        if self._character_rows.shape != (len(self.vocab_ids), MAX_CHARACTERS):
+            raise InputError(f"{folder}: characters.npy and vocab_ids.npy are not of the same word forms")
         self.train = self._split("train")
         self.valid = self._split("valid")
 
@@ -101,24 +105,62 @@ class Corpus:
         return WordIndexer(self.vocabulary) if model_input == "words" else self.characters
 
     def rows(self, forms: NDArray[Any] | slice, model_input: str) -> NDArray[np.int32]:
-        """Return word forms as a model with this ``input`` reads them, (number of forms, width)."""
-        rows = self.vocab_ids[forms][:, None] if model_input == "words" else self._character_rows[forms]
-        return np.array(rows, np.int32)
+        """Return word forms as a model with this ``input`` reads them, (number of forms, width).
+
+        :raises InputError: there is no such form, or it has ids that there are not.
+        """
+        with self._explaining():
+            rows = self.vocab_ids[forms][:, None] if model_input == "words" else self._character_rows[forms]
+        return self._checked(rows, self.indexer(model_input).n_ids).astype(np.int32)
+
+    def targets(self, forms: NDArray[Any]) -> NDArray[np.int32]:
+        """Return the ids of word forms in the vocabulary.
+
+        :raises InputError: there is no such form, or it has an id that there is not.
+        """
+        with self._explaining():
+            return self._checked(self.vocab_ids[forms], len(self.vocabulary))
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        """Make of an index that is none an error that says whose it is."""
+        try:
+            yield
+        except IndexError:
+            raise InputError(f"{self.folder}: the text has word forms that {WORDS_FILE} has not") from None
+
+    def _checked(self, ids: NDArray[Any], n_ids: int) -> NDArray[Any]:
+        if ids.size and not (ids.min() >= 0 and ids.max() < n_ids):
+            raise InputError(f"{self.folder}: word forms have ids that are not of 0 to {n_ids - 1:,}")
+        return ids
 
     def fingerprint(self) -> str:
         """Return what tells this corpus from any other: a hash over the checksums of its files."""
         return hashlib.sha256(files.json_bytes(self.summary["files"])).hexdigest()
 
     def words(self) -> list[str]:
-        """Return the word forms, ``<S>`` and ``</S>`` first, so that the index is the form."""
-        text = (self.folder / WORDS_FILE).read_text(encoding="utf-8")
-        return ["<S>", "</S>", *text.split("\n")[:-1]]
+        """Return the word forms, ``<S>`` and ``</S>`` first, so that the index is the form.
+
+        :raises InputError: there are others than those whose ids the corpus has.
+        """
+        path = self.folder / WORDS_FILE
+        try:
+            words = ["<S>", "</S>", *path.read_text(encoding="utf-8").split("\n")[:-1]]
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: cannot be read: {error}") from None
+        if len(words) != len(self.vocab_ids):
+            raise InputError(f"{path}: {len(words) - 2:,} word forms where {len(self.vocab_ids) - 2:,} have ids")
+        return words
 
     def sentences(self, split: Split, max_sentences: int) -> list[list[str]]:
-        """Return the tokens of the first sentences of a split."""
+        """Return the tokens of the first sentences of a split.
+
+        :raises InputError: there are word forms that are none.
+        """
         words = self.words()
         bounds = split.sentences[: max_sentences + 1]
-        return [[words[form] for form in split.tokens[begin + 1 : end]] for begin, end in pairwise(bounds)]
+        with self._explaining():
+            return [[words[form] for form in split.tokens[begin + 1 : end]] for begin, end in pairwise(bounds)]
 
     def describe(self) -> str:
         """Return the counts, for a person."""
@@ -144,14 +186,19 @@ class Corpus:
             return f"{len(self.characters.characters):,} of Unicode"
         return "bytes"
 
-    def _array(self, name: str) -> CheckedArray:
+    def _array(self, name: str, *, n_dims: int = 1) -> CheckedArray:
         name = f"{name}.npy"
         if name not in self.summary["files"]:
             raise InputError(f"{self.folder / SUMMARY_FILE}: 'files' must name {name}")
-        return CheckedArray(self.folder / name, self.summary["files"][name])
+        return CheckedArray(self.folder / name, self.summary["files"][name], kinds="iu", n_dims=n_dims)
 
     def _split(self, name: str) -> Split:
-        return Split(*(self._array(f"{name}.{part}") for part in ("tokens", "sentences", "documents")))
+        tokens, sentences, documents = (self._array(f"{name}.{part}") for part in ("tokens", "sentences", "documents"))
+        for begins, end in ((sentences, len(tokens)), (documents, len(sentences) - 1)):
+            offsets = begins[:]
+            if not len(offsets) or offsets[0] != 0 or offsets[-1] != end or (offsets[1:] < offsets[:-1]).any():
+                raise InputError(f"{begins.path}: must begin with 0, never fall and end with {end:,}")
+        return Split(tokens, sentences, documents)
 
 
 def _counts(part: dict[str, Any]) -> str:

@@ -114,7 +114,8 @@ def run(
         comparison = _train(task, examples, model, out / task.name, cache=cache, n_epochs=n_epochs)
         print(f"\n{task.name}: {task.question}")
         result = comparison.results[PRETRAINED][0]
-        trained = TaskCheckpoint.from_pretrained(result.folder, head=task.head if callable(task.head) else None)
+        head = task.head if callable(task.head) else None
+        trained = TaskCheckpoint.from_pretrained(result.folder, head=head, encoder=model)
         _print_predictions(trained, examples)
         rows.append(_row(task, examples, comparison))
         weights.append([task.name, *(f"{weight:.2f}" for weight in result.mixes["input"].weights)])

@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -34,9 +33,11 @@ from elmolite.elmo import ELMo
 from elmolite.embedding_settings import DTYPES, EmbeddingSettings
 from elmolite.errors import InputError
 from elmolite.model_hash import json_line, model_hash
+from elmolite.tensor_file import TensorFile
 
 FORMAT_VERSION = 2
 MANIFEST = "embedding.json"
+_OFFSET_BYTES = 8
 PART_BYTES = 64 << 20
 """A part is closed when its vectors take so much: what is lost, at most, when a run is broken off."""
 
@@ -164,6 +165,8 @@ class EmbeddingFolder:
         content, self._parts = _read_manifest(self.folder)
         if not content.get("is_complete"):
             raise InputError(f"{self.folder}: not all vectors are there; run elmolite embed again, and it will go on")
+        for number, part in enumerate(self._parts):
+            _check_size(_part(self.folder, number), part)
         self._begins: list[int] = [0, *accumulate(part["sentences"] for part in self._parts)]
         self._checked: set[int] = set()
 
@@ -200,17 +203,19 @@ class _Part:
         """:param check: whether its checksum is still to be looked at."""
         self.path = path
         if check:
-            try:
+            with _advising():
                 files.check_file(path, mark)
-            except InputError as error:
-                raise InputError(f"{error}; remove it and those behind it, and embed again") from None
-        with self._opened() as file:
-            self.text = (file.metadata() or {}).get("text")
-            self.offsets = file.get_tensor("offsets").tolist()
-            shape = file.get_slice("vectors").get_shape()
-            is_whole = len(shape) in (2, 3) and self.offsets[:1] == [0] and self.offsets[-1] == shape[-2]
-            if not is_whole or self.offsets != sorted(self.offsets) or self._counts() != _counts(mark):
-                raise InputError(f"{path}: its offsets do not fit its vectors, or what {MANIFEST} says of it")
+        self._file = TensorFile(path)
+        self.text = self._file.metadata.get("text")
+        shape, of_offsets = (self._file.shapes.get(name, ()) for name in ("vectors", "offsets"))
+        self.offsets: list[int] = []
+        if len(of_offsets) == 1:
+            with self._file.opened() as file:
+                self.offsets = file.get_tensor("offsets").tolist()
+        is_whole = len(shape) in (2, 3) and self.offsets[:1] == [0] and self.offsets[-1] == shape[-2]
+        are_places = all(type(each) is int for each in self.offsets)
+        if not is_whole or not are_places or self.offsets != sorted(self.offsets) or self._counts() != _counts(mark):
+            raise InputError(f"{path}: its offsets do not fit its vectors, or what {MANIFEST} says of it")
 
     def _counts(self) -> Counts:
         return len(self.offsets) - 1, self.offsets[-1]
@@ -218,28 +223,40 @@ class _Part:
     def of(self, row: int) -> NDArray[np.float32]:
         """Read the vectors of one sentence."""
         begin, end = self.offsets[row : row + 2]
-        with self._opened() as file:
+        with self._file.opened() as file:
             vectors = file.get_slice("vectors")
             tensor: Tensor = vectors[:, begin:end] if len(vectors.get_shape()) == 3 else vectors[begin:end]
             return tensor.float().numpy()
 
     def all(self) -> list[NDArray[np.float32]]:
         """Read the vectors of all sentences."""
-        with self._opened() as file:
+        with self._file.opened() as file:
             vectors = file.get_tensor("vectors").float().numpy()
         return np.split(vectors, self.offsets[1:-1], axis=-2)
-
-    @contextmanager
-    def _opened(self) -> Iterator[Any]:
-        try:
-            with safe_open(self.path, framework="pt") as file:
-                yield file
-        except (OSError, SafetensorError) as error:
-            raise InputError(f"{self.path}: cannot be read: {error}") from None
 
 
 def _part(folder: Path, number: int) -> Path:
     return folder / f"part-{number:05}.safetensors"
+
+
+def _check_size(path: Path, mark: Mark) -> None:
+    """Hold a part against its size, and the number of its sentences against that: ``list`` takes memory by it.
+
+    :raises InputError: it has another, or fewer offsets than sentences.
+    """
+    with _advising():
+        files.check_size(path, mark)
+    if _OFFSET_BYTES * mark["sentences"] > mark["bytes"]:
+        raise InputError(f"{path}: too short for the {mark['sentences']:,} sentences of {MANIFEST}")
+
+
+@contextmanager
+def _advising() -> Iterator[None]:
+    """Say what can be done where a part is damaged."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{error}; remove it and those behind it, and embed again") from None
 
 
 def _counts(mark: Mark) -> Counts:
@@ -257,7 +274,7 @@ def _read_manifest(folder: Path) -> tuple[dict[str, Any], list[Mark]]:
     kinds = {"sentences": int, "tokens": int, "bytes": int, "sha256": str}
     marks = parts if isinstance(parts, list) else []
     is_right = all(isinstance(mark, dict) and {key: type(mark[key]) for key in mark} == kinds for mark in marks)
-    if marks is not parts or not is_right:
+    if marks is not parts or not is_right or any(min(_counts(mark)) < 0 for mark in marks):
         raise InputError(f"{path}: 'parts' must give the {', '.join(kinds)} of each part")
     return content, marks
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
 
+from elmolite.contained import is_contained_file
 from elmolite.errors import InputError
 
 if sys.platform != "win32":
@@ -26,6 +27,9 @@ LEFT_OVER_AFTER = 3600.0
 """Seconds without a change after which what is half-written is a killed process's, where the system has no locks."""
 UNLOCKED_AFTER = 1.0
 """What was changed so shortly ago may be too new to be locked yet."""
+
+MAX_JSON_BYTES = 1 << 24
+"""Of a manifest: what is larger is something else, and would need a hundred times its size in memory."""
 
 SEAL_BYTES = 73
 """The checksum at the end of a sealed file."""
@@ -206,27 +210,39 @@ def check_file(path: Path, mark: dict[str, Any]) -> None:
     """Hold a file against its size and checksum; one that has checksums of its blocks only against its size.
 
     :param mark: what its manifest says of it; it has ``bytes`` and ``sha256``.
-    :raises InputError: it is missing, cut short or damaged.
+    :raises InputError: it is missing, leads out of its folder, is cut short or damaged.
     """
-    if not path.is_file():
-        raise InputError(f"{path} is missing: the folder is not whole; copy or make it again")
-    size = path.stat().st_size
-    if size != mark["bytes"]:
-        raise InputError(f"{path} has {size} bytes where {mark['bytes']} were written: copy or make it again")
+    check_size(path, mark)
     if BLOCKS not in mark and fingerprint(path)["sha256"] != mark["sha256"]:
         raise InputError(f"{path} is damaged (its checksum differs): copy or make it again")
 
 
-def read_json(path: Path, *, kind: str) -> dict[str, Any]:
+def check_size(path: Path, mark: dict[str, Any]) -> None:
+    """Hold a file against its size only.
+
+    :param mark: what its manifest says of it; it has ``bytes``.
+    :raises InputError: it is missing, leads out of its folder, or has another size.
+    """
+    if not is_contained_file(path):
+        raise InputError(f"{path} is missing: the folder is not whole; copy or make it again")
+    size = path.stat().st_size
+    if size != mark["bytes"]:
+        raise InputError(f"{path} has {size} bytes where {mark['bytes']} were written: copy or make it again")
+
+
+def read_json(path: Path, *, kind: str, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]:
     """Read a JSON object.
 
     :param kind: what the file belongs to, for the message ("corpus", "model").
-    :raises InputError: it is missing, unreadable or no JSON object.
+    :param max_bytes: a larger file is refused before it is read.
+    :raises InputError: it is missing, leads out of its folder, is too large, unreadable or no JSON object.
     """
+    if not is_contained_file(path):
+        raise InputError(f"{path.parent} is not a whole {kind} folder: {path.name} is missing")
     try:
+        if (n_bytes := path.stat().st_size) > max_bytes:
+            raise InputError(f"{path}: {n_bytes:,} bytes are too many for what it should be")
         content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path.parent} is not a whole {kind} folder: {path.name} is missing") from None
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a readable JSON file: {error}") from None
     if not isinstance(content, dict):

@@ -40,7 +40,7 @@ _SWITCHES = {
     "baselines": "train the same with less too (untrained, single layers, static vectors), and compare",
     "probe": "train a linear classifier on each layer and on the mix, of the model and of the untrained one",
     "pretokenized": "cut sentences at white space, whatever the language model's text was",
-    "refer_to_encoder": "do not copy the language model into --out; it must stay where it is",
+    "refer_to_encoder": "do not copy the language model into --out; predict and test then need --encoder",
     "overwrite": "replace what an earlier run left in --out",
 }
 

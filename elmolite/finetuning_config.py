@@ -163,9 +163,9 @@ class FinetuningConfig:
 
 
 def _check_sizes(config: HeadConfig) -> None:
-    for name in ("hidden_size", "n_layers"):
-        if getattr(config, name, 1) < 1:
-            raise InputError(f"head.{name}: {getattr(config, name)} is not at least 1")
+    for name, largest in (("hidden_size", 1 << 16), ("n_layers", 100)):
+        if not 1 <= getattr(config, name, 1) <= largest:
+            raise InputError(f"head.{name}: {getattr(config, name)} is not at least 1, or more than {largest:,}")
 
 
 def _check_share(name: str, value: float) -> None:

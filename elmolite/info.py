@@ -50,12 +50,9 @@ def describe_model(name: str) -> str:
         n_softmax = sum(parameter.numel() for parameter in checkpoint.softmax.parameters())
         lines.append(f"softmax    {kind}, {n_softmax:,} more, over {len(checkpoint.vocabulary):,} words")
     lines.append(f"text       {'white space between tokens' if checkpoint.tokenizer.is_whitespace else 'raw'}")
-    training = checkpoint.training or {}
-    if perplexity := training.get("held_out_perplexity"):
-        lines.append(
-            f"held out   perplexity forward {perplexity['forward']:.2f}, backward {perplexity['backward']:.2f} "
-            f"after {training['step']:,} steps"
-        )
+    match checkpoint.training:
+        case {"step": int(step), "held_out_perplexity": {"forward": float(forward), "backward": float(backward)}}:
+            lines.append(f"held out   perplexity forward {forward:.2f}, backward {backward:.2f} after {step:,} steps")
     return "\n".join(lines)
 
 

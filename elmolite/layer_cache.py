@@ -26,6 +26,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from elmolite import files
+from elmolite.array_file import map_array
 from elmolite.cache_folder import DEFAULT_LIMIT_BYTES, CacheFolder, default_folder, in_units
 from elmolite.elmo import ELMo
 from elmolite.elmo_module import Sentence
@@ -54,6 +55,7 @@ class LayerCache:
         lengths = np.array([len(sentence) for sentence in sentences.tokens], np.int64)
         self._lengths = lengths[sentences.places]
         self._begins = (1 + lengths.cumsum() - lengths)[sentences.places]
+        self._n_rows = 1 + int(lengths.sum())
 
     @classmethod
     def of(
@@ -123,9 +125,14 @@ class LayerCache:
         """The array on disk, (1 + N, (2 L - 1) P)."""
         path = self.path / _LAYERS_FILE
         try:
-            return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-        except (ValueError, OSError) as error:
+            rows = map_array(path, kinds="f", n_dims=2)
+        except InputError as error:
             raise InputError(f"{path}: the layers are no longer there ({error}); start again") from None
+        if len(rows) != self._n_rows or rows.shape[1] % (2 * self.n_layers - 1):
+            raise InputError(
+                f"{path}: has {rows.shape} numbers, not those of {self._n_rows:,} rows; remove {self.path}"
+            )
+        return np.asarray(rows)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_rows"}

@@ -10,15 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from elmolite import files
 from elmolite.errors import InputError
 from elmolite.token_indexers import MAX_CHARACTERS, TokenIndexer
 
 LEXICON_FILE = "lexicon.json"
 """In a model folder: both lists."""
+_MAX_BYTES = 1 << 26
+"""Of that file: two million words."""
 
 BEGIN_SENTENCE, END_SENTENCE, UNKNOWN, PADDING = "<bos>", "<eos>", "<oov>", "<pad>"
 _BEGIN_WORD, _END_WORD = "<eow>", "<bow>"
 """They are swapped, as in the published models: in training and since."""
+_MAX_IDS = 1 << 28
 _MARKS = (BEGIN_SENTENCE, END_SENTENCE, UNKNOWN, PADDING, _BEGIN_WORD, _END_WORD)
 
 
@@ -42,6 +46,8 @@ class LexiconIndexer(TokenIndexer):
                 continue
             if min(ids.values(), default=0) < 0:
                 raise InputError(f"a negative id is among the {name}")
+            if max(ids.values(), default=0) >= _MAX_IDS:
+                raise InputError(f"an id of {_MAX_IDS:,} or more is among the {name}")
             missing = [mark for mark in marks if mark not in ids]
             if missing:
                 raise InputError(f"{missing[0]} is missing among the {name}")
@@ -90,15 +96,13 @@ class LexiconIndexer(TokenIndexer):
 
         :raises InputError: it is not one.
         """
-        try:
-            content: Any = json.loads(path.read_bytes())
-            lists = [content["characters"], content["words"]]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise InputError(f"{path}: not lists of characters and words that can be read: {error!r}") from None
-        for ids in lists:
+        content = files.read_json(path, kind="model", max_bytes=_MAX_BYTES)
+        characters: Any = content.get("characters")
+        words: Any = content.get("words")
+        for ids in (characters, words):
             if ids is not None and not (isinstance(ids, dict) and all(type(each) is int for each in ids.values())):
                 raise InputError(f"{path}: 'characters' and 'words' must be objects of ids")
         try:
-            return cls(*lists)
+            return cls(characters, words)
         except (InputError, AttributeError, TypeError) as error:
             raise InputError(f"{path}: {error}") from None

@@ -7,13 +7,30 @@ from argparse import SUPPRESS, HelpFormatter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from elmolite.errors import InputError
-from elmolite.suggest import nearest
+from elmolite.suggest import nearest, types_of
+
+MAX_BYTES = 1 << 16
+"""Of a configuration file: twenty times the longest recipe."""
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Reads no aliases: a few lines of them make more than any memory holds."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Refuse an alias; all else is as in YAML.
+
+        :raises yaml.YAMLError: there is one.
+        """
+        if self.check_event(yaml.AliasEvent):
+            mark = self.get_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "aliases are not read", mark)
+        return super().compose_node(parent, index)
 
 
 class Arguments:
@@ -80,6 +97,8 @@ class OptionsParser(ArgumentParser):
             return self.parse_args(arguments.words)
         except ArgumentError as error:
             raise InputError(" ".join(str(error).split())) from None
+        except RecursionError:
+            raise InputError("a value of an option is nested too deeply") from None
 
 
 def names_of(kind: type[Any], group: str | None = None) -> set[str]:
@@ -88,7 +107,13 @@ def names_of(kind: type[Any], group: str | None = None) -> set[str]:
 
 
 def make(kind: type[Any], values: Namespace) -> Any:
-    """Make a dataclass of parsed values."""
+    """Make a dataclass of parsed values.
+
+    :raises InputError: a value is missing, as that of a key of a configuration file behind which nothing stands.
+    """
+    for name, hint in types_of(kind).items():  # type: ignore[arg-type]  # mypy #11470
+        if values[name] is None and type(None) not in get_args(hint):
+            raise InputError(f"{name}: a value is missing")
     return kind(**{field.name: values[field.name] for field in fields(kind)})
 
 
@@ -103,11 +128,17 @@ def read_config_file(path: str) -> dict[str, Any]:
     :raises InputError: it cannot be read, or is no mapping.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        with Path(path).open("rb") as file:
+            text = file.read(MAX_BYTES + 1)
+        if len(text) > MAX_BYTES:
+            raise InputError(f"{path}: more than {MAX_BYTES:,} bytes are no configuration")
+        content = yaml.load(text.decode(), _PlainLoader)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not YAML: {error}") from None
+    except InputError:
+        raise
+    except Exception as error:  # of a value that its tag does not fit PyYAML raises anything
+        raise InputError(f"{path}: not YAML that can be read: {error}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected 'key: value' lines")
     return content

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,9 @@ def read(path: Path) -> dict[str, Any]:
     :raises InputError: it is damaged, or holds anything else.
     """
     try:
-        found = torch.load(io.BytesIO(files.read_sealed(path)), map_location="cpu", weights_only=True)
+        content = io.BytesIO(files.read_sealed(path))
+        _check_archive(content)
+        found = torch.load(content, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever torch comes upon in a file that is none
         raise InputError(
             f"{path}: not a point to resume from: {(str(error) or repr(error)).splitlines()[0]}"
@@ -92,3 +95,15 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise InputError(f"{path}: not a point to resume from: it holds a {type(found).__name__}")
     return found
+
+
+def _check_archive(content: io.BytesIO) -> None:
+    """Refuse what torch would take more memory for than the file has bytes: records that are compressed.
+
+    :raises ValueError: they are.
+    :raises zipfile.BadZipFile: it is no archive; those that torch wrote before 1.6 are not.
+    """
+    with zipfile.ZipFile(content) as archive:
+        if any(record.compress_type != zipfile.ZIP_STORED for record in archive.infolist()):
+            raise ValueError("its records are compressed")
+    content.seek(0)

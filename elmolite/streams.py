@@ -136,15 +136,14 @@ class Streams:
         backward_next = tokens[end - 1 - offset]
         forms, index = np.unique(np.stack([forward, backward]), return_inverse=True)
         index = index.reshape(2, *at.shape)
-        vocab_ids = self.corpus.vocab_ids
         indexer = self.corpus.indexer(self.model_input)
         starts = may_reset & (offset == 0)
         return Batch(
             _rounded_up(indexer.trim(self.corpus.rows(forms, self.model_input)), indexer),
             torch.from_numpy(index[0]),
             torch.from_numpy(index[1]),
-            torch.from_numpy(np.where(inside, vocab_ids[forward_next], IGNORED).astype(np.int64)),
-            torch.from_numpy(np.where(inside, vocab_ids[backward_next], IGNORED).astype(np.int64)),
+            torch.from_numpy(np.where(inside, self.corpus.targets(forward_next), IGNORED).astype(np.int64)),
+            torch.from_numpy(np.where(inside, self.corpus.targets(backward_next), IGNORED).astype(np.int64)),
             torch.from_numpy(starts) if starts.any() else None,
             int(inside.sum()),
         )

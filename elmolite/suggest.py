@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import fields
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from elmolite.errors import InputError
@@ -22,12 +23,18 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     return closest(name, names) or f"; valid are: {', '.join(names)}"
 
 
+@cache
+def types_of(kind: type[Any]) -> dict[str, Any]:
+    """Return the types of the fields of a dataclass, which are written as text and have to be evaluated."""
+    return get_type_hints(kind)
+
+
 def check_choices(config: Any, *, where: str = "") -> None:
     """Hold the fields of a dataclass that are Literals against their values.
 
     :raises InputError: one has another; the message names the field and the nearest value.
     """
-    for name, hint in get_type_hints(type(config)).items():
+    for name, hint in types_of(type(config)).items():  # type: ignore[arg-type]  # mypy #11470
         value = getattr(config, name)
         if get_origin(hint) is Literal and value not in get_args(hint):
             raise InputError(f"{where}{name}: unknown {value!r}{nearest(str(value), get_args(hint))}")

@@ -13,29 +13,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from elmolite import files, folders
+from elmolite.bilm import MAX_SIZE
 from elmolite.checkpoint import CONFIG_FILE as ENCODER_MANIFEST
 from elmolite.checkpoint import fill
+from elmolite.contained import check_contained
 from elmolite.elmo import ELMo
 from elmolite.elmo_module import Sentence
 from elmolite.errors import InputError
 from elmolite.examples.columns import RECOGNISED, ExampleColumns
 from elmolite.examples.example import Example, Task
-from elmolite.finetuning_config import HEAD_CONFIGS, InputConfig
+from elmolite.finetuning_config import HEAD_CONFIGS, InputConfig, TagConfig
+from elmolite.legacy.source import naming
+from elmolite.manifest_fields import read_fields
 from elmolite.own_heads import MakeHead
-from elmolite.released_models import model_folder
+from elmolite.released_models import model_folder, released_models
+from elmolite.spans import Scheme
 from elmolite.static_vectors import StaticEmbedding
-from elmolite.suggest import check_keys
 from elmolite.task_data import TaskData, predict
 from elmolite.task_model import TaskDescription, TaskModel, build
 from elmolite.tasks.objectives import Prediction
+from elmolite.tensor_file import TensorFile
 from elmolite.tokenization import FILE_NAME as TOKENIZER_FILE
 from elmolite.tokenization import SentenceTokenizer
 
@@ -115,11 +122,15 @@ class TaskCheckpoint:
         return {"folder": place, ENCODER_MANIFEST: files.fingerprint(found / ENCODER_MANIFEST)}
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, *, head: MakeHead | None = None) -> TaskCheckpoint:
+    def from_pretrained(
+        cls, folder: str | Path, *, head: MakeHead | None = None, encoder: str | Path | None = None
+    ) -> TaskCheckpoint:
         """Read a task; the model comes in evaluation mode, on the CPU.
 
         :param folder: a task folder, or the folder of the run that made it.
         :param head: makes the head, where it was one of your own.
+        :param encoder: the language model, where the folder refers to one that neither lies in it nor comes with the
+            package: what a folder names is not opened elsewhere, or downloaded, without being asked for.
         :raises InputError: a file is missing, cut short, damaged or of another shape, or the language model is no
             longer where it was, or another; the message names it.
         """
@@ -134,17 +145,68 @@ class TaskCheckpoint:
         for name in ("columns", "static", "encoder"):
             if name not in content:
                 raise InputError(f"{folder / MANIFEST}: {name!r} is missing")
-        static = None
-        if content["static"] is not None:
-            words = (folder / WORDS_FILE).read_bytes().decode().split("\n")[:-1]
-            static = StaticEmbedding(words, **content["static"])
-        model = build(description, _encoder(content["encoder"], folder), static, make_head=head)
-        fill(_Own(model), folder / WEIGHTS_FILE)
-        if static is not None:
-            static.weight.requires_grad_(content["static"]["is_trained"])
-        check_keys(content["columns"], ExampleColumns, where=f"{folder / MANIFEST}, 'columns'")
-        columns = ExampleColumns(**content["columns"])
+        if missing := {WEIGHTS_FILE, TOKENIZER_FILE} - content["files"].keys():
+            raise InputError(f"{folder / MANIFEST}: 'files' must name {min(missing)}")
+        columns = read_fields(ExampleColumns, content["columns"], where=f"{folder / MANIFEST}, 'columns'")
+        with naming(str(folder / MANIFEST)):
+            columns.check(description.task)
+        weights = TensorFile(folder / WEIGHTS_FILE)
+        static = _Static.read(content, folder)
+        elmo = _encoder(content["encoder"], folder, encoder)
+        with naming(str(folder / MANIFEST)):
+            model = _made(description, elmo, static, weights, head)
+        fill(_Own(model), weights)
+        if static is not None and model.inputs.static is not None:
+            model.inputs.static.weight.requires_grad_(static.is_trained)
         return cls(description, model.eval(), SentenceTokenizer.load(folder / TOKENIZER_FILE), columns)
+
+
+@dataclass(frozen=True)
+class _Static:
+    """What a folder says of its static vectors."""
+
+    words: tuple[str, ...]
+    size: int
+    is_trained: bool
+
+    @classmethod
+    def read(cls, content: dict[str, Any], folder: Path) -> _Static | None:
+        """Read the words.
+
+        :raises InputError: the manifest says something else, or they cannot be read.
+        """
+        match content["static"]:
+            case None:
+                return None
+            case {"size": int(size), "is_trained": bool(is_trained), **more} if 0 < size <= MAX_SIZE and not more:
+                pass
+            case _:
+                raise InputError(f"{folder / MANIFEST}: 'static' must have 'size', a number, and 'is_trained'")
+        if WORDS_FILE not in content["files"]:
+            raise InputError(f"{folder / MANIFEST}: 'files' must name {WORDS_FILE}")
+        try:
+            words = (folder / WORDS_FILE).read_bytes().decode().split("\n")[:-1]
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{folder / WORDS_FILE}: cannot be read: {error}") from None
+        return cls(tuple(words), size, is_trained)
+
+
+def _made(
+    description: TaskDescription, elmo: ELMo | None, static: _Static | None, weights: TensorFile, head: MakeHead | None
+) -> TaskModel:
+    """Make the model of a folder; what its weights will replace has no memory until they do.
+
+    :raises InputError: the settings do not go together, or ask for more than the weights have.
+    """
+    n_labels = len(description.labels)
+    if isinstance(description.head, TagConfig) and description.has_crf:
+        weights.check_holds(n_labels**2)
+    with nullcontext() if head is not None else torch.device("meta"):
+        vectors = None if static is None else StaticEmbedding(static.words, size=static.size)
+        try:
+            return build(description, elmo, vectors, make_head=head)
+        except RuntimeError as error:
+            raise InputError(f"sizes that no model has: {error}") from None
 
 
 class _Own(nn.Module):
@@ -175,38 +237,50 @@ def _description(content: dict[str, Any], path: Path) -> TaskDescription:
     labels = content.get("labels")
     if task not in get_args(Task) or not isinstance(labels, list) or not all(isinstance(each, str) for each in labels):
         raise InputError(f"{path}: 'task' must be one of {', '.join(get_args(Task))}, 'labels' a list of names")
-    kinds: dict[str, type[Any]] = {"inputs": InputConfig, "head": HEAD_CONFIGS[task]}
-    parts: dict[str, Any] = {}
-    for name, kind in kinds.items():
-        fields = content.get(name)
-        if fields is None and name == "head":
-            parts[name] = None
-            continue
-        if not isinstance(fields, dict):
-            raise InputError(f"{path}: {name!r} must be an object")
-        check_keys(fields, kind, where=f"{path}, {name!r}")
-        try:
-            parts[name] = kind(**fields)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{path}, {name!r}: {error}") from None
+    scheme, is_multi_label = content.get("scheme"), content.get("is_multi_label", False)
+    if scheme not in (None, *get_args(Scheme)) or not isinstance(is_multi_label, bool):
+        raise InputError(
+            f"{path}: 'scheme' must be null or {', '.join(get_args(Scheme))}, 'is_multi_label' true or not"
+        )
+    head = content.get("head")
     return TaskDescription(
         task=task,
         labels=tuple(labels),
-        is_multi_label=bool(content.get("is_multi_label")),
-        scheme=content.get("scheme"),
-        **parts,
+        inputs=read_fields(InputConfig, content.get("inputs"), where=f"{path}, 'inputs'"),
+        head=None if head is None else read_fields(HEAD_CONFIGS[task], head, where=f"{path}, 'head'"),
+        is_multi_label=is_multi_label,
+        scheme=scheme,
     )
 
 
-def _encoder(reference: dict[str, Any] | None, folder: Path) -> ELMo | None:
-    """Read the language model that a task was trained with, and no other."""
-    if reference is None:
-        return None
-    place = reference["folder"]
-    found = folder / ENCODER_FOLDER if place == ENCODER_FOLDER else model_folder(place)
+def _encoder(reference: Any, folder: Path, given: str | Path | None) -> ELMo | None:
+    """Read the language model that a task was trained with, and no other.
+
+    :param reference: what the folder says of it.
+    :param given: where the user says that it is.
+    """
+    match reference:
+        case None:
+            return None
+        case {"folder": str(place), **mark} if mark.keys() == {ENCODER_MANIFEST}:
+            pass
+        case _:
+            raise InputError(f"{folder / MANIFEST}: 'encoder' must have 'folder' and {ENCODER_MANIFEST!r}, or be null")
+    if given is not None:
+        found = model_folder(given)
+    elif place == ENCODER_FOLDER:
+        found = folder / ENCODER_FOLDER
+        check_contained(found)
+    elif place in released_models():
+        found = model_folder(place)
+    else:
+        raise InputError(
+            f"{folder}: its language model is not in it, but was {place!r}: say where it is, "
+            "from_pretrained(encoder=...) or --encoder"
+        )
     if not (found / ENCODER_MANIFEST).is_file():
         raise InputError(f"{found / ENCODER_MANIFEST} is missing: the language model of {folder} is no longer there")
-    if files.fingerprint(found / ENCODER_MANIFEST) != reference[ENCODER_MANIFEST]:
+    if files.fingerprint(found / ENCODER_MANIFEST) != mark[ENCODER_MANIFEST]:
         raise InputError(
             f"{found / ENCODER_MANIFEST}: is another language model than the one that {folder} was trained with, or "
             "damaged"

@@ -92,6 +92,7 @@ def predict(arguments: Sequence[str]) -> None:
             values.input,
             make(ExampleColumns, values.columns),
             head=_head(values),
+            encoder=values.encoder,
             pretokenized=values.pretokenized,
         )
     )
@@ -115,7 +116,8 @@ def test(arguments: Sequence[str]) -> None:
 
     from elmolite.task_files import evaluate_file
 
-    scores = evaluate_file(values.model, values.input, make(ExampleColumns, values.columns), head=_head(values))
+    columns = make(ExampleColumns, values.columns)
+    scores = evaluate_file(values.model, values.input, columns, head=_head(values), encoder=values.encoder)
     print(json.dumps(scores.as_dict()) if values.json else f"{scores.describe()}\n{scores.name} {scores.value:.4f}")
 
 
@@ -129,8 +131,11 @@ def _parser(command: str, description: str) -> tuple[OptionsParser, set[str]]:
     parser.add_argument(
         "--own_head", type=str | None, default=None, help="what made its head, where it was one of yours"
     )
+    parser.add_argument(
+        "--encoder", type=str | None, default=None, help="its language model, where that does not lie in its folder"
+    )
     parser.add_settings(ExampleColumns, "columns")
-    return parser, {"own_head", *names_of(ExampleColumns, "columns")}
+    return parser, {"own_head", "encoder", *names_of(ExampleColumns, "columns")}
 
 
 def _head(values: Namespace) -> MakeHead | None:

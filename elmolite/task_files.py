@@ -28,6 +28,7 @@ def predict_file(
     columns: ExampleColumns = RECOGNISED,
     *,
     head: MakeHead | None = None,
+    encoder: str | Path | None = None,
     pretokenized: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Predict the examples of a file.
@@ -37,11 +38,12 @@ def predict_file(
     :param columns: how the file is laid out, where that is neither recognised nor as in the training examples.
     :param pretokenized: cut strings at white space, and not as the task's tokenizer does.
     :param head: makes the head, where it was one of your own.
+    :param encoder: the language model, where the task's folder refers to one elsewhere.
     :returns: for each example what was read, the labels, their probabilities and, where the file has them, the gold
         labels: values for JSON.
     :raises InputError: the folder or the file cannot be used; the message names file and line.
     """
-    checkpoint = TaskCheckpoint.from_pretrained(folder, head=head)
+    checkpoint = TaskCheckpoint.from_pretrained(folder, head=head, encoder=encoder)
     task, labels = checkpoint.description.task, checkpoint.description.labels
     read = _read_to_predict(path, task, labels, columns, checkpoint.columns)
     read.remarks.tell()
@@ -72,17 +74,23 @@ def _read_to_predict(
 
 
 def evaluate_file(
-    folder: str | Path, path: str | Path, columns: ExampleColumns = RECOGNISED, *, head: MakeHead | None = None
+    folder: str | Path,
+    path: str | Path,
+    columns: ExampleColumns = RECOGNISED,
+    *,
+    head: MakeHead | None = None,
+    encoder: str | Path | None = None,
 ) -> TaskScores:
     """Measure the predictions of the examples of a file.
 
     :param folder: a task folder, or that of the run which made it.
     :param columns: how the file is laid out, where that is not as in the training examples.
     :param head: makes the head, where it was one of your own.
+    :param encoder: the language model, where the task's folder refers to one elsewhere.
     :raises InputError: the folder or the file cannot be used, or an example has no label or such as the task cannot
         have; the message names file and line.
     """
-    checkpoint = TaskCheckpoint.from_pretrained(folder, head=head)
+    checkpoint = TaskCheckpoint.from_pretrained(folder, head=head, encoder=encoder)
     columns = replace(checkpoint.columns, **_said(columns))
     read = read_examples(path, checkpoint.description.task, columns)
     read.remarks.tell()

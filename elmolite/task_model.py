@@ -55,6 +55,12 @@ class TaskDescription:
     scheme: Scheme | None = None
     """How tags mark spans; none where they do not."""
 
+    @property
+    def has_crf(self) -> bool:
+        """Whether the tags of a sentence are predicted together."""
+        crf = self.head.crf if isinstance(self.head, TagConfig) else "auto"
+        return self.task == "tag" and (crf == "always" or (crf == "auto" and self.scheme is not None))
+
 
 class TaskModel(nn.Module):
     """Sentences -> scores, loss and predictions."""
@@ -161,9 +167,7 @@ def build(
 def _objective(description: TaskDescription) -> Objective:
     if description.task != "tag":
         return (MultiLabel if description.is_multi_label else SingleLabel)(description.labels)
-    crf = description.head.crf if isinstance(description.head, TagConfig) else "auto"
-    has_crf = crf == "always" or (crf == "auto" and description.scheme is not None)
-    if not has_crf:
+    if not description.has_crf:
         return TokenLabels(description.labels)
     if description.scheme is None:
         return SequenceLabels(description.labels)

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from elmolite import files
 from elmolite.errors import InputError
 from elmolite.vocab import BEGIN_SENTENCE_ID, END_SENTENCE_ID, UNKNOWN_ID, Vocabulary, WordCounts
 
@@ -153,10 +154,7 @@ class UnicodeIndexer(CharacterIndexer):
 
         :raises InputError: it is not one.
         """
-        try:
-            characters = json.loads(path.read_bytes())["characters"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: not a list of characters that can be read: {error!r}") from None
+        characters = files.read_json(path, kind="model").get("characters")
         if not isinstance(characters, str) or len(set(characters)) != len(characters):
             raise InputError(f"{path}: 'characters' must be a string in which no character stands twice")
         return cls(list(characters))
@@ -213,6 +211,6 @@ def _mark_names(n: int) -> list[str]:
     return [f"id {i}" for i in range(n)]
 
 
-def load_characters(folder: Path, files: Container[str]) -> CharacterIndexer:
-    """Return the characters of a corpus or model folder: bytes, unless there is a file of them among its ``files``."""
-    return UnicodeIndexer.load(folder / CHARACTERS_FILE) if CHARACTERS_FILE in files else ByteIndexer()
+def load_characters(folder: Path, names: Container[str]) -> CharacterIndexer:
+    """Return the characters of a corpus or model folder: bytes, unless there is a file of them among its ``names``."""
+    return UnicodeIndexer.load(folder / CHARACTERS_FILE) if CHARACTERS_FILE in names else ByteIndexer()

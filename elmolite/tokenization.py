@@ -7,11 +7,15 @@ alone says how the text of a model was cut, and ``tokenizers.Tokenizer.from_file
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
+from elmolite import files
+from elmolite.contained import is_contained_file
 from elmolite.errors import InputError
 
 FILE_NAME = "tokenizer.json"
@@ -101,7 +105,7 @@ class SentenceTokenizer:
             tokens = line.split()
             return [tokens] if tokens else []
         sentences: list[list[str]] = [[]]
-        for token, _ in self._pre_tokenizer.pre_tokenize_str(self._normalizer.normalize_str(_one_line(line))):
+        for token, _ in self._cut(_one_line(line), finds_sentences=True):
             if token == "\n":
                 sentences.append([])
             else:
@@ -117,8 +121,18 @@ class SentenceTokenizer:
         if self.is_whitespace:
             found = [(match[0], match.span()) for match in _NO_WHITE_SPACE.finditer(sentence)]
         else:
-            found = self._pre_tokenizer.pre_tokenize_str(_one_line(sentence))
+            found = self._cut(_one_line(sentence))
         return [token for token, _ in found], [offsets for _, offsets in found]
+
+    def _cut(self, text: str, *, finds_sentences: bool = False) -> list[tuple[str, tuple[int, int]]]:
+        """Return the tokens of a text and their places.
+
+        :raises InputError: the rules of the tokenizer, which came with a model, take no end on it.
+        """
+        with _explaining(f"the rules of the tokenizer fail on {text[:60]!r}"):
+            if finds_sentences and self._normalizer is not None:
+                text = self._normalizer.normalize_str(text)
+            return self._pre_tokenizer.pre_tokenize_str(text)  # type: ignore[no-any-return]
 
     def to_bytes(self) -> bytes:
         """Serialise as the content of ``tokenizer.json``."""
@@ -136,11 +150,27 @@ class SentenceTokenizer:
         :raises InputError: the file is missing or not of that format.
         """
         try:
-            return cls.from_bytes(path.read_bytes())
+            if not is_contained_file(path) or path.stat().st_size > files.MAX_JSON_BYTES:
+                raise InputError(f"{path}: is missing, or too large for what it should be")
+            content = path.read_bytes()
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-        except Exception as error:  # the Rust side raises Exception itself
-            raise InputError(f"{path}: not a tokenizer.json that can be read: {error}") from None
+        with _explaining(f"{path}: not a tokenizer.json that can be read"):
+            found = cls.from_bytes(content)
+        if found._pre_tokenizer is None:
+            raise InputError(f"{path}: not a tokenizer.json that can be read: it has no pre_tokenizer")
+        return found
+
+
+@contextmanager
+def _explaining(problem: str) -> Iterator[None]:
+    """Turn what the Rust side raises, Exception itself or a panic that is none, into the error of a user."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise InputError(f"{problem}: {error}") from None
 
 
 def _empty_tokenizer() -> Tokenizer:

@@ -12,6 +12,8 @@ from elmolite.text import read_lines
 BEGIN_SENTENCE = "<S>"
 END_SENTENCE = "</S>"
 UNKNOWN = "<UNK>"
+_MAX_DIGITS = 18
+"""Of a count, which has 64 bits."""
 SPECIALS = (BEGIN_SENTENCE, END_SENTENCE, UNKNOWN)
 BEGIN_SENTENCE_ID, END_SENTENCE_ID, UNKNOWN_ID = range(3)
 
@@ -68,7 +70,7 @@ class Vocabulary:
             word, _, count = line.partition("\t")
             if not word.strip(" "):
                 raise InputError(f"{path}, line {number}: a blank line where a word was expected")
-            if count and not count.isdecimal():
+            if count and not (count.isdecimal() and len(count) <= _MAX_DIGITS):
                 raise InputError(f"{path}, line {number}: the count {count!r} is not a number")
             if word in counts:
                 raise InputError(f"{path}, line {number}: the word {word!r} stands there twice")

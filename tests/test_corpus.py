@@ -1,9 +1,11 @@
+import numpy as np
 import pytest
 from conftest import make_corpus, random_sentences
 
 from elmolite import checked_array, files
 from elmolite.corpus import FORMAT_VERSION, Corpus
 from elmolite.errors import InputError
+from elmolite.streams import Streams
 
 
 def test_first_sentences_stop_at_the_number_of_tokens(corpus):
@@ -52,7 +54,7 @@ def test_a_folder_without_its_summary_is_no_corpus(tmp_path):
         Corpus.open(tmp_path / "nowhere")
 
 
-def test_opening_reads_no_block_but_the_first(tmp_path, monkeypatch):
+def test_opening_reads_of_the_tokens_no_block_but_the_first(tmp_path, monkeypatch):
     monkeypatch.setattr(checked_array, "BLOCK_BYTES", 512)
     corpus = make_corpus(tmp_path, random_sentences(300))
     expected = text_of(corpus)
@@ -79,3 +81,60 @@ def test_a_summary_without_an_array_is_refused(tmp_path):
     files.write_manifest(folder / "corpus.json", summary)
     with pytest.raises(InputError, match=r"corpus\.json: 'files' must name vocab_ids\.npy"):
         Corpus.open(folder)
+
+
+def other(folder, name, array):
+    """Put another array into a corpus, with the checksums that whoever made it would give it."""
+    np.save(folder / name, array)
+    summary = files.read_manifest(folder / "corpus.json", kind="corpus", version=FORMAT_VERSION)
+    summary["files"][name] = checked_array.fingerprint(folder / name)
+    files.write_manifest(folder / "corpus.json", summary)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("train.sentences.npy", lambda a: a + 1, r"train\.sentences\.npy: must begin with 0, never fall and end with"),
+        ("train.sentences.npy", lambda a: a[[0, 2, 1, *range(3, len(a))]], "never fall"),
+        ("valid.documents.npy", lambda a: a[:-1], r"valid\.documents\.npy: must begin with 0"),
+        ("train.documents.npy", lambda a: a[:0], r"train\.documents\.npy: must begin with 0"),
+        ("vocab_ids.npy", lambda a: a[:-1], r"characters\.npy and vocab_ids\.npy are not of the same word forms"),
+        ("characters.npy", lambda a: a[:, 0], r"characters\.npy: holds int16 of shape \(\d+,\); expected 2 dimensions"),
+        ("train.tokens.npy", lambda a: a.astype(float), r"train\.tokens\.npy: holds float64"),
+    ],
+)
+def test_arrays_that_do_not_fit_each_other_are_refused(tmp_path, name, change, message):
+    folder = make_corpus(tmp_path, random_sentences(200)).folder
+    other(folder, name, change(np.load(folder / name)))
+    with pytest.raises(InputError, match=message):
+        Corpus.open(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("train.tokens.npy", 1_000_000, r"the text has word forms that words\.txt has not"),
+        ("vocab_ids.npy", 1_000_000, "word forms have ids that are not of 0 to"),
+        ("vocab_ids.npy", -1, "word forms have ids that are not of 0 to"),
+        ("characters.npy", 262, "word forms have ids that are not of 0 to 261"),
+    ],
+)
+def test_ids_that_are_none_are_refused_where_they_are_read(tmp_path, name, value, message):
+    folder = make_corpus(tmp_path, random_sentences(200)).folder
+    array = np.load(folder / name)
+    array[5] = value
+    other(folder, name, array)
+    corpus = Corpus.open(folder)
+    with pytest.raises(InputError, match=message):
+        for step in range(20):
+            Streams(corpus, corpus.train, 4, 20).batch(step)
+
+
+def test_sentences_with_word_forms_that_are_none_are_refused(tmp_path):
+    folder = make_corpus(tmp_path, random_sentences(200)).folder
+    tokens = np.load(folder / "train.tokens.npy")
+    tokens[5] = 1_000_000
+    other(folder, "train.tokens.npy", tokens)
+    corpus = Corpus.open(folder)
+    with pytest.raises(InputError, match=r"the text has word forms that words\.txt has not"):
+        text_of(corpus)

@@ -86,5 +86,5 @@ def test_all_three_tasks_of_both_encoders(tmp_path, capsys, model_folder):
     assert "token layer  LSTM layer 1  LSTM layer 2" in weights
     assert not (tmp_path / "layers").exists()
     run = tmp_path / "code" / "pretrained-0"
-    trained = TaskCheckpoint.from_pretrained(run)
+    trained = TaskCheckpoint.from_pretrained(run, encoder=model_folder)
     assert len(trained.predict([["Give", "a", "name"]])[0].labels) == 3

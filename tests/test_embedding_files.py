@@ -210,7 +210,9 @@ def test_a_damaged_part_is_named(tmp_path, model_folder, text):
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        ({"vectors": torch.zeros(3, 2)}, "cannot be read: .*offsets"),
+        ({"vectors": torch.zeros(3, 2)}, "its offsets do not fit its vectors"),
+        ({"offsets": torch.tensor([0, 3])}, "its offsets do not fit its vectors"),
+        ({"vectors": torch.zeros(3, 2), "offsets": torch.tensor([0.0, 3.0])}, "its offsets do not fit its vectors"),
         ({"vectors": torch.zeros(3, 2), "offsets": torch.tensor([0, 4])}, "its offsets do not fit its vectors"),
         ({"vectors": torch.zeros(3, 2), "offsets": torch.tensor([0, 3])}, "or what embedding.json says of it"),
     ],

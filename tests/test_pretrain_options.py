@@ -63,6 +63,9 @@ def test_nothing_and_lists():
         ("- 1", r"expected 'key: value' lines"),
         ("a: [", r"recipe\.yaml: not YAML"),
         ("window: 0", r"window: 0 is not greater than 0"),
+        ("model:\n  dropout:", r"dropout: a value is missing"),
+        ("window:", r"window"),
+        ("window: &a 1\nn_rows: *a", r"recipe\.yaml: not YAML that can be read: aliases are not read"),
     ],
 )
 def test_mistakes_in_a_file_are_explained(tmp_path, yaml, message):

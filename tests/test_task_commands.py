@@ -110,7 +110,10 @@ def test_several_seeds(tmp_path, model_folder, files, capsys):
     assert "mean ± standard deviation of 2 seeds" in said
     assert "classify, seed 4" in said
     assert names(tmp_path / "out") == ["classify-3", "classify-4", "comparison.json"]
-    assert run("predict", tmp_path / "out" / "classify-4", "--input", tmp_path / "test.txt") == 0
+    predict = ["predict", tmp_path / "out" / "classify-4", "--input", tmp_path / "test.txt"]
+    assert run(*predict) == 2
+    assert "its language model is not in it" in capsys.readouterr().err
+    assert run(*predict, "--encoder", model_folder) == 0
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -143,7 +146,8 @@ def test_a_recipe_another_cache_and_a_reference(tmp_path, model_folder, files, o
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["is_untrained"]
     assert run("finetune", "classify", *arguments, "--overwrite") == 0
     assert not (tmp_path / "out" / "model" / "encoder").exists()
-    assert TaskCheckpoint.from_pretrained(tmp_path / "out").description.head.kind == "linear"
+    checkpoint = TaskCheckpoint.from_pretrained(tmp_path / "out", encoder=model_folder)
+    assert checkpoint.description.head.kind == "linear"
 
 
 @pytest.mark.usefixtures("no_pictures")

@@ -6,15 +6,18 @@ transform, and have both parts in one matrix.
 
 from __future__ import annotations
 
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import PurePath, PureWindowsPath
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from elmolite.bilm import BiLM, BiLMConfig
+from elmolite.bilm import MAX_LAYERS, BiLM, BiLMConfig
 from elmolite.errors import InputError
-from elmolite.legacy.source import MANY_LANGS_MARK, MAX_LAYERS, Options, Source, naming
+from elmolite.legacy.source import MANY_LANGS_MARK, Options, Source, naming
+from elmolite.legacy.torch_file import TorchFile
 from elmolite.lexicon_indexer import LexiconIndexer
 from elmolite.token_indexers import MAX_CHARACTERS
 
@@ -95,35 +98,35 @@ class _Weights:
 
     def __init__(self, source: Source, name: str) -> None:
         self.where = source.where(name)
-        try:
-            content: Any = torch.load(source.open(name), map_location="cpu", weights_only=True)
-        except InputError:
-            raise
-        except Exception as error:  # of a damaged file torch raises anything
-            reason = str(error).split("\n")[0]
-            raise InputError(f"{self.where}: not a file of torch's weights that can be read: {reason}") from None
-        if not isinstance(content, dict) or not all(isinstance(each, Tensor) for each in content.values()):
-            raise InputError(f"{self.where}: expected tensors by name")
-        self._tensors: dict[str, Tensor] = content
+        content = source.read(name)
+        with self._explaining():
+            self._file = TorchFile(content)
         self._taken: set[str] = set()
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, zipfile.BadZipFile, EOFError, OSError, RuntimeError) as error:
+            raise InputError(f"{self.where}: not a file of torch's weights that can be read: {error}") from None
 
     def take(self, name: str, *shape: int) -> Tensor:
         """Return a tensor, which must have a shape."""
-        tensor = self._tensors.get(name)
-        if tensor is None:
+        view = self._file.views.get(name)
+        if view is None:
             raise InputError(f"{self.where}: {name!r} is missing; expected {shape}")
-        is_plain = tensor.layout == torch.strided and tensor.is_floating_point() and tensor.device.type == "cpu"
-        if not is_plain or tensor.shape != shape:
+        if view.shape != shape:
             raise InputError(
-                f"{self.where}: {name!r} is {tensor.dtype} {tuple(tensor.shape)}; by the options and lists it should "
+                f"{self.where}: {name!r} is {view.storage.dtype} {view.shape}; by the options and lists it should "
                 f"be float32 {shape}"
             )
         self._taken.add(name)
-        return tensor.float().contiguous()
+        with self._explaining():
+            return self._file.read(name).float()
 
     def check_all_read(self) -> None:
         """Refuse weights that a model with these options does not have."""
-        strange = sorted(self._tensors.keys() - self._taken)
+        strange = sorted(self._file.views.keys() - self._taken)
         if strange:
             raise InputError(f"{self.where}: holds {strange[0]!r}, which is not of a model with these options")
 

@@ -81,7 +81,7 @@ def _beside(path: Path) -> Source:
     """List the folder of a file."""
     if not path.parent.is_dir():
         raise InputError(f"{path}: no such file")
-    return Source.of(path.parent)
+    return Source.of(path.parent, named=path.name)
 
 
 def _weights_among(source: Source) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -12,16 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from elmolite.bilm import MAX_SIZE
+from elmolite.contained import check_contained
 from elmolite.errors import InputError
 
 MAX_JSON_BYTES = 1 << 20
 """Options are a page long; what is larger is something else."""
 MAX_BYTES = 8 << 30
 """Of any file: ten times the largest model that was published."""
-MAX_SIZE = 1 << 24
-"""Of a layer."""
-MAX_LAYERS = 100
-_BROKEN = (OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, RuntimeError)
+MAX_EXPANSION, UNSUSPICIOUS_BYTES = 20, 1 << 20
+"""What an archive may make of each of its bytes, of a file larger than that: weights hardly shrink, text fourfold."""
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_BROKEN = (OSError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError)
 HDF5 = (".hdf5", ".h5")
 OPTIONS_ENDING = "options.json"
 MANY_LANGS_MARK = "char.dic"
@@ -57,20 +58,24 @@ def refuse_legacy(source: str | Path) -> None:
 class Source:
     """Files by name, all in one place."""
 
-    def __init__(self, place: str, files: dict[str, Path | zipfile.ZipInfo], archive: Path | None = None) -> None:
+    def __init__(
+        self, place: str, files: dict[str, Path | zipfile.ZipInfo], *, archive: Path | None = None, named: str = ""
+    ) -> None:
         """:param place: what messages call it."""
         self.place = place
         self._files = files
         self._archive = archive
+        self._named = named
 
     @classmethod
-    def of(cls, path: Path) -> Source:
+    def of(cls, path: Path, *, named: str = "") -> Source:
         """List a folder, or the one folder of a zip archive that holds its files.
 
+        :param named: the file in it that the user has named, which may be a link to anywhere.
         :raises InputError: it cannot be read, or an archive has files in several folders.
         """
         if path.is_dir():
-            return cls(str(path), {each.name: each for each in sorted(path.iterdir()) if each.is_file()})
+            return cls(str(path), {each.name: each for each in sorted(path.iterdir()) if each.is_file()}, named=named)
         try:
             with zipfile.ZipFile(path) as archive:
                 members = [each for each in archive.infolist() if not each.is_dir()]
@@ -86,7 +91,7 @@ class Source:
         found = [files for files in folders.values() if any(map(_is_of_a_model, files))]
         if len(found) != 1:
             raise InputError(f"{path}: the archive has {len(found)} folders with a model; unpack it and name one")
-        return cls(str(path), found[0], path)
+        return cls(str(path), found[0], archive=path)
 
     @property
     def names(self) -> list[str]:
@@ -107,23 +112,43 @@ class Source:
         if file is None:
             raise InputError(f"{self.where(name)} is missing")
         try:
-            n_bytes = file.stat().st_size if isinstance(file, Path) else file.file_size
+            n_bytes = self._contained(file).stat().st_size if isinstance(file, Path) else file.file_size
             if n_bytes > max_bytes:
                 raise InputError(f"{self.where(name)}: {n_bytes:,} bytes are too many for what it should be")
             if isinstance(file, Path):
                 return file.read_bytes()
             assert self._archive is not None
+            self._check_expansion(name, file, self._archive.stat().st_size)
             with zipfile.ZipFile(self._archive) as archive, archive.open(file) as member:
-                return member.read(max_bytes + 1)
+                return member.read(n_bytes + 1)
         except InputError:
             raise
         except _BROKEN as error:
             raise InputError(f"{self.where(name)}: cannot be read: {error}") from None
 
+    def _contained(self, file: Path) -> Path:
+        """Return a file; what the user has named may lie wherever it leads."""
+        if file.name != self._named:
+            check_contained(file)
+        return file
+
+    def _check_expansion(self, name: str, member: zipfile.ZipInfo, archive_bytes: int) -> None:
+        """Refuse what would need far more memory than the archive has bytes."""
+        if member.compress_type not in _COMPRESSIONS:
+            raise InputError(f"{self.where(name)}: is compressed in a way that models are not")
+        n_packed = min(member.compress_size, archive_bytes)
+        if member.file_size > max(UNSUSPICIOUS_BYTES, MAX_EXPANSION * n_packed):
+            raise InputError(
+                f"{self.where(name)}: {member.file_size:,} bytes are too many for {n_packed:,} of the archive"
+            )
+
     def open(self, name: str) -> Path | io.BytesIO:
-        """Return what libraries open: the file itself, or what an archive has of it, in memory."""
+        """Return what libraries open: the file itself, or what an archive has of it, in memory.
+
+        :raises InputError: it is missing, leads out of its folder, or cannot be read.
+        """
         file = self._files.get(name)
-        return file if isinstance(file, Path) else io.BytesIO(self.read(name))
+        return self._contained(file) if isinstance(file, Path) else io.BytesIO(self.read(name))
 
     def read_text(self, name: str) -> str:
         """Return the content of a text file.

@@ -48,8 +48,9 @@ class LinearChainCRF(nn.Module):
             ("forbidden_start", allowed_start, (n_tags,)),
             ("forbidden_end", allowed_end, (n_tags,)),
         ):
-            is_allowed = torch.ones(shape, dtype=torch.bool) if given is None else given.bool()
-            self.register_buffer(name, torch.zeros(shape).masked_fill(~is_allowed, FORBIDDEN), persistent=False)
+            is_allowed = torch.ones(shape, dtype=torch.bool, device="cpu") if given is None else given.bool()
+            scores = torch.zeros(shape, device="cpu")  # also where the weights are only shapes as yet
+            self.register_buffer(name, scores.masked_fill(~is_allowed, FORBIDDEN), persistent=False)
 
     def log_likelihood(self, emissions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
         """Return the log probability of each sentence's tags.

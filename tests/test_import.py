@@ -1,0 +1,69 @@
+"""Importing the package, and asking it for help, does nothing else: no process, no socket, no file."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+WATCHED = """
+import json, os, sys
+
+seen = []
+STARTS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.forkpty", "pty.spawn")
+CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate", "shutil.move")
+
+def watch(event, arguments):
+    if event in STARTS + CHANGES or event.startswith(("socket.", "tempfile.")):
+        seen.append([event, repr(arguments)[:200]])
+    elif event == "open" and isinstance(arguments[2], int):
+        if arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            seen.append([event, repr(arguments)[:200]])
+
+sys.addaudithook(watch)
+{statement}
+print("\\n" + json.dumps([seen, [name for name in ("lightning", "datasets", "h5py") if name in sys.modules]]))
+"""
+STATEMENTS = {
+    "import elmolite": "import elmolite",
+    "help": "from elmolite.cli import main; main(['--help'])",
+}
+WITH_TORCH = {
+    "what embedding needs": "import elmolite.elmo",
+    "all readers": "import elmolite.legacy.reading, elmolite.task_checkpoint, elmolite.embedding_folder",
+}
+
+
+def watched(statement):
+    """Run a statement in a process of its own: what was seen, and which heavy packages were imported."""
+    own = "-B"  # the interpreter writes bytecode of its own accord
+    command = [sys.executable, own, "-c", WATCHED.replace("{statement}", statement)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("statement", STATEMENTS.values(), ids=STATEMENTS)
+def test_nothing_happens(statement):
+    seen, heavy = watched(statement)
+    assert seen == []
+    assert heavy == []
+
+
+@pytest.mark.parametrize("statement", WITH_TORCH.values(), ids=WITH_TORCH)
+def test_nothing_happens_but_what_torch_does(statement):
+    """It tries whether it can write a temporary file, and opens the null device."""
+    seen, heavy = watched(f"import torch; n_of_torch = len(seen); {statement}; del seen[:n_of_torch]")
+    assert seen == []
+    assert heavy == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import subprocess; subprocess.run(['true'])",
+        "import socket; socket.socket().close()",
+        "open(os.devnull, 'w').close()",
+    ],
+)
+def test_what_happens_is_seen(statement):
+    assert watched(statement)[0]

@@ -1,0 +1,53 @@
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+
+from elmolite.errors import InputError
+from elmolite.manifest_fields import read_fields
+
+
+@dataclass
+class Settings:
+    size: int
+    rate: float = 0.5
+    kind: Literal["a", "b"] = "a"
+    is_on: bool = False
+    name: str | None = None
+    pairs: list[tuple[int, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.size < 0:
+            raise ValueError("size is negative")
+
+
+def test_values_of_the_right_types_are_taken():
+    fields = {"size": 3, "rate": 1, "kind": "b", "is_on": True, "name": None, "pairs": [[1, 2], [3, 4]]}
+    assert read_fields(Settings, fields, where="x") == Settings(3, 1, "b", True, None, [[1, 2], [3, 4]])
+    assert read_fields(Settings, {"size": 0}, where="x") == Settings(0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ([], "x must be an object with the fields of Settings"),
+        ({"size": 1, "siz": 2}, "x: unknown key 'siz'; did you mean 'size'"),
+        ({"size": "1"}, "x: 'size' is '1'; expected int"),
+        ({"size": True}, "x: 'size' is 'True'; expected int"),
+        ({"size": 1.0}, "x: 'size' is '1.0'; expected int"),
+        ({"size": 1 << 70}, "x: 'size' is '.*'; expected int"),
+        ({"size": None}, "x: 'size' is 'None'; expected int"),
+        ({"size": 1, "rate": float("nan")}, "x: 'rate' is 'nan'; expected float"),
+        ({"size": 1, "rate": float("inf")}, "x: 'rate' is 'inf'; expected float"),
+        ({"size": 1, "kind": 3}, "x: 'kind' is '3'; expected .*Literal"),
+        ({"size": 1, "is_on": 1}, "x: 'is_on' is '1'; expected bool"),
+        ({"size": 1, "name": 1}, "x: 'name' is '1'; expected str | None"),
+        ({"size": 1, "pairs": [[1]]}, "x: 'pairs' is .*; expected list"),
+        ({"size": 1, "pairs": {"a": 1}}, "x: 'pairs' is .*; expected list"),
+        ({"size": -1}, "x: size is negative"),
+        ({}, "x: .*missing 1 required"),
+    ],
+)
+def test_others_are_refused(fields, message):
+    with pytest.raises(InputError, match=message):
+        read_fields(Settings, fields, where="x")
