@@ -52,7 +52,11 @@ class Heartbeat(Callback):
 
 
 class _Heart(threading.Thread):
-    """Says every :data:`BEAT_SECONDS` that this process is alive, and listens for the others."""
+    """Says every :data:`BEAT_SECONDS` that this process is alive, and ends it where another one is silent.
+
+    What it asks the store may wait for ever, where the process whose store it is stands still: it is asked from a
+    thread of its own, and the waiting counts as silence.
+    """
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -65,22 +69,28 @@ class _Heart(threading.Thread):
         server = connect(port=0) if is_master else None
         port = several_processes.gather(server.port if server else 0)[0]
         self._store = server or connect(port=port)
+        self._n_beats = dict.fromkeys(range(len(self._hosts)), 0)
+        self._heard_at = dict.fromkeys(self._n_beats, time.monotonic())
 
     def run(self) -> None:
-        """Beat until it is stopped, or another process is silent."""
-        beats = dict.fromkeys(range(len(self._hosts)), (0, time.monotonic()))
+        """Watch the others until it is stopped, or one of them is silent."""
+        threading.Thread(target=self._beat, daemon=True).start()
         while not self.stopped.wait(BEAT_SECONDS):
             now = time.monotonic()
-            try:
-                self._store.add(str(self._rank), 1)
-                for rank, (n_beats, _) in beats.items():
-                    if (n_now := self._store.add(str(rank), 0)) != n_beats:
-                        beats[rank] = n_now, now
-            except RuntimeError:  # the store is the first process's
-                beats |= {rank: (n_beats, now) for rank, (n_beats, _) in beats.items() if rank != 0}
-            silent = [rank for rank, (_, heard_at) in beats.items() if now - heard_at > SILENCE_SECONDS]
+            silent = [rank for rank, at in self._heard_at.items() if now - at > SILENCE_SECONDS and rank != self._rank]
             if silent:
                 self._end(silent[0])
+
+    def _beat(self) -> None:
+        """Tell the store that this process is alive, and note which others have told it since."""
+        while not self.stopped.wait(BEAT_SECONDS):
+            try:
+                self._store.add(str(self._rank), 1)
+                for rank, n_beats in self._n_beats.items():
+                    if (n_now := self._store.add(str(rank), 0)) != n_beats:
+                        self._n_beats[rank], self._heard_at[rank] = n_now, time.monotonic()
+            except RuntimeError:  # the store is the first process's, which is gone; the others cannot be heard
+                self._heard_at |= {rank: time.monotonic() for rank in self._heard_at if rank != 0}
 
     def _end(self, rank: int) -> NoReturn:
         """End the process at once: its main thread may wait where no exception reaches it."""
