@@ -119,7 +119,7 @@ def _run(
             if setup.valid is not None and resume_from is None:
                 trainer.validate(module, source, verbose=False)
             trainer.fit(module, source, ckpt_path=resume_from and str(resume_from), weights_only=True)
-            if point.saved_step == trainer.global_step:
+            if point.done_step == trainer.global_step:
                 return
             if setup.valid is None:  # the end of the run is no multiple of the interval
                 point.save(trainer, module)

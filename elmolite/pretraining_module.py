@@ -17,6 +17,7 @@ from elmolite import several_processes
 from elmolite.adaptive_softmax import AnySoftmax
 from elmolite.bilm import BiLM, BiLMState
 from elmolite.consumed_text import ConsumedText
+from elmolite.lightning_progress import loops_at
 from elmolite.lstm import State
 from elmolite.perplexity import Perplexity, PerplexityMeter, run_batch, time_major
 from elmolite.pretraining_config import LARGE_VOCABULARY, PretrainingConfig
@@ -64,6 +65,12 @@ class PretrainingModule(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Make the optimizer; :meth:`training_step` sets its learning rate."""
+        optimizer = self._make_optimizer()
+        optimizer.register_state_dict_post_hook(_without_settings)
+        optimizer.register_load_state_dict_pre_hook(_with_settings)
+        return optimizer
+
+    def _make_optimizer(self) -> torch.optim.Optimizer:
         if self.config.optimizer == "adagrad":
             return torch.optim.Adagrad(self.parameters(), lr=self.config.learning_rate, initial_accumulator_value=1.0)
         if self.config.optimizer == "sgd":
@@ -178,7 +185,7 @@ class PretrainingModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the average, what was read and skipped, and the LSTM state of every row, of all processes."""
-        checkpoint["loops"] = {"fit_loop": checkpoint["loops"]["fit_loop"]}  # others count what needs no resuming
+        del checkpoint["loops"], checkpoint["epoch"]  # they follow from the step
         checkpoint["skipped"] = self.skipped.state()
         checkpoint["text"] = self.text.state()
         if self.average is not None:
@@ -194,6 +201,7 @@ class PretrainingModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take back the average, what was read and skipped, and the LSTM state of the rows of this process."""
+        checkpoint["loops"] = loops_at(self.trainer, checkpoint["global_step"])
         self.skipped.load_state(checkpoint["skipped"])
         self.text.load_state(checkpoint["text"], self.trainer.global_rank)
         if self.average is not None:
@@ -212,3 +220,14 @@ class PretrainingModule(LightningModule):
             several_processes.copy_from_first(table.detach())
         if self._state is not None:
             self._state = BiLMState(*(State(*(part.to(self.device) for part in state)) for state in self._state))
+
+
+def _without_settings(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001
+    """Leave out of a point what the configuration says of the optimizer: betas, learning rate and so on."""
+    return {**state, "param_groups": [{"params": group["params"]} for group in state["param_groups"]]}
+
+
+def _with_settings(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """Put in again what :func:`_without_settings` left out."""
+    groups = zip(optimizer.param_groups, state["param_groups"], strict=True)
+    return {**state, "param_groups": [{**ours, "params": theirs["params"]} for ours, theirs in groups]}

@@ -60,8 +60,8 @@ class ResumePoint(Callback):
         self.termination = several_processes.Termination()
         self.best: float | None = None
         self.n_worse = 0
-        self.saved_step = -1
-        self._validation_is_due = False
+        self.done_step = -1
+        """The last step after which all was done that is due there: validation, export."""
         self._saved_at = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
@@ -69,21 +69,20 @@ class ResumePoint(Callback):
         return {
             "best": self.best,
             "n_worse": self.n_worse,
-            "saved_step": self.saved_step,
-            "validation_is_due": self._validation_is_due,
+            "done_step": self.done_step,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from an earlier run."""
         self.best = state_dict["best"]
         self.n_worse = state_dict["n_worse"]
-        self.saved_step = state_dict["saved_step"]
-        self._validation_is_due = state_dict["validation_is_due"]
+        self.done_step = state_dict["done_step"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Look out for signals in the place of Lightning; make up for a validation that was not had."""
         self.termination.watch()
-        if self._validation_is_due:
+        step = trainer.global_step
+        if self.validates and step > 0 and step % self.interval == 0 and self.done_step != step:
             trainer.validating = True
             trainer.fit_loop.epoch_loop.val_loop.run()
             trainer.training = True
@@ -128,7 +127,6 @@ class ResumePoint(Callback):
 
     def save_before_validation(self, trainer: Trainer, module: LightningModule) -> None:
         """Save a point that begins with the validation."""
-        self._validation_is_due = True
         check_weights(module, trainer.global_step)
         self._save_point(trainer)
 
@@ -136,8 +134,7 @@ class ResumePoint(Callback):
         """Export the model if it is the best, then save the point to resume from."""
         assert isinstance(pl_module, PretrainingModule)
         result = pl_module.last_perplexity
-        self.saved_step = trainer.global_step
-        self._validation_is_due = False
+        self.done_step = trainer.global_step
         check_weights(pl_module, trainer.global_step)
         if result is not None and math.isnan(result.average):
             raise several_processes.shared_error(

@@ -14,6 +14,7 @@ from elmolite import files, several_processes
 from elmolite.errors import InputError
 
 FOLDER = "points"
+FORMAT_VERSION = 1
 
 
 class SavedPoints:
@@ -75,7 +76,7 @@ def write(path: Path, point: dict[str, Any]) -> None:
     :raises InputError: it cannot be written.
     """
     buffer = io.BytesIO()
-    torch.save(point, buffer)
+    torch.save({"format_version": FORMAT_VERSION, **point}, buffer)
     files.write_sealed(path, buffer.getbuffer())
 
 
@@ -94,6 +95,8 @@ def read(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(found, dict):
         raise InputError(f"{path}: not a point to resume from: it holds a {type(found).__name__}")
+    if (version := found.pop("format_version", None)) != FORMAT_VERSION:
+        raise InputError(f"{path}: format_version {version!r}; this version of elmolite reads {FORMAT_VERSION}")
     return found
 
 

@@ -1,7 +1,7 @@
 """Text of any size is prepared in the same memory, and any place of it is read at once.
 
-``make test`` has this at a small size; ``make test-reliability`` measures the text in the shared data folder, and ten
-times that with more and more distinct words (recipes/bench/big_corpus.py).
+This is at a small size; with ``ELMOLITE_BIG=1`` the text in the shared data folder is measured too, and ten times that
+with more and more distinct words, for half an hour (recipes/bench/big_corpus.py).
 """
 
 import json
@@ -95,7 +95,7 @@ def test_a_step_of_the_tenth_epoch_is_there_in_seconds_however_many_documents_th
     assert batch.n_targets == 32 * 20
 
 
-@pytest.mark.skipif(not IS_LONG, reason="takes half an hour; make test-reliability")
+@pytest.mark.skipif("ELMOLITE_BIG" not in os.environ, reason="takes half an hour; ELMOLITE_BIG=1")
 @needs_shared
 def test_ten_times_the_shared_text(tmp_path):
     texts = [str(SHARED / "lm" / f"{name}.train.txt.gz") for name in ("books", "speeches", "wikipedia")]
