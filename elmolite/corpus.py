@@ -91,11 +91,12 @@ class Corpus:
 
     @classmethod
     def open(cls, folder: str | Path) -> Corpus:
-        """Open a corpus; of the large files only the beginning is read.
+        """Open a corpus; where sentences begin is read and checked, of what is larger only the heading.
 
-        What reads from it raises an :class:`InputError` where it comes upon a damaged block.
+        What reads from it raises an :class:`InputError` where it comes upon a damaged block, or an id that is none.
 
-        :raises InputError: the folder is not a whole corpus, or a file is damaged; the message names the file.
+        :raises InputError: the folder is not a whole corpus, a file is damaged, or files do not fit each other; the
+            message names the file.
         """
         folder = folders.standing(Path(folder))
         return cls(folder, folders.open_folder(folder, SUMMARY_FILE, kind="corpus", version=FORMAT_VERSION))

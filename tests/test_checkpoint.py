@@ -8,6 +8,8 @@ from elmolite.bilm import BiLM
 from elmolite.checkpoint import FORMAT_VERSION, Checkpoint, read_config
 from elmolite.errors import InputError
 from elmolite.softmax import Softmax
+from elmolite.token_indexers import UnicodeIndexer, WordIndexer
+from elmolite.vocab import Vocabulary
 
 
 def edit(folder, change):
@@ -26,7 +28,7 @@ def checkpoint(corpus):
 
 def test_reads_back_what_was_saved(tmp_path, checkpoint):
     checkpoint.save_pretrained(tmp_path / "model")
-    loaded = Checkpoint.from_pretrained(tmp_path / "model")
+    loaded = Checkpoint.from_pretrained(tmp_path / "model").to(torch.device("cpu"))
     assert loaded.bilm.config == checkpoint.bilm.config
     for ours, theirs in ((loaded.bilm, checkpoint.bilm), (loaded.softmax, checkpoint.softmax)):
         assert ours.state_dict().keys() == theirs.state_dict().keys()
@@ -157,3 +159,37 @@ def test_a_model_is_found_though_a_process_was_killed_while_it_replaced_it(tmp_p
     (tmp_path / "model").rename(tmp_path / ".model.old")  # and the new one was to take its place
     assert torch.equal(Checkpoint.from_pretrained(tmp_path / "model").softmax.weight, checkpoint.softmax.weight)
     assert read_config(tmp_path / "model") == checkpoint.bilm.config
+
+
+@pytest.mark.parametrize(
+    ("indexer", "model_input", "extra_file"),
+    [
+        (UnicodeIndexer(["a", "é"]), "characters", "characters.json"),
+        (WordIndexer(Vocabulary(["<S>", "</S>", "<UNK>", "ban"], [1] * 4)), "words", "vocab.txt"),
+    ],
+)
+def test_what_a_model_reads_reads_back(tmp_path, checkpoint, indexer, model_input, extra_file):
+    bilm = BiLM.reading(indexer, small_config(input=model_input))
+    Checkpoint(bilm, checkpoint.tokenizer, indexer).save_pretrained(tmp_path / "model")
+    loaded = Checkpoint.from_pretrained(tmp_path / "model")
+    assert (tmp_path / "model" / extra_file).is_file()
+    assert loaded.indexer.names() == indexer.names()
+    assert loaded.characters.reads == ("bytes" if model_input == "words" else indexer.reads)
+    assert all(torch.equal(a, b) for a, b in zip(loaded.bilm.parameters(), bilm.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["files"].pop("tokenizer.json"), r"'files' must name model\.safetensors and tokenizer\.json"),
+        (
+            lambda c: (c["files"].pop("vocab.txt"), c["model"].update(input="words")),
+            r"a model that reads words needs vocab\.txt in 'files'",
+        ),
+    ],
+)
+def test_a_manifest_that_lacks_a_file_is_refused(tmp_path, checkpoint, change, message):
+    checkpoint.save_pretrained(tmp_path / "model")
+    edit(tmp_path / "model", change)
+    with pytest.raises(InputError, match=rf"config\.json: {message}"):
+        Checkpoint.from_pretrained(tmp_path / "model")
