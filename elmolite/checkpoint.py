@@ -26,8 +26,8 @@ from elmolite import files, folders
 from elmolite.adaptive_softmax import AnySoftmax, softmax_of
 from elmolite.bilm import BiLM, BiLMConfig
 from elmolite.corpus import VOCAB_FILE
-from elmolite.errors import InputError
-from elmolite.legacy.source import is_legacy, naming, refuse_legacy
+from elmolite.errors import InputError, saying_where
+from elmolite.legacy.source import is_legacy, refuse_legacy
 from elmolite.lexicon_indexer import LEXICON_FILE, LexiconIndexer
 from elmolite.manifest_fields import read_fields
 from elmolite.released_models import model_folder
@@ -127,7 +127,7 @@ class Checkpoint:
         indexer = _indexer(folder, manifest, model_config, vocabulary)
         tensors = TensorFile(folder / WEIGHTS_FILE)
         tensors.check_holds(model_config.n_weights_at_least)
-        with naming(f"{folder / CONFIG_FILE}"), torch.device("meta"):
+        with saying_where(f"{folder / CONFIG_FILE}"), torch.device("meta"):
             bilm = BiLM.reading(indexer, model_config)
         fill(bilm, tensors)
         tokenizer = SentenceTokenizer.load(folder / TOKENIZER_FILE)
@@ -181,7 +181,7 @@ def _model_config(fields: Any, path: Path) -> BiLMConfig:
 
 def _empty_softmax(config: Mapping[str, Any], path: Path, vocabulary_size: int, projection_size: int) -> AnySoftmax:
     description = config.get("softmax", {"kind": "full"})
-    with naming(str(path)), torch.device("meta"):
+    with saying_where(str(path)), torch.device("meta"):
         return softmax_of(description, vocabulary_size=vocabulary_size, projection_size=projection_size)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 INTERRUPTED_EXIT_CODE = 130
 STOPPED_EXIT_CODE = 75
 """Of a run that goes on with ``--resume``: "temporary failure", of sysexits.h."""
@@ -13,6 +16,15 @@ class InputError(ValueError):
     The message names the file and line or the argument, says what was found and what was expected. The command
     line prints it and leaves with exit code 2.
     """
+
+
+@contextmanager
+def saying_where(place: str) -> Iterator[None]:
+    """Put the place, a file or a folder, in front of messages that do not begin with it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(str(error) if str(error).startswith(place) else f"{place}: {error}") from None
 
 
 class SaidElsewhereError(InputError):

@@ -29,11 +29,10 @@ from elmolite.checkpoint import fill
 from elmolite.contained import check_contained
 from elmolite.elmo import ELMo
 from elmolite.elmo_module import Sentence
-from elmolite.errors import InputError
+from elmolite.errors import InputError, saying_where
 from elmolite.examples.columns import RECOGNISED, ExampleColumns
 from elmolite.examples.example import Example, Task
 from elmolite.finetuning_config import HEAD_CONFIGS, InputConfig, TagConfig
-from elmolite.legacy.source import naming
 from elmolite.manifest_fields import read_fields
 from elmolite.own_heads import MakeHead
 from elmolite.released_models import model_folder, released_models
@@ -148,12 +147,12 @@ class TaskCheckpoint:
         if missing := {WEIGHTS_FILE, TOKENIZER_FILE} - content["files"].keys():
             raise InputError(f"{folder / MANIFEST}: 'files' must name {min(missing)}")
         columns = read_fields(ExampleColumns, content["columns"], where=f"{folder / MANIFEST}, 'columns'")
-        with naming(str(folder / MANIFEST)):
+        with saying_where(str(folder / MANIFEST)):
             columns.check(description.task)
         weights = TensorFile(folder / WEIGHTS_FILE)
         static = _Static.read(content, folder)
         elmo = _encoder(content["encoder"], folder, encoder)
-        with naming(str(folder / MANIFEST)):
+        with saying_where(str(folder / MANIFEST)):
             model = _made(description, elmo, static, weights, head)
         fill(_Own(model), weights)
         if static is not None and model.inputs.static is not None:

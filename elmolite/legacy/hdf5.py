@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 from elmolite.bilm import MAX_LAYERS, BiLM, BiLMConfig
-from elmolite.errors import InputError
-from elmolite.legacy.source import Options, naming
+from elmolite.errors import InputError, saying_where
+from elmolite.legacy.source import Options
 from elmolite.token_indexers import MAX_CHARACTERS, N_BYTE_IDS
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def read_options(options: Options) -> BiLMConfig:
     filters = cnn.filters("filters")
     n_cells, n_projected = lstm.whole("dim"), lstm.whole("projection_dim")
     has_projection = n_cells != n_projected
-    with naming(options.where):
+    with saying_where(options.where):
         return BiLMConfig(
             filters=filters,
             character_embedding_size=cnn.part("embedding").whole("dim"),

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from elmolite.bilm import MAX_LAYERS, BiLM, BiLMConfig
-from elmolite.errors import InputError
-from elmolite.legacy.source import MANY_LANGS_MARK, Options, Source, naming
+from elmolite.errors import InputError, saying_where
+from elmolite.legacy.source import MANY_LANGS_MARK, Options, Source
 from elmolite.legacy.torch_file import TorchFile
 from elmolite.lexicon_indexer import LexiconIndexer
 from elmolite.token_indexers import MAX_CHARACTERS
@@ -40,7 +40,7 @@ def read(source: Source) -> tuple[BiLM, LexiconIndexer]:
     width = embedder.whole("max_characters_per_token", MAX_CHARACTERS)
     if width != MAX_CHARACTERS:
         raise InputError(f"{embedder.where}: 'max_characters_per_token' is {width}; only {MAX_CHARACTERS} can be read")
-    with naming(options.where):
+    with saying_where(options.where):
         config = BiLMConfig(
             filters=embedder.filters("filters"),
             character_embedding_size=embedder.whole("char_dim"),
@@ -56,7 +56,7 @@ def read(source: Source) -> tuple[BiLM, LexiconIndexer]:
         )
     words = _ids(source, "word.dic") if config.word_embedding_size else None
     characters = _ids(source, MANY_LANGS_MARK)
-    with naming(source.place):
+    with saying_where(source.place):
         indexer = LexiconIndexer(characters, words)
     with torch.device("meta"):
         bilm = BiLM.reading(indexer, config)

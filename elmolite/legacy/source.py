@@ -6,8 +6,6 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -35,15 +33,6 @@ def is_legacy(path: Path) -> bool:
         return path.is_file()
     names = [each.name.lower() for each in path.iterdir()]
     return MANY_LANGS_MARK in names or any(name.endswith((*HDF5, OPTIONS_ENDING)) for name in names)
-
-
-@contextmanager
-def naming(where: str) -> Iterator[None]:
-    """Put the place in front of messages that do not begin with it."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(str(error) if str(error).startswith(where) else f"{where}: {error}") from None
 
 
 def refuse_legacy(source: str | Path) -> None:
