@@ -36,4 +36,7 @@ def map_array(path: Path, *, kinds: str, n_dims: int) -> np.memmap[Any, Any]:
     n_bytes, n_expected = path.stat().st_size - offset, math.prod(shape) * dtype.itemsize
     if n_bytes != n_expected:
         raise InputError(f"{path}: {n_bytes:,} bytes of numbers, where shape {shape} of {dtype} has {n_expected:,}")
-    return np.memmap(path, dtype, "r", offset, shape)
+    try:
+        return np.memmap(path, dtype, "r", offset, shape)
+    except (OSError, ValueError) as error:  # a file system that maps none
+        raise InputError(f"{path}: cannot be mapped: {error}") from None

@@ -79,6 +79,8 @@ class Corpus:
     def __init__(self, folder: Path, summary: dict[str, Any]) -> None:
         self.folder = folder
         self.summary = summary
+        if missing := {VOCAB_FILE, TOKENIZER_FILE, WORDS_FILE} - summary["files"].keys():
+            raise InputError(f"{folder / SUMMARY_FILE}: 'files' must name {min(missing)}")
         self.vocabulary = Vocabulary.load(folder / VOCAB_FILE)
         self.tokenizer = SentenceTokenizer.load(folder / TOKENIZER_FILE)
         self.characters = load_characters(folder, summary["files"])
@@ -164,7 +166,16 @@ class Corpus:
             return [[words[form] for form in split.tokens[begin + 1 : end]] for begin, end in pairwise(bounds)]
 
     def describe(self) -> str:
-        """Return the counts, for a person."""
+        """Return the counts, for a person.
+
+        :raises InputError: the summary has not all of them.
+        """
+        try:
+            return self._described()
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{self.folder / SUMMARY_FILE}: its counts are not all there: {error!r}") from None
+
+    def _described(self) -> str:
         summary, train, valid = self.summary, self.summary["train"], self.summary["valid"]
         lines = [
             f"corpus      {self.folder}",

@@ -37,7 +37,8 @@ _PATHS = {
 }
 _SWITCHES = {
     "untrained": "use the language model with weights at random, to see what pretraining brings",
-    "baselines": "train the same with less too (untrained, single layers, static vectors), and compare",
+    "baselines": "train the same with less too (untrained, single layers, static vectors), and compare; "
+    "predict and test of these runs need --encoder",
     "probe": "train a linear classifier on each layer and on the mix, of the model and of the untrained one",
     "pretokenized": "cut sentences at white space, whatever the language model's text was",
     "refer_to_encoder": "do not copy the language model into --out; predict and test then need --encoder",

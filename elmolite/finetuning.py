@@ -136,7 +136,7 @@ def run(
 
     :param out: the folder of the run, which gets the task folder ``model/``, scores, the log of the epochs, pictures.
     :param cache: folder for the layers of a frozen language model; ``None`` for the user's.
-    :param refers_to_encoder: do not copy the language model, if it is as it was, but note where it lies.
+    :param refers_to_encoder: do not copy the language model, if it is as it was, but note which it is.
     :param overwrite: replace what an earlier run left in ``out``.
     :raises InputError: the settings do not go together, or something cannot be read or written.
     """

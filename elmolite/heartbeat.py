@@ -48,7 +48,7 @@ class Heartbeat(Callback):
     def stop(self) -> None:
         """Be silent: this process has come to its end."""
         if self._heart is not None:
-            self._heart.stopped.set()
+            self._heart.stop()
 
 
 class _Heart(threading.Thread):
@@ -60,7 +60,8 @@ class _Heart(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.stopped = threading.Event()
+        self._stopped = threading.Event()
+        self._beating = threading.Thread(target=self._beat, daemon=True)
         self._rank = distributed.get_rank()
         self._hosts = several_processes.gather(socket.gethostname())
         timeout = timedelta(seconds=2 * BEAT_SECONDS)
@@ -74,16 +75,26 @@ class _Heart(threading.Thread):
 
     def run(self) -> None:
         """Watch the others until it is stopped, or one of them is silent."""
-        threading.Thread(target=self._beat, daemon=True).start()
-        while not self.stopped.wait(BEAT_SECONDS):
+        self._beating.start()
+        looked_at = time.monotonic()
+        while not self._stopped.wait(BEAT_SECONDS):
             now = time.monotonic()
+            if now - looked_at > SILENCE_SECONDS / 2:  # this process stood still, and perhaps all did
+                self._heard_at = dict.fromkeys(self._heard_at, now)
+            looked_at = now
             silent = [rank for rank, at in self._heard_at.items() if now - at > SILENCE_SECONDS and rank != self._rank]
             if silent:
                 self._end(silent[0])
 
+    def stop(self) -> None:
+        """Be silent; what still waits for an answer is waited for a little, so that it does not outlive the process."""
+        self._stopped.set()
+        for thread in (self, self._beating):
+            thread.join(2 * BEAT_SECONDS)
+
     def _beat(self) -> None:
         """Tell the store that this process is alive, and note which others have told it since."""
-        while not self.stopped.wait(BEAT_SECONDS):
+        while not self._stopped.wait(BEAT_SECONDS):
             try:
                 self._store.add(str(self._rank), 1)
                 for rank, n_beats in self._n_beats.items():

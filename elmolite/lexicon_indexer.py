@@ -17,7 +17,7 @@ from elmolite.token_indexers import MAX_CHARACTERS, TokenIndexer
 LEXICON_FILE = "lexicon.json"
 """In a model folder: both lists."""
 _MAX_BYTES = 1 << 26
-"""Of that file: two million words."""
+"""Of that file: more than a million words."""
 
 BEGIN_SENTENCE, END_SENTENCE, UNKNOWN, PADDING = "<bos>", "<eos>", "<oov>", "<pad>"
 _BEGIN_WORD, _END_WORD = "<eow>", "<bow>"
@@ -88,7 +88,7 @@ class LexiconIndexer(TokenIndexer):
 
     def to_bytes(self) -> bytes:
         """Serialise as JSON."""
-        return json.dumps({"characters": self.characters, "words": self.words}).encode()
+        return json.dumps({"characters": self.characters, "words": self.words}, ensure_ascii=False).encode()
 
     @classmethod
     def load(cls, path: Path) -> LexiconIndexer:

@@ -41,7 +41,10 @@ class _Numbering(dict[str, int]):
 
 
 def tokenise(tokenizer: SentenceTokenizer, documents: Iterable[list[str]]) -> Tokenised:
-    """Cut documents (lists of lines) into sentences and word forms."""
+    """Cut documents (lists of lines) into sentences and word forms.
+
+    :raises InputError: a token has a line end in it.
+    """
     numbering = _Numbering()
     ids: list[int] = []
     lengths: list[int] = []
@@ -55,6 +58,9 @@ def tokenise(tokenizer: SentenceTokenizer, documents: Iterable[list[str]]) -> To
                 ids.append(0)
                 ids.extend(map(numbering.__getitem__, sentence))
         lengths.append(len(ids) - before)
+    for word in numbering:
+        if "\n" in word:
+            raise InputError(f"the tokenizer leaves a line end in the token {word!r}: corpora have a word a line")
     words = [word.encode() for word in numbering]
     return Tokenised(
         b"".join(word + b"\n" for word in words),

@@ -1,7 +1,7 @@
 """Text -> corpus folder: tokenise in parallel, count, number the word forms, write memory maps.
 
-Two passes, so that memory holds some 30 bytes of each distinct word and never the text: the first tokenises and spools
-word forms in the order in which they appear, the second renumbers them by frequency.
+Two passes, so that memory holds the distinct words, some 80 bytes each, and never the text: the first tokenises and
+spools word forms in the order in which they appear, the second renumbers them by frequency.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -75,8 +75,9 @@ class _Collector:
 
     def close(self) -> None:
         """Delete what is only a step on the way."""
-        for spool in (self.words, self.train, self.valid):
-            spool.close()
+        with ExitStack() as stack:
+            for spool in (self.words, self.train, self.valid):
+                stack.callback(spool.close)
 
     def _renumber(self, part: Tokenised) -> NDArray[np.uint32]:
         self.n_bytes += part.n_bytes

@@ -10,9 +10,9 @@ from typing import Any
 from elmolite.bilm import PRESETS, BiLMConfig
 from elmolite.checkpoint import read_config
 from elmolite.errors import InputError
-from elmolite.files import read_json
+from elmolite.files import read_manifest
 from elmolite.options import Arguments, OptionsParser, below, make, names_of, read_config_file
-from elmolite.pretraining_config import RUN_FILE, PretrainingConfig
+from elmolite.pretraining_config import RUN_FILE, RUN_VERSION, PretrainingConfig
 from elmolite.suggest import nearest
 
 DEFAULT_PRESET = "mini"
@@ -81,7 +81,7 @@ def _settings_of_run(out: Path) -> dict[str, Any]:
     """Return the settings that a run was started with, so that ``--out`` and ``--resume`` are enough to go on."""
     if not (out / RUN_FILE).is_file():
         return {}
-    record = read_json(out / RUN_FILE, kind="run")
+    record = read_manifest(out / RUN_FILE, kind="run", version=RUN_VERSION)
     settings: dict[str, Any] = {"corpus": record.get("corpus_folder"), **record.get("training", {})}
     settings |= below("model", record.get("model", {}))
     valid = _valid_names()

@@ -13,6 +13,7 @@ from elmolite.suggest import check_choices
 if TYPE_CHECKING:
     from elmolite.streams import Streams
 
+RUN_VERSION = 1
 RUN_FILE = "pretraining.json"
 """In the folder of a run: the settings that it was started with."""
 LARGE_VOCABULARY = 30_000

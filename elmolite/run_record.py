@@ -11,7 +11,7 @@ from typing import Any
 from elmolite import files, several_processes
 from elmolite.checkpoint import CONFIG_FILE
 from elmolite.errors import InputError
-from elmolite.pretraining_config import RUN_FILE
+from elmolite.pretraining_config import RUN_FILE, RUN_VERSION
 from elmolite.pretraining_setup import Setup
 from elmolite.released_models import model_folder
 from elmolite.saved_points import SavedPoints
@@ -35,9 +35,9 @@ def make(setup: Setup, init_from: str | Path | None) -> Record:
 def softmax_of_run(out: Path) -> dict[str, Any]:
     """Return the description of the softmax of the run in a folder.
 
-    :raises InputError: there is no run.
+    :raises InputError: there is no run, or what it was started with is damaged.
     """
-    description = files.read_json(out / RUN_FILE, kind="run").get("softmax")
+    description = files.read_manifest(out / RUN_FILE, kind="run", version=RUN_VERSION).get("softmax")
     if not isinstance(description, dict):
         raise InputError(f"{out / RUN_FILE}: does not say which softmax the run has")
     return description
@@ -55,9 +55,10 @@ def claim(out: Path, record: Record, corpus: Path, *, resume: bool) -> Record:
     if not resume:
         if SavedPoints(out).paths():
             raise InputError(f"{out} holds a run already: say --resume to go on with it, or choose another folder")
-        files.write_bytes(out / RUN_FILE, files.json_bytes({**record, "corpus_folder": str(corpus.resolve())}))
+        content = {"format_version": RUN_VERSION, **record, "corpus_folder": str(corpus.resolve())}
+        files.write_manifest(out / RUN_FILE, content)
         return record
-    earlier = files.read_json(out / RUN_FILE, kind="run")
+    earlier = files.read_manifest(out / RUN_FILE, kind="run", version=RUN_VERSION)
     for name, before, now in _differences(earlier, record):
         raise InputError(
             f"{out}: the run was started with {name} = {before!r}, now it is {now!r}; a run resumes only under its "

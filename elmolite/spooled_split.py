@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -49,8 +50,10 @@ class NumberFile(Generic[Number]):
 
     def close(self) -> None:
         """Close and delete the file."""
-        self._file.close()
-        self.path.unlink(missing_ok=True)
+        try:
+            self._file.close()
+        finally:  # also where the disk is full
+            self.path.unlink(missing_ok=True)
 
     def _read(self, start: int, end: int) -> NDArray[Number]:
         self._file.seek(start * self._dtype.itemsize)
@@ -122,5 +125,6 @@ class SpooledSplit:
 
     def close(self) -> None:
         """Close and delete the files."""
-        for file in (self.tokens, self.sentences, self.documents):
-            file.close()
+        with ExitStack() as stack:
+            for file in (self.tokens, self.sentences, self.documents):
+                stack.callback(file.close)

@@ -85,7 +85,7 @@ class TaskCheckpoint:
         """Write the folder.
 
         :param encoder: the language model's folder, or the name of a released model, to refer to instead of copying
-            the language model; it must stay where it is, and as it is.
+            the language model; unless it is a released one, :meth:`from_pretrained` then has to be told where it is.
         :param overwrite: replace an earlier task folder.
         :raises InputError: it exists, or cannot be written; an earlier one stands then as it was.
         """
@@ -130,8 +130,8 @@ class TaskCheckpoint:
         :param head: makes the head, where it was one of your own.
         :param encoder: the language model, where the folder refers to one that neither lies in it nor comes with the
             package: what a folder names is not opened elsewhere, or downloaded, without being asked for.
-        :raises InputError: a file is missing, cut short, damaged or of another shape, or the language model is no
-            longer where it was, or another; the message names it.
+        :raises InputError: a file is missing, cut short, damaged or of another shape, or the language model is not
+            there, or another than the task was trained with; the message names it.
         """
         folder, of_the_run = folders.standing(Path(folder)), folders.standing(Path(folder) / "model")
         if not (folder / MANIFEST).exists() and (of_the_run / MANIFEST).exists():
@@ -198,6 +198,8 @@ def _made(
     :raises InputError: the settings do not go together, or ask for more than the weights have.
     """
     n_labels = len(description.labels)
+    if static is not None:
+        weights.check_holds(len(static.words) * static.size)
     if isinstance(description.head, TagConfig) and description.has_crf:
         weights.check_holds(n_labels**2)
     with nullcontext() if head is not None else torch.device("meta"):
@@ -233,9 +235,9 @@ def _as_dict(description: TaskDescription) -> dict[str, Any]:
 def _description(content: dict[str, Any], path: Path) -> TaskDescription:
     """Read what :func:`_as_dict` gave."""
     task: Any = content.get("task")
-    labels = content.get("labels")
-    if task not in get_args(Task) or not isinstance(labels, list) or not all(isinstance(each, str) for each in labels):
-        raise InputError(f"{path}: 'task' must be one of {', '.join(get_args(Task))}, 'labels' a list of names")
+    if task not in get_args(Task):
+        raise InputError(f"{path}: 'task' must be one of {', '.join(get_args(Task))}")
+    labels = _labels(content.get("labels"), path)
     scheme, is_multi_label = content.get("scheme"), content.get("is_multi_label", False)
     if scheme not in (None, *get_args(Scheme)) or not isinstance(is_multi_label, bool):
         raise InputError(
@@ -244,12 +246,25 @@ def _description(content: dict[str, Any], path: Path) -> TaskDescription:
     head = content.get("head")
     return TaskDescription(
         task=task,
-        labels=tuple(labels),
+        labels=labels,
         inputs=read_fields(InputConfig, content.get("inputs"), where=f"{path}, 'inputs'"),
         head=None if head is None else read_fields(HEAD_CONFIGS[task], head, where=f"{path}, 'head'"),
         is_multi_label=is_multi_label,
         scheme=scheme,
     )
+
+
+def _labels(found: Any, path: Path) -> tuple[str, ...]:
+    if not isinstance(found, list) or not found or not all(map(_is_text, found)):
+        raise InputError(f"{path}: 'labels' must be a list of names")
+    if len(set(found)) != len(found):
+        raise InputError(f"{path}: a name stands twice among the 'labels'")
+    return tuple(found)
+
+
+def _is_text(label: Any) -> bool:
+    """Tell whether a label is text that can be written: JSON may have halves of characters."""
+    return isinstance(label, str) and not any("\ud800" <= character <= "\udfff" for character in label)
 
 
 def _encoder(reference: Any, folder: Path, given: str | Path | None) -> ELMo | None:

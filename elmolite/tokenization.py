@@ -14,11 +14,11 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-from elmolite import files
-from elmolite.contained import is_contained_file
 from elmolite.errors import InputError
 
 FILE_NAME = "tokenizer.json"
+_MAX_BYTES = 1 << 28
+"""Of that file: many times the largest, whose rules and words are read into memory."""
 
 _TITLES = "Mr|Mrs|Ms|Messrs|Dr|Prof|Rev|Hon|Gen|Col|Capt|Lt|Maj|Sgt|Cmdr|Gov|Sen|Rep|Pres|Jr|Sr|Esq"
 _PLACES = "St|Mt|Ft|Ave|Blvd|Rd|Inc|Ltd|Co|Corp"
@@ -150,8 +150,8 @@ class SentenceTokenizer:
         :raises InputError: the file is missing or not of that format.
         """
         try:
-            if not is_contained_file(path) or path.stat().st_size > files.MAX_JSON_BYTES:
-                raise InputError(f"{path}: is missing, or too large for what it should be")
+            if path.stat().st_size > _MAX_BYTES:
+                raise InputError(f"{path}: {path.stat().st_size:,} bytes are too many for a tokenizer")
             content = path.read_bytes()
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror}") from None

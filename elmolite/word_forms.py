@@ -26,7 +26,7 @@ def digests(words: Iterable[bytes]) -> NDArray[np.uint64]:
 class WordForms:
     """Numbers words in the order in which they appear, and writes them to a file.
 
-    A word takes 16 bytes of memory and 2 to 4 slots of a hash table, of 4 bytes each, however long it is; in a
+    A word takes 16 bytes of memory and 1.5 to 4 slots of a hash table, of 4 bytes each, however long it is; in a
     ``dict`` it would take some 150. Words with the same digest are taken for the same: that two of a billion share one
     has a probability below 1e-20.
 
@@ -66,8 +66,10 @@ class WordForms:
 
     def close(self) -> None:
         """Close and delete the file."""
-        self._file.close()
-        self.path.unlink(missing_ok=True)
+        try:
+            self._file.close()
+        finally:  # also where the disk is full
+            self.path.unlink(missing_ok=True)
 
     def _own_slots(self, digests: NDArray[np.uint64]) -> NDArray[np.intp]:
         return (digests[:, 0] & np.uint64(len(self._slots) - 1)).astype(np.intp)

@@ -83,6 +83,26 @@ def test_a_summary_without_an_array_is_refused(tmp_path):
         Corpus.open(folder)
 
 
+@pytest.mark.parametrize("name", ["vocab.txt", "words.txt", "tokenizer.json"])
+def test_a_file_that_the_summary_does_not_name_is_not_read(tmp_path, name):
+    folder = make_corpus(tmp_path, random_sentences(30)).folder
+    summary = files.read_manifest(folder / "corpus.json", kind="corpus", version=FORMAT_VERSION)
+    del summary["files"][name]
+    files.write_manifest(folder / "corpus.json", summary)
+    with pytest.raises(InputError, match=rf"corpus\.json: 'files' must name {name}"):
+        Corpus.open(folder)
+
+
+@pytest.mark.parametrize("change", [lambda s: s.pop("cut_share"), lambda s: s.update(word_forms="many")])
+def test_counts_that_are_none_are_said(tmp_path, change):
+    folder = make_corpus(tmp_path, random_sentences(30)).folder
+    summary = files.read_manifest(folder / "corpus.json", kind="corpus", version=FORMAT_VERSION)
+    change(summary)
+    files.write_manifest(folder / "corpus.json", summary)
+    with pytest.raises(InputError, match=r"corpus\.json: its counts are not all there"):
+        Corpus.open(folder).describe()
+
+
 def other(folder, name, array):
     """Put another array into a corpus, with the checksums that whoever made it would give it."""
     np.save(folder / name, array)

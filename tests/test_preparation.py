@@ -5,6 +5,7 @@ from itertools import accumulate
 import numpy as np
 import pytest
 from conftest import make_corpus, random_sentences, write_sentences
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from elmolite import files, parallel_tokenization, preparation
 from elmolite.corpus import Corpus
@@ -221,3 +222,14 @@ def test_a_corpus_is_what_plain_counting_gives(tmp_path, monkeypatch):
 
 def test_lone_surrogates_are_question_marks_in_text_that_is_tokenised_already():
     assert parallel_tokenization.tokenise(WHITESPACE, [["a\ud800b a?b c"]]).words == b"a?b\nc\n"
+
+
+def test_a_tokenizer_that_leaves_line_ends_in_tokens_is_refused(tmp_path):
+    """Word forms are written a line each."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Replace(".", ".\n")
+    tokenizer.pre_tokenizer = pre_tokenizers.CharDelimiterSplit(" ")
+    text = write_sentences(tmp_path / "text.txt", [["The", "end.Now"]] * 3)
+    with pytest.raises(InputError, match=r"the tokenizer leaves a line end in the token 'end\.\\nNow'"):
+        prepare(str(text), tmp_path / "corpus", tokenizer=SentenceTokenizer(tokenizer), show_progress=False)
+    assert not (tmp_path / "corpus").exists()

@@ -161,6 +161,15 @@ def test_a_run_that_starts_from_a_model(tmp_path, corpus):
     assert json.loads((tmp_path / "second" / "pretraining.json").read_text())["init_from"] == {"sha256": sha256}
 
 
+def test_a_record_that_was_changed_is_not_gone_on_with(tmp_path, corpus):
+    """Or the run would go on, and nobody would know, with the settings that a flipped bit made of its own."""
+    train(corpus, tmp_path, seed=5)
+    path = tmp_path / "pretraining.json"
+    path.write_text(path.read_text().replace('"seed": 5', '"seed": 4'))
+    with pytest.raises(InputError, match=r"pretraining\.json is damaged or was changed"):
+        train(corpus, tmp_path, resume=True, seed=4)
+
+
 def test_a_softmax_of_another_kind_is_no_start(tmp_path, corpus):
     first = train(corpus, tmp_path / "first", softmax="adaptive")
     with pytest.raises(InputError, match="is adaptive, not full"):

@@ -64,10 +64,10 @@ class ExampleColumns:
                 raise InputError(f"{field.name}: is empty")
         try:
             keeps_ascii = "\n a".encode(self.encoding) == b"\n a"
-        except LookupError:
-            raise InputError(f"encoding: unknown {self.encoding!r}; such as utf-8 or latin-1 was expected") from None
         except UnicodeError:
             keeps_ascii = False
+        except (LookupError, ValueError):
+            raise InputError(f"encoding: unknown {self.encoding!r}; such as utf-8 or latin-1 was expected") from None
         if not keeps_ascii:
             raise InputError(f"encoding: {self.encoding!r} does not contain ASCII: convert the file to UTF-8 first")
 

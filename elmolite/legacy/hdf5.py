@@ -299,4 +299,5 @@ def _is_stored(item: h5py.Dataset) -> bool:
     """
     properties = item.id.get_create_plist()
     filters = {properties.get_filter(number)[0] for number in range(properties.get_nfilters())}
-    return filters <= _FILTERS and item.nbytes <= MAX_EXPANSION * item.id.get_storage_size()
+    n_bytes_of_chunk = math.prod(item.chunks or (0,)) * item.dtype.itemsize  # of which HDF5 unpacks no part alone
+    return filters <= _FILTERS and max(item.nbytes, n_bytes_of_chunk) <= MAX_EXPANSION * item.id.get_storage_size()

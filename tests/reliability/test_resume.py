@@ -323,11 +323,8 @@ def test_the_order_of_what_was_read_is_in_the_log(corpus, whole):
     assert digests[1] == read.sha256() != exchanged.sha256()
 
 
-SILENCE = (
-    {"heartbeat.SILENCE_SECONDS": heartbeat.SILENCE_SECONDS}
-    if IS_LONG
-    else {"heartbeat.BEAT_SECONDS": 0.2, "heartbeat.SILENCE_SECONDS": 3.0}
-)
+SHORT_SILENCE = {"heartbeat.BEAT_SECONDS": 0.2, "heartbeat.SILENCE_SECONDS": 3.0}
+SILENCE = {"heartbeat.SILENCE_SECONDS": heartbeat.SILENCE_SECONDS} if IS_LONG else SHORT_SILENCE
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -346,3 +343,16 @@ def test_a_process_that_is_gone_ends_the_other_which_names_it(tmp_path, corpus, 
     print(f"ended after {time.monotonic() - begun:.0f} s")
     assert code == LOST_EXIT_CODE
     assert f"process {rank}, on {socket.gethostname()}, was not heard of" in said_by(tmp_path / "run")
+
+
+def test_a_pause_of_all_processes_is_no_loss(tmp_path, corpus, whole):
+    """As when a cluster suspends a run, or a user, with Ctrl-Z."""
+    run = run_of(corpus, "two processes")
+    run = Run(run.corpus, run.settings, run.model, {**run.patches, **SHORT_SILENCE})
+    started = start(run, tmp_path / "run")
+    wait_for_log(tmp_path / "run", 5)
+    started.kill(number=signal.SIGSTOP)
+    time.sleep(2 * SHORT_SILENCE["heartbeat.SILENCE_SECONDS"])
+    started.kill(number=signal.SIGCONT)
+    assert set(started.exit_codes()) == {0}, said_by(tmp_path / "run")
+    check_same(whole("two processes")[0], tmp_path / "run")

@@ -32,6 +32,7 @@ from strangers import change, limits, made_once, reseal
 
 from elmolite.errors import InputError
 from elmolite.options import read_config_file
+from elmolite.task_checkpoint import TaskCheckpoint
 from elmolite.vocab import Vocabulary
 
 
@@ -98,6 +99,14 @@ def unwritten(folder):
         del file[name]
         file.create_dataset(name, (25_000, 160_000), np.float32, chunks=(100, 100))
         file["padding"] = np.zeros(1 << 20, np.float32)
+
+
+def large_chunks(folder):
+    """An array of three numbers, whose one chunk is unpacked to two gigabytes."""
+    with h5py.File(folder / "bilm_tf" / "weights.hdf5", "a") as file:
+        del file["CNN/b_cnn_0"]
+        chunks = {"chunks": (1 << 29,), "maxshape": (None,), "compression": "gzip"}
+        file.create_dataset("CNN/b_cnn_0", (3,), np.float32, **chunks)[...] = 1
 
 
 def crossed_links(folder):
@@ -205,6 +214,10 @@ CASES = {
         in_manifest("task/task.json", lambda content, f: content["static"].update(size=10**9)),
         read_task,
     ),
+    "static vectors of a huge size, under a head of one's own": (
+        in_manifest("task/task.json", lambda c, f: (c["static"].update(size=1 << 24), c.update(head=None))),
+        lambda f: TaskCheckpoint.from_pretrained(f / "task", head=torch.nn.Linear),
+    ),
     "a head of a huge size": (head_of(hidden_size=10**9), read_task),
     "a large head": (head_of(hidden_size=60_000), read_task),
     "a head of a million layers": (head_of(n_layers=10**6), read_task),
@@ -215,6 +228,7 @@ CASES = {
     ),
     "options of a huge size": (options_of(dim=1 << 24, projection_dim=1 << 24), read_bilm_tf),
     "an array that was never written": (unwritten, read_bilm_tf),
+    "chunks larger than their array": (large_chunks, read_bilm_tf),
     "links that cross": (crossed_links, read_bilm_tf),
     "an archive of zeros": (bomb_of_zeros, read_archive),
     "a storage of billions": (torch_file(with_numbers), read_many_langs),
