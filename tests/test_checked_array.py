@@ -1,3 +1,4 @@
+import errno
 import os
 
 import numpy as np
@@ -218,3 +219,14 @@ def test_a_system_that_cannot_read_at_a_place_seeks_it(numbers, monkeypatch):
     path, array, mark = numbers
     monkeypatch.delattr("os.pread")
     np.testing.assert_array_equal(opened(path, mark)[:], array)
+
+
+def test_a_file_that_cannot_be_mapped_is_named(numbers, monkeypatch):
+    path, _, mark = numbers
+
+    def fail(*_):
+        raise OSError(errno.ENODEV, "No such device")
+
+    monkeypatch.setattr(np, "memmap", fail)
+    with pytest.raises(InputError, match=r"a\.npy: cannot be mapped: .*No such device"):
+        opened(path, mark)

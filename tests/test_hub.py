@@ -6,7 +6,7 @@ from pathlib import Path
 import huggingface_hub
 import numpy as np
 import pytest
-from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.utils import LocalEntryNotFoundError
 
 from elmolite.checkpoint import Checkpoint
 from elmolite.elmo import ELMo

@@ -16,6 +16,7 @@ from elmolite.checkpoint import Checkpoint
 from elmolite.cli import main
 from elmolite.elmo import ELMo
 from elmolite.errors import InputError
+from elmolite.legacy import reading
 from elmolite.legacy.conversion import convert
 from elmolite.legacy.source import refuse_legacy
 
@@ -523,3 +524,20 @@ def test_what_lies_beside_the_model_in_an_archive_does_not_matter(tmp_path):
         opened.writestr("144/options.json", "{}")
     with pytest.raises(InputError, match=r"has 144/options\.json twice"):
         ELMo.from_pretrained(archive)
+
+
+@pytest.mark.parametrize(
+    ("options", "weights", "message"),
+    [
+        ("old/options.json", "old/nowhere.hdf5", r"old/nowhere\.hdf5 is missing"),
+        ("old/nowhere.json", "old/weights.hdf5", r"old/nowhere\.json is missing"),
+        ("old/options.json", "nowhere/weights.hdf5", r"nowhere/weights\.hdf5: no such file"),
+        ("nowhere/options.json", "old/weights.hdf5", r"nowhere/options\.json: no such file"),
+        ("old/nowhere.json", None, r"old/nowhere\.json: no such file"),
+        ("nowhere/options.json", None, r"nowhere/options\.json: no such file"),
+    ],
+)
+def test_a_file_that_is_not_there_is_named(tmp_path, options, weights, message):
+    write_bilm_tf(tmp_path / "old")
+    with pytest.raises(InputError, match=message):
+        reading.read(tmp_path / options, None if weights is None else tmp_path / weights)

@@ -15,7 +15,7 @@ def test_the_lowest_versions_are_those_of_the_package():
     bounds = dict(re.match(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", requirement).groups() for requirement in requirements)
     lines = (ROOT / "constraints-lowest.txt").read_text().splitlines()
     tested = dict(line.split("==") for line in lines if not line.startswith("#"))
-    assert tested.keys() == bounds.keys()
+    assert tested.keys() >= bounds.keys()
     for name in bounds.keys() - NOT_TESTED:
         n_parts = tested[name].count(".") + 1
         assert [*bounds[name].split("."), "0", "0"][:n_parts] == tested[name].split("."), name

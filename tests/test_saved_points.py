@@ -58,6 +58,17 @@ def test_a_point_that_cannot_be_removed_is_named(points):
         points.remove_all_but(1, step=100)
 
 
+def test_the_latest_point_that_is_whole_is_found_and_the_others_are_named(points, capsys):
+    points.path_at(100).write_bytes(points.path_at(100).read_bytes()[:-1])
+    assert points.latest_good() == points.path_at(20)
+    assert "step-000000100.ckpt is damaged or cut short" in (said := capsys.readouterr().err)
+    assert "going on from step-000000020.ckpt" in said
+    for path in points.paths():
+        path.write_bytes(b"")
+    with pytest.raises(InputError, match=r"no point to resume from is whole: .*step-000000100.*step-000000003"):
+        points.latest_good()
+
+
 def test_without_a_point_there_is_nothing_to_resume(tmp_path):
     assert SavedPoints(tmp_path).latest_step() is None
     with pytest.raises(InputError, match="nothing to resume"):

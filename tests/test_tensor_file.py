@@ -1,0 +1,70 @@
+import struct
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from elmolite.errors import InputError
+from elmolite.tensor_file import TensorFile
+
+
+@pytest.fixture
+def path(tmp_path):
+    save_file({"a": torch.arange(6.0).view(2, 3), "b": torch.tensor([1, 2])}, tmp_path / "x.st", {"text": "t"})
+    return tmp_path / "x.st"
+
+
+def test_shapes_first_and_then_numbers(path):
+    file = TensorFile(path)
+    assert file.shapes == {"a": (2, 3), "b": (2,)}
+    assert file.n_numbers == 8
+    assert file.metadata == {"text": "t"}
+    tensors = file.read()
+    assert torch.equal(tensors["a"], torch.arange(6.0).view(2, 3))
+    assert torch.equal(tensors["b"], torch.tensor([1, 2]))
+
+
+def test_what_is_expected_is_held_against_the_shapes(path):
+    file = TensorFile(path)
+    file.check_shapes({"a": (2, 3), "b": (2,)})
+    file.check_holds(8)
+    for expected, message in (
+        ({"a": (3, 2), "b": (2,)}, r"tensor 'a' has \(2, 3\) where the configuration asks for \(3, 2\)"),
+        ({"a": (2, 3)}, r"tensor 'b' has \(2,\) where the configuration asks for nothing"),
+        ({"a": (2, 3), "b": (2,), "c": ()}, r"tensor 'c' has nothing where the configuration asks for \(\)"),
+    ):
+        with pytest.raises(InputError, match=message):
+            file.check_shapes(expected)
+    with pytest.raises(InputError, match="has 8 numbers where the configuration asks for 9 at least"):
+        file.check_holds(9)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not a safetensors file that can be read"),
+        (b"\0" * 100, "not a safetensors file that can be read"),
+        (struct.pack("<Q", 1 << 40) + b"{}", "a header of 1,099,511,627,776 bytes"),
+        (
+            struct.pack("<Q", 56) + b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'.ljust(56) + b"\0",
+            "tensor 'a' is of U8",
+        ),
+    ],
+)
+def test_other_files_are_refused(tmp_path, content, message):
+    (tmp_path / "x.st").write_bytes(content)
+    with pytest.raises(InputError, match=rf"x\.st: .*{message}"):
+        TensorFile(tmp_path / "x.st")
+
+
+def test_a_file_that_is_missing_or_a_folder_is_refused(tmp_path):
+    for path in (tmp_path / "nowhere.st", tmp_path):
+        with pytest.raises(InputError, match="there is no such file"):
+            TensorFile(path)
+
+
+def test_a_file_that_has_gone_since_is_named(path):
+    file = TensorFile(path)
+    path.unlink()
+    with pytest.raises(InputError, match=r"x\.st: not a safetensors file that can be read"):
+        file.read()
