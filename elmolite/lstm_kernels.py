@@ -82,8 +82,9 @@ def _forward_kernel(
         before = tl.where(tl.load(keep + row), before, 0.0)
     doubled = f * before + 4 * i * j - 2 * i
     if CLIP is not None:  # a comparison, which NaN is not: it stays
-        doubled = tl.where(doubled > CLIP, CLIP, doubled)
-        doubled = tl.where(doubled < -CLIP, -CLIP, doubled)
+        clip = tl.full((BLOCK,), CLIP, dtype)  # a plain number is float32 for Triton before 3.9
+        doubled = tl.where(doubled > clip, clip, doubled)
+        doubled = tl.where(doubled < -clip, -clip, doubled)
     cell_sigmoid = _sigmoid(doubled)
     at_cell = g * cells_g + row * cells_row + column * cells_column
     tl.store(doubled_cells + at_cell, doubled, is_cell)
@@ -134,8 +135,8 @@ def _backward_kernel(
     at_grad = grad_cell + g * grad_cell_g + row * grad_cell_row + column * grad_cell_column
     of_cell = tl.load(at_grad, is_cell).to(dtype) + of_gated * (o - o * tanh_cell * tanh_cell)
     if CLIP is not None:
-        is_inside = tl.abs(tl.load(doubled_cells + at_cell, is_cell).to(dtype)) < CLIP
-        of_cell *= is_inside.to(dtype)  # and not a choice: NaN stays
+        is_inside = tl.abs(tl.load(doubled_cells + at_cell, is_cell).to(dtype)) < tl.full((BLOCK,), CLIP, dtype)
+        of_cell = tl.where(is_inside, of_cell, 0.0 * of_cell)  # NaN stays
     tl.store(grad_gates + at, (i - i * i) * (2 * j - 1) * of_cell, is_cell)
     tl.store(grad_gates + at + N_CELLS, (j - j * j) * 4 * i * of_cell, is_cell)  # tanh: 1 - j * j = 4 (s - s * s)
     tl.store(grad_gates + at + 2 * N_CELLS, (f - f * f) * before * of_cell, is_cell)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from argparse import SUPPRESS, HelpFormatter
+from argparse import SUPPRESS
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -83,9 +83,9 @@ class OptionsParser(ArgumentParser):
             if action.dest == group:  # a file for the group alone would be a second way
                 action.help = SUPPRESS
 
-    def format_help(self, formatter: HelpFormatter | None = None) -> str:
-        """Return the help text."""
-        text = super().format_help(formatter)
+    def format_help(self, *arguments: Any) -> str:
+        """Return the help text; what else is given, and whether, is jsonargparse's affair."""
+        text = super().format_help(*arguments)
         return re.sub(r"--[a-z_.]+", lambda match: match[0].replace("_", "-"), text)
 
     def parse(self, arguments: Arguments) -> Namespace:
