@@ -20,10 +20,9 @@ test: $(VENV)/installed
 test-reliability: $(VENV)/installed  ## killing, damage and hostile input in full: 20 minutes on two cores
 	ELMOLITE_RELIABILITY=1 $(BIN)/python -m pytest -rP tests/reliability
 
-# Everything at the lowest version that pyproject.toml allows, torch excepted. Early versions of datasets leave files to
-# the garbage collector, of which it warns where nobody can catch it.
+# Everything at the lowest version that pyproject.toml allows, torch excepted.
 test-lowest: $(VENV)-lowest/installed
-	$(VENV)-lowest/bin/python -m pytest -W ignore::pytest.PytestUnraisableExceptionWarning $(TEST)
+	$(VENV)-lowest/bin/python -m pytest $(TEST)
 
 $(VENV)-lowest/installed: pyproject.toml constraints-lowest.txt
 	$(PYTHON) -m venv $(VENV)-lowest
