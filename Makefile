@@ -17,7 +17,7 @@ demo: $(VENV)/installed  ## from the documentation of this installation to a tra
 test: $(VENV)/installed
 	$(BIN)/python -m pytest $(TEST)
 
-test-reliability: $(VENV)/installed  ## killing, damage and hostile input in full: 20 minutes on two cores
+test-reliability: $(VENV)/installed  ## killing, damage and hostile input in full: 19 minutes on two cores
 	ELMOLITE_RELIABILITY=1 $(BIN)/python -m pytest -rP tests/reliability
 
 # Everything at the lowest version that pyproject.toml allows, torch excepted. datasets 5.0 leaves a CSV file to the garbage
