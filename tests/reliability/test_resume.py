@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import time
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -30,7 +31,18 @@ from elmolite.streams import IGNORED, Streams
 IS_LONG = bool(os.environ.get("ELMOLITE_RELIABILITY"))
 N_KILLS = 50 if IS_LONG else 5
 
+_VALIDATED = PretrainingModule.on_validation_epoch_end
+
+
+def best_at_step_9(self):
+    """End a validation; whatever a processor makes of such small models, that of step 9 is the best."""
+    _VALIDATED(self)
+    result = self.last_perplexity
+    self.last_perplexity = replace(result, average=result.average + 1000 * abs(self.global_step - 9))
+
+
 LARGE = {"pretraining_module.LARGE_VOCABULARY": 10, "adaptive_softmax.CUTOFFS": (10, 20)}
+BEST_AT_STEP_9 = {"pretraining_module.PretrainingModule.on_validation_epoch_end": best_at_step_9}
 KINDS = {
     "full, reset": {"settings": {"softmax": "full", "reset_probability": 1.0}},
     "sampled, carried": {"settings": {"softmax": "sampled", "reset_probability": 0.0, "optimizer": "adagrad"}},
@@ -49,13 +61,8 @@ KINDS = {
         "patches": LARGE,
     },
     "accumulated, patient": {
-        "settings": {
-            "n_accumulated": 2,
-            "n_validations": 8,
-            "patience": 3,
-            "learning_rate": 0.3,
-            "schedule": "constant",
-        }
+        "settings": {"n_accumulated": 2, "n_validations": 8, "patience": 3},
+        "patches": BEST_AT_STEP_9,
     },
     "gru, bf16, sgd": {"settings": {"precision": "bf16-mixed", "optimizer": "sgd"}, "model": {"cell": "gru"}},
     "two processes": {
@@ -147,16 +154,15 @@ def test_killed_at_an_edge(tmp_path, corpus, whole, edge):
 def test_killed_between_two_windows_of_a_step_and_after_early_stopping_has_counted(tmp_path, corpus, whole):
     kind = "accumulated, patient"
     out, _ = whole(kind)
-    stopped_at = point_of(out)["global_step"]
-    assert stopped_at < 24, "the run was not stopped early"
-    for n in (3, 2 * (stopped_at - 4) + 1):  # calls of _loss, two a step, in a process that begins anew or goes on
+    assert point_of(out)["global_step"] == 9 + 3 * 3, "the run was not stopped early"
+    for n in (3, 2 * 14 + 1):  # calls of _loss, two a step, in a process that begins anew or goes on
         resume = bool(SavedPoints(tmp_path / "run").paths())
         calls = n - 2 * (point_of(tmp_path / "run")["global_step"] if resume else 0)
         arm = partial(kill_in, "pretraining_module.PretrainingModule._loss", calls)
         started = start(run_of(corpus, kind), tmp_path / "run", resume=resume, arms=[arm])
         assert started.exit_codes() == [-signal.SIGKILL], said_by(tmp_path / "run")
     counted = [state["n_worse"] for state in point_of(tmp_path / "run")["callbacks"].values() if "n_worse" in state]
-    assert counted[0] > 0
+    assert counted == [1]
     finish(run_of(corpus, kind), tmp_path / "run")
     check_same(out, tmp_path / "run")
     finish(run_of(corpus, kind), tmp_path / "run")  # and a run that has ended early stays so
@@ -206,13 +212,12 @@ EVERYTHING = {
         "n_accumulated": 2,
         "n_validations": 8,
         "patience": 2,
-        "learning_rate": 0.02,
-        "schedule": "constant",
         "log_every_steps": 5,
     },
     "model": {"input": "words", "dropout": 0.2, "variational_dropout": True},
     "patches": {
         **LARGE,
+        **BEST_AT_STEP_9,
         "sound_steps.MAX_SKIPPED_IN_A_ROW": 4,
         "pretraining_module.PretrainingModule._loss": none_at_steps_11_to_13,
     },
@@ -279,7 +284,7 @@ def test_each_item_of_a_point_matters(tmp_path, halfway):
     saved = point["callbacks"]["ResumePoint"]
     assert (point["global_step"], saved["done_step"], point["skipped"]["in_a_row"]) == (12, 12, 1)
     assert saved["n_worse"] == 1
-    assert point_of(whole)["global_step"] < 24
+    assert point_of(whole)["global_step"] == 9 + 2 * 3
     tried = list(mutations(point))
     tried = tried if IS_LONG else tried[:: len(tried) // 5]
     missed = []
