@@ -7,11 +7,11 @@ import re
 import sysconfig
 import warnings
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
+
+from elmolite.worker_pool import worker_pool
 
 PACKAGES = (
     "torch",
@@ -91,7 +91,7 @@ def modules(*, n_workers: int | None = None, max_modules: int | None = None) -> 
     for package, root in _roots():
         paths = [path for path in sorted(root.rglob("*.py")) if _is_wanted(path, root)]
         found += [(package, path.relative_to(root).as_posix(), str(path)) for path in paths[:max_modules]]
-    with ProcessPoolExecutor(n_workers, get_context("spawn")) as pool:
+    with worker_pool(n_workers) as pool:
         yield from pool.map(_module, *zip(*found, strict=True), chunksize=64)
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import chain, islice
-from multiprocessing import get_context
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from elmolite import word_forms
 from elmolite.errors import InputError
 from elmolite.tokenization import SentenceTokenizer
+from elmolite.worker_pool import worker_pool
 
 TASK_CHARACTERS = 1_000_000
 """Text that a worker takes at once."""
@@ -108,8 +108,7 @@ def tokenise_in_parallel(
             yield tokenise(tokenizer, task)
         return
     running: deque[Future[Tokenised]] = deque()
-    context = get_context("spawn")  # the caller may have threads
-    with ProcessPoolExecutor(n_workers, context, _start_worker, (tokenizer.to_bytes(),)) as pool:
+    with worker_pool(n_workers, at_start=_start_worker, arguments=(tokenizer.to_bytes(),)) as pool:
         for task in chain(first, tasks):
             running.append(pool.submit(_run_worker, task))
             if len(running) > 2 * n_workers:
