@@ -108,9 +108,9 @@ def parse(arguments: Sequence[str]) -> Options:
         n_seeds=values.seeds,
         **{name: values[name] for name in _SWITCHES},
         config=make(FinetuningConfig, values),
-        inputs=make(InputConfig, values.input),
+        inputs=make(InputConfig, values.input, "input"),
         head=_head(task, values),
-        columns=make(ExampleColumns, values.columns),
+        columns=make(ExampleColumns, values.columns, "columns"),
     )
 
 
@@ -142,7 +142,7 @@ def _parser(task: str, kinds: dict[str | None, type[Any]]) -> OptionsParser:
 
 def _head(task: Task, values: Namespace) -> HeadConfig | MakeHead:
     """Return the settings of one of the task's heads, or what makes one of the user's."""
-    head: HeadConfig = make(HEAD_CONFIGS[task], values.head)
+    head: HeadConfig = make(HEAD_CONFIGS[task], values.head, "head")
     if values.own_head is None:
         return head
     if head != HEAD_CONFIGS[task]():

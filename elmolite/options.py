@@ -99,6 +99,8 @@ class OptionsParser(ArgumentParser):
             raise InputError(" ".join(str(error).split())) from None
         except RecursionError:
             raise InputError("a value of an option is nested too deeply") from None
+        except OverflowError:
+            raise InputError("a number of an option is too large for floating point") from None
 
 
 def names_of(kind: type[Any], group: str | None = None) -> set[str]:
@@ -106,14 +108,15 @@ def names_of(kind: type[Any], group: str | None = None) -> set[str]:
     return {field.name if group is None else f"{group}.{field.name}" for field in fields(kind)}
 
 
-def make(kind: type[Any], values: Namespace) -> Any:
+def make(kind: type[Any], values: Namespace, group: str | None = None) -> Any:
     """Make a dataclass of parsed values.
 
+    :param group: below which they were given.
     :raises InputError: a value is missing, as that of a key of a configuration file behind which nothing stands.
     """
     for name, hint in types_of(kind).items():  # type: ignore[arg-type]  # mypy #11470
         if values[name] is None and type(None) not in get_args(hint):
-            raise InputError(f"{name}: a value is missing")
+            raise InputError(f"{name if group is None else f'{group}.{name}'}: a value is missing")
     return kind(**{field.name: values[field.name] for field in fields(kind)})
 
 

@@ -53,7 +53,7 @@ def parse(arguments: Sequence[str]) -> Options:
     return Options(
         corpus=Path(values.corpus),
         out=None if values.out is None else Path(values.out),
-        model=make(BiLMConfig, values.model),
+        model=make(BiLMConfig, values.model, "model"),
         config=make(PretrainingConfig, values),
         init_from=None if values.init_from is None else Path(values.init_from),
         resume=values.resume,

@@ -63,8 +63,9 @@ def test_nothing_and_lists():
         ("- 1", r"expected 'key: value' lines"),
         ("a: [", r"recipe\.yaml: not YAML"),
         ("window: 0", r"window: 0 is not greater than 0"),
-        ("model:\n  dropout:", r"dropout: a value is missing"),
+        ("model:\n  dropout:", r"model\.dropout: a value is missing"),
         ("window:", r"window"),
+        (f"learning_rate: {10**400}", r"a number of an option is too large for floating point"),
         ("window: &a 1\nn_rows: *a", r"recipe\.yaml: not YAML that can be read: aliases are not read"),
     ],
 )
