@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -19,23 +19,16 @@ from numpy.typing import NDArray
 
 from elmolite.bilm import MAX_LAYERS, BiLM, BiLMConfig
 from elmolite.errors import InputError, saying_where
+from elmolite.legacy.hdf5_arrays import MAX_EXPANSION, StoredArray, stored_arrays
+from elmolite.legacy.hdf5_structures import Hdf5Error
 from elmolite.legacy.source import Options
 from elmolite.token_indexers import MAX_CHARACTERS, N_BYTE_IDS
-
-if TYPE_CHECKING:
-    import h5py
 
 Array = NDArray[np.float32]
 State = dict[str, torch.Tensor]
 
 _PREFIXES = ("char_embed", "CNN", "RNN_")
 """Of what belongs to the language model; a file may hold more, as a softmax."""
-MAX_DEPTH = 8
-"""Of groups in groups: the format has five."""
-MAX_EXPANSION = 10
-"""Bytes that may be read for each of the file, whose arrays may be compressed; weights hardly become smaller."""
-_FILTERS = {1, 2, 3}
-"""Of HDF5, by number: deflate, shuffle, checksum; for others it would look for a library to load."""
 
 
 def read_options(options: Options) -> BiLMConfig:
@@ -196,18 +189,17 @@ def read_weights(file: Path | io.BytesIO, where: str, config: BiLMConfig) -> BiL
     :param where: what messages call the file.
     :raises InputError: it is no HDF5 file, or an array is missing, misshapen or too many; the message names it.
     """
-    h5py = import_h5py()
-    n_bytes = len(file.getbuffer()) if isinstance(file, io.BytesIO) else file.stat().st_size
+    content = _content(file, where)
     n_wanted = sum(4 * math.prod(entry.shape) for entry in _entries(config))
-    if n_wanted > MAX_EXPANSION * n_bytes:
-        raise InputError(f"{where}: has {n_bytes:,} bytes; the weights of a model with these options take {n_wanted:,}")
+    if n_wanted > MAX_EXPANSION * len(content):
+        raise InputError(
+            f"{where}: has {len(content):,} bytes; the weights of a model with these options take {n_wanted:,}"
+        )
     try:
-        with h5py.File(file, "r") as opened:
-            state = _read_state(opened, where, config)
-    except InputError:
-        raise
-    except Exception as error:  # of a damaged file h5py raises anything
+        arrays = dict(stored_arrays(content, _PREFIXES))
+    except Hdf5Error as error:
         raise InputError(f"{where}: not an HDF5 file that can be read: {error}") from None
+    state = _read_state(arrays, where, config)
     with torch.device("meta"):
         bilm = BiLM(config)
     bilm.load_state_dict(state, assign=True)
@@ -239,65 +231,32 @@ def import_h5py() -> Any:
     return h5py
 
 
-def _read_state(file: h5py.File, where: str, config: BiLMConfig) -> State:
+def _content(file: Path | io.BytesIO, where: str) -> memoryview:
+    if isinstance(file, io.BytesIO):
+        return file.getbuffer()
+    try:
+        return memoryview(np.memmap(file, np.uint8, "r"))  # type: ignore[arg-type]
+    except (OSError, ValueError) as error:  # of an empty file, or a file system that maps none
+        raise InputError(f"{where}: cannot be read: {error}") from None
+
+
+def _read_state(arrays: Mapping[str, StoredArray], where: str, config: BiLMConfig) -> State:
     entries = {entry.key: entry for entry in _entries(config)}
-    strange = next((key for key in _keys(file, set()) if key not in entries), None)
+    strange = next((key for key in arrays if key not in entries), None)
     if strange is not None:
         raise InputError(f"{where}: holds {strange!r}, which is not of a model with these options")
     state: State = {}
     for key, entry in entries.items():
-        item = _dataset(file, key)
-        if item is None:
+        if key not in arrays:
             raise InputError(f"{where}: {key!r} is missing; expected an array {entry.shape}")
-        if item.shape != entry.shape or item.dtype.kind != "f" or item.dtype.itemsize > 8:
-            raise InputError(f"{where}: {key!r} is {item.dtype} {item.shape}; expected float32 {entry.shape}")
-        if not _is_stored(item):
-            raise InputError(
-                f"{where}: the numbers of {key!r} are not in the file, or stored in a way that cannot be read"
-            )
-        for name, part in zip(entry.names, entry.read(np.asarray(item[...], np.float32)), strict=True):
+        array = arrays[key]
+        if array.shape != entry.shape or array.dtype is None or array.dtype.kind != "f":
+            kind = array.dtype or "of another type,"
+            raise InputError(f"{where}: {key!r} is {kind} {array.shape}; expected float32 {entry.shape}")
+        try:
+            parts = entry.read(np.array(array.read(), np.float32))
+        except Hdf5Error as error:
+            raise InputError(f"{where}: {key!r} cannot be read: {error}") from None
+        for name, part in zip(entry.names, parts, strict=True):
             state[name] = torch.from_numpy(np.ascontiguousarray(part))
     return state
-
-
-def _keys(group: h5py.Group, visited: set[int], *, path: str = "", depth: int = 0) -> Iterator[str]:
-    """Yield the keys of all that belongs to the language model and is no group; links are not followed.
-
-    :param visited: the places in the file of the groups before, since two names may lead to the same one.
-    """
-    h5py = import_h5py()
-    place = h5py.h5o.get_info(group.id).addr
-    if place in visited:
-        return
-    visited.add(place)
-    for name in group:
-        key = f"{path}{name}"
-        if not key.startswith(_PREFIXES) or not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            continue
-        item = group[name]
-        if isinstance(item, h5py.Group) and depth < MAX_DEPTH:
-            yield from _keys(item, visited, path=f"{key}/", depth=depth + 1)
-        else:
-            yield key
-
-
-def _dataset(file: h5py.File, key: str) -> h5py.Dataset | None:
-    """Return an array of this file; not what is linked to, or kept, elsewhere."""
-    h5py = import_h5py()
-    item: Any = file
-    for name in key.split("/"):
-        if not isinstance(item, h5py.Group) or not isinstance(item.get(name, getlink=True), h5py.HardLink):
-            return None
-        item = item[name]
-    return item if isinstance(item, h5py.Dataset) and not item.external and not item.is_virtual else None
-
-
-def _is_stored(item: h5py.Dataset) -> bool:
-    """Tell whether the numbers of an array are in the file, under nothing but what models are compressed with.
-
-    Of an array that was never written HDF5 would make as many numbers as its header says.
-    """
-    properties = item.id.get_create_plist()
-    filters = {properties.get_filter(number)[0] for number in range(properties.get_nfilters())}
-    n_bytes_of_chunk = math.prod(item.chunks or (0,)) * item.dtype.itemsize  # of which HDF5 unpacks no part alone
-    return filters <= _FILTERS and max(item.nbytes, n_bytes_of_chunk) <= MAX_EXPANSION * item.id.get_storage_size()
