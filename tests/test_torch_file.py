@@ -77,7 +77,11 @@ def test_numbers_that_do_not_follow_one_another_are_refused(tensor, is_zip):
         file.read("a")
 
 
-@pytest.mark.parametrize("content", [b"", b"PK", b"no file", pickle.dumps({}), pickle.dumps([1])], ids=str)
+ODD_ESCAPE = b"S'\\u'\n."
+"""Of which Python warns, and warnings are errors here."""
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"no file", pickle.dumps({}), pickle.dumps([1]), ODD_ESCAPE], ids=str)
 def test_other_files_are_refused(content):
     with pytest.raises(ValueError, match=r"."):
         TorchFile(content)

@@ -11,6 +11,7 @@ import io
 import math
 import pickletools
 import sys
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -171,10 +172,12 @@ class _Pickle:
         :raises ValueError: it is broken, or has an instruction that tensors by name do not need.
         """
         try:
-            for name, argument in self._opcodes:
-                if name == "STOP":
-                    return self._stack.pop()
-                self._follow(name, argument)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what Python has to say of odd escapes in a string
+                for name, argument in self._opcodes:
+                    if name == "STOP":
+                        return self._stack.pop()
+                    self._follow(name, argument)
         except (IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"its pickle is broken: {error!r}") from None
         raise ValueError("its pickle is cut short")

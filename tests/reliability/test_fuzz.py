@@ -145,6 +145,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of the input that failed
 @pytest.mark.parametrize("reader", READERS)
 def test_a_changed_file_is_refused_or_read(folder, reader):
     name, strategy, manifest, read = READERS[reader]
