@@ -9,12 +9,12 @@ from typing import NamedTuple
 from elmolite.checkpoint import Checkpoint
 from elmolite.errors import InputError
 from elmolite.legacy import hdf5, many_langs
+from elmolite.legacy.hdf5_structures import SIGNATURE
 from elmolite.legacy.source import HDF5, MANY_LANGS_MARK, OPTIONS_ENDING, Options, Source
 from elmolite.token_indexers import ByteIndexer
 from elmolite.tokenization import SentenceTokenizer
 
 _WEIGHTS_ENDINGS = ("weights", "model")
-_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
 class Pair(NamedTuple):
@@ -71,7 +71,7 @@ def _pair_beside(path: Path) -> Pair:
     if path.name not in source.names:
         raise InputError(f"{path}: no such file")
     with path.open("rb") as file:
-        is_hdf5 = file.read(len(_HDF5_SIGNATURE)) == _HDF5_SIGNATURE
+        is_hdf5 = file.read(len(SIGNATURE)) == SIGNATURE
     if is_hdf5 or _is_hdf5_name(path.name):
         return Pair(source, _options_of(path.name, source), source, path.name)
     return Pair(source, path.name, source, _weights_of(path.name, source))
