@@ -55,8 +55,8 @@ def _size(name: Literal["full", "smoke"]) -> Size:
         )
         return Size(60_000, 2000, model, training, 200, Amounts(240, 60, 60, n_packages=3), 2, max_modules=40)
     training = PretrainingConfig(max_steps=1000, n_validations=4, valid_tokens=20_000, learning_rate=0.005)
-    amounts = Amounts(1800, 300, 600, n_packages=4)
-    return Size(5_000_000, 10_000, tiny(), training, 2000, amounts, 4)
+    amounts = Amounts(3000, 400, 900, n_packages=4)
+    return Size(5_000_000, 10_000, tiny(), training, 2000, amounts, 8)
 
 
 def run(out: Path, *, size: Literal["full", "smoke"] = "full") -> None:

@@ -91,9 +91,9 @@ class DemoTask:
 PACKAGE_HEAD = ClassifyConfig(pooling="attention", hidden_size=48, dropout=0.2)
 CODE_HEAD = TagConfig(hidden_size=32, dropout=0.2)
 TASKS = (
-    DemoTask("package", "from which package is this summary line?", package_examples, PACKAGE_HEAD, 0.005, 32, 0.1),
-    DemoTask("code", "which words did the author mark as code?", code_examples, CODE_HEAD, 0.005, 32, 0.1),
-    DemoTask("pair", "are both sentences about the same function?", pair_examples, Recurrence, 0.003, 16, 0.0),
+    DemoTask("package", "from which package is this summary line?", package_examples, PACKAGE_HEAD, 0.002, 32, 0.1),
+    DemoTask("code", "which words did the author mark as code?", code_examples, CODE_HEAD, 0.003, 32, 0.1),
+    DemoTask("pair", "are both sentences about the same function?", pair_examples, Recurrence, 0.001, 16, 0.0),
 )
 
 
