@@ -1,9 +1,9 @@
 """The structures of an HDF5 file: its objects, what they say of themselves, the names in a group, and B-trees.
 
 Of a file from a stranger HDF5's own library runs in rings that nobody can interrupt, loads filters, and opens other
-files; here all that a file says of places and sizes is held against what is there, and no place is visited twice. What
-is read is what that library writes unless it is asked for more. Numbers of sections are those of the HDF5 File Format
-Specification, version 3.0.
+files; here all that a file says of places and sizes is held against what is there, and structures that lie upon one
+another soon end the reading. What is read is what that library writes unless it is asked for more. Numbers of sections
+are those of the HDF5 File Format Specification, version 3.0.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _MAX_NAME = 255
+_MAX_PASSES = 4
+"""So many times the size of the file its structures may take: what has two names comes twice, but nothing for ever."""
 
 ADDRESS = Struct("<Q")
 PLACE = Struct("<QQ")
@@ -103,6 +105,7 @@ class File:
             begin = max(512, 2 * begin)
         self._content = content[begin:]
         self.n_bytes = len(self._content)
+        self._n_left = _MAX_PASSES * self.n_bytes
         if self.n_bytes == 0:
             raise Hdf5Error("no HDF5 signature is in it")
         _, version, *sizes = self.unpack(_SUPERBLOCK, 0)
@@ -123,6 +126,16 @@ class File:
             raise Hdf5Error(f"it speaks of {size:,} bytes at {address:,}, and has {self.n_bytes:,}")
         return self._content[address : address + size]
 
+    def _entries(self, address: int, size: int) -> memoryview:
+        """Return the entries of a structure, which are counted.
+
+        :raises Hdf5Error: not all of them are in the file, or too many were there before.
+        """
+        self._n_left -= size
+        if self._n_left < 0:
+            raise Hdf5Error("its structures lie upon one another")
+        return self.part(address, size)
+
     def unpack(self, structure: Struct, address: int) -> tuple[Any, ...]:
         """Return the values of a structure.
 
@@ -138,7 +151,7 @@ class File:
         found = Object()
         blocks, visited = [(address + _OBJECT.size, size)], set()
         for start, size in blocks:
-            block, at = self.part(start, size), 0
+            block, at = self._entries(start, size), 0
             while at + _MESSAGE.size <= len(block) and n_messages > 0:
                 kind, size, flags = _MESSAGE.unpack_from(block, at)
                 content = block[at + _MESSAGE.size : at + _MESSAGE.size + size]
@@ -164,7 +177,7 @@ class File:
             raise Hdf5Error(f"the tree at {address:,} is damaged")
         visited.add(address)
         size = key_size + ADDRESS.size
-        children = self.part(address + _NODE.size, n_children * size)
+        children = self._entries(address + _NODE.size, n_children * size)
         for at in range(0, len(children), size):
             key, child = children[at : at + key_size], unpack(ADDRESS, children, at + key_size)[0]
             if its_level == 0:
@@ -185,7 +198,8 @@ class File:
             signature, n_symbols = self.unpack(_SYMBOL_NODE, node)
             if signature != b"SNOD":
                 raise Hdf5Error(f"the group at {node:,} is damaged")
-            for at, target, kind in _SYMBOL.iter_unpack(self.part(node + _SYMBOL_NODE.size, n_symbols * _SYMBOL.size)):
+            symbols = self._entries(node + _SYMBOL_NODE.size, n_symbols * _SYMBOL.size)
+            for at, target, kind in _SYMBOL.iter_unpack(symbols):
                 if kind != _SOFT_LINK:
                     yield Link(_name(names[at : at + _MAX_NAME + 1]), target)
 
