@@ -38,9 +38,8 @@ def pretrain(
 ) -> Path:
     """Pretrain a bidirectional language model, as ``elmolite pretrain`` does.
 
-    From here on the process keeps the memory that it frees (:mod:`elmolite.allocator`). For more devices than one
-    Lightning runs the command or script anew in each of the other processes: what a script does before this call, such
-    as to prepare the corpus, is done in all of them, and belongs elsewhere.
+    From here on the process keeps the memory that it frees (:mod:`elmolite.allocator`). For each further device
+    Lightning runs the script anew, with all that stands before this call: prepare the corpus in another one.
 
     :param config: how to train; :func:`elmolite.load_recipe` reads it, and the sizes, from a file.
     :param model: sizes, for instance ``elmolite.bilm.mini()``.

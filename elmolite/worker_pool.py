@@ -18,7 +18,7 @@ class _Worker(SpawnProcess):
     """A process that begins as if nothing but an interpreter had started it."""
 
     def start(self) -> None:
-        """Start it; of ``__main__`` it is told what is there at this moment."""
+        """Start it; of ``__main__`` it is told what is there meanwhile, which other threads see too."""
         script = sys.modules["__main__"]
         sys.modules["__main__"] = ModuleType("__main__")
         try:
