@@ -18,8 +18,8 @@ from elmolite.errors import InputError
 from elmolite.lstm import State
 from elmolite.lstm_inference import Words
 from elmolite.recurrent_layers import LSTMLayer, RecurrentStack, RNNLayer, dropout, run_stacks
-from elmolite.suggest import check_choices
 from elmolite.token_indexers import MAX_CHARACTERS, N_BYTE_IDS, PADDING, TokenIndexer
+from elmolite.utils.suggest import check_choices
 from elmolite.word_encoder import WordEncoder
 
 DROPOUT_FIELDS = ("dropout", "variational_dropout", "recurrent_dropout", "embedding_dropout")

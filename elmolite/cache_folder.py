@@ -14,8 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from elmolite import files, folders
 from elmolite.errors import InputError
+from elmolite.utils import files, folders
 
 FORMAT_VERSION = 2
 MANIFEST = "entry.json"

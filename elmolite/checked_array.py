@@ -18,9 +18,9 @@ from typing import IO, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from elmolite import files
-from elmolite.array_file import map_array
 from elmolite.errors import InputError
+from elmolite.utils import files
+from elmolite.utils.array_file import map_array
 
 BLOCK_BYTES = 1 << 18
 _CRC_BYTES = 4
@@ -33,7 +33,7 @@ class CheckedArray:
         """Open a file; of its content only the heading is read.
 
         :param mark: what :func:`fingerprint` returned.
-        :param kinds: of numbers that it may have, as :func:`elmolite.array_file.map_array` takes them.
+        :param kinds: of numbers that it may have, as :func:`elmolite.utils.array_file.map_array` takes them.
         :raises InputError: it is no such array, its heading is damaged, or the mark is none.
         """
         self.path = path

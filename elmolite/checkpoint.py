@@ -22,16 +22,13 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from elmolite import files, folders
 from elmolite.adaptive_softmax import AnySoftmax, softmax_of
 from elmolite.bilm import BiLM, BiLMConfig
 from elmolite.corpus import VOCAB_FILE
 from elmolite.errors import InputError, saying_where
 from elmolite.legacy.source import is_legacy, refuse_legacy
 from elmolite.lexicon_indexer import LEXICON_FILE, LexiconIndexer
-from elmolite.manifest_fields import read_fields
 from elmolite.released_models import model_folder
-from elmolite.tensor_file import TensorFile
 from elmolite.token_indexers import (
     CHARACTERS_FILE,
     ByteIndexer,
@@ -43,6 +40,9 @@ from elmolite.token_indexers import (
 )
 from elmolite.tokenization import FILE_NAME as TOKENIZER_FILE
 from elmolite.tokenization import SentenceTokenizer
+from elmolite.utils import files, folders
+from elmolite.utils.manifest_fields import read_fields
+from elmolite.utils.serialization import TensorFile
 from elmolite.vocab import Vocabulary
 
 FORMAT_VERSION = 2

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 from elmolite.commands import convert, demo, embed, evaluate, info, neighbours, prepare, pretrain
 from elmolite.errors import InputError, SaidElsewhereError, exit_code
-from elmolite.suggest import nearest
 from elmolite.task_commands import finetune, predict, test
+from elmolite.utils.suggest import nearest
 
 INPUT_ERROR_EXIT_CODE = 2
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from elmolite.errors import InputError, exit_code
-from elmolite.suggest import nearest
+from elmolite.utils.suggest import nearest
 
 if TYPE_CHECKING:
     from elmolite.dataset_text import DatasetText
@@ -258,9 +258,9 @@ def neighbours(arguments: Sequence[str]) -> None:
     from itertools import islice
 
     from elmolite.elmo import ELMo
-    from elmolite.modules import best_device
     from elmolite.neighbours import NeighbourIndex, marked_place
     from elmolite.text import read_documents
+    from elmolite.utils.torch import best_device
 
     elmo = ELMo.from_pretrained(options.model).to(best_device())
     queries = [marked_place(query, elmo) for query in options.query]

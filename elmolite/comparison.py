@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from elmolite import figures, files
+from elmolite import figures
 from elmolite.errors import InputError
 from elmolite.finetuning import FinetuningResult, layer_names, run
 from elmolite.finetuning_config import ClassifyConfig, EntailConfig, FinetuningConfig, TagConfig
 from elmolite.finetuning_setup import FinetuningSetup
-from elmolite.text_table import table
+from elmolite.utils import files
+from elmolite.utils.console import table
 from elmolite.word_inputs import MIX, NO_LAYERS
 
 COMPARISON_FILE = "comparison.json"

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from elmolite.errors import InputError
 from elmolite.metrics import Labels, check_lengths, encode_labels
-from elmolite.suggest import nearest
-from elmolite.text_table import display_width, printable, table
+from elmolite.utils.console import display_width, printable, table
+from elmolite.utils.suggest import nearest
 
 MAX_TERMINAL_WIDTH = 110
 """A wider confusion matrix is shown as the list of its most frequent confusions ..."""

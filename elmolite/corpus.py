@@ -27,12 +27,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elmolite import files, folders
 from elmolite.checked_array import CheckedArray
 from elmolite.errors import InputError
 from elmolite.token_indexers import MAX_CHARACTERS, TokenIndexer, UnicodeIndexer, WordIndexer, load_characters
 from elmolite.tokenization import FILE_NAME as TOKENIZER_FILE
 from elmolite.tokenization import SentenceTokenizer
+from elmolite.utils import files, folders
 from elmolite.vocab import SPECIALS, Vocabulary
 
 FORMAT_VERSION = 3

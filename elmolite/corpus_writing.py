@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elmolite import checked_array, files, vocab
+from elmolite import checked_array, vocab
 from elmolite.corpus import FORMAT_VERSION, SUMMARY_FILE, VOCAB_FILE, WORDS_FILE
 from elmolite.spooled_split import SpooledSplit
 from elmolite.token_indexers import CHARACTERS_FILE, MAX_CHARACTERS, ByteIndexer, CharacterIndexer, UnicodeIndexer
+from elmolite.utils import files
 from elmolite.vocab import Vocabulary, WordCounts
 from elmolite.word_forms import WordForms
 

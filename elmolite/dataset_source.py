@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from elmolite.errors import InputError
-from elmolite.suggest import closest
+from elmolite.utils.suggest import closest
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset

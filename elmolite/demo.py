@@ -12,7 +12,7 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from elmolite import demo_tasks, documentation, figures, files
+from elmolite import demo_tasks, documentation, figures
 from elmolite.bilm import BiLMConfig, tiny
 from elmolite.corpus import Corpus
 from elmolite.documentation import Module
@@ -24,6 +24,7 @@ from elmolite.neighbours import NeighbourIndex, unit
 from elmolite.preparation import prepare
 from elmolite.pretraining import pretrain
 from elmolite.pretraining_config import PretrainingConfig
+from elmolite.utils import files
 
 SENTENCES = ("The children play in the park.", "The play premiered yesterday.")
 QUERIES = ("returns", "set", "object", "first")

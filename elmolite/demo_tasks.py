@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from elmolite import files
 from elmolite.comparison import Comparison, compare
 from elmolite.documentation import Module
 from elmolite.documentation_tasks import Amounts, code_examples, package_examples, pair_examples, tags_by_rule
@@ -32,8 +31,9 @@ from elmolite.task_checkpoint import TaskCheckpoint
 from elmolite.task_data import TaskData, predict
 from elmolite.tasks.objectives import Prediction
 from elmolite.tasks.words import Words, masked_softmax
-from elmolite.text_table import table
 from elmolite.tokenization import SentenceTokenizer
+from elmolite.utils import files
+from elmolite.utils.console import table
 
 PRETRAINED, UNTRAINED = "pretrained", "untrained"
 N_SHOWN = 3

@@ -21,10 +21,10 @@ from elmolite.elmo_module import ELMoModule, Sentence
 from elmolite.errors import InputError
 from elmolite.layer_choice import LayerChoice
 from elmolite.long_sentences import embed_long
-from elmolite.modules import evaluating
-from elmolite.precision import Precision
 from elmolite.sentence_batches import BATCH_TOKENS, batches_by_length, encode
 from elmolite.sentence_vectors import POOLINGS, CommonComponent, SentencePooling, WordWeights, cosine, pool
+from elmolite.utils.precision import Precision
+from elmolite.utils.torch import evaluating
 
 READ_AHEAD = 8
 """Batches that :meth:`ELMo.embed_iter` reads at once: from more, speed gains little and memory grows."""

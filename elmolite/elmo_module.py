@@ -17,10 +17,10 @@ from torch.nn import functional as F
 from elmolite.bilm import BiLM
 from elmolite.carried_state import CarriedState
 from elmolite.errors import InputError
-from elmolite.precision import Precision, check_precision, products_in
 from elmolite.sentence_batches import TokenIds, encode, pack
 from elmolite.token_indexers import ByteIndexer, TokenIndexer, WordIndexer
 from elmolite.tokenization import SentenceTokenizer
+from elmolite.utils.precision import Precision, check_precision, products_in
 from elmolite.vocab import Vocabulary
 from elmolite.word_cache import WordCache
 

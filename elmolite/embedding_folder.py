@@ -28,12 +28,12 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor
 
-from elmolite import files
 from elmolite.elmo import ELMo
 from elmolite.embedding_settings import DTYPES, EmbeddingSettings
 from elmolite.errors import InputError
 from elmolite.model_hash import json_line, model_hash
-from elmolite.tensor_file import TensorFile
+from elmolite.utils import files
+from elmolite.utils.serialization import TensorFile
 
 FORMAT_VERSION = 2
 MANIFEST = "embedding.json"

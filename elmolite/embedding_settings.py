@@ -11,8 +11,8 @@ from torch import Tensor
 
 from elmolite.errors import InputError
 from elmolite.layer_choice import LayerChoice
-from elmolite.precision import Precision, check_precision
-from elmolite.suggest import nearest
+from elmolite.utils.precision import Precision, check_precision
+from elmolite.utils.suggest import nearest
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 

@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from elmolite.checkpoint import Checkpoint
 from elmolite.errors import InputError
-from elmolite.modules import best_device
 from elmolite.perplexity import Perplexity, evaluate
 from elmolite.preparation import prepare
+from elmolite.utils.torch import best_device
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from elmolite import files
 from elmolite.confusion import Confusion
 from elmolite.errors import InputError
-from elmolite.text_table import printable
+from elmolite.utils import files
+from elmolite.utils.console import printable
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX"

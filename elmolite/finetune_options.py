@@ -17,7 +17,7 @@ from elmolite.finetuning_config import HEAD_CONFIGS, FinetuningConfig, HeadConfi
 from elmolite.finetuning_setup import Source
 from elmolite.options import Arguments, OptionsParser, make, names_of
 from elmolite.own_heads import MakeHead, load_head
-from elmolite.suggest import nearest
+from elmolite.utils.suggest import nearest
 
 TASKS = get_args(Task)
 _OVERVIEW = """\

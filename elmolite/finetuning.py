@@ -14,20 +14,21 @@ from typing import Any
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
-from elmolite import figures, files, folders
+from elmolite import figures
 from elmolite.examples.columns import RECOGNISED, ExampleColumns
 from elmolite.examples.example import Example, Task
 from elmolite.finetuning_config import GIB, FinetuningConfig, HeadConfig, InputConfig
 from elmolite.finetuning_module import BestEpoch, FinetuningModule
 from elmolite.finetuning_setup import FinetuningSetup, Source, TaskExamples, set_up
-from elmolite.lightning_output import quiet_lightning
-from elmolite.modules import best_device
 from elmolite.own_heads import MakeHead
 from elmolite.sentence_batches import BATCH_TOKENS, batches_by_length
 from elmolite.task_checkpoint import ENCODER_FOLDER, MANIFEST, TaskCheckpoint
 from elmolite.task_data import ShuffledBatches, TaskBatch, TaskData, predict
 from elmolite.task_model import TaskModel
 from elmolite.task_scores import TaskScores, score
+from elmolite.utils import files, folders
+from elmolite.utils.lightning import quiet_lightning
+from elmolite.utils.torch import best_device
 from elmolite.word_inputs import LearntMix
 
 MODEL_FOLDER = "model"

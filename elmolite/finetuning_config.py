@@ -7,7 +7,7 @@ from typing import Literal
 
 from elmolite.cache_folder import DEFAULT_LIMIT_BYTES
 from elmolite.errors import InputError
-from elmolite.suggest import check_choices
+from elmolite.utils.suggest import check_choices
 
 GIB = 1 << 30
 Normalization = Literal["standard", "layer", "none"]

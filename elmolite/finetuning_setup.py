@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from elmolite import files
 from elmolite.bilm import BiLM
 from elmolite.checkpoint import CONFIG_FILE as ENCODER_MANIFEST
 from elmolite.elmo import ELMo
@@ -28,6 +27,7 @@ from elmolite.task_data import tokenise
 from elmolite.task_model import TaskDescription, TaskModel, build
 from elmolite.task_scores import check_labels, tell_unknown_labels
 from elmolite.tokenization import SentenceTokenizer
+from elmolite.utils import files
 from elmolite.word_inputs import NO_LAYERS
 
 HELD_OUT_EVERY = 10

@@ -10,10 +10,10 @@ import torch
 from elmolite.bilm import PRESETS, BiLM, BiLMConfig
 from elmolite.checkpoint import Checkpoint
 from elmolite.lstm_cells import describe_cells
-from elmolite.modules import best_device
 from elmolite.prepared_weights import computes_bfloat16, packs
 from elmolite.released_models import released_models
 from elmolite.token_indexers import ByteIndexer, TokenIndexer
+from elmolite.utils.torch import best_device
 
 
 def describe_presets() -> str:

@@ -25,15 +25,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from elmolite import files
-from elmolite.array_file import map_array
 from elmolite.cache_folder import DEFAULT_LIMIT_BYTES, CacheFolder, default_folder, in_units
 from elmolite.elmo import ELMo
 from elmolite.elmo_module import Sentence
 from elmolite.errors import InputError
 from elmolite.model_hash import json_line, model_hash
 from elmolite.sentence_batches import BATCH_TOKENS, batches_by_length
-from elmolite.suggest import nearest
+from elmolite.utils import files
+from elmolite.utils.array_file import map_array
+from elmolite.utils.suggest import nearest
 
 Precision = Literal["float32", "float16"]
 

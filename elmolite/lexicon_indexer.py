@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elmolite import files
 from elmolite.errors import InputError
 from elmolite.token_indexers import MAX_CHARACTERS, TokenIndexer
+from elmolite.utils import files
 
 LEXICON_FILE = "lexicon.json"
 """In a model folder: both lists."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from elmolite.errors import InputError
 from elmolite.spans import locate
-from elmolite.text_table import printable, table
+from elmolite.utils.console import printable, table
 
 MAX_TERMINAL_LABELS = 40
 """Of more labels, a table shows the most frequent."""

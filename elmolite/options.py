@@ -13,7 +13,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from elmolite.errors import InputError
-from elmolite.suggest import nearest, types_of
+from elmolite.utils.suggest import nearest, types_of
 
 MAX_BYTES = 1 << 16
 """Of a configuration file: twenty times the longest recipe."""

@@ -12,8 +12,8 @@ from torch import Tensor
 from elmolite.adaptive_softmax import AnySoftmax
 from elmolite.bilm import BiLM, BiLMState
 from elmolite.corpus import Corpus, Split
-from elmolite.modules import evaluating
 from elmolite.streams import Batch, Streams
+from elmolite.utils.torch import evaluating
 from elmolite.vocab import UNKNOWN_ID
 
 EVALUATION_ROWS = 32

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from elmolite import corpus, files, folders, tokenization, vocab
+from elmolite import corpus, tokenization, vocab
 from elmolite.corpus_writing import write_corpus, write_summary
 from elmolite.dataset_text import DatasetText
 from elmolite.errors import InputError
@@ -27,6 +27,7 @@ from elmolite.spooled_split import SpooledSplit
 from elmolite.text import Progress, find_files, read_found
 from elmolite.token_indexers import ByteIndexer, CharacterIndexer, UnicodeIndexer
 from elmolite.tokenization import SentenceTokenizer
+from elmolite.utils import files, folders
 from elmolite.vocab import Vocabulary, WordCounts
 from elmolite.word_forms import WordForms
 

@@ -10,10 +10,10 @@ from typing import Any
 from elmolite.bilm import PRESETS, BiLMConfig
 from elmolite.checkpoint import read_config
 from elmolite.errors import InputError
-from elmolite.files import read_manifest
 from elmolite.options import Arguments, OptionsParser, below, make, names_of, read_config_file
 from elmolite.pretraining_config import RUN_FILE, RUN_VERSION, PretrainingConfig
-from elmolite.suggest import nearest
+from elmolite.utils.files import read_manifest
+from elmolite.utils.suggest import nearest
 
 DEFAULT_PRESET = "mini"
 

@@ -9,11 +9,9 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from elmolite import run_record, several_processes
-from elmolite.allocator import keep_freed_memory
 from elmolite.bilm import BiLMConfig
 from elmolite.errors import InputError, StoppedError
 from elmolite.heartbeat import Heartbeat
-from elmolite.lightning_output import quiet_lightning
 from elmolite.pretraining_config import PretrainingConfig
 from elmolite.pretraining_data import PretrainingData
 from elmolite.pretraining_module import PretrainingModule
@@ -21,6 +19,8 @@ from elmolite.pretraining_setup import Setup, set_up
 from elmolite.resume_point import PointIO, ResumePoint
 from elmolite.saved_points import SavedPoints
 from elmolite.training_log import CsvLog, TrainingLog
+from elmolite.utils.allocator import keep_freed_memory
+from elmolite.utils.lightning import quiet_lightning
 
 MODEL_FOLDER = "model"
 
@@ -38,7 +38,7 @@ def pretrain(
 ) -> Path:
     """Pretrain a bidirectional language model, as ``elmolite pretrain`` does.
 
-    From here on the process keeps the memory that it frees (:mod:`elmolite.allocator`). For each further device
+    From here on the process keeps the memory that it frees (:mod:`elmolite.utils.allocator`). For each further device
     Lightning runs the script anew, with all that stands before this call: prepare the corpus in another one.
 
     :param config: how to train; :func:`elmolite.load_recipe` reads it, and the sizes, from a file.

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from elmolite.errors import InputError
-from elmolite.precision import Precision
-from elmolite.suggest import check_choices
+from elmolite.utils.precision import Precision
+from elmolite.utils.suggest import check_choices
 
 if TYPE_CHECKING:
     from elmolite.streams import Streams

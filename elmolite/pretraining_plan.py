@@ -16,14 +16,14 @@ import torch
 from lightning.pytorch import Callback
 
 from elmolite.bilm import BiLMConfig
-from elmolite.lightning_output import quiet_lightning
-from elmolite.modules import best_device
 from elmolite.perplexity import PerplexityMeter
 from elmolite.pretraining import make_trainer
 from elmolite.pretraining_config import PretrainingConfig
 from elmolite.pretraining_data import PretrainingData
 from elmolite.pretraining_module import PretrainingModule
 from elmolite.pretraining_setup import Setup, set_up
+from elmolite.utils.lightning import quiet_lightning
+from elmolite.utils.torch import best_device
 
 WARM_UP_STEPS, MEASURED_STEPS = 10, 30
 MEASURED_VALIDATION_BATCHES = 4

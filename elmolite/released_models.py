@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from elmolite import folders
 from elmolite.errors import InputError
-from elmolite.suggest import nearest
+from elmolite.utils import folders
+from elmolite.utils.suggest import nearest
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _FOLDERS = (

@@ -8,13 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from elmolite import files, several_processes
+from elmolite import several_processes
 from elmolite.checkpoint import CONFIG_FILE
 from elmolite.errors import InputError
 from elmolite.pretraining_config import RUN_FILE, RUN_VERSION
 from elmolite.pretraining_setup import Setup
 from elmolite.released_models import model_folder
 from elmolite.saved_points import SavedPoints
+from elmolite.utils import files
 
 Record = dict[str, dict[str, Any]]
 

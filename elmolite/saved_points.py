@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
-from elmolite import files, several_processes
+from elmolite import several_processes
 from elmolite.errors import InputError
+from elmolite.utils import files
 
 FOLDER = "points"
 FORMAT_VERSION = 1

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, distributed
 
 from elmolite.errors import InputError, SaidElsewhereError
-from elmolite.lightning_output import quiet_logging
+from elmolite.utils.lightning import quiet_logging
 
 T = TypeVar("T")
 

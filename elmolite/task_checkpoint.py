@@ -22,18 +22,15 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from elmolite import files, folders
 from elmolite.bilm import MAX_SIZE
 from elmolite.checkpoint import CONFIG_FILE as ENCODER_MANIFEST
 from elmolite.checkpoint import fill
-from elmolite.contained import check_contained
 from elmolite.elmo import ELMo
 from elmolite.elmo_module import Sentence
 from elmolite.errors import InputError, saying_where
 from elmolite.examples.columns import RECOGNISED, ExampleColumns
 from elmolite.examples.example import Example, Task
 from elmolite.finetuning_config import HEAD_CONFIGS, InputConfig, TagConfig
-from elmolite.manifest_fields import read_fields
 from elmolite.own_heads import MakeHead
 from elmolite.released_models import model_folder, released_models
 from elmolite.spans import Scheme
@@ -41,9 +38,12 @@ from elmolite.static_vectors import StaticEmbedding
 from elmolite.task_data import TaskData, predict
 from elmolite.task_model import TaskDescription, TaskModel, build
 from elmolite.tasks.objectives import Prediction
-from elmolite.tensor_file import TensorFile
 from elmolite.tokenization import FILE_NAME as TOKENIZER_FILE
 from elmolite.tokenization import SentenceTokenizer
+from elmolite.utils import files, folders
+from elmolite.utils.contained import check_contained
+from elmolite.utils.manifest_fields import read_fields
+from elmolite.utils.serialization import TensorFile
 
 FORMAT_VERSION = 2
 MANIFEST = "task.json"

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from elmolite import files
 from elmolite.errors import InputError
+from elmolite.utils import files
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace

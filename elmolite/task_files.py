@@ -12,7 +12,6 @@ from elmolite.examples.columns import RECOGNISED, ExampleColumns
 from elmolite.examples.example import Example, Task
 from elmolite.examples.reading import read_examples
 from elmolite.examples.records import Examples
-from elmolite.modules import best_device
 from elmolite.own_heads import MakeHead
 from elmolite.task_checkpoint import TaskCheckpoint
 from elmolite.task_data import TaskData, predict
@@ -20,6 +19,7 @@ from elmolite.task_model import TaskDescription
 from elmolite.task_scores import TaskScores, check_labels, score, tell_unknown_labels
 from elmolite.tasks.objectives import Prediction
 from elmolite.tokenization import SentenceTokenizer
+from elmolite.utils.torch import best_device
 
 
 def predict_file(

@@ -16,7 +16,6 @@ from elmolite.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.examples.example import Task
 from elmolite.finetuning_config import ClassifyConfig, EntailConfig, HeadConfig, InputConfig, TagConfig
-from elmolite.modules import evaluating
 from elmolite.sentence_batches import TokenIds
 from elmolite.spans import Scheme, allowed_transitions
 from elmolite.static_vectors import StaticEmbedding
@@ -25,6 +24,7 @@ from elmolite.tasks.entail import ESIM, PairProbe
 from elmolite.tasks.objectives import MultiLabel, Objective, Prediction, SequenceLabels, SingleLabel, TokenLabels
 from elmolite.tasks.tag import Tagger
 from elmolite.tasks.words import Words
+from elmolite.utils.torch import evaluating
 from elmolite.word_inputs import NO_LAYERS, WordInputs
 
 

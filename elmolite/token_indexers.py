@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from elmolite import files
 from elmolite.errors import InputError
+from elmolite.utils import files
 from elmolite.vocab import BEGIN_SENTENCE_ID, END_SENTENCE_ID, UNKNOWN_ID, Vocabulary, WordCounts
 
 N_BYTE_IDS = 262

@@ -17,9 +17,10 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
 
-from elmolite import files, several_processes
+from elmolite import several_processes
 from elmolite.errors import InputError
 from elmolite.pretraining_module import PretrainingModule
+from elmolite.utils import files
 
 PLAIN_LINE_SECONDS = 15.0
 """Between two lines of progress where there is no terminal for a bar."""

@@ -17,8 +17,8 @@ from elmolite.finetuning_config import Normalization
 from elmolite.scalar_mix import ScalarMix
 from elmolite.standardization import Standardization
 from elmolite.static_vectors import StaticEmbedding
-from elmolite.suggest import nearest
 from elmolite.tasks.words import Words
+from elmolite.utils.suggest import nearest
 
 MIX, NO_LAYERS = "mix", "none"
 

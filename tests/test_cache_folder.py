@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from elmolite import cache_folder, files
+from elmolite import cache_folder
 from elmolite.cache_folder import MANIFEST, CacheFolder, default_folder, in_units
 from elmolite.errors import InputError
+from elmolite.utils import files
 
 MIB = 2**20
 

@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 from conftest import make_corpus, random_sentences
 
-from elmolite import checked_array, files
+from elmolite import checked_array
 from elmolite.corpus import FORMAT_VERSION, Corpus
 from elmolite.errors import InputError
 from elmolite.streams import Streams
+from elmolite.utils import files
 
 
 def test_first_sentences_stop_at_the_number_of_tokens(corpus):

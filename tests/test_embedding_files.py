@@ -12,12 +12,13 @@ import torch
 from conftest import random_sentences, write_sentences
 from safetensors.torch import load_file, save_file
 
-from elmolite import embedding_folder, files
+from elmolite import embedding_folder
 from elmolite.elmo import ELMo
 from elmolite.embedding_files import embed_file
 from elmolite.embedding_folder import FORMAT_VERSION, EmbeddingFolder
 from elmolite.embedding_settings import EmbeddingSettings
 from elmolite.errors import InputError
+from elmolite.utils import files
 
 LINES = [" ".join(sentence) for sentence in random_sentences(120)]
 LINES[7] = ""

@@ -7,12 +7,13 @@ import pytest
 from conftest import make_corpus, random_sentences, write_sentences
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from elmolite import files, parallel_tokenization, preparation
+from elmolite import parallel_tokenization, preparation
 from elmolite.corpus import Corpus
 from elmolite.errors import InputError
 from elmolite.preparation import prepare
 from elmolite.token_indexers import ByteIndexer
 from elmolite.tokenization import SentenceTokenizer
+from elmolite.utils import files
 from elmolite.vocab import UNKNOWN_ID, Vocabulary
 
 WHITESPACE = SentenceTokenizer.whitespace()

@@ -15,7 +15,6 @@ from elmolite import adaptive_softmax, pretraining_module, resume_point, saved_p
 from elmolite.checkpoint import Checkpoint
 from elmolite.elmo import ELMo
 from elmolite.errors import InputError
-from elmolite.files import fingerprint
 from elmolite.perplexity import evaluate, run_batch, time_major
 from elmolite.pretraining import pretrain
 from elmolite.pretraining_config import PretrainingConfig
@@ -23,6 +22,7 @@ from elmolite.pretraining_module import PretrainingModule
 from elmolite.pretraining_setup import set_up
 from elmolite.saved_points import SavedPoints
 from elmolite.streams import Streams
+from elmolite.utils.files import fingerprint
 from elmolite.vocab import Vocabulary
 
 

@@ -4,9 +4,10 @@ import zipfile
 import pytest
 import torch
 
-from elmolite import files, saved_points
+from elmolite import saved_points
 from elmolite.errors import InputError
 from elmolite.saved_points import SavedPoints
+from elmolite.utils import files
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ import torch
 from conftest import make_corpus, point_of, random_sentences, small_config
 from test_pretraining import read_log, weights_of
 
-from elmolite import adaptive_softmax, files, pretraining_module, several_processes
+from elmolite import adaptive_softmax, pretraining_module, several_processes
 from elmolite.cli import COMMANDS, main
 from elmolite.errors import InputError, SaidElsewhereError
 from elmolite.pretraining import pretrain
@@ -28,6 +28,7 @@ from elmolite.pretraining_config import PretrainingConfig
 from elmolite.pretraining_module import PretrainingModule
 from elmolite.saved_points import SavedPoints
 from elmolite.streams import Streams
+from elmolite.utils import files
 
 SETTINGS = {
     "n_rows": 4,

@@ -7,12 +7,12 @@ import torch
 from small_tasks import SMALL, setup_of, span_tags, train, write_classes, write_pairs, write_tagged, write_vectors
 from torch import nn
 
-from elmolite import files
 from elmolite.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.finetuning_config import ClassifyConfig
 from elmolite.task_checkpoint import FORMAT_VERSION, TaskCheckpoint
 from elmolite.task_files import evaluate_file
+from elmolite.utils import files
 
 pytestmark = pytest.mark.usefixtures("no_pictures", "own_cache")
 

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from elmolite.errors import InputError
 from elmolite.examples.example import Task
-from elmolite.suggest import check_choices, closest
+from elmolite.utils.suggest import check_choices, closest
 
 Format = Literal["auto", "text", "conllu", "conll", "csv", "tsv", "jsonl", "label-text"]
 

@@ -10,7 +10,7 @@ from elmolite.errors import InputError
 from elmolite.examples.columns import ExampleColumns, excerpt, is_number
 from elmolite.examples.example import Example
 from elmolite.remarks import Remarks
-from elmolite.suggest import nearest
+from elmolite.utils.suggest import nearest
 
 CONLLU_COLUMNS = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from elmolite import files, folders
 from elmolite.checkpoint import Checkpoint
 from elmolite.errors import InputError
 from elmolite.legacy import hdf5
@@ -13,6 +12,7 @@ from elmolite.legacy.source import is_legacy
 from elmolite.released_models import model_folder
 from elmolite.token_indexers import ByteIndexer
 from elmolite.tokenization import SentenceTokenizer
+from elmolite.utils import files, folders
 
 OPTIONS_FILE, WEIGHTS_FILE = "options.json", "weights.hdf5"
 

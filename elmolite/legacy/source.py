@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from elmolite.bilm import MAX_SIZE
-from elmolite.contained import check_contained
 from elmolite.errors import InputError
+from elmolite.utils.contained import check_contained
 
 MAX_JSON_BYTES = 1 << 20
 """Options are a page long; what is larger is something else."""

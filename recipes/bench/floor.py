@@ -22,10 +22,10 @@ from torch.nn import functional as F
 
 from elmolite.bilm import PRESETS, BiLM, BiLMConfig
 from elmolite.elmo import ELMo
-from elmolite.precision import Precision, products_in
 from elmolite.prepared_weights import product
 from elmolite.sentence_batches import pack
 from elmolite.tokenization import SentenceTokenizer
+from elmolite.utils.precision import Precision, products_in
 
 CPU = torch.device("cpu")
 SHAPE = (256, 2048, 4096)

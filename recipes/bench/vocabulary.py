@@ -30,13 +30,13 @@ from torch.utils.data import DataLoader
 
 from elmolite.adaptive_softmax import AdaptiveSoftmax
 from elmolite.bilm import BiLM, mini
-from elmolite.lightning_output import quiet_lightning
 from elmolite.pretraining_config import PretrainingConfig
 from elmolite.pretraining_module import PretrainingModule
 from elmolite.pretraining_plan import StepClock
 from elmolite.softmax import Softmax, log_uniform_sample
 from elmolite.streams import Batch
 from elmolite.token_indexers import ByteIndexer
+from elmolite.utils.lightning import quiet_lightning
 
 VOCABULARIES = (10_000, 100_000, 1_000_000)
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {

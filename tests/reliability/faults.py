@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Protocol
 from unittest import mock
 
-from elmolite import files
 from elmolite.errors import InputError
+from elmolite.utils import files
 
 KILLS = ("killed before", "killed after", "killed half-way")
 FULL = "disk full"

@@ -19,7 +19,6 @@ from strangers import (
     replace,
 )
 
-from elmolite import files
 from elmolite.cli import main
 from elmolite.corpus import Corpus
 from elmolite.elmo import ELMo
@@ -35,6 +34,7 @@ from elmolite.saved_points import SavedPoints
 from elmolite.static_vectors import StaticVectors
 from elmolite.streams import Streams
 from elmolite.task_checkpoint import TaskCheckpoint
+from elmolite.utils import files
 
 MARK = "executed"
 """The file that a bomb makes."""

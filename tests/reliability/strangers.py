@@ -22,7 +22,7 @@ from conftest import make_corpus, random_sentences, small_config
 from legacy_numpy import write_bilm_tf, write_many_langs
 from small_tasks import setup_of, train, write_classes, write_vectors
 
-from elmolite import checked_array, files
+from elmolite import checked_array
 from elmolite.bilm import BiLM
 from elmolite.checkpoint import Checkpoint
 from elmolite.elmo import ELMo
@@ -33,6 +33,7 @@ from elmolite.pretraining import pretrain
 from elmolite.pretraining_config import PretrainingConfig
 from elmolite.softmax import Softmax
 from elmolite.tokenization import SentenceTokenizer
+from elmolite.utils import files
 
 SECONDS = 5.0
 """What reading a file may take ..."""

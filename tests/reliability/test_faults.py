@@ -15,7 +15,7 @@ import torch
 from conftest import random_sentences, small_config, write_sentences
 from faults import FULL, KILLS, RESUMABLE, sweep
 
-from elmolite import embedding_folder, files, saved_points
+from elmolite import embedding_folder, saved_points
 from elmolite.bilm import BiLM
 from elmolite.cache_folder import CacheFolder
 from elmolite.checkpoint import Checkpoint
@@ -32,6 +32,7 @@ from elmolite.task_checkpoint import TaskCheckpoint
 from elmolite.task_model import TaskDescription, build
 from elmolite.token_indexers import ByteIndexer
 from elmolite.tokenization import SentenceTokenizer
+from elmolite.utils import files
 from elmolite.vocab import Vocabulary
 
 IS_LONG = bool(os.environ.get("ELMOLITE_RELIABILITY"))

@@ -39,10 +39,10 @@ from strangers import (
     reseal,
 )
 
-from elmolite import files
 from elmolite.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.task_checkpoint import TaskCheckpoint
+from elmolite.utils import files
 
 INVALID_AS_THEY_ARE = {read_recipe, read_finetune_recipe}
 """What they name beside the recipe is not there."""

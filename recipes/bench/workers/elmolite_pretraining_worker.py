@@ -10,9 +10,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from turns import Turns
 
-from elmolite.allocator import keep_freed_memory
 from elmolite.bilm import PRESETS
-from elmolite.lightning_output import quiet_lightning
 from elmolite.preparation import prepare
 from elmolite.pretraining import make_trainer
 from elmolite.pretraining_config import PretrainingConfig
@@ -21,6 +19,8 @@ from elmolite.pretraining_module import PretrainingModule
 from elmolite.pretraining_setup import set_up
 from elmolite.tokenization import SentenceTokenizer
 from elmolite.training_log import CsvLog, TrainingLog
+from elmolite.utils.allocator import keep_freed_memory
+from elmolite.utils.lightning import quiet_lightning
 from elmolite.vocab import Vocabulary
 
 

@@ -1,6 +1,6 @@
 """Writing files whole or not at all, and holding them against their checksums when they are read.
 
-Folders of such files are written in :mod:`elmolite.folders`.
+Folders of such files are written in :mod:`elmolite.utils.folders`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
 
-from elmolite.contained import is_contained_file
 from elmolite.errors import InputError
+from elmolite.utils.contained import is_contained_file
 
 if sys.platform != "win32":
     import fcntl

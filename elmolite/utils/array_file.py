@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
-from elmolite.contained import is_contained_file
 from elmolite.errors import InputError
+from elmolite.utils.contained import is_contained_file
 
 _READ_HEADER = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 

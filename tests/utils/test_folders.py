@@ -3,8 +3,8 @@ import os
 
 import pytest
 
-from elmolite import files, folders
 from elmolite.errors import InputError
+from elmolite.utils import files, folders
 
 
 def writing(folder, *, overwrite=False):

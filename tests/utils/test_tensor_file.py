@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from elmolite.errors import InputError
-from elmolite.tensor_file import TensorFile
+from elmolite.utils.serialization import TensorFile
 
 
 @pytest.fixture

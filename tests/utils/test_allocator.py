@@ -2,7 +2,7 @@ import ctypes
 
 import pytest
 
-from elmolite import allocator
+from elmolite.utils import allocator
 
 
 @pytest.mark.skipif(allocator.platform.libc_ver()[0] != "glibc", reason="another allocator")

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from elmolite.errors import InputError
-from elmolite.suggest import nearest
+from elmolite.utils.suggest import nearest
 
 if TYPE_CHECKING:
     import torch

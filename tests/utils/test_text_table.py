@@ -1,4 +1,4 @@
-from elmolite.text_table import display_width, printable, table
+from elmolite.utils.console import display_width, printable, table
 
 
 def test_columns_are_aligned_in_every_script():

@@ -11,8 +11,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from elmolite.contained import is_contained_file
 from elmolite.errors import InputError
+from elmolite.utils.contained import is_contained_file
 
 MAX_HEADER_BYTES = 1 << 24
 """Of names and shapes: a hundred thousand tensors."""

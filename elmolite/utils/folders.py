@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from elmolite import files
 from elmolite.errors import InputError
+from elmolite.utils import files
 
 
 def standing(folder: Path) -> Path:

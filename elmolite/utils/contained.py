@@ -10,7 +10,7 @@ from pathlib import Path
 
 from elmolite.errors import InputError
 
-_INSTALLATION = Path(__file__).parent
+_INSTALLATION = Path(__file__).parents[1]
 """Its models are not a stranger's, and an installer may have made it of links."""
 
 

@@ -7,7 +7,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from elmolite.errors import InputError
-from elmolite.suggest import check_keys, types_of
+from elmolite.utils.suggest import check_keys, types_of
 
 T = TypeVar("T")
 

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from elmolite import files
 from elmolite.errors import InputError
+from elmolite.utils import files
 
 
 def names(folder):

@@ -1,0 +1,1 @@
+"""Files, folders, serialization and small helpers that every layer uses."""
