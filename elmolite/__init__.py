@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from elmolite.bilm import BiLM, BiLMConfig
     from elmolite.checkpoint import Checkpoint
     from elmolite.corpus import Corpus
     from elmolite.dataset_text import DatasetText
@@ -14,11 +13,12 @@ if TYPE_CHECKING:
     from elmolite.examples.dataset import DatasetExamples
     from elmolite.finetuning import finetune
     from elmolite.finetuning_config import ClassifyConfig, EntailConfig, FinetuningConfig, InputConfig, TagConfig
+    from elmolite.nn.bilm import BiLM, BiLMConfig
+    from elmolite.nn.scalar_mix import ScalarMix
     from elmolite.preparation import prepare
     from elmolite.pretrain_options import load_recipe
     from elmolite.pretraining import pretrain
     from elmolite.pretraining_config import PretrainingConfig
-    from elmolite.scalar_mix import ScalarMix
     from elmolite.sentence_vectors import CommonComponent
     from elmolite.task_checkpoint import TaskCheckpoint
     from elmolite.word_cache import WordCache
@@ -51,8 +51,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BiLM": "bilm",
-    "BiLMConfig": "bilm",
+    "BiLM": "nn.bilm",
+    "BiLMConfig": "nn.bilm",
     "Checkpoint": "checkpoint",
     "ClassifyConfig": "finetuning_config",
     "CommonComponent": "sentence_vectors",
@@ -67,7 +67,7 @@ _HOMES = {
     "InputConfig": "finetuning_config",
     "InputError": "errors",
     "PretrainingConfig": "pretraining_config",
-    "ScalarMix": "scalar_mix",
+    "ScalarMix": "nn.scalar_mix",
     "TagConfig": "finetuning_config",
     "TaskCheckpoint": "task_checkpoint",
     "WordCache": "word_cache",

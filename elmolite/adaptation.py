@@ -13,10 +13,10 @@ from dataclasses import fields
 import torch
 from torch import Tensor
 
-from elmolite.adaptive_softmax import AdaptiveSoftmax, AnySoftmax
-from elmolite.bilm import DROPOUT_FIELDS, BiLMConfig
 from elmolite.checkpoint import Checkpoint
 from elmolite.errors import InputError
+from elmolite.nn.adaptive_softmax import AdaptiveSoftmax, AnySoftmax
+from elmolite.nn.bilm import DROPOUT_FIELDS, BiLMConfig
 from elmolite.vocab import UNKNOWN_ID
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from elmolite.bilm import BiLM, BiLMState
-from elmolite.lstm import State
+from elmolite.nn.bilm import BiLM, BiLMState
+from elmolite.nn.lstm.reference import State
 
 
 class CarriedState:

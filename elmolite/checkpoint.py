@@ -22,12 +22,12 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from elmolite.adaptive_softmax import AnySoftmax, softmax_of
-from elmolite.bilm import BiLM, BiLMConfig
 from elmolite.corpus import VOCAB_FILE
 from elmolite.errors import InputError, saying_where
 from elmolite.legacy.source import is_legacy, refuse_legacy
 from elmolite.lexicon_indexer import LEXICON_FILE, LexiconIndexer
+from elmolite.nn.adaptive_softmax import AnySoftmax, softmax_of
+from elmolite.nn.bilm import BiLM, BiLMConfig
 from elmolite.released_models import model_folder
 from elmolite.token_indexers import (
     CHARACTERS_FILE,

@@ -13,7 +13,6 @@ from typing import Literal
 from tqdm import tqdm
 
 from elmolite import demo_tasks, documentation, figures
-from elmolite.bilm import BiLMConfig, tiny
 from elmolite.corpus import Corpus
 from elmolite.documentation import Module
 from elmolite.documentation_tasks import Amounts
@@ -21,6 +20,7 @@ from elmolite.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.figures import Panel
 from elmolite.neighbours import NeighbourIndex, unit
+from elmolite.nn.bilm import BiLMConfig, tiny
 from elmolite.preparation import prepare
 from elmolite.pretraining import pretrain
 from elmolite.pretraining_config import PretrainingConfig

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from elmolite.bilm import BiLM
 from elmolite.carried_state import CarriedState
 from elmolite.errors import InputError
+from elmolite.nn.bilm import BiLM
 from elmolite.sentence_batches import TokenIds, encode, pack
 from elmolite.token_indexers import ByteIndexer, TokenIndexer, WordIndexer
 from elmolite.tokenization import SentenceTokenizer

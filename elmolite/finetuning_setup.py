@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from elmolite.bilm import BiLM
 from elmolite.checkpoint import CONFIG_FILE as ENCODER_MANIFEST
 from elmolite.elmo import ELMo
 from elmolite.errors import InputError
@@ -19,6 +18,7 @@ from elmolite.examples.example import Example, Task
 from elmolite.examples.reading import read_examples
 from elmolite.finetuning_config import HEAD_CONFIGS, HeadConfig, InputConfig
 from elmolite.legacy.source import refuse_legacy
+from elmolite.nn.bilm import BiLM
 from elmolite.own_heads import MakeHead
 from elmolite.released_models import model_folder
 from elmolite.spans import scheme_of_sequences

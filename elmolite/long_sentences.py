@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from elmolite.bilm import BiLM
 from elmolite.layer_choice import LayerChoice, choose
+from elmolite.nn.bilm import BiLM
 from elmolite.sentence_batches import BEGIN_MARK, END_MARK
 
 Encode = Callable[[Sequence[str]], tuple[Tensor, Tensor]]

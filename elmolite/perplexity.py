@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from elmolite.adaptive_softmax import AnySoftmax
-from elmolite.bilm import BiLM, BiLMState
 from elmolite.corpus import Corpus, Split
+from elmolite.nn.adaptive_softmax import AnySoftmax
+from elmolite.nn.bilm import BiLM, BiLMState
 from elmolite.streams import Batch, Streams
 from elmolite.utils.torch import evaluating
 from elmolite.vocab import UNKNOWN_ID

@@ -9,9 +9,9 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from elmolite import run_record, several_processes
-from elmolite.bilm import BiLMConfig
 from elmolite.errors import InputError, StoppedError
 from elmolite.heartbeat import Heartbeat
+from elmolite.nn.bilm import BiLMConfig
 from elmolite.pretraining_config import PretrainingConfig
 from elmolite.pretraining_data import PretrainingData
 from elmolite.pretraining_module import PretrainingModule
@@ -42,7 +42,7 @@ def pretrain(
     Lightning runs the script anew, with all that stands before this call: prepare the corpus in another one.
 
     :param config: how to train; :func:`elmolite.load_recipe` reads it, and the sizes, from a file.
-    :param model: sizes, for instance ``elmolite.bilm.mini()``.
+    :param model: sizes, for instance ``elmolite.nn.bilm.mini()``.
     :param corpus: a prepared corpus.
     :param out: folder for the log, the points to resume from, and the model with the best perplexity.
     :param init_from: a model folder to start from (domain adaptation): same sizes, the corpus may have other words.

@@ -1,6 +1,6 @@
 """Lightning's wiring of pretraining: loss, optimizer step, validation, and what a point to resume from holds.
 
-The mathematics is in :mod:`elmolite.bilm` and the softmaxes, the data in :mod:`elmolite.corpus`.
+The mathematics is in :mod:`elmolite.nn.bilm` and the softmaxes, the data in :mod:`elmolite.corpus`.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from elmolite import several_processes
-from elmolite.adaptive_softmax import AnySoftmax
-from elmolite.bilm import BiLM, BiLMState
 from elmolite.consumed_text import ConsumedText
 from elmolite.lightning_progress import loops_at
-from elmolite.lstm import State
+from elmolite.nn.adaptive_softmax import AnySoftmax
+from elmolite.nn.bilm import BiLM, BiLMState
+from elmolite.nn.lstm.reference import State
+from elmolite.nn.softmax import Softmax
+from elmolite.nn.word_encoder import WordEncoder
 from elmolite.perplexity import Perplexity, PerplexityMeter, run_batch, time_major
 from elmolite.pretraining_config import LARGE_VOCABULARY, PretrainingConfig
 from elmolite.pretraining_data import rows_of
-from elmolite.softmax import Softmax
 from elmolite.sound_steps import SkippedSteps, finite_rows, is_finite
 from elmolite.streams import Batch
 from elmolite.touched_rows import as_parameters, touched_rows
 from elmolite.weight_average import WeightAverage
-from elmolite.word_encoder import WordEncoder
 
 
 class PretrainingModule(LightningModule):

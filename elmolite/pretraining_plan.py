@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback
 
-from elmolite.bilm import BiLMConfig
+from elmolite.nn.bilm import BiLMConfig
 from elmolite.perplexity import PerplexityMeter
 from elmolite.pretraining import make_trainer
 from elmolite.pretraining_config import PretrainingConfig

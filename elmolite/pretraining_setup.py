@@ -9,14 +9,14 @@ from typing import Any
 import torch
 
 from elmolite.adaptation import start_from
-from elmolite.adaptive_softmax import AdaptiveSoftmax, AnySoftmax, softmax_of
-from elmolite.bilm import BiLM, BiLMConfig
 from elmolite.checkpoint import Checkpoint
 from elmolite.corpus import Corpus
 from elmolite.errors import InputError
+from elmolite.nn.adaptive_softmax import AdaptiveSoftmax, AnySoftmax, softmax_of
+from elmolite.nn.bilm import BiLM, BiLMConfig
+from elmolite.nn.softmax import Softmax
 from elmolite.perplexity import evaluation_streams
 from elmolite.pretraining_config import PretrainingConfig
-from elmolite.softmax import Softmax
 from elmolite.streams import Streams
 
 MIN_HEAD_SHARE = 0.9

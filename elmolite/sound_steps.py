@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from elmolite import several_processes
-from elmolite.bilm import BiLMState
-from elmolite.lstm import State
+from elmolite.nn.bilm import BiLMState
+from elmolite.nn.lstm.reference import State
 
 MAX_SKIPPED_IN_A_ROW = 10
 

@@ -22,7 +22,6 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from elmolite.bilm import MAX_SIZE
 from elmolite.checkpoint import CONFIG_FILE as ENCODER_MANIFEST
 from elmolite.checkpoint import fill
 from elmolite.elmo import ELMo
@@ -31,6 +30,7 @@ from elmolite.errors import InputError, saying_where
 from elmolite.examples.columns import RECOGNISED, ExampleColumns
 from elmolite.examples.example import Example, Task
 from elmolite.finetuning_config import HEAD_CONFIGS, InputConfig, TagConfig
+from elmolite.nn.bilm import MAX_SIZE
 from elmolite.own_heads import MakeHead
 from elmolite.released_models import model_folder, released_models
 from elmolite.spans import Scheme

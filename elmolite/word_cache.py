@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from elmolite.prepared_weights import WeightVersions
+from elmolite.nn.packed_linear import WeightVersions
 
 DEFAULT_BYTES = 64 << 20
 """What the vectors may take: 131,072 words of a model with a projection of 128."""

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from elmolite.errors import InputError
 from elmolite.finetuning_config import Normalization
-from elmolite.scalar_mix import ScalarMix
+from elmolite.nn.scalar_mix import ScalarMix
 from elmolite.standardization import Standardization
 from elmolite.static_vectors import StaticEmbedding
 from elmolite.tasks.words import Words

@@ -6,12 +6,12 @@ from conftest import small_config
 from torch.nn import functional as F
 
 from elmolite.adaptation import start_from
-from elmolite.adaptive_softmax import AdaptiveSoftmax
-from elmolite.bilm import BiLM
 from elmolite.checkpoint import Checkpoint
 from elmolite.elmo import ELMo
 from elmolite.errors import InputError
-from elmolite.softmax import Softmax
+from elmolite.nn.adaptive_softmax import AdaptiveSoftmax
+from elmolite.nn.bilm import BiLM
+from elmolite.nn.softmax import Softmax
 from elmolite.token_indexers import ByteIndexer, UnicodeIndexer, WordIndexer
 from elmolite.tokenization import SentenceTokenizer
 from elmolite.vocab import Vocabulary

@@ -2,11 +2,11 @@ import pytest
 import torch
 from conftest import small_config
 
-from elmolite.adaptive_softmax import AdaptiveSoftmax
-from elmolite.bilm import BiLM
 from elmolite.checkpoint import FORMAT_VERSION, Checkpoint, read_config
 from elmolite.errors import InputError
-from elmolite.softmax import Softmax
+from elmolite.nn.adaptive_softmax import AdaptiveSoftmax
+from elmolite.nn.bilm import BiLM
+from elmolite.nn.softmax import Softmax
 from elmolite.token_indexers import UnicodeIndexer, WordIndexer
 from elmolite.utils import files
 from elmolite.vocab import Vocabulary

@@ -10,12 +10,12 @@ import torch
 from conftest import random_sentences, small_config
 from torch.utils.data import DataLoader
 
-from elmolite import lstm_inference
-from elmolite.bilm import BiLM, mini, original
 from elmolite.elmo import ELMo
 from elmolite.errors import InputError
-from elmolite.lstm import State, Weights, lstm_reference
 from elmolite.model_hash import model_hash
+from elmolite.nn.bilm import BiLM, mini, original
+from elmolite.nn.lstm import inference
+from elmolite.nn.lstm.reference import State, Weights, lstm_reference
 from elmolite.token_indexers import ByteIndexer, UnicodeIndexer, WordIndexer
 from elmolite.tokenization import SentenceTokenizer
 from elmolite.vocab import Vocabulary
@@ -123,7 +123,7 @@ def test_same_vectors_in_every_batch_at_the_width_of_original(wide):
 def test_a_long_sentence_passes_through_windows(elmo, monkeypatch):
     sentence = [word for s in random_sentences(100) for word in s]
     whole = elmo.embed([sentence])[0]
-    monkeypatch.setattr(lstm_inference, "WINDOW_POSITIONS", 50)
+    monkeypatch.setattr(inference, "WINDOW_POSITIONS", 50)
     np.testing.assert_allclose(elmo.embed([sentence])[0], whole, rtol=1e-5, atol=1e-6)
 
 
@@ -330,7 +330,7 @@ def test_a_long_sentence_needs_the_memory_of_a_window_and_of_its_vectors():
     """In a process of its own: what a sentence ten times as long needs more is what its vectors need more."""
     code = """
 import resource, sys, torch
-from elmolite.bilm import BiLM, BiLMConfig
+from elmolite.nn.bilm import BiLM, BiLMConfig
 from elmolite.elmo import ELMo
 from elmolite.tokenization import SentenceTokenizer
 torch.set_num_threads(1)

@@ -1,12 +1,12 @@
 import pytest
 from conftest import make_corpus, random_sentences, small_config
 
-from elmolite.bilm import BiLM
 from elmolite.checkpoint import Checkpoint
 from elmolite.errors import InputError
 from elmolite.evaluation import evaluate_text
+from elmolite.nn.bilm import BiLM
+from elmolite.nn.softmax import Softmax
 from elmolite.perplexity import evaluate
-from elmolite.softmax import Softmax
 from elmolite.vocab import UNKNOWN_ID
 
 

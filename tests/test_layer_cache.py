@@ -7,10 +7,10 @@ import torch
 from conftest import random_sentences, small_config
 
 from elmolite import layer_cache
-from elmolite.bilm import BiLM
 from elmolite.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.layer_cache import LayerCache
+from elmolite.nn.bilm import BiLM
 from elmolite.token_indexers import WordIndexer
 from elmolite.tokenization import SentenceTokenizer
 from elmolite.vocab import Vocabulary

@@ -10,10 +10,10 @@ from conftest import small_config
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from elmolite.bilm import BiLM
 from elmolite.elmo import ELMo
 from elmolite.embedding_files import embed_file
 from elmolite.lexicon_indexer import LexiconIndexer
+from elmolite.nn.bilm import BiLM
 from elmolite.token_indexers import ByteIndexer, UnicodeIndexer, WordIndexer
 from elmolite.tokenization import SentenceTokenizer
 from elmolite.vocab import Vocabulary

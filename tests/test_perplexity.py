@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from elmolite.corpus import Split
+from elmolite.nn.softmax import Softmax
 from elmolite.perplexity import evaluate, run_batch
-from elmolite.softmax import Softmax
 from elmolite.streams import Streams
 
 

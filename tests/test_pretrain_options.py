@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from conftest import small_config
 
-from elmolite.bilm import mini, small
 from elmolite.errors import InputError
+from elmolite.nn.bilm import mini, small
 from elmolite.pretrain_options import load_recipe, parse
 from elmolite.pretraining_config import PretrainingConfig
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 from conftest import make_corpus, point_of, random_sentences, small_config
 
-from elmolite import adaptive_softmax, pretraining_module, resume_point, saved_points
+from elmolite import pretraining_module, resume_point, saved_points
 from elmolite.checkpoint import Checkpoint
 from elmolite.elmo import ELMo
 from elmolite.errors import InputError
+from elmolite.nn import adaptive_softmax
 from elmolite.perplexity import evaluate, run_batch, time_major
 from elmolite.pretraining import pretrain
 from elmolite.pretraining_config import PretrainingConfig

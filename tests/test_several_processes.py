@@ -20,9 +20,10 @@ import torch
 from conftest import make_corpus, point_of, random_sentences, small_config
 from test_pretraining import read_log, weights_of
 
-from elmolite import adaptive_softmax, pretraining_module, several_processes
+from elmolite import pretraining_module, several_processes
 from elmolite.cli import COMMANDS, main
 from elmolite.errors import InputError, SaidElsewhereError
+from elmolite.nn import adaptive_softmax
 from elmolite.pretraining import pretrain
 from elmolite.pretraining_config import PretrainingConfig
 from elmolite.pretraining_module import PretrainingModule

@@ -9,15 +9,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from elmolite import pretraining_module
+from elmolite.nn.softmax import Softmax
+from elmolite.nn.word_encoder import WordEncoder
 from elmolite.pretraining import make_trainer
 from elmolite.pretraining_config import PretrainingConfig
 from elmolite.pretraining_data import PretrainingData
 from elmolite.pretraining_module import PretrainingModule
 from elmolite.pretraining_setup import set_up
-from elmolite.softmax import Softmax
 from elmolite.touched_rows import as_parameters, touched_rows
 from elmolite.utils.lightning import quiet_lightning
-from elmolite.word_encoder import WordEncoder
 
 N_ROWS, SIZE, STEPS = 30, 4, 50
 

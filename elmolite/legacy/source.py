@@ -9,8 +9,8 @@ import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from elmolite.bilm import MAX_SIZE
 from elmolite.errors import InputError
+from elmolite.nn.bilm import MAX_SIZE
 from elmolite.utils.contained import check_contained
 
 MAX_JSON_BYTES = 1 << 20

@@ -179,7 +179,7 @@ def first_step(corpus: Path, place: str) -> None:
     begun = time.monotonic()
     import torch
 
-    from elmolite.bilm import PRESETS
+    from elmolite.nn.bilm import PRESETS
     from elmolite.perplexity import run_batch, time_major
     from elmolite.pretraining_config import PretrainingConfig
     from elmolite.pretraining_setup import set_up

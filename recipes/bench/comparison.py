@@ -23,9 +23,9 @@ from typing import Any
 import torch
 from peers import System, Worker
 
-from elmolite.bilm import PRESETS, BiLM
 from elmolite.checkpoint import Checkpoint
 from elmolite.legacy.conversion import write_pair
+from elmolite.nn.bilm import PRESETS, BiLM
 from elmolite.token_indexers import ByteIndexer
 from elmolite.tokenization import SentenceTokenizer
 from elmolite.vocab import SPECIALS

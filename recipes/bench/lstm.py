@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import torch
 
-from elmolite.bilm import BiLM, BiLMConfig
+from elmolite.nn.bilm import BiLM, BiLMConfig
 
 CELLS, PROJECTION, STEPS, LAYERS = 512, 128, 20, 2
 

@@ -28,12 +28,12 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from elmolite.adaptive_softmax import AdaptiveSoftmax
-from elmolite.bilm import BiLM, mini
+from elmolite.nn.adaptive_softmax import AdaptiveSoftmax
+from elmolite.nn.bilm import BiLM, mini
+from elmolite.nn.softmax import Softmax, log_uniform_sample
 from elmolite.pretraining_config import PretrainingConfig
 from elmolite.pretraining_module import PretrainingModule
 from elmolite.pretraining_plan import StepClock
-from elmolite.softmax import Softmax, log_uniform_sample
 from elmolite.streams import Batch
 from elmolite.token_indexers import ByteIndexer
 from elmolite.utils.lightning import quiet_lightning

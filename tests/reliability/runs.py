@@ -22,8 +22,8 @@ from unittest import mock
 import torch
 from conftest import point_of
 
-from elmolite.bilm import BiLMConfig
 from elmolite.errors import STOPPED_EXIT_CODE, StoppedError
+from elmolite.nn.bilm import BiLMConfig
 from elmolite.pretraining import pretrain
 from elmolite.pretraining_config import PretrainingConfig
 from elmolite.saved_points import SavedPoints

@@ -16,7 +16,6 @@ from conftest import random_sentences, small_config, write_sentences
 from faults import FULL, KILLS, RESUMABLE, sweep
 
 from elmolite import embedding_folder, saved_points
-from elmolite.bilm import BiLM
 from elmolite.cache_folder import CacheFolder
 from elmolite.checkpoint import Checkpoint
 from elmolite.corpus import Corpus
@@ -25,9 +24,10 @@ from elmolite.embedding_files import embed_file
 from elmolite.embedding_folder import EmbeddingFolder, EmbeddingWriter
 from elmolite.embedding_settings import EmbeddingSettings
 from elmolite.finetuning_config import ClassifyConfig, InputConfig
+from elmolite.nn.bilm import BiLM
+from elmolite.nn.softmax import Softmax
 from elmolite.preparation import prepare
 from elmolite.saved_points import SavedPoints
-from elmolite.softmax import Softmax
 from elmolite.task_checkpoint import TaskCheckpoint
 from elmolite.task_model import TaskDescription, build
 from elmolite.token_indexers import ByteIndexer

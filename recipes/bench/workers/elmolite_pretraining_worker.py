@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from turns import Turns
 
-from elmolite.bilm import PRESETS
+from elmolite.nn.bilm import PRESETS
 from elmolite.preparation import prepare
 from elmolite.pretraining import make_trainer
 from elmolite.pretraining_config import PretrainingConfig

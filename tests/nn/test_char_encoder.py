@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from elmolite import prepared_weights
-from elmolite.char_encoder import CharacterEncoder, Highway
+from elmolite.nn import packed_linear
+from elmolite.nn.char_cnn import CharacterEncoder, Highway
 from elmolite.token_indexers import _END_WORD, PADDING, ByteIndexer
 
 WORDS = ["a", "the", "elephantine", "naïve", "東京"]
@@ -37,7 +37,7 @@ def by_the_definition(encoder, word):
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_equals_the_definition(monkeypatch, activation, packs, with_gradients):
     if not packs:
-        monkeypatch.setattr(prepared_weights, "packs", lambda device, dtype: False)
+        monkeypatch.setattr(packed_linear, "packs", lambda device, dtype: False)
     encoder = make_encoder(activation=activation).requires_grad_(with_gradients)
     encoded = encoder(torch.from_numpy(ByteIndexer().rows(WORDS)).long())
     assert encoded.requires_grad == with_gradients

@@ -1,6 +1,6 @@
 """The recurrent layers of one direction as modules: parameters, their initial values, and how layers stack.
 
-Shapes as in :mod:`elmolite.lstm`: N packed positions, B sequences, L layers, P projection, H cells.
+Shapes as in :mod:`elmolite.nn.lstm.reference`: N packed positions, B sequences, L layers, P projection, H cells.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
-from elmolite.lstm import Constants, State, Weights
-from elmolite.lstm_inference import PreparedLSTM, Words, runs_together
-from elmolite.lstm_training import lstm
-from elmolite.prepared_weights import Prepared, product_dtype, wants_gradients
+from elmolite.nn.lstm.autograd import lstm
+from elmolite.nn.lstm.inference import PreparedLSTM, Words, runs_together
+from elmolite.nn.lstm.reference import Constants, State, Weights
+from elmolite.nn.packed_linear import Prepared, product_dtype, wants_gradients
 
 
 class LSTMLayer(nn.Module):
-    """One LSTM layer of one direction; :mod:`elmolite.lstm` has its equations."""
+    """One LSTM layer of one direction; :mod:`elmolite.nn.lstm.reference` has its equations."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class LSTMLayer(nn.Module):
         state: State,
         starts: Tensor | None = None,
     ) -> tuple[Tensor, State]:
-        """Run over packed sequences; arguments and result as those of :func:`elmolite.lstm.lstm_reference`."""
+        """Run over packed sequences; arguments and result as those of :func:`elmolite.nn.lstm.reference.lstm_reference`."""
         outputs, after = run_layers([self], x.unsqueeze(0), batch_sizes, _stack([state]), starts)
         return outputs[0], State(after.hidden[0], after.cell[0])
 
@@ -169,7 +169,7 @@ def run_layers(
 
     :param x: (G, N, D).
     :param state: (G, B, P) and (G, B, H).
-    :param starts: (N), as in :func:`elmolite.lstm.lstm_reference`.
+    :param starts: (N), as in :func:`elmolite.nn.lstm.reference.lstm_reference`.
     :param words: what ``x`` is made of, where that is known.
     :returns: (G, N, P) and the states after the last step.
     """
@@ -258,7 +258,7 @@ class RecurrentStack(nn.Module):
     ) -> tuple[list[Tensor], State]:
         """Run over packed sequences.
 
-        :param x: (N, P), packed as :func:`elmolite.lstm.lstm_reference` says; ``starts`` as there.
+        :param x: (N, P), packed as :func:`elmolite.nn.lstm.reference.lstm_reference` says; ``starts`` as there.
         :param state: (L, B, P) and (L, B, H).
         :returns: the output of each layer, (N, P), and the state after the last step.
         """
@@ -278,7 +278,7 @@ def run_stacks(
 
     :param x: (G, N, P).
     :param states: of each direction, (L, B, P) and (L, B, H).
-    :param starts: (N), as in :func:`elmolite.lstm.lstm_reference`.
+    :param starts: (N), as in :func:`elmolite.nn.lstm.reference.lstm_reference`.
     :param words: what ``x`` is made of, where that is known.
     :returns: the outputs of each layer, (G, N, P), and the state of each direction after the last step.
     """

@@ -1,10 +1,10 @@
-"""The LSTM of :mod:`elmolite.lstm` without gradients: packed sequences through weights that are prepared once.
+"""The LSTM of :mod:`elmolite.nn.lstm.reference` without gradients: packed sequences through weights that are prepared once.
 
 A step is its gates, the projection, and seven passes over the cells. Each tanh is computed as ``2 sigmoid(2 x) - 1``,
 far cheaper than torch's own on a CPU, and its doublings are put where they cost nothing and round nothing: into the
 weights of the candidate and into a cell state that is kept doubled.
 
-Shapes as in :mod:`elmolite.lstm`: N packed positions, D input size, P projection, H cells; and G directions.
+Shapes as in :mod:`elmolite.nn.lstm.reference`: N packed positions, D input size, P projection, H cells; and G directions.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from elmolite.lstm import Constants, State, Weights
-from elmolite.lstm_cells import cells_on
-from elmolite.prepared_weights import Product, products
+from elmolite.nn.lstm.cells import cells_on
+from elmolite.nn.lstm.reference import Constants, State, Weights
+from elmolite.nn.packed_linear import Product, products
 
 JOINT_ROWS = 12
 """From so many rows on input and hidden state are multiplied together; for fewer, reading the weights is what costs,
@@ -95,7 +95,7 @@ class PreparedLSTM:
         """Run over packed sequences, which have the same lengths in all directions.
 
         :param x: (G, N, D).
-        :param batch_sizes: as :func:`elmolite.lstm.lstm_reference` takes them.
+        :param batch_sizes: as :func:`elmolite.nn.lstm.reference.lstm_reference` takes them.
         :param state: (G, B, P) and (G, B, H).
         :param starts: (N), as there.
         :param words: what ``x`` is made of, where that is known: the input product of each is computed once.

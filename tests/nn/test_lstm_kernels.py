@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from elmolite import lstm_cells, lstm_inference, lstm_training
-from elmolite.lstm import Constants, State, Weights, lstm_reference
-from elmolite.lstm_cells import TorchCells, cells_on, describe_cells
-from elmolite.lstm_inference import PreparedLSTM
+from elmolite.nn.lstm import autograd, cells, inference
+from elmolite.nn.lstm.cells import TorchCells, cells_on, describe_cells
+from elmolite.nn.lstm.inference import PreparedLSTM
+from elmolite.nn.lstm.reference import Constants, State, Weights, lstm_reference
 
 INPUT, PROJECTION, CELLS = 7, 5, 9
 CLIPS = [Constants(3.0, 3.0, 1.0), Constants(0.4, 0.3, 1.0), Constants(None, None, 0.0)]
@@ -27,7 +27,7 @@ def kernels_module(monkeypatch, *, is_interpreted):
     """One of its own: a kernel is for the interpreter, or for a GPU, from its definition on."""
     pytest.importorskip("triton", reason="Triton is not installed")
     monkeypatch.setenv("TRITON_INTERPRET", "1" if is_interpreted else "0")
-    found = importlib.util.find_spec("elmolite.lstm_kernels")
+    found = importlib.util.find_spec("elmolite.nn.lstm.triton")
     module = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
     return module
@@ -39,7 +39,7 @@ def kernels(device, monkeypatch):
     module = kernels_module(monkeypatch, is_interpreted=device.type == "cpu")
     monkeypatch.setattr(module, "MAX_BLOCK", 8)  # two programs a row
     cells = Counted(module.TritonCells())
-    for user in (lstm_training, lstm_inference):
+    for user in (autograd, inference):
         monkeypatch.setattr(user, "cells_on", lambda device: cells)
     yield cells
     assert cells.n_calls, "they did not run"
@@ -122,7 +122,7 @@ def reference(leaves, batch_sizes, constants, starts):
 
 def fast(leaves, batch_sizes, constants, starts):
     x, hidden, cell, *weights = leaves
-    outputs, final = lstm_training.lstm(x, batch_sizes, State(hidden, cell), Weights(*weights), constants, starts)
+    outputs, final = autograd.lstm(x, batch_sizes, State(hidden, cell), Weights(*weights), constants, starts)
     return [outputs, *final]
 
 
@@ -179,7 +179,7 @@ def test_are_as_exact_as_torchs_operations(kernels, device, monkeypatch, dtype, 
     exact = with_gradients(reference, [leaf.detach().double().requires_grad_() for leaf in leaves], *arguments)
     with torch.autocast(device.type, of_products, enabled=of_products != dtype):
         ours = with_gradients(fast, leaves, *arguments)
-        monkeypatch.setattr(lstm_training, "cells_on", lambda device: TorchCells())
+        monkeypatch.setattr(autograd, "cells_on", lambda device: TorchCells())
         theirs = with_gradients(fast, leaves, *arguments)
     if device.type == "cpu" and of_products == torch.bfloat16:
         rounding = 0.02  # Triton's interpreter cuts numbers to bfloat16, where a GPU rounds them
@@ -201,9 +201,9 @@ def test_a_clip_lets_nan_through(kernels, device):
 @pytest.fixture
 def asked_afresh():
     """What was found out about the machine is forgotten before and after."""
-    lstm_cells._kernels.cache_clear()
+    cells._kernels.cache_clear()
     yield
-    lstm_cells._kernels.cache_clear()
+    cells._kernels.cache_clear()
 
 
 def test_are_chosen_on_a_gpu_and_nowhere_else(device, asked_afresh):
@@ -218,7 +218,7 @@ def test_are_chosen_on_a_gpu_and_nowhere_else(device, asked_afresh):
 
 def test_torch_computes_on_a_gpu_where_triton_is_missing(monkeypatch, asked_afresh):
     monkeypatch.setitem(sys.modules, "triton", None)
-    monkeypatch.delitem(sys.modules, "elmolite.lstm_kernels", raising=False)
+    monkeypatch.delitem(sys.modules, "elmolite.nn.lstm.triton", raising=False)
     assert isinstance(cells_on(torch.device("cuda")), TorchCells)
     assert describe_cells(torch.device("cuda")).startswith("torch, for Triton does not run: ModuleNotFoundError: ")
 
@@ -228,7 +228,7 @@ def test_torch_computes_on_a_gpu_where_a_first_step_fails(monkeypatch, asked_afr
         def infer(self, gates, *others):
             raise RuntimeError("Failed to find C compiler.\nPlease specify one")
 
-    monkeypatch.setitem(sys.modules, "elmolite.lstm_kernels", SimpleNamespace(TritonCells=Failing))
+    monkeypatch.setitem(sys.modules, "elmolite.nn.lstm.triton", SimpleNamespace(TritonCells=Failing))
     monkeypatch.setattr(torch, "zeros", lambda *shape, device: torch.empty(shape))
     gpu = torch.device("cuda")
     assert isinstance(cells_on(gpu), TorchCells)
@@ -237,7 +237,7 @@ def test_torch_computes_on_a_gpu_where_a_first_step_fails(monkeypatch, asked_afr
 
 def test_triton_is_not_imported_without_a_gpu():
     code = (
-        "import sys, torch; from elmolite.bilm import BiLM, PRESETS; from elmolite.lstm_cells import cells_on;"
-        "cells_on(torch.device('cpu')); print(sorted({'triton', 'elmolite.lstm_kernels'} & set(sys.modules)))"
+        "import sys, torch; from elmolite.nn.bilm import BiLM, PRESETS; from elmolite.nn.lstm.cells import cells_on;"
+        "cells_on(torch.device('cpu')); print(sorted({'triton', 'elmolite.nn.lstm.triton'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

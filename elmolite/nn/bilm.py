@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from elmolite.char_encoder import CharacterEncoder
 from elmolite.errors import InputError
-from elmolite.lstm import State
-from elmolite.lstm_inference import Words
-from elmolite.recurrent_layers import LSTMLayer, RecurrentStack, RNNLayer, dropout, run_stacks
+from elmolite.nn.char_cnn import CharacterEncoder
+from elmolite.nn.lstm.inference import Words
+from elmolite.nn.lstm.reference import State
+from elmolite.nn.recurrent import LSTMLayer, RecurrentStack, RNNLayer, dropout, run_stacks
+from elmolite.nn.word_encoder import WordEncoder
 from elmolite.token_indexers import MAX_CHARACTERS, N_BYTE_IDS, PADDING, TokenIndexer
 from elmolite.utils.suggest import check_choices
-from elmolite.word_encoder import WordEncoder
 
 DROPOUT_FIELDS = ("dropout", "variational_dropout", "recurrent_dropout", "embedding_dropout")
 """The fields of :class:`BiLMConfig` that are no sizes: a model can be trained on with others."""
@@ -286,7 +286,7 @@ class BiLM(nn.Module):
         :param forms: the distinct words as rows of ids, (U, C).
         :param forward_inputs: packed sequences as indices into ``forms``, (N); what the forward direction reads.
         :param backward_inputs: the same, reversed within each sentence, for the backward direction.
-        :param batch_sizes: rows of each step, as :func:`elmolite.lstm.lstm_reference` takes them.
+        :param batch_sizes: rows of each step, as :func:`elmolite.nn.lstm.reference.lstm_reference` takes them.
         :param state: before the first step.
         :param starts: (N), true where both states are set to zero before the step.
         :returns: L + 1 layers (N, P) of each direction, the token vectors first, and the state after the last step.

@@ -6,10 +6,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from elmolite import prepared_weights
-from elmolite.bilm import BiLM, tiny
-from elmolite.lstm import State
-from elmolite.prepared_weights import (
+from elmolite.nn import packed_linear
+from elmolite.nn.bilm import BiLM, tiny
+from elmolite.nn.lstm.reference import State
+from elmolite.nn.packed_linear import (
     BatchedProduct,
     PackedProduct,
     Prepared,
@@ -21,7 +21,7 @@ from elmolite.prepared_weights import (
     products,
     wants_gradients,
 )
-from elmolite.recurrent_layers import LSTMLayer
+from elmolite.nn.recurrent import LSTMLayer
 
 CPU = torch.device("cpu")
 can_pack = pytest.mark.skipif(not packs(CPU, torch.float32), reason="this machine has no oneDNN")
@@ -71,7 +71,7 @@ def test_a_row_has_the_same_bits_however_many_stand_beside_it(size_in, size_out)
 def test_without_onednn_or_its_operators_torch_multiplies(monkeypatch):
     weight, x = torch.randn(5, 3), torch.randn(4, 3)
     assert isinstance(product(weight, dtype=torch.float64), TorchProduct)  # which oneDNN does not have
-    monkeypatch.setattr(prepared_weights, "packs", lambda device, dtype: False)
+    monkeypatch.setattr(packed_linear, "packs", lambda device, dtype: False)
     plain = product(weight, dtype=torch.float32)
     assert isinstance(plain, TorchProduct)
     assert torch.equal(plain(x), x @ weight.T)

@@ -5,8 +5,8 @@ import weakref
 import pytest
 import torch
 
-from elmolite import lstm_training
-from elmolite.lstm import Constants, State, Weights, lstm_reference
+from elmolite.nn.lstm import autograd
+from elmolite.nn.lstm.reference import Constants, State, Weights, lstm_reference
 
 INPUT, PROJECTION, CELLS = 7, 5, 9
 
@@ -14,7 +14,7 @@ INPUT, PROJECTION, CELLS = 7, 5, 9
 def lstm(x, batch_sizes, state, weights, constants, starts=None):
     """One direction, as the reference takes it."""
     x, state, weights = x[None], State(*(part[None] for part in state)), Weights(*(part[None] for part in weights))
-    outputs, final = lstm_training.lstm(x, batch_sizes, state, weights, constants, starts)
+    outputs, final = autograd.lstm(x, batch_sizes, state, weights, constants, starts)
     return outputs[0], State(*(part[0] for part in final))
 
 
@@ -60,9 +60,7 @@ def test_two_directions_together_equal_each_alone(batch_sizes):
     ours = [x, *state, *weights]
     both = [torch.stack(pair) for pair in zip(ours, [others[0], *others[1], *others[2]], strict=True)]
     leaves = [part.detach().requires_grad_() for part in both]
-    outputs, final = lstm_training.lstm(
-        leaves[0], batch_sizes, State(*leaves[1:3]), Weights(*leaves[3:]), constants, starts
-    )
+    outputs, final = autograd.lstm(leaves[0], batch_sizes, State(*leaves[1:3]), Weights(*leaves[3:]), constants, starts)
     results = (outputs, *final)
     sum((part[g] * weighting(part[g])).sum() for part in results for g in range(2)).backward()
     for g in range(2):
@@ -128,7 +126,7 @@ def test_buffers_are_freed_with_the_output_and_not_by_the_garbage_collector():
     gc.disable()
     try:
         together = [State(*(part[None] for part in state)), Weights(*(part[None] for part in weights))]
-        outputs, final = lstm_training.lstm(x[None], [2, 2], *together, Constants(3.0, 3.0, 1.0))
+        outputs, final = autograd.lstm(x[None], [2, 2], *together, Constants(3.0, 3.0, 1.0))
         graph = weakref.ref(outputs.grad_fn)
         outputs.sum().backward()
         del outputs, final

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from elmolite.errors import InputError
-from elmolite.softmax import Softmax, cross_entropy_sum, log_frequencies_of
+from elmolite.nn.softmax import Softmax, cross_entropy_sum, log_frequencies_of
 from elmolite.streams import IGNORED
 
 CUTOFFS = (2_000, 10_000, 50_000, 250_000)

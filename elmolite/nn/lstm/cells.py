@@ -1,7 +1,7 @@
 """What a step of the LSTM computes for each cell by itself, between its two products; and the gradients of that.
 
 Two implementations, with one interface: torch's operations, which run everywhere, and on a GPU the kernels of
-:mod:`elmolite.lstm_kernels`, for there each operation costs a launch.
+:mod:`elmolite.nn.lstm.triton`, for there each operation costs a launch.
 
 Each tanh is ``2 sigmoid(2 x) - 1``. The gates come with the candidate doubled, and cells are kept doubled. What is
 projected is ``-o tanh(c)``: the weights of the projection have the sign.
@@ -175,7 +175,7 @@ def _kernels(device: torch.device) -> Cells | str:
     step is tried.
     """
     try:
-        from elmolite.lstm_kernels import TritonCells
+        from elmolite.nn.lstm.triton import TritonCells
 
         kernels = TritonCells()
         kernels.infer(torch.zeros(1, 1, 4, device=device), torch.zeros(1, 1, 1, device=device), None, torch.float32)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from elmolite.prepared_weights import product_dtype, wants_gradients
+from elmolite.nn.packed_linear import product_dtype, wants_gradients
 from elmolite.streams import IGNORED
 
 CPU_CHUNK_LOGITS, GPU_CHUNK_LOGITS = 1 << 20, 1 << 25

@@ -2,9 +2,9 @@ import pytest
 import torch
 from conftest import make_corpus, random_sentences, small_config
 
-from elmolite import bilm as module
-from elmolite.bilm import PRESETS, BiLM
 from elmolite.errors import InputError
+from elmolite.nn import bilm as module
+from elmolite.nn.bilm import PRESETS, BiLM
 from elmolite.perplexity import run_batch
 from elmolite.streams import Streams
 from elmolite.token_indexers import ByteIndexer

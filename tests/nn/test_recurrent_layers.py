@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from elmolite.lstm import State
-from elmolite.recurrent_layers import LSTMLayer, RecurrentStack, RNNLayer, dropout
+from elmolite.nn.lstm.reference import State
+from elmolite.nn.recurrent import LSTMLayer, RecurrentStack, RNNLayer, dropout
 
 LSTM = {"cell_clip": 3.0, "projection_clip": 3.0, "forget_bias": 1.0}
 SIZES = {"input_size": 4, "cell_size": 6, "projection_size": 4}

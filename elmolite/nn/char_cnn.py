@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from elmolite.prepared_weights import (
+from elmolite.nn.packed_linear import (
     Prepared,
     Product,
     TorchProduct,

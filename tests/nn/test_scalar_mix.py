@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from elmolite.errors import InputError
-from elmolite.scalar_mix import ScalarMix
+from elmolite.nn.scalar_mix import ScalarMix
 
 
 def layers_of(n_layers=3, n_sentences=2, n_tokens=4, size=6):

@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from elmolite import lstm_inference, prepared_weights
-from elmolite.lstm import Constants, State, Weights, lstm_reference
-from elmolite.lstm_inference import PreparedLSTM, Words, runs_together
+from elmolite.nn import packed_linear
+from elmolite.nn.lstm import inference
+from elmolite.nn.lstm.inference import PreparedLSTM, Words, runs_together
+from elmolite.nn.lstm.reference import Constants, State, Weights, lstm_reference
 
 INPUT, PROJECTION, CELLS = 7, 5, 9
 
@@ -37,8 +38,8 @@ def run(x, batch_sizes, state, weights, constants, *, dtype=torch.float32, start
 @pytest.mark.parametrize("with_starts", [False, True])
 def test_equals_the_reference(monkeypatch, n_directions, packs, batch_sizes, constants, with_starts):
     if not packs:
-        monkeypatch.setattr(prepared_weights, "packs", lambda device, dtype: False)
-    monkeypatch.setattr(lstm_inference, "WINDOW_POSITIONS", 7)  # smaller than a step, and larger than some
+        monkeypatch.setattr(packed_linear, "packs", lambda device, dtype: False)
+    monkeypatch.setattr(inference, "WINDOW_POSITIONS", 7)  # smaller than a step, and larger than some
     starts = torch.rand(sum(batch_sizes), generator=torch.Generator().manual_seed(1)) < 0.3 if with_starts else None
     each = [arguments(batch_sizes, seed=seed) for seed in range(n_directions)]
     x = torch.stack([x for x, _, _ in each])
@@ -71,7 +72,7 @@ def test_the_product_of_a_word_that_stands_at_many_positions_is_computed_once(n_
     words, x = Words(vectors, places), vectors[places]
     constants = Constants(3.0, 3.0, 1.0)
     prepared = PreparedLSTM([weights] * n_directions, constants, torch.float32)
-    assert isinstance(prepared._gates(x, 20, words), lstm_inference._InputsOfWords) == is_shared
+    assert isinstance(prepared._gates(x, 20, words), inference._InputsOfWords) == is_shared
     outputs, _ = prepared(x, batch_sizes, State(*(part.expand(n_directions, -1, -1) for part in state)), words=words)
     for ours, inputs in zip(outputs, x, strict=True):
         exact, _ = lstm_reference(inputs, batch_sizes, state, weights, constants)
@@ -110,7 +111,7 @@ def test_a_sequence_has_the_same_bits_however_many_stand_beside_it():
     x, state, weights = arguments(batch_sizes, scale=0.2, sizes=(64, 64, 128))
     constants = Constants(3.0, 3.0, 1.0)
     together, _ = run(x, batch_sizes, state, weights, constants)
-    least = max(lstm_inference.JOINT_ROWS, prepared_weights.min_rows(x.device, x.dtype))
+    least = max(inference.JOINT_ROWS, packed_linear.min_rows(x.device, x.dtype))
     for n_rows in range(least, 30):
         some = x.view(5, 30, 64)[:, :n_rows].flatten(0, 1)
         alone, _ = run(some, [n_rows] * 5, State(*(part[:n_rows] for part in state)), weights, constants)

@@ -1,7 +1,7 @@
 """LSTM with projection and clipping: its equations, and the plain reference that says them once more.
 
-What is used is faster and held equal to it by tests: :mod:`elmolite.lstm_training`, and without gradients
-:mod:`elmolite.lstm_inference`.
+What is used is faster and held equal to it by tests: :mod:`elmolite.nn.lstm.autograd`, and without gradients
+:mod:`elmolite.nn.lstm.inference`.
 
 The cell (Sak et al. 2014, with the clips of bilm-tf), for input x, output h and cell state c of the step before::
 

@@ -1,13 +1,13 @@
-"""The LSTM of :mod:`elmolite.lstm` with gradients: both directions at once, in few and large operations.
+"""The LSTM of :mod:`elmolite.nn.lstm.reference` with gradients: both directions at once, in few and large operations.
 
 The loops over time hold nothing that is better done for all steps at once. Before the forward loop stands the input
 product, after the backward loop one product for the gradient of each weight. What a step computes besides its products
-is in :mod:`elmolite.lstm_cells`.
+is in :mod:`elmolite.nn.lstm.cells`.
 
 Each tanh is computed as ``2 sigmoid(2 x) - 1``, far cheaper than torch's own on a CPU: the weights of the candidate and
 the cell state are doubled, which rounds nothing.
 
-Shapes as in :mod:`elmolite.lstm`, with G directions in front: N positions, D input size, P projection, H cells.
+Shapes as in :mod:`elmolite.nn.lstm.reference`, with G directions in front: N positions, D input size, P projection, H cells.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from elmolite.lstm import Constants, State, Weights
-from elmolite.lstm_cells import Buffers, Cells, cells_on
-from elmolite.prepared_weights import product_dtype
+from elmolite.nn.lstm.cells import Buffers, Cells, cells_on
+from elmolite.nn.lstm.reference import Constants, State, Weights
+from elmolite.nn.packed_linear import product_dtype
 
 GROUP_POSITIONS = 160
 """Positions whose gradients are prepared together: the memory for that does not grow with the window."""

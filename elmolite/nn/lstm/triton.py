@@ -1,4 +1,4 @@
-"""What :mod:`elmolite.lstm_cells` says, as kernels in Triton: one launch a step forward, one backward.
+"""What :mod:`elmolite.nn.lstm.cells` says, as kernels in Triton: one launch a step forward, one backward.
 
 A program computes ``BLOCK`` cells of one row of one direction. It computes in float32, or float64 where the gates are
 that, whatever dtypes it reads and writes. Only built-in functions of Triton are called, so that its interpreter runs
@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from elmolite.lstm_cells import Buffers, CellGradients
+from elmolite.nn.lstm.cells import Buffers, CellGradients
 
 MAX_BLOCK = 512
 """Cells of a program: many programs even for a few rows."""
@@ -148,7 +148,7 @@ def _backward_kernel(
 
 
 class TritonCells:
-    """The implementation of :class:`elmolite.lstm_cells.Cells` by the kernels."""
+    """The implementation of :class:`elmolite.nn.lstm.cells.Cells` by the kernels."""
 
     def forward(
         self,

@@ -1,0 +1,1 @@
+"""The model: character CNN, LSTM, biLM, softmax, scalar mix. Imports nothing else of the package but errors."""

@@ -1,0 +1,1 @@
+"""LSTM with projection and clipping: reference, training, inference, CPU and GPU cells."""
