@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from elmolite.checkpoint import Checkpoint
-    from elmolite.corpus import Corpus
-    from elmolite.dataset_text import DatasetText
+    from elmolite.data.corpus import Corpus
+    from elmolite.data.dataset_text import DatasetText
+    from elmolite.data.prepare import prepare
     from elmolite.elmo import ELMo
     from elmolite.embedding_folder import EmbeddingFolder
     from elmolite.errors import InputError
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from elmolite.finetuning_config import ClassifyConfig, EntailConfig, FinetuningConfig, InputConfig, TagConfig
     from elmolite.nn.bilm import BiLM, BiLMConfig
     from elmolite.nn.scalar_mix import ScalarMix
-    from elmolite.preparation import prepare
     from elmolite.pretrain_options import load_recipe
     from elmolite.pretraining import pretrain
     from elmolite.pretraining_config import PretrainingConfig
@@ -56,9 +56,9 @@ _HOMES = {
     "Checkpoint": "checkpoint",
     "ClassifyConfig": "finetuning_config",
     "CommonComponent": "sentence_vectors",
-    "Corpus": "corpus",
+    "Corpus": "data.corpus",
     "DatasetExamples": "examples.dataset",
-    "DatasetText": "dataset_text",
+    "DatasetText": "data.dataset_text",
     "ELMo": "elmo",
     "EmbeddingFolder": "embedding_folder",
     "EntailConfig": "finetuning_config",
@@ -73,7 +73,7 @@ _HOMES = {
     "WordCache": "word_cache",
     "finetune": "finetuning",
     "load_recipe": "pretrain_options",
-    "prepare": "preparation",
+    "prepare": "data.prepare",
     "pretrain": "pretraining",
 }
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from elmolite.checkpoint import Checkpoint
+from elmolite.data.vocab import UNKNOWN_ID
 from elmolite.errors import InputError
 from elmolite.nn.adaptive_softmax import AdaptiveSoftmax, AnySoftmax
 from elmolite.nn.bilm import DROPOUT_FIELDS, BiLMConfig
-from elmolite.vocab import UNKNOWN_ID
 
 
 @torch.no_grad()

@@ -22,14 +22,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from elmolite.corpus import VOCAB_FILE
-from elmolite.errors import InputError, saying_where
-from elmolite.legacy.source import is_legacy, refuse_legacy
-from elmolite.lexicon_indexer import LEXICON_FILE, LexiconIndexer
-from elmolite.nn.adaptive_softmax import AnySoftmax, softmax_of
-from elmolite.nn.bilm import BiLM, BiLMConfig
-from elmolite.released_models import model_folder
-from elmolite.token_indexers import (
+from elmolite.data.corpus import VOCAB_FILE
+from elmolite.data.indexers import (
     CHARACTERS_FILE,
     ByteIndexer,
     CharacterIndexer,
@@ -38,12 +32,18 @@ from elmolite.token_indexers import (
     WordIndexer,
     load_characters,
 )
-from elmolite.tokenization import FILE_NAME as TOKENIZER_FILE
-from elmolite.tokenization import SentenceTokenizer
+from elmolite.data.lexicon_indexer import LEXICON_FILE, LexiconIndexer
+from elmolite.data.tokenization import FILE_NAME as TOKENIZER_FILE
+from elmolite.data.tokenization import SentenceTokenizer
+from elmolite.data.vocab import Vocabulary
+from elmolite.errors import InputError, saying_where
+from elmolite.legacy.source import is_legacy, refuse_legacy
+from elmolite.nn.adaptive_softmax import AnySoftmax, softmax_of
+from elmolite.nn.bilm import BiLM, BiLMConfig
+from elmolite.released_models import model_folder
 from elmolite.utils import files, folders
 from elmolite.utils.manifest_fields import read_fields
 from elmolite.utils.serialization import TensorFile
-from elmolite.vocab import Vocabulary
 
 FORMAT_VERSION = 2
 CONFIG_FILE = "config.json"

@@ -16,7 +16,7 @@ from elmolite.errors import InputError, exit_code
 from elmolite.utils.suggest import nearest
 
 if TYPE_CHECKING:
-    from elmolite.dataset_text import DatasetText
+    from elmolite.data.dataset_text import DatasetText
     from elmolite.layer_choice import LayerChoice
 
 
@@ -68,9 +68,9 @@ def prepare(arguments: Sequence[str]) -> None:
 
     text, valid = _texts(options)
 
-    from elmolite.preparation import prepare as run
-    from elmolite.tokenization import SentenceTokenizer
-    from elmolite.vocab import Vocabulary
+    from elmolite.data.prepare import prepare as run
+    from elmolite.data.tokenization import SentenceTokenizer
+    from elmolite.data.vocab import Vocabulary
 
     corpus = run(
         text,
@@ -116,7 +116,7 @@ def _texts(options: argparse.Namespace) -> tuple[list[str] | DatasetText, list[s
     if options.valid and options.valid_split is not None:
         raise InputError("--valid and --valid-split exclude each other")
 
-    from elmolite.dataset_text import DatasetText
+    from elmolite.data.dataset_text import DatasetText
 
     text = DatasetText(options.dataset, streaming=options.streaming, **given)
     return text, options.valid if options.valid_split is None else replace(text, split=options.valid_split)
@@ -226,8 +226,8 @@ def convert(arguments: Sequence[str]) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier model folder")
     options = parser.parse_args(arguments)
 
+    from elmolite.data.tokenization import SentenceTokenizer
     from elmolite.legacy.conversion import convert as convert_model
-    from elmolite.tokenization import SentenceTokenizer
 
     written = convert_model(
         options.source,
@@ -257,9 +257,9 @@ def neighbours(arguments: Sequence[str]) -> None:
 
     from itertools import islice
 
+    from elmolite.data.text import read_documents
     from elmolite.elmo import ELMo
     from elmolite.neighbours import NeighbourIndex, marked_place
-    from elmolite.text import read_documents
     from elmolite.utils.torch import best_device
 
     elmo = ELMo.from_pretrained(options.model).to(best_device())

@@ -7,7 +7,7 @@ import hashlib
 from torch import Tensor
 
 from elmolite import several_processes
-from elmolite.streams import Batch
+from elmolite.data.bptt import Batch
 
 
 class ConsumedText:

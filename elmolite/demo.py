@@ -13,7 +13,8 @@ from typing import Literal
 from tqdm import tqdm
 
 from elmolite import demo_tasks, documentation, figures
-from elmolite.corpus import Corpus
+from elmolite.data.corpus import Corpus
+from elmolite.data.prepare import prepare
 from elmolite.documentation import Module
 from elmolite.documentation_tasks import Amounts
 from elmolite.elmo import ELMo
@@ -21,7 +22,6 @@ from elmolite.errors import InputError
 from elmolite.figures import Panel
 from elmolite.neighbours import NeighbourIndex, unit
 from elmolite.nn.bilm import BiLMConfig, tiny
-from elmolite.preparation import prepare
 from elmolite.pretraining import pretrain
 from elmolite.pretraining_config import PretrainingConfig
 from elmolite.utils import files

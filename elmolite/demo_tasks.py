@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from elmolite.comparison import Comparison, compare
+from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.documentation import Module
 from elmolite.documentation_tasks import Amounts, code_examples, package_examples, pair_examples, tags_by_rule
 from elmolite.examples.example import Example
@@ -31,7 +32,6 @@ from elmolite.task_checkpoint import TaskCheckpoint
 from elmolite.task_data import TaskData, predict
 from elmolite.tasks.objectives import Prediction
 from elmolite.tasks.words import Words, masked_softmax
-from elmolite.tokenization import SentenceTokenizer
 from elmolite.utils import files
 from elmolite.utils.console import table
 

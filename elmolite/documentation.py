@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from elmolite.worker_pool import worker_pool
+from elmolite.data.worker_pool import worker_pool
 
 PACKAGES = (
     "torch",

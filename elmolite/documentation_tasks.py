@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal, NamedTuple, get_args
 
+from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.documentation import STANDARD_LIBRARY, Docstring, Module
 from elmolite.examples.example import Example, Task
 from elmolite.finetuning_setup import TaskExamples
-from elmolite.tokenization import SentenceTokenizer
 
 Part = Literal["train", "dev", "test"]
 SAME, OTHER = "same function", "another function"

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from elmolite.carried_state import CarriedState
+from elmolite.data.indexers import ByteIndexer, TokenIndexer, WordIndexer
+from elmolite.data.tokenization import SentenceTokenizer
+from elmolite.data.vocab import Vocabulary
 from elmolite.errors import InputError
 from elmolite.nn.bilm import BiLM
 from elmolite.sentence_batches import TokenIds, encode, pack
-from elmolite.token_indexers import ByteIndexer, TokenIndexer, WordIndexer
-from elmolite.tokenization import SentenceTokenizer
 from elmolite.utils.precision import Precision, check_precision, products_in
-from elmolite.vocab import Vocabulary
 from elmolite.word_cache import WordCache
 
 Sentence = str | Sequence[str]

@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from elmolite.data.text import Progress, read_lines
+from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.elmo import READ_AHEAD, ELMo
 from elmolite.embedding_folder import EmbeddingWriter
 from elmolite.embedding_settings import EmbeddingSettings
 from elmolite.errors import InputError
 from elmolite.layer_choice import LayerChoice
 from elmolite.sentence_batches import BATCH_TOKENS
-from elmolite.text import Progress, read_lines
-from elmolite.tokenization import SentenceTokenizer
 from elmolite.utils import files
 from elmolite.utils.precision import Precision
 from elmolite.utils.torch import best_device

@@ -11,9 +11,9 @@ from typing import Any
 from tqdm import tqdm
 
 from elmolite.checkpoint import Checkpoint
+from elmolite.data.prepare import prepare
 from elmolite.errors import InputError
 from elmolite.perplexity import Perplexity, evaluate
-from elmolite.preparation import prepare
 from elmolite.utils.torch import best_device
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from elmolite.checkpoint import CONFIG_FILE as ENCODER_MANIFEST
+from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.examples.columns import RECOGNISED, ExampleColumns
@@ -26,7 +27,6 @@ from elmolite.static_vectors import StaticEmbedding, StaticVectors
 from elmolite.task_data import tokenise
 from elmolite.task_model import TaskDescription, TaskModel, build
 from elmolite.task_scores import check_labels, tell_unknown_labels
-from elmolite.tokenization import SentenceTokenizer
 from elmolite.utils import files
 from elmolite.word_inputs import NO_LAYERS
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 
 from elmolite.checkpoint import Checkpoint
+from elmolite.data.indexers import ByteIndexer, TokenIndexer
 from elmolite.nn.bilm import PRESETS, BiLM, BiLMConfig
 from elmolite.nn.lstm.cells import describe_cells
 from elmolite.nn.packed_linear import computes_bfloat16, packs
 from elmolite.released_models import released_models
-from elmolite.token_indexers import ByteIndexer, TokenIndexer
 from elmolite.utils.torch import best_device
 
 

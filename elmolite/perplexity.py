@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from elmolite.corpus import Corpus, Split
+from elmolite.data.bptt import Batch, Streams
+from elmolite.data.corpus import Corpus, Split
+from elmolite.data.vocab import UNKNOWN_ID
 from elmolite.nn.adaptive_softmax import AnySoftmax
 from elmolite.nn.bilm import BiLM, BiLMState
-from elmolite.streams import Batch, Streams
 from elmolite.utils.torch import evaluating
-from elmolite.vocab import UNKNOWN_ID
 
 EVALUATION_ROWS = 32
 EVALUATION_WINDOW = 32

@@ -11,7 +11,7 @@ from elmolite.utils.precision import Precision
 from elmolite.utils.suggest import check_choices
 
 if TYPE_CHECKING:
-    from elmolite.streams import Streams
+    from elmolite.data.bptt import Streams
 
 RUN_VERSION = 1
 RUN_FILE = "pretraining.json"

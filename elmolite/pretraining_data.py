@@ -9,7 +9,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from elmolite.consumed_text import ConsumedText
-from elmolite.streams import Batch, Streams
+from elmolite.data.bptt import Batch, Streams
 
 
 def rows_of(trainer: Trainer, n_rows: int) -> slice:

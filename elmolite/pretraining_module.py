@@ -1,6 +1,6 @@
 """Lightning's wiring of pretraining: loss, optimizer step, validation, and what a point to resume from holds.
 
-The mathematics is in :mod:`elmolite.nn.bilm` and the softmaxes, the data in :mod:`elmolite.corpus`.
+The mathematics is in :mod:`elmolite.nn.bilm` and the softmaxes, the data in :mod:`elmolite.data.corpus`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from elmolite import several_processes
 from elmolite.consumed_text import ConsumedText
+from elmolite.data.bptt import Batch
 from elmolite.lightning_progress import loops_at
 from elmolite.nn.adaptive_softmax import AnySoftmax
 from elmolite.nn.bilm import BiLM, BiLMState
@@ -25,7 +26,6 @@ from elmolite.perplexity import Perplexity, PerplexityMeter, run_batch, time_maj
 from elmolite.pretraining_config import LARGE_VOCABULARY, PretrainingConfig
 from elmolite.pretraining_data import rows_of
 from elmolite.sound_steps import SkippedSteps, finite_rows, is_finite
-from elmolite.streams import Batch
 from elmolite.touched_rows import as_parameters, touched_rows
 from elmolite.weight_average import WeightAverage
 

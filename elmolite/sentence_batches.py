@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from elmolite.token_indexers import TokenIndexer
+from elmolite.data.indexers import TokenIndexer
 
 BEGIN_MARK, END_MARK = 0, 1
 """The forms of ``<S>`` and ``</S>``."""

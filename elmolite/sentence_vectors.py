@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from elmolite.data.vocab import SPECIALS, UNKNOWN_ID, Vocabulary
 from elmolite.errors import InputError
-from elmolite.vocab import SPECIALS, UNKNOWN_ID, Vocabulary
 
 SentencePooling = Literal["mean", "max", "weighted"]
 POOLINGS: tuple[SentencePooling, ...] = ("mean", "max", "weighted")

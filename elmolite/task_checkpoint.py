@@ -24,6 +24,8 @@ from torch import Tensor, nn
 
 from elmolite.checkpoint import CONFIG_FILE as ENCODER_MANIFEST
 from elmolite.checkpoint import fill
+from elmolite.data.tokenization import FILE_NAME as TOKENIZER_FILE
+from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.elmo import ELMo
 from elmolite.elmo_module import Sentence
 from elmolite.errors import InputError, saying_where
@@ -38,8 +40,6 @@ from elmolite.static_vectors import StaticEmbedding
 from elmolite.task_data import TaskData, predict
 from elmolite.task_model import TaskDescription, TaskModel, build
 from elmolite.tasks.objectives import Prediction
-from elmolite.tokenization import FILE_NAME as TOKENIZER_FILE
-from elmolite.tokenization import SentenceTokenizer
 from elmolite.utils import files, folders
 from elmolite.utils.contained import check_contained
 from elmolite.utils.manifest_fields import read_fields

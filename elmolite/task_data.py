@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.examples.example import Example
@@ -23,7 +24,6 @@ from elmolite.sentence_batches import BATCH_TOKENS, batches_by_length
 from elmolite.static_vectors import WordIds
 from elmolite.task_model import SentenceBatch, TaskModel
 from elmolite.tasks.objectives import Prediction
-from elmolite.tokenization import SentenceTokenizer
 
 POOL_BATCHES = 50
 """Batches of like length are cut from so many at once: fewer would pad more, all would have no chance in them."""

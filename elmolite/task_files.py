@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.errors import InputError
 from elmolite.examples.columns import RECOGNISED, ExampleColumns
 from elmolite.examples.example import Example, Task
@@ -18,7 +19,6 @@ from elmolite.task_data import TaskData, predict
 from elmolite.task_model import TaskDescription
 from elmolite.task_scores import TaskScores, check_labels, score, tell_unknown_labels
 from elmolite.tasks.objectives import Prediction
-from elmolite.tokenization import SentenceTokenizer
 from elmolite.utils.torch import best_device
 
 

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from elmolite.data.text import read_lines
 from elmolite.errors import InputError
-from elmolite.text import read_lines
 
 _CHUNK_BYTES = 2**20
 _MAX_WORD_BYTES = 2**16

@@ -8,14 +8,14 @@ import torch
 
 from elmolite import saved_points
 from elmolite.checkpoint import Checkpoint
-from elmolite.corpus import Corpus
+from elmolite.data.corpus import Corpus
+from elmolite.data.prepare import prepare
+from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.examples.columns import ExampleColumns
 from elmolite.examples.reading import read_examples
 from elmolite.nn.bilm import BiLM, BiLMConfig
 from elmolite.nn.softmax import Softmax
-from elmolite.preparation import prepare
 from elmolite.saved_points import SavedPoints
-from elmolite.tokenization import SentenceTokenizer
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 

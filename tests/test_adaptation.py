@@ -7,14 +7,14 @@ from torch.nn import functional as F
 
 from elmolite.adaptation import start_from
 from elmolite.checkpoint import Checkpoint
+from elmolite.data.indexers import ByteIndexer, UnicodeIndexer, WordIndexer
+from elmolite.data.tokenization import SentenceTokenizer
+from elmolite.data.vocab import Vocabulary
 from elmolite.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.nn.adaptive_softmax import AdaptiveSoftmax
 from elmolite.nn.bilm import BiLM
 from elmolite.nn.softmax import Softmax
-from elmolite.token_indexers import ByteIndexer, UnicodeIndexer, WordIndexer
-from elmolite.tokenization import SentenceTokenizer
-from elmolite.vocab import Vocabulary
 
 OLD = ["<S>", "</S>", "<UNK>", "the", "cat", "sat", "down"]
 NEW = ["<S>", "</S>", "<UNK>", "cat", "protein", "the", "folds"]

@@ -3,13 +3,13 @@ import torch
 from conftest import small_config
 
 from elmolite.checkpoint import FORMAT_VERSION, Checkpoint, read_config
+from elmolite.data.indexers import UnicodeIndexer, WordIndexer
+from elmolite.data.vocab import Vocabulary
 from elmolite.errors import InputError
 from elmolite.nn.adaptive_softmax import AdaptiveSoftmax
 from elmolite.nn.bilm import BiLM
 from elmolite.nn.softmax import Softmax
-from elmolite.token_indexers import UnicodeIndexer, WordIndexer
 from elmolite.utils import files
-from elmolite.vocab import Vocabulary
 
 
 def edit(folder, change):

@@ -3,6 +3,7 @@ from collections import Counter
 
 import pytest
 
+from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.documentation import Docstring, Module
 from elmolite.documentation_tasks import (
     OTHER,
@@ -14,7 +15,6 @@ from elmolite.documentation_tasks import (
     pair_examples,
     tags_by_rule,
 )
-from elmolite.tokenization import SentenceTokenizer
 
 TOKENIZER = SentenceTokenizer.english()
 AMOUNTS = Amounts(train=120, dev=30, test=40, n_packages=2)

@@ -10,15 +10,15 @@ import torch
 from conftest import random_sentences, small_config
 from torch.utils.data import DataLoader
 
+from elmolite.data.indexers import ByteIndexer, UnicodeIndexer, WordIndexer
+from elmolite.data.tokenization import SentenceTokenizer
+from elmolite.data.vocab import Vocabulary
 from elmolite.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.model_hash import model_hash
 from elmolite.nn.bilm import BiLM, mini, original
 from elmolite.nn.lstm import inference
 from elmolite.nn.lstm.reference import State, Weights, lstm_reference
-from elmolite.token_indexers import ByteIndexer, UnicodeIndexer, WordIndexer
-from elmolite.tokenization import SentenceTokenizer
-from elmolite.vocab import Vocabulary
 from elmolite.word_cache import WordCache
 
 READERS = {
@@ -332,7 +332,7 @@ def test_a_long_sentence_needs_the_memory_of_a_window_and_of_its_vectors():
 import resource, sys, torch
 from elmolite.nn.bilm import BiLM, BiLMConfig
 from elmolite.elmo import ELMo
-from elmolite.tokenization import SentenceTokenizer
+from elmolite.data.tokenization import SentenceTokenizer
 torch.set_num_threads(1)
 config = BiLMConfig(filters=[(1, 32), (2, 32)], cell_size=256, projection_size=16, n_highway_layers=1)
 elmo = ELMo(BiLM(config).eval(), SentenceTokenizer.whitespace())

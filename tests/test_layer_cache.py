@@ -7,13 +7,13 @@ import torch
 from conftest import random_sentences, small_config
 
 from elmolite import layer_cache
+from elmolite.data.indexers import WordIndexer
+from elmolite.data.tokenization import SentenceTokenizer
+from elmolite.data.vocab import Vocabulary
 from elmolite.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.layer_cache import LayerCache
 from elmolite.nn.bilm import BiLM
-from elmolite.token_indexers import WordIndexer
-from elmolite.tokenization import SentenceTokenizer
-from elmolite.vocab import Vocabulary
 
 SENTENCES = [*random_sentences(40), [], ["Hi"], ["naïve", "\ud800", "x" * 60], ["Hi"]]
 

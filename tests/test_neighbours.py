@@ -3,10 +3,10 @@ import pytest
 from conftest import random_sentences
 
 from elmolite.cli import main
+from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.neighbours import NeighbourIndex, Place, marked_place
-from elmolite.tokenization import SentenceTokenizer
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@ import math
 import pytest
 import torch
 
-from elmolite.corpus import Split
+from elmolite.data.bptt import Streams
+from elmolite.data.corpus import Split
 from elmolite.nn.softmax import Softmax
 from elmolite.perplexity import evaluate, run_batch
-from elmolite.streams import Streams
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from conftest import make_corpus, point_of, random_sentences, small_config
 
 from elmolite import pretraining_module, resume_point, saved_points
 from elmolite.checkpoint import Checkpoint
+from elmolite.data.bptt import Streams
+from elmolite.data.vocab import Vocabulary
 from elmolite.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.nn import adaptive_softmax
@@ -22,9 +24,7 @@ from elmolite.pretraining_config import PretrainingConfig
 from elmolite.pretraining_module import PretrainingModule
 from elmolite.pretraining_setup import set_up
 from elmolite.saved_points import SavedPoints
-from elmolite.streams import Streams
 from elmolite.utils.files import fingerprint
-from elmolite.vocab import Vocabulary
 
 
 def config(**changes):

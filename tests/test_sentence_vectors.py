@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
+from elmolite.data.tokenization import SentenceTokenizer
+from elmolite.data.vocab import Vocabulary
 from elmolite.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.sentence_vectors import CommonComponent, WordWeights, cosine, pool
-from elmolite.tokenization import SentenceTokenizer
-from elmolite.vocab import Vocabulary
 
 VOCABULARY = Vocabulary(["<S>", "</S>", "<UNK>", "the", "play"], [50, 50, 20, 70, 10])
 SENTENCES = [["the", "play", "."], [], ["play"], ["the"] * 9]

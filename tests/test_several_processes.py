@@ -22,13 +22,13 @@ from test_pretraining import read_log, weights_of
 
 from elmolite import pretraining_module, several_processes
 from elmolite.cli import COMMANDS, main
+from elmolite.data.bptt import Streams
 from elmolite.errors import InputError, SaidElsewhereError
 from elmolite.nn import adaptive_softmax
 from elmolite.pretraining import pretrain
 from elmolite.pretraining_config import PretrainingConfig
 from elmolite.pretraining_module import PretrainingModule
 from elmolite.saved_points import SavedPoints
-from elmolite.streams import Streams
 from elmolite.utils import files
 
 SETTINGS = {

@@ -5,6 +5,7 @@ from conftest import random_sentences
 from small_tasks import HEADS, WORDS
 
 from elmolite import layer_cache
+from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.examples.example import Example
@@ -12,7 +13,6 @@ from elmolite.finetuning_config import InputConfig
 from elmolite.static_vectors import StaticEmbedding
 from elmolite.task_data import ShuffledBatches, TaskData, predict, tokenise
 from elmolite.task_model import TaskDescription, build
-from elmolite.tokenization import SentenceTokenizer
 
 SPACES = SentenceTokenizer.whitespace()
 LABELS = {"classify": ("no", "yes"), "tag": ("B-X", "I-X", "O"), "entail": ("no", "yes")}

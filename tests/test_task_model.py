@@ -5,12 +5,12 @@ from conftest import random_sentences
 from small_tasks import HEADS, SMALL
 from torch import nn
 
+from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.finetuning_config import ClassifyConfig, EntailConfig, InputConfig, TagConfig
 from elmolite.task_model import SentenceBatch, TaskDescription, build
 from elmolite.tasks.objectives import MultiLabel, SequenceLabels, SingleLabel, TokenLabels
-from elmolite.tokenization import SentenceTokenizer
 
 SENTENCES = random_sentences(6)
 INPUTS = InputConfig(dropout=0.5)

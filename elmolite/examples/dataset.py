@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from elmolite.dataset_source import DatasetSource, quiet
+from elmolite.data.hf_datasets import DatasetSource, quiet
+from elmolite.data.remarks import Remarks
 from elmolite.errors import InputError
 from elmolite.examples.columns import RECOGNISED, ChosenColumns, ExampleColumns, choose_columns
 from elmolite.examples.example import Task
 from elmolite.examples.records import NO_GOLD_LABEL, Examples, Record, read_records
-from elmolite.remarks import Remarks
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset

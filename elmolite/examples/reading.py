@@ -8,14 +8,14 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
+from elmolite.data.remarks import BLANK_LINES, Remarks
+from elmolite.data.text import read_lines
 from elmolite.errors import InputError
 from elmolite.examples.columns import RECOGNISED, ExampleColumns, Format, choose_columns, excerpt, is_known
 from elmolite.examples.example import Example, Task
 from elmolite.examples.records import Examples, Record, read_records, split_labels
 from elmolite.examples.tables import named_columns, read_csv, read_json_lines, read_tsv
 from elmolite.examples.tagged_lines import conll_cells, read_conll, read_conllu
-from elmolite.remarks import BLANK_LINES, Remarks
-from elmolite.text import read_lines
 
 _SUFFIXES: dict[str, Format] = {
     ".conllu": "conllu",

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from elmolite.data.remarks import Remarks
 from elmolite.errors import InputError
 from elmolite.examples.columns import ChosenColumns, ExampleColumns, listing
 from elmolite.examples.example import Example, Task
-from elmolite.remarks import Remarks
 
 NO_GOLD_LABEL = "-"
 """SNLI writes so where the annotators of a pair disagreed."""

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from elmolite.data.remarks import BLANK_LINES, Remarks
 from elmolite.errors import InputError
 from elmolite.examples.columns import ExampleColumns, excerpt, is_known, is_number, listing
 from elmolite.examples.example import Task
 from elmolite.examples.records import Record
-from elmolite.remarks import BLANK_LINES, Remarks
 
 _MAX_FIELD = 2**31 - 1
 

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from elmolite.data.remarks import Remarks
 from elmolite.errors import InputError
 from elmolite.examples.columns import ExampleColumns, excerpt, is_number
 from elmolite.examples.example import Example
-from elmolite.remarks import Remarks
 from elmolite.utils.suggest import nearest
 
 CONLLU_COLUMNS = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from elmolite.checkpoint import Checkpoint
+from elmolite.data.indexers import ByteIndexer
+from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.errors import InputError
 from elmolite.legacy import hdf5
 from elmolite.legacy.reading import read
 from elmolite.legacy.source import is_legacy
 from elmolite.released_models import model_folder
-from elmolite.token_indexers import ByteIndexer
-from elmolite.tokenization import SentenceTokenizer
 from elmolite.utils import files, folders
 
 OPTIONS_FILE, WEIGHTS_FILE = "options.json", "weights.hdf5"

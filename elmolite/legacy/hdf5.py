@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from elmolite.data.indexers import MAX_CHARACTERS, N_BYTE_IDS
 from elmolite.errors import InputError, saying_where
 from elmolite.legacy.hdf5_arrays import MAX_EXPANSION, StoredArray, stored_arrays
 from elmolite.legacy.hdf5_structures import Hdf5Error
 from elmolite.legacy.source import Options
 from elmolite.nn.bilm import MAX_LAYERS, BiLM, BiLMConfig
-from elmolite.token_indexers import MAX_CHARACTERS, N_BYTE_IDS
 
 Array = NDArray[np.float32]
 State = dict[str, torch.Tensor]

@@ -14,12 +14,12 @@ from pathlib import PurePath, PureWindowsPath
 import torch
 from torch import Tensor
 
+from elmolite.data.indexers import MAX_CHARACTERS
+from elmolite.data.lexicon_indexer import LexiconIndexer
 from elmolite.errors import InputError, saying_where
 from elmolite.legacy.source import MANY_LANGS_MARK, Options, Source
 from elmolite.legacy.torch_file import TorchFile
-from elmolite.lexicon_indexer import LexiconIndexer
 from elmolite.nn.bilm import MAX_LAYERS, BiLM, BiLMConfig
-from elmolite.token_indexers import MAX_CHARACTERS
 
 _IDEOGRAPHIC_SPACE = "\u3000"
 

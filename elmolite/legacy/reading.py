@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from elmolite.checkpoint import Checkpoint
+from elmolite.data.indexers import ByteIndexer
+from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.errors import InputError
 from elmolite.legacy import hdf5, many_langs
 from elmolite.legacy.hdf5_structures import SIGNATURE
 from elmolite.legacy.source import HDF5, MANY_LANGS_MARK, OPTIONS_ENDING, Options, Source
-from elmolite.token_indexers import ByteIndexer
-from elmolite.tokenization import SentenceTokenizer
 
 _WEIGHTS_ENDINGS = ("weights", "model")
 

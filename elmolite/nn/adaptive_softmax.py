@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from elmolite.data.bptt import IGNORED
 from elmolite.errors import InputError
 from elmolite.nn.softmax import Softmax, cross_entropy_sum, log_frequencies_of
-from elmolite.streams import IGNORED
 
 CUTOFFS = (2_000, 10_000, 50_000, 250_000)
 """Where clusters begin, as far as the vocabulary goes: each holds about as much of a text, and is five times larger."""

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from elmolite.data.indexers import MAX_CHARACTERS, N_BYTE_IDS, PADDING, TokenIndexer
 from elmolite.errors import InputError
 from elmolite.nn.char_cnn import CharacterEncoder
 from elmolite.nn.lstm.inference import Words
 from elmolite.nn.lstm.reference import State
 from elmolite.nn.recurrent import LSTMLayer, RecurrentStack, RNNLayer, dropout, run_stacks
 from elmolite.nn.word_encoder import WordEncoder
-from elmolite.token_indexers import MAX_CHARACTERS, N_BYTE_IDS, PADDING, TokenIndexer
 from elmolite.utils.suggest import check_choices
 
 DROPOUT_FIELDS = ("dropout", "variational_dropout", "recurrent_dropout", "embedding_dropout")
@@ -224,7 +224,7 @@ class BiLM(nn.Module):
     def __init__(
         self, config: BiLMConfig, *, n_ids: int = N_BYTE_IDS, n_word_ids: int = 0, padding: int = PADDING
     ) -> None:
-        """Make the weights; the numbers are those of the tokens' indexer (:mod:`elmolite.token_indexers`).
+        """Make the weights; the numbers are those of the tokens' indexer (:mod:`elmolite.data.indexers`).
 
         :param n_word_ids: of words beside characters.
         :param padding: the id that fills rows of characters up.

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from elmolite.data.indexers import MAX_CHARACTERS, PADDING
 from elmolite.nn.packed_linear import (
     Prepared,
     Product,
@@ -25,7 +26,6 @@ from elmolite.nn.packed_linear import (
     product_dtype,
     wants_gradients,
 )
-from elmolite.token_indexers import MAX_CHARACTERS, PADDING
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "tanh": torch.tanh}
 WORDS_AT_ONCE = 128

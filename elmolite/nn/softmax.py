@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from elmolite.data.bptt import IGNORED
 from elmolite.nn.packed_linear import product_dtype, wants_gradients
-from elmolite.streams import IGNORED
 
 CPU_CHUNK_LOGITS, GPU_CHUNK_LOGITS = 1 << 20, 1 << 25
 """Logits that stand in memory at once: what the cache of a CPU holds, and what fills a GPU ..."""

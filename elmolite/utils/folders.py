@@ -110,7 +110,7 @@ def remove_shared_folder(folder: Path) -> bool:
 def open_folder(folder: Path, manifest: str, *, kind: str, version: int) -> dict[str, Any]:
     """Read the manifest of a folder, and hold every file that it names against its size and checksum.
 
-    Of a file that has checksums of its blocks it is left to who reads them (:mod:`elmolite.checked_array`).
+    Of a file that has checksums of its blocks it is left to who reads them (:mod:`elmolite.data.checked_array`).
 
     :param manifest: the name of the JSON file.
     :param kind: what the folder is, for the message ("corpus", "model").

@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import mkdtemp
 
-from elmolite.text import read_lines
+from elmolite.data.text import read_lines
 
 LOOK_EVERY_SECONDS = 0.1
 CHANGED_LETTERS = 3
@@ -179,11 +179,11 @@ def first_step(corpus: Path, place: str) -> None:
     begun = time.monotonic()
     import torch
 
+    from elmolite.data.bptt import Streams
     from elmolite.nn.bilm import PRESETS
     from elmolite.perplexity import run_batch, time_major
     from elmolite.pretraining_config import PretrainingConfig
     from elmolite.pretraining_setup import set_up
-    from elmolite.streams import Streams
 
     config = PretrainingConfig()
     setup = set_up(config, model=PRESETS["mini"](), corpus=corpus)

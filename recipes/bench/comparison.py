@@ -24,11 +24,11 @@ import torch
 from peers import System, Worker
 
 from elmolite.checkpoint import Checkpoint
+from elmolite.data.indexers import ByteIndexer
+from elmolite.data.tokenization import SentenceTokenizer
+from elmolite.data.vocab import SPECIALS
 from elmolite.legacy.conversion import write_pair
 from elmolite.nn.bilm import PRESETS, BiLM
-from elmolite.token_indexers import ByteIndexer
-from elmolite.tokenization import SentenceTokenizer
-from elmolite.vocab import SPECIALS
 
 MAX_LOAD = 0.5
 """The load average of a minute above which others compute here."""

@@ -16,8 +16,8 @@ from comparison import argument_parser, running
 from peers import BILM_TF_TRAINING, ELMOLITE_TRAINING, ELMOLITE_TRAINING_BF16, Worker
 from texts import training_text
 
+from elmolite.data.vocab import Vocabulary
 from elmolite.nn.bilm import PRESETS
-from elmolite.vocab import Vocabulary
 
 VOCABULARY_SIZE = 10_000
 

@@ -23,9 +23,9 @@ from tempfile import TemporaryDirectory
 from peers import peak_memory
 
 from elmolite import Checkpoint, Corpus, prepare
+from elmolite.data.text import read_documents
+from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.perplexity import evaluate
-from elmolite.text import read_documents
-from elmolite.tokenization import SentenceTokenizer
 
 VOCABULARIES = (10_000, 100_000, 1_000_000)
 KINDS = ("full", "sampled", "adaptive")

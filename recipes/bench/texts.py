@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
+from elmolite.data.text import read_documents
+from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.documentation import topics
-from elmolite.text import read_documents
-from elmolite.tokenization import SentenceTokenizer
 
 
 def sentences(count: int, least: int = 15, most: int = 35) -> list[list[str]]:

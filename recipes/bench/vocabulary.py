@@ -28,14 +28,14 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from elmolite.data.bptt import Batch
+from elmolite.data.indexers import ByteIndexer
 from elmolite.nn.adaptive_softmax import AdaptiveSoftmax
 from elmolite.nn.bilm import BiLM, mini
 from elmolite.nn.softmax import Softmax, log_uniform_sample
 from elmolite.pretraining_config import PretrainingConfig
 from elmolite.pretraining_module import PretrainingModule
 from elmolite.pretraining_plan import StepClock
-from elmolite.streams import Batch
-from elmolite.token_indexers import ByteIndexer
 from elmolite.utils.lightning import quiet_lightning
 
 VOCABULARIES = (10_000, 100_000, 1_000_000)

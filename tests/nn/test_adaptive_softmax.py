@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from elmolite.data.bptt import IGNORED
 from elmolite.nn.adaptive_softmax import AdaptiveSoftmax
-from elmolite.streams import IGNORED
 
 VOCABULARY, SIZE, CUTOFFS = 40, 6, (5, 12)
 

@@ -2,12 +2,12 @@ import pytest
 import torch
 from conftest import make_corpus, random_sentences, small_config
 
+from elmolite.data.bptt import Streams
+from elmolite.data.indexers import ByteIndexer
 from elmolite.errors import InputError
 from elmolite.nn import bilm as module
 from elmolite.nn.bilm import PRESETS, BiLM
 from elmolite.perplexity import run_batch
-from elmolite.streams import Streams
-from elmolite.token_indexers import ByteIndexer
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from elmolite.data.indexers import _END_WORD, PADDING, ByteIndexer
 from elmolite.nn import packed_linear
 from elmolite.nn.char_cnn import CharacterEncoder, Highway
-from elmolite.token_indexers import _END_WORD, PADDING, ByteIndexer
 
 WORDS = ["a", "the", "elephantine", "naïve", "東京"]
 

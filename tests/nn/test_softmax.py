@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from elmolite.data.bptt import IGNORED
 from elmolite.nn import softmax as module
 from elmolite.nn.softmax import Softmax, log_uniform_sample
-from elmolite.streams import IGNORED
 
 VOCABULARY, SIZE, POSITIONS = 40, 6, 23
 

@@ -8,7 +8,7 @@ import gzip
 import lzma
 from typing import NamedTuple
 
-from elmolite.text import MAX_LINE_BYTES, PIECE_BYTES
+from elmolite.data.text import MAX_LINE_BYTES, PIECE_BYTES
 
 
 class Refused(NamedTuple):

@@ -20,7 +20,8 @@ from strangers import (
 )
 
 from elmolite.cli import main
-from elmolite.corpus import Corpus
+from elmolite.data.bptt import Streams
+from elmolite.data.corpus import Corpus
 from elmolite.elmo import ELMo
 from elmolite.embedding_folder import EmbeddingFolder
 from elmolite.errors import InputError
@@ -32,7 +33,6 @@ from elmolite.pretraining import pretrain
 from elmolite.pretraining_plan import plan
 from elmolite.saved_points import SavedPoints
 from elmolite.static_vectors import StaticVectors
-from elmolite.streams import Streams
 from elmolite.task_checkpoint import TaskCheckpoint
 from elmolite.utils import files
 

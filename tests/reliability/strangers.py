@@ -22,17 +22,17 @@ from conftest import make_corpus, random_sentences, small_config
 from legacy_numpy import write_bilm_tf, write_many_langs
 from small_tasks import setup_of, train, write_classes, write_vectors
 
-from elmolite import checked_array
 from elmolite.checkpoint import Checkpoint
+from elmolite.data import checked_array
+from elmolite.data.lexicon_indexer import LexiconIndexer
+from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.elmo import ELMo
 from elmolite.embedding_files import embed_file
 from elmolite.layer_cache import LayerCache
-from elmolite.lexicon_indexer import LexiconIndexer
 from elmolite.nn.bilm import BiLM
 from elmolite.nn.softmax import Softmax
 from elmolite.pretraining import pretrain
 from elmolite.pretraining_config import PretrainingConfig
-from elmolite.tokenization import SentenceTokenizer
 from elmolite.utils import files
 
 SECONDS = 5.0

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from elmolite.cli import main
-from elmolite.corpus import Corpus
+from elmolite.data.corpus import Corpus
 
 WORDS = "Every word of this text stands there twice . "
 SENTENCE = f"{WORDS}{WORDS}\n"

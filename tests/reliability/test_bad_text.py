@@ -18,10 +18,10 @@ from bad_text import TEXTS, Refused, Taken
 from small_tasks import HEADS, WRITERS, setup_of, train
 
 from elmolite.cli import main
-from elmolite.corpus import Corpus
+from elmolite.data.corpus import Corpus
+from elmolite.data.text import MAX_LINE_BYTES, PIECE_BYTES
 from elmolite.examples.reading import read_examples
 from elmolite.examples.records import NO_AGREED_LABEL
-from elmolite.text import MAX_LINE_BYTES, PIECE_BYTES
 
 IS_LONG = bool(os.environ.get("ELMOLITE_RELIABILITY"))
 is_long = pytest.mark.skipif(not IS_LONG, reason="takes minutes: ELMOLITE_RELIABILITY=1, or make test-reliability")

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from conftest import SHARED, make_corpus, needs_shared, random_sentences, write_sentences
 
-from elmolite import corpus_writing, parallel_tokenization, spooled_split, word_forms
-from elmolite.corpus import Split
-from elmolite.preparation import prepare
-from elmolite.streams import Streams
-from elmolite.tokenization import SentenceTokenizer
+from elmolite.data import corpus_writer, parallel_tokenization, spooled_split, word_forms
+from elmolite.data.bptt import Streams
+from elmolite.data.corpus import Split
+from elmolite.data.prepare import prepare
+from elmolite.data.tokenization import SentenceTokenizer
 
 IS_LONG = bool(os.environ.get("ELMOLITE_RELIABILITY"))
 BENCH = Path(__file__).parents[2] / "recipes" / "bench" / "big_corpus.py"
@@ -34,7 +34,7 @@ def small_steps(monkeypatch):
     monkeypatch.setattr(spooled_split, "_CHUNK", 1 << 10)
     monkeypatch.setattr(word_forms, "_FIRST_SLOTS", 1 << 4)
     monkeypatch.setattr(word_forms, "_AT_ONCE", 1 << 8)
-    monkeypatch.setattr(corpus_writing, "_COPY_WORDS", 1 << 8)
+    monkeypatch.setattr(corpus_writer, "_COPY_WORDS", 1 << 8)
 
 
 def peak_of(folder, sentences):

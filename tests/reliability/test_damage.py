@@ -13,13 +13,14 @@ from conftest import make_corpus, random_sentences
 from runs import SAVE_EVERY_STEP, Run
 from test_faults import SENTENCES, Embedding, Model, Task
 
-from elmolite import checked_array, saved_points
+from elmolite import saved_points
 from elmolite.checkpoint import Checkpoint
-from elmolite.corpus import Corpus
+from elmolite.data import checked_array
+from elmolite.data.bptt import Streams
+from elmolite.data.corpus import Corpus
 from elmolite.embedding_folder import EmbeddingFolder
 from elmolite.errors import InputError
 from elmolite.saved_points import SavedPoints
-from elmolite.streams import Streams
 from elmolite.task_checkpoint import TaskCheckpoint
 
 IS_LONG = bool(os.environ.get("ELMOLITE_RELIABILITY"))

@@ -18,7 +18,11 @@ from faults import FULL, KILLS, RESUMABLE, sweep
 from elmolite import embedding_folder, saved_points
 from elmolite.cache_folder import CacheFolder
 from elmolite.checkpoint import Checkpoint
-from elmolite.corpus import Corpus
+from elmolite.data.corpus import Corpus
+from elmolite.data.indexers import ByteIndexer
+from elmolite.data.prepare import prepare
+from elmolite.data.tokenization import SentenceTokenizer
+from elmolite.data.vocab import Vocabulary
 from elmolite.elmo import ELMo
 from elmolite.embedding_files import embed_file
 from elmolite.embedding_folder import EmbeddingFolder, EmbeddingWriter
@@ -26,14 +30,10 @@ from elmolite.embedding_settings import EmbeddingSettings
 from elmolite.finetuning_config import ClassifyConfig, InputConfig
 from elmolite.nn.bilm import BiLM
 from elmolite.nn.softmax import Softmax
-from elmolite.preparation import prepare
 from elmolite.saved_points import SavedPoints
 from elmolite.task_checkpoint import TaskCheckpoint
 from elmolite.task_model import TaskDescription, build
-from elmolite.token_indexers import ByteIndexer
-from elmolite.tokenization import SentenceTokenizer
 from elmolite.utils import files
-from elmolite.vocab import Vocabulary
 
 IS_LONG = bool(os.environ.get("ELMOLITE_RELIABILITY"))
 SENTENCES = random_sentences(40)

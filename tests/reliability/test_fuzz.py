@@ -16,19 +16,19 @@ from mutations import changed_bytes, changed_json
 from strangers import SENTENCES, limits, made_once, reseal, write_json
 
 from elmolite.checkpoint import Checkpoint
-from elmolite.corpus import Corpus
+from elmolite.data.bptt import Streams
+from elmolite.data.corpus import Corpus
+from elmolite.data.indexers import load_characters
+from elmolite.data.lexicon_indexer import LexiconIndexer
+from elmolite.data.tokenization import SentenceTokenizer
+from elmolite.data.vocab import Vocabulary
 from elmolite.elmo import ELMo
 from elmolite.embedding_folder import EmbeddingFolder
 from elmolite.errors import InputError
 from elmolite.legacy.reading import read as read_legacy
-from elmolite.lexicon_indexer import LexiconIndexer
 from elmolite.pretrain_options import load_recipe
 from elmolite.static_vectors import StaticVectors
-from elmolite.streams import Streams
 from elmolite.task_checkpoint import TaskCheckpoint
-from elmolite.token_indexers import load_characters
-from elmolite.tokenization import SentenceTokenizer
-from elmolite.vocab import Vocabulary
 
 N_INPUTS = int(os.environ.get("ELMOLITE_FUZZ", "1000"))
 

@@ -21,12 +21,12 @@ from runs import SAVE_EVERY_STEP, Run, check_same, finish, kill_in, log_of, said
 
 from elmolite import heartbeat, saved_points
 from elmolite.consumed_text import ConsumedText
-from elmolite.corpus import Corpus
+from elmolite.data.bptt import IGNORED, Streams
+from elmolite.data.corpus import Corpus
 from elmolite.errors import STOPPED_EXIT_CODE
 from elmolite.heartbeat import LOST_EXIT_CODE
 from elmolite.pretraining_module import PretrainingModule
 from elmolite.saved_points import SavedPoints
-from elmolite.streams import IGNORED, Streams
 
 IS_LONG = bool(os.environ.get("ELMOLITE_RELIABILITY"))
 N_KILLS = 50 if IS_LONG else 5

@@ -10,18 +10,18 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from turns import Turns
 
+from elmolite.data.prepare import prepare
+from elmolite.data.tokenization import SentenceTokenizer
+from elmolite.data.vocab import Vocabulary
 from elmolite.nn.bilm import PRESETS
-from elmolite.preparation import prepare
 from elmolite.pretraining import make_trainer
 from elmolite.pretraining_config import PretrainingConfig
 from elmolite.pretraining_data import PretrainingData
 from elmolite.pretraining_module import PretrainingModule
 from elmolite.pretraining_setup import set_up
-from elmolite.tokenization import SentenceTokenizer
 from elmolite.training_log import CsvLog, TrainingLog
 from elmolite.utils.allocator import keep_freed_memory
 from elmolite.utils.lightning import quiet_lightning
-from elmolite.vocab import Vocabulary
 
 
 class TurnTaking(Callback):

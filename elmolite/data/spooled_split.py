@@ -61,7 +61,7 @@ class NumberFile(Generic[Number]):
 
 
 class SpooledSplit:
-    """What :class:`elmolite.corpus.Split` holds, in files and without the ends.
+    """What :class:`elmolite.data.corpus.Split` holds, in files and without the ends.
 
     :param folder: where the files lie.
     :param name: what their names begin with.

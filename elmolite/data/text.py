@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from elmolite.data.file_signatures import not_text
+from elmolite.data.remarks import Remarks
 from elmolite.errors import InputError
-from elmolite.file_signatures import not_text
-from elmolite.remarks import Remarks
 
 MAX_DOCUMENT_LINES = 1000
 """A longer document is cut here, so that one without blank lines needs no more memory than this many lines ..."""

@@ -27,13 +27,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elmolite.checked_array import CheckedArray
+from elmolite.data.checked_array import CheckedArray
+from elmolite.data.indexers import MAX_CHARACTERS, TokenIndexer, UnicodeIndexer, WordIndexer, load_characters
+from elmolite.data.tokenization import FILE_NAME as TOKENIZER_FILE
+from elmolite.data.tokenization import SentenceTokenizer
+from elmolite.data.vocab import SPECIALS, Vocabulary
 from elmolite.errors import InputError
-from elmolite.token_indexers import MAX_CHARACTERS, TokenIndexer, UnicodeIndexer, WordIndexer, load_characters
-from elmolite.tokenization import FILE_NAME as TOKENIZER_FILE
-from elmolite.tokenization import SentenceTokenizer
 from elmolite.utils import files, folders
-from elmolite.vocab import SPECIALS, Vocabulary
 
 FORMAT_VERSION = 3
 """3 since the ``.npy`` files have checksums of their blocks, and ``corpus.json`` one of its own."""
@@ -74,7 +74,7 @@ class Split:
 
 
 class Corpus:
-    """A corpus folder that :func:`elmolite.preparation.prepare` made."""
+    """A corpus folder that :func:`elmolite.data.prepare.prepare` made."""
 
     def __init__(self, folder: Path, summary: dict[str, Any]) -> None:
         self.folder = folder

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from conftest import make_corpus, random_sentences
 
-from elmolite import checked_array
-from elmolite.corpus import FORMAT_VERSION, Corpus
+from elmolite.data import checked_array
+from elmolite.data.bptt import Streams
+from elmolite.data.corpus import FORMAT_VERSION, Corpus
 from elmolite.errors import InputError
-from elmolite.streams import Streams
 from elmolite.utils import files
 
 

@@ -1,4 +1,4 @@
-"""Numbered sentences -> the files of a corpus folder; :mod:`elmolite.corpus` says what each holds."""
+"""Numbered sentences -> the files of a corpus folder; :mod:`elmolite.data.corpus` says what each holds."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elmolite import checked_array, vocab
-from elmolite.corpus import FORMAT_VERSION, SUMMARY_FILE, VOCAB_FILE, WORDS_FILE
-from elmolite.spooled_split import SpooledSplit
-from elmolite.token_indexers import CHARACTERS_FILE, MAX_CHARACTERS, ByteIndexer, CharacterIndexer, UnicodeIndexer
+from elmolite.data import checked_array, vocab
+from elmolite.data.corpus import FORMAT_VERSION, SUMMARY_FILE, VOCAB_FILE, WORDS_FILE
+from elmolite.data.indexers import CHARACTERS_FILE, MAX_CHARACTERS, ByteIndexer, CharacterIndexer, UnicodeIndexer
+from elmolite.data.spooled_split import SpooledSplit
+from elmolite.data.vocab import Vocabulary, WordCounts
+from elmolite.data.word_forms import WordForms
 from elmolite.utils import files
-from elmolite.vocab import Vocabulary, WordCounts
-from elmolite.word_forms import WordForms
 
 _COPY_WORDS = 1 << 16
 

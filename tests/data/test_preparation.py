@@ -7,14 +7,14 @@ import pytest
 from conftest import make_corpus, random_sentences, write_sentences
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from elmolite import parallel_tokenization, preparation
-from elmolite.corpus import Corpus
+from elmolite.data import parallel_tokenization, prepare
+from elmolite.data.corpus import Corpus
+from elmolite.data.indexers import ByteIndexer
+from elmolite.data.prepare import prepare
+from elmolite.data.tokenization import SentenceTokenizer
+from elmolite.data.vocab import UNKNOWN_ID, Vocabulary
 from elmolite.errors import InputError
-from elmolite.preparation import prepare
-from elmolite.token_indexers import ByteIndexer
-from elmolite.tokenization import SentenceTokenizer
 from elmolite.utils import files
-from elmolite.vocab import UNKNOWN_ID, Vocabulary
 
 WHITESPACE = SentenceTokenizer.whitespace()
 
@@ -68,7 +68,7 @@ def test_every_hundredth_document_is_held_out_and_not_counted(tmp_path):
 
 
 def test_held_out_text_has_a_bound(tmp_path, monkeypatch):
-    monkeypatch.setattr(preparation, "HELD_OUT_TOKENS", 25)
+    monkeypatch.setattr(prepare, "HELD_OUT_TOKENS", 25)
     sentences = random_sentences(1200)
     text = write_sentences(tmp_path / "text.txt", sentences, document_every=1)
     corpus = prepare([str(text)], tmp_path / "c", tokenizer=WHITESPACE, show_progress=False)

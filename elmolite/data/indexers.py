@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from elmolite.data.vocab import BEGIN_SENTENCE_ID, END_SENTENCE_ID, UNKNOWN_ID, Vocabulary, WordCounts
 from elmolite.errors import InputError
 from elmolite.utils import files
-from elmolite.vocab import BEGIN_SENTENCE_ID, END_SENTENCE_ID, UNKNOWN_ID, Vocabulary, WordCounts
 
 N_BYTE_IDS = 262
 """Number of ids where tokens are bytes, the 0 of a padded token included."""

@@ -3,13 +3,14 @@
 import subprocess
 import sys
 
-from elmolite.corpus import Corpus
-from elmolite.worker_pool import worker_pool
+from elmolite.data.corpus import Corpus
+from elmolite.data.worker_pool import worker_pool
 
 SCRIPT = """
-from elmolite import parallel_tokenization, preparation
+from elmolite.data import parallel_tokenization
+from elmolite.data import prepare
 parallel_tokenization.TASK_CHARACTERS = 2000
-corpus = preparation.prepare(["text.txt"], "corpus", n_workers=2, show_progress=False)
+corpus = prepare.prepare(["text.txt"], "corpus", n_workers=2, show_progress=False)
 print(len(corpus.train.tokens))
 """
 

@@ -18,18 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from elmolite import corpus, tokenization, vocab
-from elmolite.corpus_writing import write_corpus, write_summary
-from elmolite.dataset_text import DatasetText
+from elmolite.data import corpus, tokenization, vocab
+from elmolite.data.corpus_writer import write_corpus, write_summary
+from elmolite.data.dataset_text import DatasetText
+from elmolite.data.indexers import ByteIndexer, CharacterIndexer, UnicodeIndexer
+from elmolite.data.parallel_tokenization import Tokenised, tokenise_in_parallel
+from elmolite.data.spooled_split import SpooledSplit
+from elmolite.data.text import Progress, find_files, read_found
+from elmolite.data.tokenization import SentenceTokenizer
+from elmolite.data.vocab import Vocabulary, WordCounts
+from elmolite.data.word_forms import WordForms
 from elmolite.errors import InputError
-from elmolite.parallel_tokenization import Tokenised, tokenise_in_parallel
-from elmolite.spooled_split import SpooledSplit
-from elmolite.text import Progress, find_files, read_found
-from elmolite.token_indexers import ByteIndexer, CharacterIndexer, UnicodeIndexer
-from elmolite.tokenization import SentenceTokenizer
 from elmolite.utils import files, folders
-from elmolite.vocab import Vocabulary, WordCounts
-from elmolite.word_forms import WordForms
 
 HELD_OUT_EVERY = 100
 """Every so-manyth document is held out where no validation text is given ..."""

@@ -12,10 +12,10 @@ from itertools import chain, islice
 import numpy as np
 from numpy.typing import NDArray
 
-from elmolite import word_forms
+from elmolite.data import word_forms
+from elmolite.data.tokenization import SentenceTokenizer
+from elmolite.data.worker_pool import worker_pool
 from elmolite.errors import InputError
-from elmolite.tokenization import SentenceTokenizer
-from elmolite.worker_pool import worker_pool
 
 TASK_CHARACTERS = 1_000_000
 """Text that a worker takes at once."""

@@ -6,8 +6,8 @@ import pytest
 from conftest import SHARED, needs_shared
 from tokenizers import Tokenizer
 
+from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.errors import InputError
-from elmolite.tokenization import SentenceTokenizer
 
 ENGLISH = SentenceTokenizer.english()
 

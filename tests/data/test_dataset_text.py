@@ -12,12 +12,13 @@ import pyarrow.parquet
 import pytest
 from conftest import random_sentences, write_sentences
 
-from elmolite import DatasetText, parallel_tokenization
+from elmolite import DatasetText
 from elmolite.cli import main
+from elmolite.data import parallel_tokenization
+from elmolite.data.prepare import prepare
+from elmolite.data.text import MAX_DOCUMENT_LINES, Progress
+from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.errors import InputError
-from elmolite.preparation import prepare
-from elmolite.text import MAX_DOCUMENT_LINES, Progress
-from elmolite.tokenization import SentenceTokenizer
 
 pytestmark = pytest.mark.usefixtures("dataset_cache")
 both_ways = pytest.mark.parametrize("streaming", [False, True])

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from elmolite.data.text import read_lines
 from elmolite.errors import InputError
-from elmolite.text import read_lines
 
 BEGIN_SENTENCE = "<S>"
 END_SENTENCE = "</S>"

@@ -4,8 +4,8 @@ import os
 import numpy as np
 import pytest
 
-from elmolite import checked_array
-from elmolite.checked_array import CheckedArray
+from elmolite.data import checked_array
+from elmolite.data.checked_array import CheckedArray
 from elmolite.errors import InputError
 
 BLOCK = 512

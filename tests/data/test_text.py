@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from elmolite.data.text import MAX_DOCUMENT_LINES, Progress, find_files, read_documents
 from elmolite.errors import InputError
-from elmolite.text import MAX_DOCUMENT_LINES, Progress, find_files, read_documents
 
 
 def documents(*paths):

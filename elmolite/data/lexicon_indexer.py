@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from elmolite.data.indexers import MAX_CHARACTERS, TokenIndexer
 from elmolite.errors import InputError
-from elmolite.token_indexers import MAX_CHARACTERS, TokenIndexer
 from elmolite.utils import files
 
 LEXICON_FILE = "lexicon.json"

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from elmolite.data.indexers import ByteIndexer, UnicodeIndexer, WordIndexer, load_characters
+from elmolite.data.vocab import Vocabulary
 from elmolite.errors import InputError
-from elmolite.token_indexers import ByteIndexer, UnicodeIndexer, WordIndexer, load_characters
-from elmolite.vocab import Vocabulary
 
 
 def test_ids_of_a_word_as_allennlp_gives_them():

@@ -10,13 +10,13 @@ from conftest import small_config
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from elmolite.data.indexers import ByteIndexer, UnicodeIndexer, WordIndexer
+from elmolite.data.lexicon_indexer import LexiconIndexer
+from elmolite.data.tokenization import SentenceTokenizer
+from elmolite.data.vocab import Vocabulary
 from elmolite.elmo import ELMo
 from elmolite.embedding_files import embed_file
-from elmolite.lexicon_indexer import LexiconIndexer
 from elmolite.nn.bilm import BiLM
-from elmolite.token_indexers import ByteIndexer, UnicodeIndexer, WordIndexer
-from elmolite.tokenization import SentenceTokenizer
-from elmolite.vocab import Vocabulary
 
 MARKS = ["<bos>", "<eos>", "<oov>", "<pad>", "<bow>", "<eow>"]
 INDEXERS = {

@@ -3,8 +3,8 @@ import random
 import numpy as np
 import pytest
 
-from elmolite import word_forms
-from elmolite.word_forms import WordForms, WordText, digests
+from elmolite.data import word_forms
+from elmolite.data.word_forms import WordForms, WordText, digests
 
 
 def add(forms, words):

@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from elmolite.corpus import Corpus, Split
+from elmolite.data.corpus import Corpus, Split
+from elmolite.data.indexers import TokenIndexer
 from elmolite.errors import InputError
-from elmolite.token_indexers import TokenIndexer
 
 IGNORED = -100
 """The target of a position behind the end of a row; no loss counts it."""

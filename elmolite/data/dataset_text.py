@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from elmolite.dataset_source import DatasetSource, quiet
+from elmolite.data.hf_datasets import DatasetSource, quiet
+from elmolite.data.text import Progress, group_lines
 from elmolite.errors import InputError
-from elmolite.text import Progress, group_lines
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset

@@ -3,9 +3,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from elmolite.data.bptt import IGNORED, Streams
+from elmolite.data.vocab import BEGIN_SENTENCE_ID, END_SENTENCE_ID
 from elmolite.errors import InputError
-from elmolite.streams import IGNORED, Streams
-from elmolite.vocab import BEGIN_SENTENCE_ID, END_SENTENCE_ID
 
 DIRECTIONS = ("forward", "backward")
 

@@ -4,8 +4,8 @@ from itertools import accumulate, pairwise
 import numpy as np
 import pytest
 
-from elmolite import spooled_split
-from elmolite.spooled_split import SpooledSplit
+from elmolite.data import spooled_split
+from elmolite.data.spooled_split import SpooledSplit
 
 
 def ids_of(documents):

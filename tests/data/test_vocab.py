@@ -1,7 +1,7 @@
 import pytest
 
+from elmolite.data.vocab import SPECIALS, UNKNOWN_ID, Vocabulary
 from elmolite.errors import InputError
-from elmolite.vocab import SPECIALS, UNKNOWN_ID, Vocabulary
 
 COUNTS = [("c", 9), ("a", 5), ("b", 5), ("rare", 1)]
 

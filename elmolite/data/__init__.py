@@ -1,0 +1,1 @@
+"""Text to batches: reading, tokenization, vocabulary, the corpus on disk, BPTT batches."""
