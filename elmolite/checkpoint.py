@@ -37,7 +37,7 @@ from elmolite.data.tokenization import FILE_NAME as TOKENIZER_FILE
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import Vocabulary
 from elmolite.errors import InputError, saying_where
-from elmolite.legacy.source import is_legacy, refuse_legacy
+from elmolite.formats.source import is_legacy, refuse_legacy
 from elmolite.nn.adaptive_softmax import AnySoftmax, softmax_of
 from elmolite.nn.bilm import BiLM, BiLMConfig
 from elmolite.released_models import model_folder
@@ -109,7 +109,7 @@ class Checkpoint:
         """Read a model; the modules come in evaluation mode, in float32, on the CPU.
 
         :param source: a model folder, or the name of a model that comes with the package or is on the Hugging Face Hub;
-            or a model of an earlier system, see :func:`elmolite.legacy.reading.read`.
+            or a model of an earlier system, see :func:`elmolite.formats.loading.read`.
         :param weights: the HDF5 file of an earlier model, where ``source`` is the file with its options.
         :raises InputError: a file is missing, cut short, damaged or of another shape; the message names it.
         """
@@ -155,7 +155,7 @@ def _indexer(
 
 
 def _read_legacy(source: str | Path, weights: str | Path | None = None) -> Checkpoint:
-    from elmolite.legacy.reading import read
+    from elmolite.formats.loading import read
 
     return read(source, weights)
 

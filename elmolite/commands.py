@@ -227,7 +227,7 @@ def convert(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
 
     from elmolite.data.tokenization import SentenceTokenizer
-    from elmolite.legacy.conversion import convert as convert_model
+    from elmolite.formats.convert import convert as convert_model
 
     written = convert_model(
         options.source,

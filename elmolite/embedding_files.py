@@ -203,7 +203,7 @@ class _Hdf5:
     @classmethod
     @contextmanager
     def open(cls, path: Path) -> Iterator[_Hdf5]:
-        from elmolite.legacy.hdf5 import import_h5py
+        from elmolite.formats.allennlp import import_h5py
 
         h5py = import_h5py()
         with files.writing(path) as file, h5py.File(file, "w") as opened:

@@ -18,7 +18,7 @@ from elmolite.examples.dataset import DatasetExamples
 from elmolite.examples.example import Example, Task
 from elmolite.examples.reading import read_examples
 from elmolite.finetuning_config import HEAD_CONFIGS, HeadConfig, InputConfig
-from elmolite.legacy.source import refuse_legacy
+from elmolite.formats.source import refuse_legacy
 from elmolite.nn.bilm import BiLM
 from elmolite.own_heads import MakeHead
 from elmolite.released_models import model_folder

@@ -30,7 +30,7 @@ STATEMENTS = {
 }
 WITH_TORCH = {
     "what embedding needs": "import elmolite.elmo",
-    "all readers": "import elmolite.legacy.reading, elmolite.task_checkpoint, elmolite.embedding_folder",
+    "all readers": "import elmolite.formats.loading, elmolite.task_checkpoint, elmolite.embedding_folder",
 }
 
 

@@ -27,7 +27,7 @@ from elmolite.checkpoint import Checkpoint
 from elmolite.data.indexers import ByteIndexer
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import SPECIALS
-from elmolite.legacy.conversion import write_pair
+from elmolite.formats.convert import write_pair
 from elmolite.nn.bilm import PRESETS, BiLM
 
 MAX_LOAD = 0.5

@@ -26,8 +26,8 @@ from elmolite.elmo import ELMo
 from elmolite.embedding_folder import EmbeddingFolder
 from elmolite.errors import InputError
 from elmolite.finetuning_setup import TaskExamples
+from elmolite.formats.convert import convert
 from elmolite.info import describe_model
-from elmolite.legacy.conversion import convert
 from elmolite.pretrain_options import load_recipe
 from elmolite.pretraining import pretrain
 from elmolite.pretraining_plan import plan

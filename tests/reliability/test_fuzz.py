@@ -25,7 +25,7 @@ from elmolite.data.vocab import Vocabulary
 from elmolite.elmo import ELMo
 from elmolite.embedding_folder import EmbeddingFolder
 from elmolite.errors import InputError
-from elmolite.legacy.reading import read as read_legacy
+from elmolite.formats.loading import read as read_legacy
 from elmolite.pretrain_options import load_recipe
 from elmolite.static_vectors import StaticVectors
 from elmolite.task_checkpoint import TaskCheckpoint

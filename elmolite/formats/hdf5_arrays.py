@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from elmolite.legacy.hdf5_structures import PLACE, File, Hdf5Error, Kind, Object, Tree, unpack
+from elmolite.formats.hdf5_structures import PLACE, File, Hdf5Error, Kind, Object, Tree, unpack
 
 MAX_EXPANSION = 10
 """Bytes that may be read for each that is stored, since arrays may be compressed; weights hardly become smaller."""

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from elmolite.data.indexers import MAX_CHARACTERS, N_BYTE_IDS
 from elmolite.errors import InputError, saying_where
-from elmolite.legacy.hdf5_arrays import MAX_EXPANSION, StoredArray, stored_arrays
-from elmolite.legacy.hdf5_structures import Hdf5Error
-from elmolite.legacy.source import Options
+from elmolite.formats.hdf5_arrays import MAX_EXPANSION, StoredArray, stored_arrays
+from elmolite.formats.hdf5_structures import Hdf5Error
+from elmolite.formats.source import Options
 from elmolite.nn.bilm import MAX_LAYERS, BiLM, BiLMConfig
 
 Array = NDArray[np.float32]

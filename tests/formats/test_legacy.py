@@ -16,9 +16,9 @@ from elmolite.checkpoint import Checkpoint
 from elmolite.cli import main
 from elmolite.elmo import ELMo
 from elmolite.errors import InputError
-from elmolite.legacy import reading
-from elmolite.legacy.conversion import convert
-from elmolite.legacy.source import refuse_legacy
+from elmolite.formats import loading
+from elmolite.formats.convert import convert
+from elmolite.formats.source import refuse_legacy
 
 LEGACY = SHARED / "legacy"
 SENTENCES = [["The", "play", "."], [], ["naïve", "東京", "x" * 60, "The"], ["a"]]
@@ -333,7 +333,7 @@ UNSAYABLE = {
 def test_what_hdf5_cannot_say_is_refused_by_name(changes, message):
     from conftest import small_config
 
-    from elmolite.legacy.hdf5 import write_options
+    from elmolite.formats.allennlp import write_options
 
     with pytest.raises(InputError, match=f"no way to say this: {message}"):
         write_options(small_config(**changes))
@@ -542,4 +542,4 @@ def test_what_lies_beside_the_model_in_an_archive_does_not_matter(tmp_path):
 def test_a_file_that_is_not_there_is_named(tmp_path, options, weights, message):
     write_bilm_tf(tmp_path / "old")
     with pytest.raises(InputError, match=message):
-        reading.read(tmp_path / options, None if weights is None else tmp_path / weights)
+        loading.read(tmp_path / options, None if weights is None else tmp_path / weights)

@@ -8,9 +8,9 @@ from elmolite.checkpoint import Checkpoint
 from elmolite.data.indexers import ByteIndexer
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.errors import InputError
-from elmolite.legacy import hdf5
-from elmolite.legacy.reading import read
-from elmolite.legacy.source import is_legacy
+from elmolite.formats import allennlp
+from elmolite.formats.loading import read
+from elmolite.formats.source import is_legacy
 from elmolite.released_models import model_folder
 from elmolite.utils import files, folders
 
@@ -27,7 +27,7 @@ def convert(
 ) -> str:
     """Read an earlier model and write it as a folder of elmolite, or one of elmolite as an HDF5 pair.
 
-    :param source: an earlier model, as :func:`elmolite.legacy.reading.read` takes it; or a model folder of elmolite.
+    :param source: an earlier model, as :func:`elmolite.formats.loading.read` takes it; or a model folder of elmolite.
     :param destination: a folder, which will hold a model of elmolite, or ``options.json`` and ``weights.hdf5``.
     :param weights: the HDF5 file of ``source``, where that is a file with options.
     :param tokenizer: how strings are cut for the model; ``None`` for white space.
@@ -59,13 +59,13 @@ def write_pair(checkpoint: Checkpoint, folder: str | Path) -> None:
     if not isinstance(checkpoint.indexer, ByteIndexer):
         reads = checkpoint.indexer.reads
         raise InputError(f"the HDF5 format of bilm-tf has no way to say this: a model that reads {reads}, not bytes")
-    options = hdf5.write_options(checkpoint.bilm.config)
+    options = allennlp.write_options(checkpoint.bilm.config)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists already: choose another folder")
-    hdf5.import_h5py()
+    allennlp.import_h5py()
     with folders.writing_folder(folder, manifest=OPTIONS_FILE, overwrite=True) as new:  # it is new or empty
         with files.writing(new / WEIGHTS_FILE) as file:
-            hdf5.write_weights(file, checkpoint.bilm)
+            allennlp.write_weights(file, checkpoint.bilm)
         if checkpoint.vocabulary is not None:
             words = "".join(f"{word}\n" for word in checkpoint.vocabulary.words)
             files.write_bytes(new / "vocab.txt", words.encode())

@@ -6,8 +6,8 @@ import h5py
 import numpy as np
 import pytest
 
-from elmolite.legacy.hdf5_arrays import stored_arrays
-from elmolite.legacy.hdf5_structures import Hdf5Error
+from elmolite.formats.hdf5_arrays import stored_arrays
+from elmolite.formats.hdf5_structures import Hdf5Error
 
 RNG = np.random.default_rng(0)
 

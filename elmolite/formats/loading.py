@@ -10,9 +10,9 @@ from elmolite.checkpoint import Checkpoint
 from elmolite.data.indexers import ByteIndexer
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.errors import InputError
-from elmolite.legacy import hdf5, many_langs
-from elmolite.legacy.hdf5_structures import SIGNATURE
-from elmolite.legacy.source import HDF5, MANY_LANGS_MARK, OPTIONS_ENDING, Options, Source
+from elmolite.formats import allennlp, manylangs
+from elmolite.formats.hdf5_structures import SIGNATURE
+from elmolite.formats.source import HDF5, MANY_LANGS_MARK, OPTIONS_ENDING, Options, Source
 
 _WEIGHTS_ENDINGS = ("weights", "model")
 
@@ -42,17 +42,17 @@ def read(path: str | Path, weights: str | Path | None = None) -> Checkpoint:
     elif path.is_dir() or zipfile.is_zipfile(path):
         source = Source.of(path)
         if MANY_LANGS_MARK in source.names:
-            bilm, indexer = many_langs.read(source)
+            bilm, indexer = manylangs.read(source)
             return Checkpoint(bilm, SentenceTokenizer.whitespace(), indexer)
         pair = _pair_in(source)
     else:
         pair = _pair_beside(path)
     options = Options(pair.options.read_json(pair.options_name), pair.options.where(pair.options_name))
-    config = hdf5.read_options(options)
+    config = allennlp.read_options(options)
     where = pair.weights.where(pair.weights_name)
     if pair.weights_name not in pair.weights.names:
         raise InputError(f"{where} is missing")
-    bilm = hdf5.read_weights(pair.weights.open(pair.weights_name), where, config)
+    bilm = allennlp.read_weights(pair.weights.open(pair.weights_name), where, config)
     return Checkpoint(bilm, SentenceTokenizer.whitespace(), ByteIndexer())
 
 

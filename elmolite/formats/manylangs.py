@@ -17,8 +17,8 @@ from torch import Tensor
 from elmolite.data.indexers import MAX_CHARACTERS
 from elmolite.data.lexicon_indexer import LexiconIndexer
 from elmolite.errors import InputError, saying_where
-from elmolite.legacy.source import MANY_LANGS_MARK, Options, Source
-from elmolite.legacy.torch_file import TorchFile
+from elmolite.formats.source import MANY_LANGS_MARK, Options, Source
+from elmolite.formats.torch_file import TorchFile
 from elmolite.nn.bilm import MAX_LAYERS, BiLM, BiLMConfig
 
 _IDEOGRAPHIC_SPACE = "\u3000"

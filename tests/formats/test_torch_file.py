@@ -5,7 +5,7 @@ from collections import OrderedDict
 import pytest
 import torch
 
-from elmolite.legacy.torch_file import TorchFile
+from elmolite.formats.torch_file import TorchFile
 
 
 def saved(content, *, is_zip):

@@ -1,0 +1,1 @@
+"""Earlier ELMo formats: bilm-tf, AllenNLP, NLPL and ELMoForManyLangs."""
