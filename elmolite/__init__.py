@@ -7,8 +7,10 @@ if TYPE_CHECKING:
     from elmolite.data.corpus import Corpus
     from elmolite.data.dataset_text import DatasetText
     from elmolite.data.prepare import prepare
-    from elmolite.elmo import ELMo
-    from elmolite.embedding_folder import EmbeddingFolder
+    from elmolite.embedding.elmo import ELMo
+    from elmolite.embedding.output import EmbeddingFolder
+    from elmolite.embedding.pooling import CommonComponent
+    from elmolite.embedding.word_cache import WordCache
     from elmolite.errors import InputError
     from elmolite.examples.columns import ExampleColumns
     from elmolite.examples.dataset import DatasetExamples
@@ -19,9 +21,7 @@ if TYPE_CHECKING:
     from elmolite.pretrain_options import load_recipe
     from elmolite.pretraining import pretrain
     from elmolite.pretraining_config import PretrainingConfig
-    from elmolite.sentence_vectors import CommonComponent
     from elmolite.task_checkpoint import TaskCheckpoint
-    from elmolite.word_cache import WordCache
 
 __all__ = [
     "BiLM",
@@ -55,12 +55,12 @@ _HOMES = {
     "BiLMConfig": "nn.bilm",
     "Checkpoint": "checkpoint",
     "ClassifyConfig": "finetuning_config",
-    "CommonComponent": "sentence_vectors",
+    "CommonComponent": "embedding.pooling",
     "Corpus": "data.corpus",
     "DatasetExamples": "examples.dataset",
     "DatasetText": "data.dataset_text",
-    "ELMo": "elmo",
-    "EmbeddingFolder": "embedding_folder",
+    "ELMo": "embedding.elmo",
+    "EmbeddingFolder": "embedding.output",
     "EntailConfig": "finetuning_config",
     "ExampleColumns": "examples.columns",
     "FinetuningConfig": "finetuning_config",
@@ -70,7 +70,7 @@ _HOMES = {
     "ScalarMix": "nn.scalar_mix",
     "TagConfig": "finetuning_config",
     "TaskCheckpoint": "task_checkpoint",
-    "WordCache": "word_cache",
+    "WordCache": "embedding.word_cache",
     "finetune": "finetuning",
     "load_recipe": "pretrain_options",
     "prepare": "data.prepare",

@@ -17,7 +17,7 @@ from elmolite.utils.suggest import nearest
 
 if TYPE_CHECKING:
     from elmolite.data.dataset_text import DatasetText
-    from elmolite.layer_choice import LayerChoice
+    from elmolite.embedding.layer_choice import LayerChoice
 
 
 class _Parser(argparse.ArgumentParser):
@@ -197,7 +197,7 @@ def embed(arguments: Sequence[str]) -> None:
     )
     options = parser.parse_args(arguments)
 
-    from elmolite.embedding_files import embed_file
+    from elmolite.embedding.embedding_files import embed_file
 
     written = embed_file(
         options.model,
@@ -258,8 +258,8 @@ def neighbours(arguments: Sequence[str]) -> None:
     from itertools import islice
 
     from elmolite.data.text import read_documents
-    from elmolite.elmo import ELMo
-    from elmolite.neighbours import NeighbourIndex, marked_place
+    from elmolite.embedding.elmo import ELMo
+    from elmolite.embedding.neighbours import NeighbourIndex, marked_place
     from elmolite.utils.torch import best_device
 
     elmo = ELMo.from_pretrained(options.model).to(best_device())

@@ -17,10 +17,10 @@ from elmolite.data.corpus import Corpus
 from elmolite.data.prepare import prepare
 from elmolite.documentation import Module
 from elmolite.documentation_tasks import Amounts
-from elmolite.elmo import ELMo
+from elmolite.embedding.elmo import ELMo
+from elmolite.embedding.neighbours import NeighbourIndex, unit
 from elmolite.errors import InputError
 from elmolite.figures import Panel
-from elmolite.neighbours import NeighbourIndex, unit
 from elmolite.nn.bilm import BiLMConfig, tiny
 from elmolite.pretraining import pretrain
 from elmolite.pretraining_config import PretrainingConfig

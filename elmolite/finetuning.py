@@ -15,13 +15,13 @@ from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
 from elmolite import figures
+from elmolite.embedding.batching import BATCH_TOKENS, batches_by_length
 from elmolite.examples.columns import RECOGNISED, ExampleColumns
 from elmolite.examples.example import Example, Task
 from elmolite.finetuning_config import GIB, FinetuningConfig, HeadConfig, InputConfig
 from elmolite.finetuning_module import BestEpoch, FinetuningModule
 from elmolite.finetuning_setup import FinetuningSetup, Source, TaskExamples, set_up
 from elmolite.own_heads import MakeHead
-from elmolite.sentence_batches import BATCH_TOKENS, batches_by_length
 from elmolite.task_checkpoint import ENCODER_FOLDER, MANIFEST, TaskCheckpoint
 from elmolite.task_data import ShuffledBatches, TaskBatch, TaskData, predict
 from elmolite.task_model import TaskModel

@@ -11,7 +11,7 @@ import torch
 
 from elmolite.checkpoint import CONFIG_FILE as ENCODER_MANIFEST
 from elmolite.data.tokenization import SentenceTokenizer
-from elmolite.elmo import ELMo
+from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.examples.columns import RECOGNISED, ExampleColumns
 from elmolite.examples.dataset import DatasetExamples

@@ -26,11 +26,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from elmolite.cache_folder import DEFAULT_LIMIT_BYTES, CacheFolder, default_folder, in_units
-from elmolite.elmo import ELMo
-from elmolite.elmo_module import Sentence
+from elmolite.embedding.batching import BATCH_TOKENS, batches_by_length
+from elmolite.embedding.elmo import ELMo
+from elmolite.embedding.elmo_module import Sentence
+from elmolite.embedding.model_hash import json_line, model_hash
 from elmolite.errors import InputError
-from elmolite.model_hash import json_line, model_hash
-from elmolite.sentence_batches import BATCH_TOKENS, batches_by_length
 from elmolite.utils import files
 from elmolite.utils.array_file import map_array
 from elmolite.utils.suggest import nearest

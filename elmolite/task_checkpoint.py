@@ -26,8 +26,8 @@ from elmolite.checkpoint import CONFIG_FILE as ENCODER_MANIFEST
 from elmolite.checkpoint import fill
 from elmolite.data.tokenization import FILE_NAME as TOKENIZER_FILE
 from elmolite.data.tokenization import SentenceTokenizer
-from elmolite.elmo import ELMo
-from elmolite.elmo_module import Sentence
+from elmolite.embedding.elmo import ELMo
+from elmolite.embedding.elmo_module import Sentence
 from elmolite.errors import InputError, saying_where
 from elmolite.examples.columns import RECOGNISED, ExampleColumns
 from elmolite.examples.example import Example, Task

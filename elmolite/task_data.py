@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from elmolite.data.tokenization import SentenceTokenizer
-from elmolite.elmo import ELMo
+from elmolite.embedding.batching import BATCH_TOKENS, batches_by_length
+from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.examples.example import Example
 from elmolite.layer_cache import LayerCache, Precision
-from elmolite.sentence_batches import BATCH_TOKENS, batches_by_length
 from elmolite.static_vectors import WordIds
 from elmolite.task_model import SentenceBatch, TaskModel
 from elmolite.tasks.objectives import Prediction

@@ -12,11 +12,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from elmolite.elmo import ELMo
+from elmolite.embedding.batching import TokenIds
+from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.examples.example import Task
 from elmolite.finetuning_config import ClassifyConfig, EntailConfig, HeadConfig, InputConfig, TagConfig
-from elmolite.sentence_batches import TokenIds
 from elmolite.spans import Scheme, allowed_transitions
 from elmolite.static_vectors import StaticEmbedding
 from elmolite.tasks.classify import BiattentiveClassifier, ConvolutionClassifier, PoolingClassifier

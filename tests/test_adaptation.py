@@ -10,7 +10,7 @@ from elmolite.checkpoint import Checkpoint
 from elmolite.data.indexers import ByteIndexer, UnicodeIndexer, WordIndexer
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import Vocabulary
-from elmolite.elmo import ELMo
+from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.nn.adaptive_softmax import AdaptiveSoftmax
 from elmolite.nn.bilm import BiLM

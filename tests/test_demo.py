@@ -1,7 +1,7 @@
 import pytest
 
 from elmolite import demo
-from elmolite.elmo import ELMo
+from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 
 

@@ -22,7 +22,7 @@ from small_tasks import (
 )
 
 from elmolite import layer_cache
-from elmolite.elmo import ELMo
+from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.examples.columns import ExampleColumns
 from elmolite.finetuning import finetune

@@ -2,7 +2,7 @@ import pytest
 import torch
 from small_tasks import setup_of, span_tags, write_classes, write_label_sets, write_pairs, write_tagged, write_vectors
 
-from elmolite.elmo import ELMo
+from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.examples.columns import ExampleColumns
 from elmolite.finetuning_config import ClassifyConfig, InputConfig

@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub.utils import LocalEntryNotFoundError
 
 from elmolite.checkpoint import Checkpoint
-from elmolite.elmo import ELMo
+from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.released_models import model_folder as find_model
 

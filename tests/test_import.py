@@ -29,8 +29,8 @@ STATEMENTS = {
     "help": "from elmolite.cli import main; main(['--help'])",
 }
 WITH_TORCH = {
-    "what embedding needs": "import elmolite.elmo",
-    "all readers": "import elmolite.formats.loading, elmolite.task_checkpoint, elmolite.embedding_folder",
+    "what embedding needs": "import elmolite.embedding.elmo",
+    "all readers": "import elmolite.formats.loading, elmolite.task_checkpoint, elmolite.embedding.output",
 }
 
 

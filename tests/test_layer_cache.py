@@ -10,7 +10,7 @@ from elmolite import layer_cache
 from elmolite.data.indexers import WordIndexer
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import Vocabulary
-from elmolite.elmo import ELMo
+from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.layer_cache import LayerCache
 from elmolite.nn.bilm import BiLM

@@ -15,7 +15,7 @@ from elmolite import pretraining_module, resume_point, saved_points
 from elmolite.checkpoint import Checkpoint
 from elmolite.data.bptt import Streams
 from elmolite.data.vocab import Vocabulary
-from elmolite.elmo import ELMo
+from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.nn import adaptive_softmax
 from elmolite.perplexity import evaluate, run_batch, time_major

@@ -5,7 +5,7 @@ import pytest
 
 from elmolite import released_models
 from elmolite.checkpoint import Checkpoint
-from elmolite.elmo import ELMo
+from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.released_models import model_folder
 

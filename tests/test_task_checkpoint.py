@@ -7,7 +7,7 @@ import torch
 from small_tasks import SMALL, setup_of, span_tags, train, write_classes, write_pairs, write_tagged, write_vectors
 from torch import nn
 
-from elmolite.elmo import ELMo
+from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.finetuning_config import ClassifyConfig
 from elmolite.task_checkpoint import FORMAT_VERSION, TaskCheckpoint

@@ -6,7 +6,7 @@ from small_tasks import HEADS, WORDS
 
 from elmolite import layer_cache
 from elmolite.data.tokenization import SentenceTokenizer
-from elmolite.elmo import ELMo
+from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.examples.example import Example
 from elmolite.finetuning_config import InputConfig

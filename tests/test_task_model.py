@@ -6,7 +6,7 @@ from small_tasks import HEADS, SMALL
 from torch import nn
 
 from elmolite.data.tokenization import SentenceTokenizer
-from elmolite.elmo import ELMo
+from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.finetuning_config import ClassifyConfig, EntailConfig, InputConfig, TagConfig
 from elmolite.task_model import SentenceBatch, TaskDescription, build

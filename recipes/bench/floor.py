@@ -21,10 +21,10 @@ from texts import sentences
 from torch.nn import functional as F
 
 from elmolite.data.tokenization import SentenceTokenizer
-from elmolite.elmo import ELMo
+from elmolite.embedding.batching import pack
+from elmolite.embedding.elmo import ELMo
 from elmolite.nn.bilm import PRESETS, BiLM, BiLMConfig
 from elmolite.nn.packed_linear import product
-from elmolite.sentence_batches import pack
 from elmolite.utils.precision import Precision, products_in
 
 CPU = torch.device("cpu")

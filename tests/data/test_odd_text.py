@@ -14,8 +14,8 @@ from elmolite.data.indexers import ByteIndexer, UnicodeIndexer, WordIndexer
 from elmolite.data.lexicon_indexer import LexiconIndexer
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import Vocabulary
-from elmolite.elmo import ELMo
-from elmolite.embedding_files import embed_file
+from elmolite.embedding.elmo import ELMo
+from elmolite.embedding.embedding_files import embed_file
 from elmolite.nn.bilm import BiLM
 
 MARKS = ["<bos>", "<eos>", "<oov>", "<pad>", "<bow>", "<eow>"]

@@ -14,7 +14,7 @@ from legacy_numpy import read_bilm_tf, read_many_langs, write_bilm_tf, write_man
 
 from elmolite.checkpoint import Checkpoint
 from elmolite.cli import main
-from elmolite.elmo import ELMo
+from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.formats import loading
 from elmolite.formats.convert import convert

@@ -22,8 +22,8 @@ from strangers import (
 from elmolite.cli import main
 from elmolite.data.bptt import Streams
 from elmolite.data.corpus import Corpus
-from elmolite.elmo import ELMo
-from elmolite.embedding_folder import EmbeddingFolder
+from elmolite.embedding.elmo import ELMo
+from elmolite.embedding.output import EmbeddingFolder
 from elmolite.errors import InputError
 from elmolite.finetuning_setup import TaskExamples
 from elmolite.formats.convert import convert

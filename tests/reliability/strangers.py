@@ -26,8 +26,8 @@ from elmolite.checkpoint import Checkpoint
 from elmolite.data import checked_array
 from elmolite.data.lexicon_indexer import LexiconIndexer
 from elmolite.data.tokenization import SentenceTokenizer
-from elmolite.elmo import ELMo
-from elmolite.embedding_files import embed_file
+from elmolite.embedding.elmo import ELMo
+from elmolite.embedding.embedding_files import embed_file
 from elmolite.layer_cache import LayerCache
 from elmolite.nn.bilm import BiLM
 from elmolite.nn.softmax import Softmax

@@ -18,7 +18,7 @@ from elmolite.checkpoint import Checkpoint
 from elmolite.data import checked_array
 from elmolite.data.bptt import Streams
 from elmolite.data.corpus import Corpus
-from elmolite.embedding_folder import EmbeddingFolder
+from elmolite.embedding.output import EmbeddingFolder
 from elmolite.errors import InputError
 from elmolite.saved_points import SavedPoints
 from elmolite.task_checkpoint import TaskCheckpoint
@@ -68,7 +68,7 @@ def damaged(path, rng):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_damage_is_found_and_the_file_is_named(tmp_path, monkeypatch, kind):
     monkeypatch.setattr(checked_array, "BLOCK_BYTES", 512)
-    monkeypatch.setattr("elmolite.embedding_folder.PART_BYTES", 8000)
+    monkeypatch.setattr("elmolite.embedding.output.PART_BYTES", 8000)
     make, read = KINDS[kind]
     make(tmp_path)
     paths = sorted(path for path in tmp_path.rglob("*") if path.is_file() and path.name != "text.txt")

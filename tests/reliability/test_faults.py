@@ -15,7 +15,7 @@ import torch
 from conftest import random_sentences, small_config, write_sentences
 from faults import FULL, KILLS, RESUMABLE, sweep
 
-from elmolite import embedding_folder, saved_points
+from elmolite import saved_points
 from elmolite.cache_folder import CacheFolder
 from elmolite.checkpoint import Checkpoint
 from elmolite.data.corpus import Corpus
@@ -23,10 +23,11 @@ from elmolite.data.indexers import ByteIndexer
 from elmolite.data.prepare import prepare
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import Vocabulary
-from elmolite.elmo import ELMo
-from elmolite.embedding_files import embed_file
-from elmolite.embedding_folder import EmbeddingFolder, EmbeddingWriter
-from elmolite.embedding_settings import EmbeddingSettings
+from elmolite.embedding import output
+from elmolite.embedding.elmo import ELMo
+from elmolite.embedding.embedding_files import embed_file
+from elmolite.embedding.embedding_settings import EmbeddingSettings
+from elmolite.embedding.output import EmbeddingFolder, EmbeddingWriter
 from elmolite.finetuning_config import ClassifyConfig, InputConfig
 from elmolite.nn.bilm import BiLM
 from elmolite.nn.softmax import Softmax
@@ -130,7 +131,7 @@ class Embedding:
     """A folder of vectors, whose text has grown: its last part is made again, others are added."""
 
     def begin(self, folder):
-        embedding_folder.PART_BYTES = 8000
+        output.PART_BYTES = 8000
         self._elmo = elmo()
         self._embed(folder, SENTENCES[:15])
 

@@ -22,8 +22,8 @@ from elmolite.data.indexers import load_characters
 from elmolite.data.lexicon_indexer import LexiconIndexer
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import Vocabulary
-from elmolite.elmo import ELMo
-from elmolite.embedding_folder import EmbeddingFolder
+from elmolite.embedding.elmo import ELMo
+from elmolite.embedding.output import EmbeddingFolder
 from elmolite.errors import InputError
 from elmolite.formats.loading import read as read_legacy
 from elmolite.pretrain_options import load_recipe

@@ -39,7 +39,7 @@ from strangers import (
     reseal,
 )
 
-from elmolite.elmo import ELMo
+from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.task_checkpoint import TaskCheckpoint
 from elmolite.utils import files

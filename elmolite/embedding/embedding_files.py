@@ -18,12 +18,12 @@ from tqdm import tqdm
 
 from elmolite.data.text import Progress, read_lines
 from elmolite.data.tokenization import SentenceTokenizer
-from elmolite.elmo import READ_AHEAD, ELMo
-from elmolite.embedding_folder import EmbeddingWriter
-from elmolite.embedding_settings import EmbeddingSettings
+from elmolite.embedding.batching import BATCH_TOKENS
+from elmolite.embedding.elmo import READ_AHEAD, ELMo
+from elmolite.embedding.embedding_settings import EmbeddingSettings
+from elmolite.embedding.layer_choice import LayerChoice
+from elmolite.embedding.output import EmbeddingWriter
 from elmolite.errors import InputError
-from elmolite.layer_choice import LayerChoice
-from elmolite.sentence_batches import BATCH_TOKENS
 from elmolite.utils import files
 from elmolite.utils.precision import Precision
 from elmolite.utils.torch import best_device
@@ -75,7 +75,7 @@ def embed_file(
 
     :param text: a file, or ``-`` for standard input; a blank line gives an array without tokens.
     :param output: by its name an ``.npz`` file, whose array ``"i"`` is line i; an ``.h5`` or ``.hdf5`` file, as
-        AllenNLP lays it out; or else a folder of parts (:mod:`elmolite.embedding_folder`), which goes on where an
+        AllenNLP lays it out; or else a folder of parts (:mod:`elmolite.embedding.output`), which goes on where an
         earlier run was broken off. A file is written whole or not at all.
     :param layers: as in :meth:`ELMo.embed`.
     :param dtype: on disk: float32, float16 or, in a folder, bfloat16.

@@ -15,14 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from elmolite import layer_choice
 from elmolite.checkpoint import Checkpoint
-from elmolite.elmo_module import ELMoModule, Sentence
+from elmolite.embedding import layer_choice
+from elmolite.embedding.batching import BATCH_TOKENS, batches_by_length, encode
+from elmolite.embedding.elmo_module import ELMoModule, Sentence
+from elmolite.embedding.layer_choice import LayerChoice
+from elmolite.embedding.long_sentences import embed_long
+from elmolite.embedding.pooling import POOLINGS, CommonComponent, SentencePooling, WordWeights, cosine, pool
 from elmolite.errors import InputError
-from elmolite.layer_choice import LayerChoice
-from elmolite.long_sentences import embed_long
-from elmolite.sentence_batches import BATCH_TOKENS, batches_by_length, encode
-from elmolite.sentence_vectors import POOLINGS, CommonComponent, SentencePooling, WordWeights, cosine, pool
 from elmolite.utils.precision import Precision
 from elmolite.utils.torch import evaluating
 

@@ -13,13 +13,13 @@ from torch.utils.data import DataLoader
 from elmolite.data.indexers import ByteIndexer, UnicodeIndexer, WordIndexer
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import Vocabulary
-from elmolite.elmo import ELMo
+from elmolite.embedding.elmo import ELMo
+from elmolite.embedding.model_hash import model_hash
+from elmolite.embedding.word_cache import WordCache
 from elmolite.errors import InputError
-from elmolite.model_hash import model_hash
 from elmolite.nn.bilm import BiLM, mini, original
 from elmolite.nn.lstm import inference
 from elmolite.nn.lstm.reference import State, Weights, lstm_reference
-from elmolite.word_cache import WordCache
 
 READERS = {
     "unicode": (UnicodeIndexer("Tehcilrnpaïv東"), "characters"),
@@ -331,7 +331,7 @@ def test_a_long_sentence_needs_the_memory_of_a_window_and_of_its_vectors():
     code = """
 import resource, sys, torch
 from elmolite.nn.bilm import BiLM, BiLMConfig
-from elmolite.elmo import ELMo
+from elmolite.embedding.elmo import ELMo
 from elmolite.data.tokenization import SentenceTokenizer
 torch.set_num_threads(1)
 config = BiLMConfig(filters=[(1, 32), (2, 32)], cell_size=256, projection_size=16, n_highway_layers=1)

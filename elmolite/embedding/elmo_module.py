@@ -14,15 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from elmolite.carried_state import CarriedState
 from elmolite.data.indexers import ByteIndexer, TokenIndexer, WordIndexer
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import Vocabulary
+from elmolite.embedding.batching import TokenIds, encode, pack
+from elmolite.embedding.carried_state import CarriedState
+from elmolite.embedding.word_cache import WordCache
 from elmolite.errors import InputError
 from elmolite.nn.bilm import BiLM
-from elmolite.sentence_batches import TokenIds, encode, pack
 from elmolite.utils.precision import Precision, check_precision, products_in
-from elmolite.word_cache import WordCache
 
 Sentence = str | Sequence[str]
 """A string, which is cut into tokens, or the tokens."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from elmolite.word_cache import WordCache
+from elmolite.embedding.word_cache import WordCache
 
 PADDING = 9
 

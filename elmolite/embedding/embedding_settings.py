@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from elmolite.embedding.layer_choice import LayerChoice
 from elmolite.errors import InputError
-from elmolite.layer_choice import LayerChoice
 from elmolite.utils.precision import Precision, check_precision
 from elmolite.utils.suggest import nearest
 

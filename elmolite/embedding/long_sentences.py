@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from elmolite.layer_choice import LayerChoice, choose
+from elmolite.embedding.batching import BEGIN_MARK, END_MARK
+from elmolite.embedding.layer_choice import LayerChoice, choose
 from elmolite.nn.bilm import BiLM
-from elmolite.sentence_batches import BEGIN_MARK, END_MARK
 
 Encode = Callable[[Sequence[str]], tuple[Tensor, Tensor]]
 """Gives the vectors of the marks and the distinct words of some tokens, (U, P), and the index of each token, (T)."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from elmolite.elmo import ELMo
+from elmolite.embedding.elmo import ELMo
+from elmolite.embedding.layer_choice import LayerChoice
 from elmolite.errors import InputError
-from elmolite.layer_choice import LayerChoice
 
 _MARKED = re.compile(r"\[([^\[\]\s]+)\]")
 

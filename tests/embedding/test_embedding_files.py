@@ -12,11 +12,11 @@ import torch
 from conftest import random_sentences, write_sentences
 from safetensors.torch import load_file, save_file
 
-from elmolite import embedding_folder
-from elmolite.elmo import ELMo
-from elmolite.embedding_files import embed_file
-from elmolite.embedding_folder import FORMAT_VERSION, EmbeddingFolder
-from elmolite.embedding_settings import EmbeddingSettings
+from elmolite.embedding import output
+from elmolite.embedding.elmo import ELMo
+from elmolite.embedding.embedding_files import embed_file
+from elmolite.embedding.embedding_settings import EmbeddingSettings
+from elmolite.embedding.output import FORMAT_VERSION, EmbeddingFolder
 from elmolite.errors import InputError
 from elmolite.utils import files
 
@@ -26,7 +26,7 @@ LINES[7] = ""
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
-    monkeypatch.setattr(embedding_folder, "PART_BYTES", 30_000)
+    monkeypatch.setattr(output, "PART_BYTES", 30_000)
 
 
 @pytest.fixture

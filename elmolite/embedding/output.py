@@ -28,10 +28,10 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor
 
-from elmolite.elmo import ELMo
-from elmolite.embedding_settings import DTYPES, EmbeddingSettings
+from elmolite.embedding.elmo import ELMo
+from elmolite.embedding.embedding_settings import DTYPES, EmbeddingSettings
+from elmolite.embedding.model_hash import json_line, model_hash
 from elmolite.errors import InputError
-from elmolite.model_hash import json_line, model_hash
 from elmolite.utils import files
 from elmolite.utils.serialization import TensorFile
 

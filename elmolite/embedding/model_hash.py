@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from elmolite.elmo import ELMo
+from elmolite.embedding.elmo import ELMo
 
 
 def model_hash(elmo: ELMo) -> str:

@@ -3,9 +3,9 @@ import pytest
 
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import Vocabulary
-from elmolite.elmo import ELMo
+from elmolite.embedding.elmo import ELMo
+from elmolite.embedding.pooling import CommonComponent, WordWeights, cosine, pool
 from elmolite.errors import InputError
-from elmolite.sentence_vectors import CommonComponent, WordWeights, cosine, pool
 
 VOCABULARY = Vocabulary(["<S>", "</S>", "<UNK>", "the", "play"], [50, 50, 20, 70, 10])
 SENTENCES = [["the", "play", "."], [], ["play"], ["the"] * 9]

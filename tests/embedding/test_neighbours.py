@@ -4,9 +4,9 @@ from conftest import random_sentences
 
 from elmolite.cli import main
 from elmolite.data.tokenization import SentenceTokenizer
-from elmolite.elmo import ELMo
+from elmolite.embedding.elmo import ELMo
+from elmolite.embedding.neighbours import NeighbourIndex, Place, marked_place
 from elmolite.errors import InputError
-from elmolite.neighbours import NeighbourIndex, Place, marked_place
 
 
 @pytest.fixture
