@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from elmolite.nn.bilm import BiLM, BiLMConfig
     from elmolite.nn.scalar_mix import ScalarMix
     from elmolite.pretrain_options import load_recipe
-    from elmolite.pretraining import pretrain
-    from elmolite.pretraining_config import PretrainingConfig
+    from elmolite.pretraining.config import PretrainingConfig
+    from elmolite.pretraining.trainer import pretrain
     from elmolite.task_checkpoint import TaskCheckpoint
 
 __all__ = [
@@ -66,7 +66,7 @@ _HOMES = {
     "FinetuningConfig": "finetuning_config",
     "InputConfig": "finetuning_config",
     "InputError": "errors",
-    "PretrainingConfig": "pretraining_config",
+    "PretrainingConfig": "pretraining.config",
     "ScalarMix": "nn.scalar_mix",
     "TagConfig": "finetuning_config",
     "TaskCheckpoint": "task_checkpoint",
@@ -74,7 +74,7 @@ _HOMES = {
     "finetune": "finetuning",
     "load_recipe": "pretrain_options",
     "prepare": "data.prepare",
-    "pretrain": "pretraining",
+    "pretrain": "pretraining.trainer",
 }
 
 

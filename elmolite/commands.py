@@ -125,21 +125,21 @@ def _texts(options: argparse.Namespace) -> tuple[list[str] | DatasetText, list[s
 def pretrain(arguments: Sequence[str]) -> None:
     """Pretrain a bidirectional language model on a prepared corpus."""
     from elmolite.pretrain_options import parse
-    from elmolite.several_processes import is_first, join_process_group, raising_together
+    from elmolite.pretraining.distributed import is_first, join_process_group, raising_together
 
     join_process_group()
     with raising_together():
         options = parse(arguments)
 
     if options.plan or options.out is None:
-        from elmolite.pretraining_plan import plan
+        from elmolite.pretraining.estimate import plan
 
         planned = plan(options.config, model=options.model, corpus=options.corpus, init_from=options.init_from)
         if is_first():
             print(planned.describe())
         return
 
-    from elmolite.pretraining import pretrain as run
+    from elmolite.pretraining.trainer import pretrain as run
 
     try:
         model = run(
@@ -167,7 +167,7 @@ def evaluate(arguments: Sequence[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     options = parser.parse_args(arguments)
 
-    from elmolite.evaluation import evaluate_text
+    from elmolite.pretraining.evaluation import evaluate_text
 
     result = evaluate_text(options.model, options.text, show_progress=not options.json)
     if options.json:

@@ -22,8 +22,8 @@ from elmolite.embedding.neighbours import NeighbourIndex, unit
 from elmolite.errors import InputError
 from elmolite.figures import Panel
 from elmolite.nn.bilm import BiLMConfig, tiny
-from elmolite.pretraining import pretrain
-from elmolite.pretraining_config import PretrainingConfig
+from elmolite.pretraining.config import PretrainingConfig
+from elmolite.pretraining.trainer import pretrain
 from elmolite.utils import files
 
 SENTENCES = ("The children play in the park.", "The play premiered yesterday.")

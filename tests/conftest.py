@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import torch
 
-from elmolite import saved_points
 from elmolite.checkpoint import Checkpoint
 from elmolite.data.corpus import Corpus
 from elmolite.data.prepare import prepare
@@ -15,7 +14,8 @@ from elmolite.examples.columns import ExampleColumns
 from elmolite.examples.reading import read_examples
 from elmolite.nn.bilm import BiLM, BiLMConfig
 from elmolite.nn.softmax import Softmax
-from elmolite.saved_points import SavedPoints
+from elmolite.pretraining import saved_points
+from elmolite.pretraining.saved_points import SavedPoints
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 

@@ -7,7 +7,7 @@ from conftest import small_config
 from elmolite.errors import InputError
 from elmolite.nn.bilm import mini, small
 from elmolite.pretrain_options import load_recipe, parse
-from elmolite.pretraining_config import PretrainingConfig
+from elmolite.pretraining.config import PretrainingConfig
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes" / "pretrain").glob("*.yaml"))
 REQUIRED = ["--corpus", "c", "--out", "o"]

@@ -181,9 +181,9 @@ def first_step(corpus: Path, place: str) -> None:
 
     from elmolite.data.bptt import Streams
     from elmolite.nn.bilm import PRESETS
-    from elmolite.perplexity import run_batch, time_major
-    from elmolite.pretraining_config import PretrainingConfig
-    from elmolite.pretraining_setup import set_up
+    from elmolite.pretraining.config import PretrainingConfig
+    from elmolite.pretraining.perplexity import run_batch, time_major
+    from elmolite.pretraining.setup import set_up
 
     config = PretrainingConfig()
     setup = set_up(config, model=PRESETS["mini"](), corpus=corpus)

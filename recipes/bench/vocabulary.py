@@ -33,9 +33,9 @@ from elmolite.data.indexers import ByteIndexer
 from elmolite.nn.adaptive_softmax import AdaptiveSoftmax
 from elmolite.nn.bilm import BiLM, mini
 from elmolite.nn.softmax import Softmax, log_uniform_sample
-from elmolite.pretraining_config import PretrainingConfig
-from elmolite.pretraining_module import PretrainingModule
-from elmolite.pretraining_plan import StepClock
+from elmolite.pretraining.config import PretrainingConfig
+from elmolite.pretraining.estimate import StepClock
+from elmolite.pretraining.module import PretrainingModule
 from elmolite.utils.lightning import quiet_lightning
 
 VOCABULARIES = (10_000, 100_000, 1_000_000)

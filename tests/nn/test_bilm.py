@@ -7,7 +7,7 @@ from elmolite.data.indexers import ByteIndexer
 from elmolite.errors import InputError
 from elmolite.nn import bilm as module
 from elmolite.nn.bilm import PRESETS, BiLM
-from elmolite.perplexity import run_batch
+from elmolite.pretraining.perplexity import run_batch
 
 
 @pytest.mark.parametrize(

@@ -24,9 +24,9 @@ from conftest import point_of
 
 from elmolite.errors import STOPPED_EXIT_CODE, StoppedError
 from elmolite.nn.bilm import BiLMConfig
-from elmolite.pretraining import pretrain
-from elmolite.pretraining_config import PretrainingConfig
-from elmolite.saved_points import SavedPoints
+from elmolite.pretraining.config import PretrainingConfig
+from elmolite.pretraining.saved_points import SavedPoints
+from elmolite.pretraining.trainer import pretrain
 
 SIZES = {"filters": [(1, 8), (2, 8), (3, 16)], "cell_size": 24, "projection_size": 12, "n_highway_layers": 1}
 SETTINGS = {"n_rows": 4, "window": 10, "warmup_steps": 3, "learning_rate": 0.01, "n_validations": 3, "max_steps": 24}
@@ -36,7 +36,7 @@ WALL_CLOCK = ("seconds", "tokens_per_second")
 SAVE_EVERY_STEP = {"resume_point.SAVE_SECONDS": -1.0, "resume_point.CLOCK_STEPS": 1}
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["elmolite.pretraining", "torch._dynamo"])
+_context.set_forkserver_preload(["elmolite.pretraining.trainer", "torch._dynamo"])
 
 Arm = Callable[[], None]
 """Called in the process of a run before it begins: what is to go wrong in it."""

@@ -29,9 +29,9 @@ from elmolite.finetuning_setup import TaskExamples
 from elmolite.formats.convert import convert
 from elmolite.info import describe_model
 from elmolite.pretrain_options import load_recipe
-from elmolite.pretraining import pretrain
-from elmolite.pretraining_plan import plan
-from elmolite.saved_points import SavedPoints
+from elmolite.pretraining.estimate import plan
+from elmolite.pretraining.saved_points import SavedPoints
+from elmolite.pretraining.trainer import pretrain
 from elmolite.static_vectors import StaticVectors
 from elmolite.task_checkpoint import TaskCheckpoint
 from elmolite.utils import files

@@ -31,8 +31,8 @@ from elmolite.embedding.embedding_files import embed_file
 from elmolite.layer_cache import LayerCache
 from elmolite.nn.bilm import BiLM
 from elmolite.nn.softmax import Softmax
-from elmolite.pretraining import pretrain
-from elmolite.pretraining_config import PretrainingConfig
+from elmolite.pretraining.config import PretrainingConfig
+from elmolite.pretraining.trainer import pretrain
 from elmolite.utils import files
 
 SECONDS = 5.0

@@ -13,14 +13,14 @@ from conftest import make_corpus, random_sentences
 from runs import SAVE_EVERY_STEP, Run
 from test_faults import SENTENCES, Embedding, Model, Task
 
-from elmolite import saved_points
 from elmolite.checkpoint import Checkpoint
 from elmolite.data import checked_array
 from elmolite.data.bptt import Streams
 from elmolite.data.corpus import Corpus
 from elmolite.embedding.output import EmbeddingFolder
 from elmolite.errors import InputError
-from elmolite.saved_points import SavedPoints
+from elmolite.pretraining import saved_points
+from elmolite.pretraining.saved_points import SavedPoints
 from elmolite.task_checkpoint import TaskCheckpoint
 
 IS_LONG = bool(os.environ.get("ELMOLITE_RELIABILITY"))

@@ -15,7 +15,6 @@ import torch
 from conftest import random_sentences, small_config, write_sentences
 from faults import FULL, KILLS, RESUMABLE, sweep
 
-from elmolite import saved_points
 from elmolite.cache_folder import CacheFolder
 from elmolite.checkpoint import Checkpoint
 from elmolite.data.corpus import Corpus
@@ -31,7 +30,8 @@ from elmolite.embedding.output import EmbeddingFolder, EmbeddingWriter
 from elmolite.finetuning_config import ClassifyConfig, InputConfig
 from elmolite.nn.bilm import BiLM
 from elmolite.nn.softmax import Softmax
-from elmolite.saved_points import SavedPoints
+from elmolite.pretraining import saved_points
+from elmolite.pretraining.saved_points import SavedPoints
 from elmolite.task_checkpoint import TaskCheckpoint
 from elmolite.task_model import TaskDescription, build
 from elmolite.utils import files
@@ -217,7 +217,7 @@ def run(name, folder):
 def clean_process():
     """A process without threads, which can be forked."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["elmolite.pretraining", "torch._dynamo"])
+    context.set_forkserver_preload(["elmolite.pretraining.trainer", "torch._dynamo"])
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         yield pool
 

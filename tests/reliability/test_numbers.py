@@ -10,8 +10,8 @@ import torch
 from conftest import make_corpus, point_of, random_sentences
 from runs import Run, log_of, said_by, start
 
-from elmolite import several_processes
-from elmolite.pretraining_module import PretrainingModule
+from elmolite.pretraining import distributed
+from elmolite.pretraining.module import PretrainingModule
 
 IS_LONG = bool(os.environ.get("ELMOLITE_RELIABILITY"))
 N_STEPS, N_SPOILED = (120, 50) if IS_LONG else (24, 8)
@@ -58,10 +58,10 @@ def spoil(place, value, steps):
         result = optimize(self, step, *arguments)
         changed = [not torch.equal(*pair) for pair in zip(before, self.parameters(), strict=True)]
         spoiled_here = step in steps
-        assert any(changed) != any(several_processes.gather(spoiled_here)), f"step {step}: {sum(changed)} changed"
+        assert any(changed) != any(distributed.gather(spoiled_here)), f"step {step}: {sum(changed)} changed"
         assert all(part.isfinite().all() for direction in self._state for part in direction)
         digest = float(sum(weight.double().sum() for weight in self.parameters()))
-        assert len(set(several_processes.gather(digest))) == 1, "the processes differ"
+        assert len(set(distributed.gather(digest))) == 1, "the processes differ"
         return result
 
     PretrainingModule._loss = spoiled_loss

@@ -19,14 +19,14 @@ import torch
 from conftest import make_corpus, point_of, random_sentences
 from runs import SAVE_EVERY_STEP, Run, check_same, finish, kill_in, log_of, said_by, start, wait_for_log
 
-from elmolite import heartbeat, saved_points
-from elmolite.consumed_text import ConsumedText
 from elmolite.data.bptt import IGNORED, Streams
 from elmolite.data.corpus import Corpus
 from elmolite.errors import STOPPED_EXIT_CODE
-from elmolite.heartbeat import LOST_EXIT_CODE
-from elmolite.pretraining_module import PretrainingModule
-from elmolite.saved_points import SavedPoints
+from elmolite.pretraining import heartbeat, saved_points
+from elmolite.pretraining.consumed_text import ConsumedText
+from elmolite.pretraining.heartbeat import LOST_EXIT_CODE
+from elmolite.pretraining.module import PretrainingModule
+from elmolite.pretraining.saved_points import SavedPoints
 
 IS_LONG = bool(os.environ.get("ELMOLITE_RELIABILITY"))
 N_KILLS = 50 if IS_LONG else 5

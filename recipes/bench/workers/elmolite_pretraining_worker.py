@@ -14,12 +14,12 @@ from elmolite.data.prepare import prepare
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import Vocabulary
 from elmolite.nn.bilm import PRESETS
-from elmolite.pretraining import make_trainer
-from elmolite.pretraining_config import PretrainingConfig
-from elmolite.pretraining_data import PretrainingData
-from elmolite.pretraining_module import PretrainingModule
-from elmolite.pretraining_setup import set_up
-from elmolite.training_log import CsvLog, TrainingLog
+from elmolite.pretraining.config import PretrainingConfig
+from elmolite.pretraining.data import PretrainingData
+from elmolite.pretraining.logging import CsvLog, TrainingLog
+from elmolite.pretraining.module import PretrainingModule
+from elmolite.pretraining.setup import set_up
+from elmolite.pretraining.trainer import make_trainer
 from elmolite.utils.allocator import keep_freed_memory
 from elmolite.utils.lightning import quiet_lightning
 

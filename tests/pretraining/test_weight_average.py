@@ -3,8 +3,8 @@ import copy
 import torch
 from torch import nn
 
-from elmolite.touched_rows import TouchedRows
-from elmolite.weight_average import WeightAverage
+from elmolite.pretraining.ema import WeightAverage
+from elmolite.pretraining.sparse_rows import TouchedRows
 
 
 def module_with(value):

@@ -13,21 +13,21 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from elmolite import several_processes
-from elmolite.consumed_text import ConsumedText
 from elmolite.data.bptt import Batch
-from elmolite.lightning_progress import loops_at
 from elmolite.nn.adaptive_softmax import AnySoftmax
 from elmolite.nn.bilm import BiLM, BiLMState
 from elmolite.nn.lstm.reference import State
 from elmolite.nn.softmax import Softmax
 from elmolite.nn.word_encoder import WordEncoder
-from elmolite.perplexity import Perplexity, PerplexityMeter, run_batch, time_major
-from elmolite.pretraining_config import LARGE_VOCABULARY, PretrainingConfig
-from elmolite.pretraining_data import rows_of
-from elmolite.sound_steps import SkippedSteps, finite_rows, is_finite
-from elmolite.touched_rows import as_parameters, touched_rows
-from elmolite.weight_average import WeightAverage
+from elmolite.pretraining import distributed
+from elmolite.pretraining.config import LARGE_VOCABULARY, PretrainingConfig
+from elmolite.pretraining.consumed_text import ConsumedText
+from elmolite.pretraining.data import rows_of
+from elmolite.pretraining.ema import WeightAverage
+from elmolite.pretraining.lightning_progress import loops_at
+from elmolite.pretraining.perplexity import Perplexity, PerplexityMeter, run_batch, time_major
+from elmolite.pretraining.sound_steps import SkippedSteps, finite_rows, is_finite
+from elmolite.pretraining.sparse_rows import as_parameters, touched_rows
 
 
 class PretrainingModule(LightningModule):
@@ -110,7 +110,7 @@ class PretrainingModule(LightningModule):
         assert isinstance(optimizer, LightningOptimizer)  # there is one
         with as_parameters(optimizer.optimizer, touched) as parameters:
             norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.clip_norm)
-            is_taken = several_processes.all_true(loss.isfinite() & norm.isfinite() & is_finite(self._state))
+            is_taken = distributed.all_true(loss.isfinite() & norm.isfinite() & is_finite(self._state))
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
             if not is_taken:
@@ -179,7 +179,7 @@ class PretrainingModule(LightningModule):
             self.average.swap()
         self.last_perplexity = result = self._meter.result()
         values = {"forward": result.forward, "backward": result.backward, "average": result.average}
-        with several_processes.raising_together():
+        with distributed.raising_together():
             for logger in self.loggers:
                 logger.log_metrics({f"valid_{name}": value for name, value in values.items()}, self.global_step)
 
@@ -197,7 +197,7 @@ class PretrainingModule(LightningModule):
 
     def _of_all_rows(self, part: Tensor) -> Tensor:
         """Join (L, rows of a process, size) over the processes."""
-        return torch.cat(several_processes.gather_tensor(part), dim=1)
+        return torch.cat(distributed.gather_tensor(part), dim=1)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take back the average, what was read and skipped, and the LSTM state of the rows of this process."""
@@ -217,7 +217,7 @@ class PretrainingModule(LightningModule):
         Tables begin in all processes as in the first; DDP sees to the other weights.
         """
         for table in self.tables:
-            several_processes.copy_from_first(table.detach())
+            distributed.copy_from_first(table.detach())
         if self._state is not None:
             self._state = BiLMState(*(State(*(part.to(self.device) for part in state)) for state in self._state))
 

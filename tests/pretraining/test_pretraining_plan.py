@@ -3,9 +3,9 @@ from conftest import small_config
 from test_pretraining import read_log
 
 from elmolite.cli import main
-from elmolite.pretraining import pretrain
-from elmolite.pretraining_config import PretrainingConfig
-from elmolite.pretraining_plan import plan
+from elmolite.pretraining.config import PretrainingConfig
+from elmolite.pretraining.estimate import plan
+from elmolite.pretraining.trainer import pretrain
 
 
 @pytest.mark.parametrize("n_devices", [1, 2])

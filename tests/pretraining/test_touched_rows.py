@@ -8,15 +8,15 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from elmolite import pretraining_module
 from elmolite.nn.softmax import Softmax
 from elmolite.nn.word_encoder import WordEncoder
-from elmolite.pretraining import make_trainer
-from elmolite.pretraining_config import PretrainingConfig
-from elmolite.pretraining_data import PretrainingData
-from elmolite.pretraining_module import PretrainingModule
-from elmolite.pretraining_setup import set_up
-from elmolite.touched_rows import as_parameters, touched_rows
+from elmolite.pretraining import module
+from elmolite.pretraining.config import PretrainingConfig
+from elmolite.pretraining.data import PretrainingData
+from elmolite.pretraining.module import PretrainingModule
+from elmolite.pretraining.setup import set_up
+from elmolite.pretraining.sparse_rows import as_parameters, touched_rows
+from elmolite.pretraining.trainer import make_trainer
 from elmolite.utils.lightning import quiet_lightning
 
 N_ROWS, SIZE, STEPS = 30, 4, 50
@@ -148,7 +148,7 @@ class Largest(TorchDispatchMode):
 def largest_of_a_step(corpus, folder, monkeypatch, vocabulary_size, **changes):
     """Return how many numbers the largest tensor has that the second step makes, averages and all."""
     config = PretrainingConfig(n_rows=4, window=10, max_steps=2, softmax="sampled", n_negatives=50, **changes)
-    monkeypatch.setattr(pretraining_module, "LARGE_VOCABULARY", 0)
+    monkeypatch.setattr(module, "LARGE_VOCABULARY", 0)
     setup = set_up(config, model=small_config(input="words"), corpus=corpus.folder)
     setup.model.bilm.token_encoder = WordEncoder(n_ids=vocabulary_size, projection_size=12)
     softmax = Softmax(vocabulary_size=vocabulary_size, projection_size=12)

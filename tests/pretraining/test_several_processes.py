@@ -20,15 +20,15 @@ import torch
 from conftest import make_corpus, point_of, random_sentences, small_config
 from test_pretraining import read_log, weights_of
 
-from elmolite import pretraining_module, several_processes
 from elmolite.cli import COMMANDS, main
 from elmolite.data.bptt import Streams
 from elmolite.errors import InputError, SaidElsewhereError
 from elmolite.nn import adaptive_softmax
-from elmolite.pretraining import pretrain
-from elmolite.pretraining_config import PretrainingConfig
-from elmolite.pretraining_module import PretrainingModule
-from elmolite.saved_points import SavedPoints
+from elmolite.pretraining import distributed, module
+from elmolite.pretraining.config import PretrainingConfig
+from elmolite.pretraining.module import PretrainingModule
+from elmolite.pretraining.saved_points import SavedPoints
+from elmolite.pretraining.trainer import pretrain
 from elmolite.utils import files
 
 SETTINGS = {
@@ -55,7 +55,7 @@ def train(corpus, out, optimizer, softmax, model_input, *, n_nodes, resume=False
     config = PretrainingConfig(**{**SETTINGS, **changes})
     with (
         mock.patch.object(adaptive_softmax, "CUTOFFS", (10, 20)),
-        mock.patch.object(pretraining_module, "LARGE_VOCABULARY", 10),
+        mock.patch.object(module, "LARGE_VOCABULARY", 10),
     ):
         pretrain(config, model=model, corpus=corpus, out=out, resume=resume, show_progress=False)
 
@@ -250,16 +250,16 @@ def test_the_number_of_processes_is_checked(monkeypatch, environment, message):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError) as error:
-        several_processes.check_number(n_devices=1, n_nodes=2)
+        distributed.check_number(n_devices=1, n_nodes=2)
     assert message in str(error.value)
 
 
 def test_alone_an_error_stays_what_it_is():
     error = InputError("bad")
-    with pytest.raises(InputError) as caught, several_processes.raising_together():
+    with pytest.raises(InputError) as caught, distributed.raising_together():
         raise error
     assert caught.value is error
-    assert several_processes.gather(1) == [1]
+    assert distributed.gather(1) == [1]
 
 
 def test_what_is_said_elsewhere_is_not_said_here(monkeypatch, capsys):
@@ -303,7 +303,7 @@ def say_if_in_group():
 
 def mistakes(corpus, out):
     """Make mistakes in both processes or in one of them; return the exit code and the message of each."""
-    second = not several_processes.is_first()
+    second = not distributed.is_first()
     sizes = ["--model.cell-size", "16", "--model.projection-size", "8", "--model.filters", "[[1, 8]]"]
     options = [*sizes, "--n-nodes", "2", "--n-rows", "4", "--max-steps", "4", "--n-validations", "1"]
     results = {}
@@ -325,7 +325,7 @@ def mistakes(corpus, out):
     make("number", "--n-nodes", "1")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "write_sealed", full)
-        patch.setattr("elmolite.training_log.CsvLog.open_at", lambda *_: None)
+        patch.setattr("elmolite.pretraining.logging.CsvLog.open_at", lambda *_: None)
         make("disk full")
     (out / "log" / "log.csv").mkdir(parents=True, exist_ok=True)
     make("log")
@@ -334,17 +334,17 @@ def mistakes(corpus, out):
     if not second:
         for path in SavedPoints(out / "broken resume point").paths():
             path.write_bytes(b"cut short")
-    several_processes.gather(0)  # the second waits for that
+    distributed.gather(0)  # the second waits for that
     make("broken resume point", "--resume")
     return results
 
 
 if __name__ == "__main__":
     atexit.register(say_if_in_group)  # runs after what is registered later
-    several_processes.join_process_group()
+    distributed.join_process_group()
     corpus_folder, out_folder = sys.argv[1], Path(sys.argv[2])
     make_optimizer = PretrainingModule.configure_optimizers
-    if not several_processes.is_first():
+    if not distributed.is_first():
         PretrainingModule.configure_optimizers = begin_with_other_tables
     for each in RUNS:
         train(corpus_folder, out_folder / name_of(each), *each, n_nodes=2)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from elmolite.checkpoint import Checkpoint
 from elmolite.data.prepare import prepare
 from elmolite.errors import InputError
-from elmolite.perplexity import Perplexity, evaluate
+from elmolite.pretraining.perplexity import Perplexity, evaluate
 from elmolite.utils.torch import best_device
 
 

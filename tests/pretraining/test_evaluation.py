@@ -4,10 +4,10 @@ from conftest import make_corpus, random_sentences, small_config
 from elmolite.checkpoint import Checkpoint
 from elmolite.data.vocab import UNKNOWN_ID
 from elmolite.errors import InputError
-from elmolite.evaluation import evaluate_text
 from elmolite.nn.bilm import BiLM
 from elmolite.nn.softmax import Softmax
-from elmolite.perplexity import evaluate
+from elmolite.pretraining.evaluation import evaluate_text
+from elmolite.pretraining.perplexity import evaluate
 
 
 def test_of_raw_text_equals_that_of_the_corpus(tmp_path, model_folder, corpus):

@@ -11,19 +11,19 @@ import pytest
 import torch
 from conftest import make_corpus, point_of, random_sentences, small_config
 
-from elmolite import pretraining_module, resume_point, saved_points
 from elmolite.checkpoint import Checkpoint
 from elmolite.data.bptt import Streams
 from elmolite.data.vocab import Vocabulary
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.nn import adaptive_softmax
-from elmolite.perplexity import evaluate, run_batch, time_major
-from elmolite.pretraining import pretrain
-from elmolite.pretraining_config import PretrainingConfig
-from elmolite.pretraining_module import PretrainingModule
-from elmolite.pretraining_setup import set_up
-from elmolite.saved_points import SavedPoints
+from elmolite.pretraining import checkpointing, module, saved_points
+from elmolite.pretraining.config import PretrainingConfig
+from elmolite.pretraining.module import PretrainingModule
+from elmolite.pretraining.perplexity import evaluate, run_batch, time_major
+from elmolite.pretraining.saved_points import SavedPoints
+from elmolite.pretraining.setup import set_up
+from elmolite.pretraining.trainer import pretrain
 from elmolite.utils.files import fingerprint
 
 
@@ -204,7 +204,7 @@ class DiedError(Exception):
     ],
 )
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, corpus, monkeypatch, dies_at, changes):
-    monkeypatch.setattr(pretraining_module, "LARGE_VOCABULARY", 10)
+    monkeypatch.setattr(module, "LARGE_VOCABULARY", 10)
     resumed_equals_uninterrupted(tmp_path, corpus, monkeypatch, dies_at, **changes)
 
 
@@ -213,7 +213,7 @@ def test_rows_alone_train_as_whole_tables(tmp_path, corpus, monkeypatch, optimiz
     options = {"softmax": "sampled", "n_negatives": 8, "optimizer": optimizer, "learning_rate": 0.5, "max_steps": 50}
     options |= {"model": small_config(input="words"), "ema_decay": 0.9}
     train(corpus, tmp_path / "whole", **options)
-    monkeypatch.setattr(pretraining_module, "LARGE_VOCABULARY", 10)
+    monkeypatch.setattr(module, "LARGE_VOCABULARY", 10)
     train(corpus, tmp_path / "rows", **options)
     whole, rows = (point_of(tmp_path / name) for name in ("whole", "rows"))
     torch.testing.assert_close(rows["state_dict"], whole["state_dict"], rtol=0, atol=1e-6)
@@ -224,16 +224,16 @@ def test_rows_alone_train_as_whole_tables(tmp_path, corpus, monkeypatch, optimiz
 
 def test_what_a_row_remembers_is_in_the_point(tmp_path, corpus, monkeypatch):
     """Neither the average nor the moments of a row are those of the latest step alone."""
-    monkeypatch.setattr(pretraining_module, "LARGE_VOCABULARY", 10)
-    monkeypatch.setattr(resume_point, "SAVE_SECONDS", 0)
-    monkeypatch.setattr(resume_point, "CLOCK_STEPS", 1)
+    monkeypatch.setattr(module, "LARGE_VOCABULARY", 10)
+    monkeypatch.setattr(checkpointing, "SAVE_SECONDS", 0)
+    monkeypatch.setattr(checkpointing, "CLOCK_STEPS", 1)
     options = {"softmax": "sampled", "n_negatives": 8, "ema_decay": 0.9, "n_validations": 1}
     resumed_equals_uninterrupted(tmp_path, corpus, monkeypatch, 7, **options)
 
 
 def test_so_does_its_log_where_it_resumes_between_two_lines(tmp_path, corpus, monkeypatch):
-    monkeypatch.setattr(resume_point, "SAVE_SECONDS", 0)
-    monkeypatch.setattr(resume_point, "CLOCK_STEPS", 1)
+    monkeypatch.setattr(checkpointing, "SAVE_SECONDS", 0)
+    monkeypatch.setattr(checkpointing, "CLOCK_STEPS", 1)
     resumed_equals_uninterrupted(tmp_path, corpus, monkeypatch, 7, log_every_steps=5, n_validations=1)
 
 
@@ -351,8 +351,8 @@ def test_time_alone_saves_too_and_resumes_exactly(tmp_path, corpus, monkeypatch)
         return step(self, batch, index)
 
     with monkeypatch.context() as patch:
-        patch.setattr(resume_point, "SAVE_SECONDS", 0)
-        patch.setattr(resume_point, "CLOCK_STEPS", 1)
+        patch.setattr(checkpointing, "SAVE_SECONDS", 0)
+        patch.setattr(checkpointing, "CLOCK_STEPS", 1)
         patch.setattr(PretrainingModule, "training_step", dying_step)
         with pytest.raises(DiedError):
             train(corpus, tmp_path / "parts")
@@ -388,8 +388,8 @@ def test_sigterm_saves_and_ends_the_run(tmp_path, corpus, monkeypatch):
 
 
 def test_weights_that_are_no_numbers_replace_no_good_point(tmp_path, corpus, monkeypatch):
-    monkeypatch.setattr(resume_point, "SAVE_SECONDS", 0)
-    monkeypatch.setattr(resume_point, "CLOCK_STEPS", 1)
+    monkeypatch.setattr(checkpointing, "SAVE_SECONDS", 0)
+    monkeypatch.setattr(checkpointing, "CLOCK_STEPS", 1)
     step = PretrainingModule.training_step
 
     def spoiled_step(self, batch, index):

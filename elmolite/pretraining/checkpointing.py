@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from elmolite import saved_points, several_processes
 from elmolite.errors import InputError
-from elmolite.perplexity import Perplexity
-from elmolite.pretraining_module import PretrainingModule
-from elmolite.saved_points import SavedPoints
-from elmolite.sound_steps import check_weights
-from elmolite.weight_average import WeightAverage
+from elmolite.pretraining import distributed, saved_points
+from elmolite.pretraining.ema import WeightAverage
+from elmolite.pretraining.module import PretrainingModule
+from elmolite.pretraining.perplexity import Perplexity
+from elmolite.pretraining.saved_points import SavedPoints
+from elmolite.pretraining.sound_steps import check_weights
 
 if TYPE_CHECKING:
     from elmolite.checkpoint import Checkpoint
@@ -36,7 +36,7 @@ class ResumePoint(Callback):
 
     :param interval: steps from one validation to the next; without held-out text, from one saved model to the next.
     :param keep_last: so many points stay.
-    :param patience: of :class:`~elmolite.pretraining_config.PretrainingConfig`.
+    :param patience: of :class:`~elmolite.pretraining.config.PretrainingConfig`.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class ResumePoint(Callback):
         self.validates = validates
         self.keep_last = keep_last
         self.patience = patience
-        self.termination = several_processes.Termination()
+        self.termination = distributed.Termination()
         self.best: float | None = None
         self.n_worse = 0
         self.done_step = -1
@@ -121,7 +121,7 @@ class ResumePoint(Callback):
             self.save_before_validation(trainer, pl_module)
         elif trainer.world_size == 1 or trainer.global_step % CLOCK_STEPS == 0:
             is_due = time.monotonic() - self._saved_at > SAVE_SECONDS
-            if any(several_processes.gather(is_due or self.termination.has_come)):
+            if any(distributed.gather(is_due or self.termination.has_come)):
                 check_weights(pl_module, trainer.global_step)
                 self._save_point(trainer)
 
@@ -137,10 +137,10 @@ class ResumePoint(Callback):
         self.done_step = trainer.global_step
         check_weights(pl_module, trainer.global_step)
         if result is not None and math.isnan(result.average):
-            raise several_processes.shared_error(
+            raise distributed.shared_error(
                 f"training diverged: the held-out loss is NaN at step {trainer.global_step:,}"
             )
-        with several_processes.raising_together():
+        with distributed.raising_together():
             self.n_worse += 1
             if result is None or self.best is None or result.average < self.best:
                 self.n_worse = 0
@@ -159,7 +159,7 @@ class ResumePoint(Callback):
 
     def _save_point(self, trainer: Trainer) -> None:
         """Save, keep only the last points, and end the run where a signal has come."""
-        with several_processes.raising_together():
+        with distributed.raising_together():
             trainer.save_checkpoint(self.points.path_at(trainer.global_step))
             if trainer.is_global_zero:
                 self.points.remove_all_but(self.keep_last, step=trainer.global_step)
@@ -169,7 +169,7 @@ class ResumePoint(Callback):
 
     def _end_if_asked(self) -> None:
         """End the run where a signal has come to a process."""
-        if any(several_processes.gather(self.termination.has_come)):
+        if any(distributed.gather(self.termination.has_come)):
             raise SystemExit
 
     def _export(self, step: int, result: Perplexity | None, average: WeightAverage | None) -> None:
@@ -181,14 +181,14 @@ class ResumePoint(Callback):
 
 
 class PointIO(TorchCheckpointIO):
-    """Has Lightning write and read its checkpoints as :mod:`elmolite.saved_points` does."""
+    """Has Lightning write and read its checkpoints as :mod:`elmolite.pretraining.saved_points` does."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:  # noqa: ARG002
         """Write the point."""
         try:
             saved_points.write(Path(path), checkpoint)
         except InputError:
-            several_processes.enter_barrier()  # they wait at the end of Trainer.save_checkpoint
+            distributed.enter_barrier()  # they wait at the end of Trainer.save_checkpoint
             raise
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:  # noqa: ARG002
@@ -196,6 +196,6 @@ class PointIO(TorchCheckpointIO):
 
         :raises InputError: the file is missing, cut short or not such a point.
         """
-        with several_processes.raising_together():
+        with distributed.raising_together():
             point: dict[str, Any] = saved_points.read(Path(path))
         return point

@@ -8,8 +8,8 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from elmolite.consumed_text import ConsumedText
 from elmolite.data.bptt import Batch, Streams
+from elmolite.pretraining.consumed_text import ConsumedText
 
 
 def rows_of(trainer: Trainer, n_rows: int) -> slice:

@@ -5,7 +5,6 @@ import torch
 from conftest import small_config
 from torch.nn import functional as F
 
-from elmolite.adaptation import start_from
 from elmolite.checkpoint import Checkpoint
 from elmolite.data.indexers import ByteIndexer, UnicodeIndexer, WordIndexer
 from elmolite.data.tokenization import SentenceTokenizer
@@ -15,6 +14,7 @@ from elmolite.errors import InputError
 from elmolite.nn.adaptive_softmax import AdaptiveSoftmax
 from elmolite.nn.bilm import BiLM
 from elmolite.nn.softmax import Softmax
+from elmolite.pretraining.warm_start import start_from
 
 OLD = ["<S>", "</S>", "<UNK>", "the", "cat", "sat", "down"]
 NEW = ["<S>", "</S>", "<UNK>", "cat", "protein", "the", "folds"]

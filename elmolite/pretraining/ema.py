@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from elmolite.touched_rows import TouchedRows
+from elmolite.pretraining.sparse_rows import TouchedRows
 
 
 class WeightAverage:

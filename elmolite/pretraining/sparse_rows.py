@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from elmolite import several_processes
+from elmolite.pretraining import distributed
 
 
 class TouchedRows(NamedTuple):
@@ -42,12 +42,12 @@ def touched_rows(table: nn.Parameter) -> TouchedRows:
     own = table.grad.coalesce()
     table.grad = None
     own_rows = own.indices().squeeze(0)
-    rows = several_processes.union(own_rows)
+    rows = distributed.union(own_rows)
     gradient = own.values()
     if len(rows) > len(own_rows):
         gradient = gradient.new_zeros(len(rows), *gradient.shape[1:])
         gradient.index_copy_(0, torch.searchsorted(rows, own_rows), own.values())
-    several_processes.average_in_place(gradient)
+    distributed.average_in_place(gradient)
     return TouchedRows(table, rows, gradient)
 
 

@@ -7,9 +7,9 @@ import sys
 import torch
 from torch import nn
 
-from elmolite import several_processes
 from elmolite.nn.bilm import BiLMState
 from elmolite.nn.lstm.reference import State
+from elmolite.pretraining import distributed
 
 MAX_SKIPPED_IN_A_ROW = 10
 
@@ -43,11 +43,11 @@ class SkippedSteps:
         self.n += 1
         self._n_in_a_row += 1
         seen = f"loss {loss:.4g}, gradient norm {gradient_norm:.4g}"
-        if several_processes.is_first():
+        if distributed.is_first():
             print(f"step {step + 1:,} skipped, {self.n:,} so far: {seen}", file=sys.stderr)
         check_weights(module, step)
         if self._n_in_a_row >= MAX_SKIPPED_IN_A_ROW:
-            raise several_processes.shared_error(
+            raise distributed.shared_error(
                 f"training diverged: {self._n_in_a_row} steps in a row up to step {step + 1:,} had a number that is "
                 f"none ({seen}); the last good point stands; try a lower --learning-rate"
             )
@@ -60,7 +60,7 @@ def check_weights(module: nn.Module, step: int) -> None:
     """
     bad = [name for name, weight in module.named_parameters() if not bool(weight.isfinite().all())]
     if bad:
-        raise several_processes.shared_error(
+        raise distributed.shared_error(
             f"training diverged: weights are no longer finite at step {step:,} ({bad[0]}); the last good point stands; "
             "try a lower --learning-rate"
         )

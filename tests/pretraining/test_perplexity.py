@@ -6,7 +6,7 @@ import torch
 from elmolite.data.bptt import Streams
 from elmolite.data.corpus import Split
 from elmolite.nn.softmax import Softmax
-from elmolite.perplexity import evaluate, run_batch
+from elmolite.pretraining.perplexity import evaluate, run_batch
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import zipfile
 import pytest
 import torch
 
-from elmolite import saved_points
 from elmolite.errors import InputError
-from elmolite.saved_points import SavedPoints
+from elmolite.pretraining import saved_points
+from elmolite.pretraining.saved_points import SavedPoints
 from elmolite.utils import files
 
 

@@ -8,13 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from elmolite import several_processes
 from elmolite.checkpoint import CONFIG_FILE
 from elmolite.errors import InputError
-from elmolite.pretraining_config import RUN_FILE, RUN_VERSION
-from elmolite.pretraining_setup import Setup
+from elmolite.pretraining import distributed
+from elmolite.pretraining.config import RUN_FILE, RUN_VERSION
+from elmolite.pretraining.saved_points import SavedPoints
+from elmolite.pretraining.setup import Setup
 from elmolite.released_models import model_folder
-from elmolite.saved_points import SavedPoints
 from elmolite.utils import files
 
 Record = dict[str, dict[str, Any]]
@@ -51,7 +51,7 @@ def claim(out: Path, record: Record, corpus: Path, *, resume: bool) -> Record:
     :returns: the record of the run.
     :raises InputError: there is a run already, or it had another configuration.
     """
-    if not several_processes.is_first():
+    if not distributed.is_first():
         return record
     if not resume:
         if SavedPoints(out).paths():
@@ -73,10 +73,10 @@ def check_alike(record: Record) -> None:
 
     :raises InputError: they were started with different settings or corpora.
     """
-    first, *others = several_processes.gather(record)
+    first, *others = distributed.gather(record)
     for process, other in enumerate(others, 1):
         for name, expected, found in _differences(first, other):
-            raise several_processes.shared_error(
+            raise distributed.shared_error(
                 f"process {process} has {name} = {found!r}, the first has {expected!r}: all need the same"
             )
 

@@ -6,8 +6,8 @@ import hashlib
 
 from torch import Tensor
 
-from elmolite import several_processes
 from elmolite.data.bptt import Batch
+from elmolite.pretraining import distributed
 
 
 class ConsumedText:
@@ -25,11 +25,11 @@ class ConsumedText:
 
     def sha256(self) -> str:
         """Return the number for what all processes have read; all must call it."""
-        return hashlib.sha256(b"".join(several_processes.gather(self._digest))).hexdigest()
+        return hashlib.sha256(b"".join(distributed.gather(self._digest))).hexdigest()
 
     def state(self) -> list[str]:
         """Return what each process has read, for the point to resume from; all must call it."""
-        return [digest.hex() for digest in several_processes.gather(self._digest)]
+        return [digest.hex() for digest in distributed.gather(self._digest)]
 
     def load_state(self, state: list[str], rank: int) -> None:
         """Take back what :meth:`state` gave."""

@@ -20,7 +20,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import distributed
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from elmolite import several_processes
+from elmolite.pretraining import distributed
 
 BEAT_SECONDS = 2.0
 SILENCE_SECONDS = 30.0
@@ -63,12 +63,12 @@ class _Heart(threading.Thread):
         self._stopped = threading.Event()
         self._beating = threading.Thread(target=self._beat, daemon=True)
         self._rank = distributed.get_rank()
-        self._hosts = several_processes.gather(socket.gethostname())
+        self._hosts = distributed.gather(socket.gethostname())
         timeout = timedelta(seconds=2 * BEAT_SECONDS)
         address, is_master = os.environ["MASTER_ADDR"], self._rank == 0
         connect = partial(TCPStore, address, is_master=is_master, wait_for_workers=False, timeout=timeout)
         server = connect(port=0) if is_master else None
-        port = several_processes.gather(server.port if server else 0)[0]
+        port = distributed.gather(server.port if server else 0)[0]
         self._store = server or connect(port=port)
         self._n_beats = dict.fromkeys(range(len(self._hosts)), 0)
         self._heard_at = dict.fromkeys(self._n_beats, time.monotonic())

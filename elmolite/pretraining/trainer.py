@@ -8,17 +8,17 @@ from pathlib import Path
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
-from elmolite import run_record, several_processes
 from elmolite.errors import InputError, StoppedError
-from elmolite.heartbeat import Heartbeat
 from elmolite.nn.bilm import BiLMConfig
-from elmolite.pretraining_config import PretrainingConfig
-from elmolite.pretraining_data import PretrainingData
-from elmolite.pretraining_module import PretrainingModule
-from elmolite.pretraining_setup import Setup, set_up
-from elmolite.resume_point import PointIO, ResumePoint
-from elmolite.saved_points import SavedPoints
-from elmolite.training_log import CsvLog, TrainingLog
+from elmolite.pretraining import distributed, run_record
+from elmolite.pretraining.checkpointing import PointIO, ResumePoint
+from elmolite.pretraining.config import PretrainingConfig
+from elmolite.pretraining.data import PretrainingData
+from elmolite.pretraining.heartbeat import Heartbeat
+from elmolite.pretraining.logging import CsvLog, TrainingLog
+from elmolite.pretraining.module import PretrainingModule
+from elmolite.pretraining.saved_points import SavedPoints
+from elmolite.pretraining.setup import Setup, set_up
 from elmolite.utils.allocator import keep_freed_memory
 from elmolite.utils.lightning import quiet_lightning
 
@@ -56,12 +56,12 @@ def pretrain(
     """
     out, points = Path(out), SavedPoints(Path(out))
     keep_freed_memory()
-    several_processes.join_process_group()
+    distributed.join_process_group()
     with quiet_lightning():
         if keep_last < 1:
             raise InputError(f"keep_last: {keep_last}: one point at least must stay")
-        with several_processes.raising_together():
-            several_processes.check_number(n_devices=config.n_devices, n_nodes=config.n_nodes)
+        with distributed.raising_together():
+            distributed.check_number(n_devices=config.n_devices, n_nodes=config.n_nodes)
             resume_from = points.latest_good() if resume else None
         setup = _set_up(config, model, corpus, out, init_from, resume=resume)
         module = PretrainingModule(setup.model.bilm, setup.softmax, config, setup.n_steps)
@@ -81,7 +81,7 @@ def pretrain(
             print(setup.describe())
         try:
             _run(trainer, module, setup, point, resume_from=resume_from)
-            several_processes.enter_barrier()  # all beat until all have come to the end
+            distributed.enter_barrier()  # all beat until all have come to the end
         finally:
             heartbeat.stop()
     return out / MODEL_FOLDER
@@ -97,7 +97,7 @@ def _set_up(
     resume: bool,
 ) -> Setup:
     """Make what the run consists of, the same in all processes, and record it in its folder."""
-    with several_processes.raising_together():
+    with distributed.raising_together():
         if resume:
             setup = set_up(config, model=model, corpus=corpus, softmax=run_record.softmax_of_run(out))
         else:

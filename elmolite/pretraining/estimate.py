@@ -16,12 +16,12 @@ import torch
 from lightning.pytorch import Callback
 
 from elmolite.nn.bilm import BiLMConfig
-from elmolite.perplexity import PerplexityMeter
-from elmolite.pretraining import make_trainer
-from elmolite.pretraining_config import PretrainingConfig
-from elmolite.pretraining_data import PretrainingData
-from elmolite.pretraining_module import PretrainingModule
-from elmolite.pretraining_setup import Setup, set_up
+from elmolite.pretraining.config import PretrainingConfig
+from elmolite.pretraining.data import PretrainingData
+from elmolite.pretraining.module import PretrainingModule
+from elmolite.pretraining.perplexity import PerplexityMeter
+from elmolite.pretraining.setup import Setup, set_up
+from elmolite.pretraining.trainer import make_trainer
 from elmolite.utils.lightning import quiet_lightning
 from elmolite.utils.torch import best_device
 
@@ -72,7 +72,7 @@ def plan(
 ) -> Plan:
     """Set a run up, take a few steps of it on one device, and tell what the whole will take; nothing is written.
 
-    :param config: as for :func:`elmolite.pretraining.pretrain`, and so the others.
+    :param config: as for :func:`elmolite.pretraining.trainer.pretrain`, and so the others.
     :raises InputError: as there.
     """
     n_processes = config.n_devices * config.n_nodes

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from elmolite.adaptation import start_from
 from elmolite.checkpoint import Checkpoint
 from elmolite.data.bptt import Streams
 from elmolite.data.corpus import Corpus
@@ -16,8 +15,9 @@ from elmolite.errors import InputError
 from elmolite.nn.adaptive_softmax import AdaptiveSoftmax, AnySoftmax, softmax_of
 from elmolite.nn.bilm import BiLM, BiLMConfig
 from elmolite.nn.softmax import Softmax
-from elmolite.perplexity import evaluation_streams
-from elmolite.pretraining_config import PretrainingConfig
+from elmolite.pretraining.config import PretrainingConfig
+from elmolite.pretraining.perplexity import evaluation_streams
+from elmolite.pretraining.warm_start import start_from
 
 MIN_HEAD_SHARE = 0.9
 """Of the text that the most frequent words cover, the head of an adaptive softmax must cover so much."""

@@ -17,9 +17,9 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
 
-from elmolite import several_processes
 from elmolite.errors import InputError
-from elmolite.pretraining_module import PretrainingModule
+from elmolite.pretraining import distributed
+from elmolite.pretraining.module import PretrainingModule
 from elmolite.utils import files
 
 PLAIN_LINE_SECONDS = 15.0
@@ -120,18 +120,18 @@ class TrainingLog(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was added up since the last line, over all processes."""
-        totals = several_processes.gather((float(self._loss_sum), self._n_targets))
+        totals = distributed.gather((float(self._loss_sum), self._n_targets))
         loss_sum, n_targets = (sum(part) for part in zip(*totals, strict=True))
         return {"loss_sum": loss_sum, "n_targets": n_targets}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on adding up, in the first process."""
-        if several_processes.is_first():
+        if distributed.is_first():
             self._loss_sum, self._n_targets = state_dict["loss_sum"], state_dict["n_targets"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Open the bar, and the log at the step that the run begins or resumes with."""
-        with several_processes.raising_together():
+        with distributed.raising_together():
             for logger in trainer.loggers:
                 if isinstance(logger, CsvLog) and trainer.global_step > 0:
                     logger.open_at(trainer.global_step)
@@ -156,7 +156,7 @@ class TrainingLog(Callback):
         if step % self.every and step != self.n_steps:
             return
         now = time.monotonic()
-        totals = several_processes.gather((float(self._loss_sum), self._n_targets))
+        totals = distributed.gather((float(self._loss_sum), self._n_targets))
         loss_sum, n_targets = (sum(part) for part in zip(*totals, strict=True))
         loss = loss_sum / (2 * n_targets) if n_targets else math.nan  # all steps were skipped
         speed = n_targets / (now - self._since)
@@ -168,7 +168,7 @@ class TrainingLog(Callback):
             "skipped_steps": pl_module.skipped.n,
         }
         text = {"text_sha256": pl_module.text.sha256()}
-        with several_processes.raising_together():
+        with distributed.raising_together():
             for logger in trainer.loggers:
                 logger.log_metrics(metrics | text if isinstance(logger, CsvLog) else metrics, step)
         self._loss_sum, self._n_targets, self._since = 0.0, 0, now

@@ -18,7 +18,7 @@ RUN_FILE = "pretraining.json"
 """In the folder of a run: the settings that it was started with."""
 LARGE_VOCABULARY = 30_000
 """From this vocabulary on ``softmax: auto`` is the adaptive one, and of the sampled one, and of a table of words that
-are read, a step trains only the rows that it touches (:mod:`elmolite.touched_rows`)."""
+are read, a step trains only the rows that it touches (:mod:`elmolite.pretraining.sparse_rows`)."""
 
 
 @dataclass

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from elmolite import several_processes
 from elmolite.errors import InputError
+from elmolite.pretraining import distributed
 from elmolite.utils import files
 
 FOLDER = "points"
@@ -48,7 +48,7 @@ class SavedPoints:
             except InputError as error:
                 damaged.append(str(error))
                 continue
-            if several_processes.is_first():
+            if distributed.is_first():
                 for message in damaged:
                     print(f"{message}: going on from {path.name}", file=sys.stderr)
             return path
