@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from elmolite.embedding.pooling import CommonComponent
     from elmolite.embedding.word_cache import WordCache
     from elmolite.errors import InputError
-    from elmolite.examples.columns import ExampleColumns
-    from elmolite.examples.dataset import DatasetExamples
-    from elmolite.finetuning import finetune
-    from elmolite.finetuning_config import ClassifyConfig, EntailConfig, FinetuningConfig, InputConfig, TagConfig
     from elmolite.nn.bilm import BiLM, BiLMConfig
     from elmolite.nn.scalar_mix import ScalarMix
     from elmolite.pretrain_options import load_recipe
     from elmolite.pretraining.config import PretrainingConfig
     from elmolite.pretraining.trainer import pretrain
-    from elmolite.task_checkpoint import TaskCheckpoint
+    from elmolite.tasks.checkpoint import TaskCheckpoint
+    from elmolite.tasks.config import ClassifyConfig, EntailConfig, FinetuningConfig, InputConfig, TagConfig
+    from elmolite.tasks.examples.columns import ExampleColumns
+    from elmolite.tasks.examples.hf_datasets import DatasetExamples
+    from elmolite.tasks.finetune import finetune
 
 __all__ = [
     "BiLM",
@@ -54,24 +54,24 @@ _HOMES = {
     "BiLM": "nn.bilm",
     "BiLMConfig": "nn.bilm",
     "Checkpoint": "checkpoint",
-    "ClassifyConfig": "finetuning_config",
+    "ClassifyConfig": "tasks.config",
     "CommonComponent": "embedding.pooling",
     "Corpus": "data.corpus",
-    "DatasetExamples": "examples.dataset",
+    "DatasetExamples": "tasks.examples.hf_datasets",
     "DatasetText": "data.dataset_text",
     "ELMo": "embedding.elmo",
     "EmbeddingFolder": "embedding.output",
-    "EntailConfig": "finetuning_config",
-    "ExampleColumns": "examples.columns",
-    "FinetuningConfig": "finetuning_config",
-    "InputConfig": "finetuning_config",
+    "EntailConfig": "tasks.config",
+    "ExampleColumns": "tasks.examples.columns",
+    "FinetuningConfig": "tasks.config",
+    "InputConfig": "tasks.config",
     "InputError": "errors",
     "PretrainingConfig": "pretraining.config",
     "ScalarMix": "nn.scalar_mix",
-    "TagConfig": "finetuning_config",
-    "TaskCheckpoint": "task_checkpoint",
+    "TagConfig": "tasks.config",
+    "TaskCheckpoint": "tasks.checkpoint",
     "WordCache": "embedding.word_cache",
-    "finetune": "finetuning",
+    "finetune": "tasks.finetune",
     "load_recipe": "pretrain_options",
     "prepare": "data.prepare",
     "pretrain": "pretraining.trainer",

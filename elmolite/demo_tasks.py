@@ -17,20 +17,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from elmolite.comparison import Comparison, compare
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.documentation import Module
 from elmolite.documentation_tasks import Amounts, code_examples, package_examples, pair_examples, tags_by_rule
-from elmolite.examples.example import Example
-from elmolite.finetuning import layer_names
-from elmolite.finetuning_config import ClassifyConfig, FinetuningConfig, HeadConfig, InputConfig, TagConfig
-from elmolite.finetuning_setup import TaskExamples, set_up
-from elmolite.metrics import span_report
-from elmolite.own_heads import MakeHead
-from elmolite.spans import spans
-from elmolite.task_checkpoint import TaskCheckpoint
-from elmolite.task_data import TaskData, predict
+from elmolite.tasks.checkpoint import TaskCheckpoint
+from elmolite.tasks.compare import Comparison, compare
+from elmolite.tasks.config import ClassifyConfig, FinetuningConfig, HeadConfig, InputConfig, TagConfig
+from elmolite.tasks.data import TaskData, predict
+from elmolite.tasks.examples.example import Example
+from elmolite.tasks.finetune import layer_names
+from elmolite.tasks.metrics import span_report
 from elmolite.tasks.objectives import Prediction
+from elmolite.tasks.own_heads import MakeHead
+from elmolite.tasks.setup import TaskExamples, set_up
+from elmolite.tasks.spans import spans
 from elmolite.tasks.words import Words, masked_softmax
 from elmolite.utils import files
 from elmolite.utils.console import table

@@ -20,8 +20,8 @@ from typing import Literal, NamedTuple, get_args
 
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.documentation import STANDARD_LIBRARY, Docstring, Module
-from elmolite.examples.example import Example, Task
-from elmolite.finetuning_setup import TaskExamples
+from elmolite.tasks.examples.example import Example, Task
+from elmolite.tasks.setup import TaskExamples
 
 Part = Literal["train", "dev", "test"]
 SAME, OTHER = "same function", "another function"

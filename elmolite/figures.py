@@ -17,8 +17,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from elmolite.confusion import Confusion
 from elmolite.errors import InputError
+from elmolite.tasks.confusion import Confusion
 from elmolite.utils import files
 from elmolite.utils.console import printable
 

@@ -10,13 +10,13 @@ from typing import Any, get_args
 from jsonargparse import Namespace
 
 from elmolite.errors import InputError
-from elmolite.examples.columns import ExampleColumns
-from elmolite.examples.dataset import DatasetExamples
-from elmolite.examples.example import Task
-from elmolite.finetuning_config import HEAD_CONFIGS, FinetuningConfig, HeadConfig, InputConfig
-from elmolite.finetuning_setup import Source
 from elmolite.options import Arguments, OptionsParser, make, names_of
-from elmolite.own_heads import MakeHead, load_head
+from elmolite.tasks.config import HEAD_CONFIGS, FinetuningConfig, HeadConfig, InputConfig
+from elmolite.tasks.examples.columns import ExampleColumns
+from elmolite.tasks.examples.example import Task
+from elmolite.tasks.examples.hf_datasets import DatasetExamples
+from elmolite.tasks.own_heads import MakeHead, load_head
+from elmolite.tasks.setup import Source
 from elmolite.utils.suggest import nearest
 
 TASKS = get_args(Task)

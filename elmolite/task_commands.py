@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jsonargparse import Namespace
 
     from elmolite.options import OptionsParser
-    from elmolite.own_heads import MakeHead
+    from elmolite.tasks.own_heads import MakeHead
 
 
 def finetune(arguments: Sequence[str]) -> None:
@@ -24,9 +24,9 @@ def finetune(arguments: Sequence[str]) -> None:
 
     options = parse(arguments)
 
-    from elmolite.comparison import baselines, compare, draw_profile, probes
-    from elmolite.finetuning import run
-    from elmolite.finetuning_setup import TaskExamples, set_up
+    from elmolite.tasks.compare import baselines, compare, draw_profile, probes
+    from elmolite.tasks.finetune import run
+    from elmolite.tasks.setup import TaskExamples, set_up
 
     examples = TaskExamples.read(
         options.task, train=options.train, dev=options.dev, test=options.test, columns=options.columns
@@ -69,8 +69,8 @@ def finetune(arguments: Sequence[str]) -> None:
 
 def predict(arguments: Sequence[str]) -> None:
     """Labels of the sentences of a file, with their probabilities, as JSON lines."""
-    from elmolite.examples.columns import ExampleColumns
     from elmolite.options import Arguments, make
+    from elmolite.tasks.examples.columns import ExampleColumns
 
     parser, valid = _parser("predict", predict.__doc__ or "")
     parser.add_argument("--input", type=str | None, default=None, help="sentences, with labels or without; - for stdin")
@@ -82,7 +82,7 @@ def predict(arguments: Sequence[str]) -> None:
     if values.output is not None and Path(values.output).resolve() == Path(values.input).resolve():
         raise InputError(f"--output {values.output}: is the input, which would be replaced")
 
-    from elmolite.task_files import predict_file
+    from elmolite.tasks.predict import predict_file
 
     to_other_encoding = values.output is None and (sys.stdout.encoding or "utf-8").lower().replace("-", "") != "utf8"
     lines = (
@@ -106,15 +106,15 @@ def predict(arguments: Sequence[str]) -> None:
 
 def test(arguments: Sequence[str]) -> None:
     """What the predictions of a trained task are worth on a labelled file."""
-    from elmolite.examples.columns import ExampleColumns
     from elmolite.options import Arguments, make
+    from elmolite.tasks.examples.columns import ExampleColumns
 
     parser, valid = _parser("test", test.__doc__ or "")
     parser.add_argument("input", metavar="FILE", help="labelled examples")
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     values = parser.parse(Arguments(arguments, {*valid, "json"}))
 
-    from elmolite.task_files import evaluate_file
+    from elmolite.tasks.predict import evaluate_file
 
     columns = make(ExampleColumns, values.columns)
     scores = evaluate_file(values.model, values.input, columns, head=_head(values), encoder=values.encoder)
@@ -123,8 +123,8 @@ def test(arguments: Sequence[str]) -> None:
 
 def _parser(command: str, description: str) -> tuple[OptionsParser, set[str]]:
     """Return what reads the options of a trained task and a file, and the names of those."""
-    from elmolite.examples.columns import ExampleColumns
     from elmolite.options import OptionsParser, names_of
+    from elmolite.tasks.examples.columns import ExampleColumns
 
     parser = OptionsParser(command, description)
     parser.add_argument("model", metavar="MODEL", help="the folder that elmolite finetune made")
@@ -139,6 +139,6 @@ def _parser(command: str, description: str) -> tuple[OptionsParser, set[str]]:
 
 
 def _head(values: Namespace) -> MakeHead | None:
-    from elmolite.own_heads import load_head
+    from elmolite.tasks.own_heads import load_head
 
     return None if values.own_head is None else load_head(values.own_head)

@@ -10,12 +10,12 @@ from elmolite.checkpoint import Checkpoint
 from elmolite.data.corpus import Corpus
 from elmolite.data.prepare import prepare
 from elmolite.data.tokenization import SentenceTokenizer
-from elmolite.examples.columns import ExampleColumns
-from elmolite.examples.reading import read_examples
 from elmolite.nn.bilm import BiLM, BiLMConfig
 from elmolite.nn.softmax import Softmax
 from elmolite.pretraining import saved_points
 from elmolite.pretraining.saved_points import SavedPoints
+from elmolite.tasks.examples.columns import ExampleColumns
+from elmolite.tasks.examples.files import read_examples
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -103,7 +103,7 @@ def own_cache(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def no_pictures(monkeypatch):
     """They take longer than the training of a small model."""
-    monkeypatch.setattr("elmolite.finetuning._draw", lambda *of_the_run: None)
+    monkeypatch.setattr("elmolite.tasks.finetune._draw", lambda *of_the_run: None)
 
 
 @pytest.fixture

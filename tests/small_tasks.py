@@ -4,10 +4,10 @@ import random
 
 from conftest import random_sentences
 
-from elmolite.examples.columns import RECOGNISED
-from elmolite.finetuning import run
-from elmolite.finetuning_config import ClassifyConfig, EntailConfig, FinetuningConfig, InputConfig, TagConfig
-from elmolite.finetuning_setup import TaskExamples, set_up
+from elmolite.tasks.config import ClassifyConfig, EntailConfig, FinetuningConfig, InputConfig, TagConfig
+from elmolite.tasks.examples.columns import RECOGNISED
+from elmolite.tasks.finetune import run
+from elmolite.tasks.setup import TaskExamples, set_up
 
 WORDS = {onset: [onset + rest for rest in ("n", "st", "ve", "ly", "é")] for onset in ("ba", "ki", "lu")}
 SMALL = {"hidden_size": 8, "dropout": 0.0}

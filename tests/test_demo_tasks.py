@@ -6,8 +6,8 @@ from torch import nn
 from elmolite import demo_tasks
 from elmolite.demo_tasks import Recurrence, marked, write_examples
 from elmolite.documentation_tasks import Amounts, code_examples, package_examples, pair_examples
-from elmolite.examples.reading import read_examples
-from elmolite.task_checkpoint import TaskCheckpoint
+from elmolite.tasks.checkpoint import TaskCheckpoint
+from elmolite.tasks.examples.files import read_examples
 from elmolite.tasks.words import Words
 
 AMOUNTS = Amounts(60, 20, 20, n_packages=2)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from elmolite import figures
-from elmolite.confusion import Confusion, confusion_matrix
 from elmolite.errors import InputError
 from elmolite.figures import Panel
+from elmolite.tasks.confusion import Confusion, confusion_matrix
 
 HOSTILE = ["$x$", "US$", "_hidden", "", "名詞", "a\nb", r"\frac{", "x" * 300]
 

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from elmolite.errors import InputError
-from elmolite.examples.columns import ExampleColumns
-from elmolite.examples.dataset import DatasetExamples
 from elmolite.finetune_options import TASKS, parse
-from elmolite.finetuning_config import HEAD_CONFIGS, ClassifyConfig, EntailConfig, FinetuningConfig, InputConfig
+from elmolite.tasks.config import HEAD_CONFIGS, ClassifyConfig, EntailConfig, FinetuningConfig, InputConfig
+from elmolite.tasks.examples.columns import ExampleColumns
+from elmolite.tasks.examples.hf_datasets import DatasetExamples
 
 REQUIRED = ["--encoder", "m", "--train", "a", "--dev", "b", "--out", "o"]
 

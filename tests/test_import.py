@@ -30,7 +30,7 @@ STATEMENTS = {
 }
 WITH_TORCH = {
     "what embedding needs": "import elmolite.embedding.elmo",
-    "all readers": "import elmolite.formats.loading, elmolite.task_checkpoint, elmolite.embedding.output",
+    "all readers": "import elmolite.formats.loading, elmolite.tasks.checkpoint, elmolite.embedding.output",
 }
 
 

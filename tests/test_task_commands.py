@@ -5,7 +5,7 @@ import pytest
 from small_tasks import setup_of, span_tags, train, write_classes, write_label_sets, write_pairs, write_tagged
 
 from elmolite.cli import main
-from elmolite.task_checkpoint import TaskCheckpoint
+from elmolite.tasks.checkpoint import TaskCheckpoint
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from elmolite.examples.reading import read_examples
-from elmolite.finetuning_config import FinetuningConfig, InputConfig, TagConfig
-from elmolite.finetuning_setup import FinetuningSetup, TaskExamples, set_up
-from elmolite.task_data import ShuffledBatches, TaskData
-from elmolite.task_model import TaskModel
+from elmolite.tasks.config import FinetuningConfig, InputConfig, TagConfig
+from elmolite.tasks.data import ShuffledBatches, TaskData
+from elmolite.tasks.examples.files import read_examples
+from elmolite.tasks.model import TaskModel
+from elmolite.tasks.setup import FinetuningSetup, TaskExamples, set_up
 
 
 def epoch(model: TaskModel, data: TaskData, config: FinetuningConfig) -> float:

@@ -25,15 +25,15 @@ from elmolite.data.corpus import Corpus
 from elmolite.embedding.elmo import ELMo
 from elmolite.embedding.output import EmbeddingFolder
 from elmolite.errors import InputError
-from elmolite.finetuning_setup import TaskExamples
 from elmolite.formats.convert import convert
 from elmolite.info import describe_model
 from elmolite.pretrain_options import load_recipe
 from elmolite.pretraining.estimate import plan
 from elmolite.pretraining.saved_points import SavedPoints
 from elmolite.pretraining.trainer import pretrain
-from elmolite.static_vectors import StaticVectors
-from elmolite.task_checkpoint import TaskCheckpoint
+from elmolite.tasks.checkpoint import TaskCheckpoint
+from elmolite.tasks.setup import TaskExamples
+from elmolite.tasks.static_vectors import StaticVectors
 from elmolite.utils import files
 
 MARK = "executed"

@@ -28,11 +28,11 @@ from elmolite.data.lexicon_indexer import LexiconIndexer
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.embedding.elmo import ELMo
 from elmolite.embedding.embedding_files import embed_file
-from elmolite.layer_cache import LayerCache
 from elmolite.nn.bilm import BiLM
 from elmolite.nn.softmax import Softmax
 from elmolite.pretraining.config import PretrainingConfig
 from elmolite.pretraining.trainer import pretrain
+from elmolite.tasks.layer_cache import LayerCache
 from elmolite.utils import files
 
 SECONDS = 5.0
@@ -86,7 +86,7 @@ def made_once():
     folder = Path(tempfile.mkdtemp(prefix="strangers-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("elmolite.finetuning._draw", lambda *of_the_run: None)
+        patch.setattr("elmolite.tasks.finetune._draw", lambda *of_the_run: None)
         patch.setenv("XDG_CACHE_HOME", str(folder / "user_cache"))
         return make_all(folder / "good")
 

@@ -20,8 +20,8 @@ from small_tasks import HEADS, WRITERS, setup_of, train
 from elmolite.cli import main
 from elmolite.data.corpus import Corpus
 from elmolite.data.text import MAX_LINE_BYTES, PIECE_BYTES
-from elmolite.examples.reading import read_examples
-from elmolite.examples.records import NO_AGREED_LABEL
+from elmolite.tasks.examples.files import read_examples
+from elmolite.tasks.examples.records import NO_AGREED_LABEL
 
 IS_LONG = bool(os.environ.get("ELMOLITE_RELIABILITY"))
 is_long = pytest.mark.skipif(not IS_LONG, reason="takes minutes: ELMOLITE_RELIABILITY=1, or make test-reliability")
@@ -38,7 +38,7 @@ def tasks(tmp_path_factory, model_folder):
     """Give the folder of a trained model of each task."""
     folder = tmp_path_factory.mktemp("tasks")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("elmolite.finetuning._draw", lambda *of_the_run: None)
+        patch.setattr("elmolite.tasks.finetune._draw", lambda *of_the_run: None)
         for task, write in WRITERS.items():
             train(
                 setup_of(model_folder, task, train=write(folder / f"{task}.txt"), head=HEADS[task]),

@@ -21,7 +21,7 @@ from elmolite.embedding.output import EmbeddingFolder
 from elmolite.errors import InputError
 from elmolite.pretraining import saved_points
 from elmolite.pretraining.saved_points import SavedPoints
-from elmolite.task_checkpoint import TaskCheckpoint
+from elmolite.tasks.checkpoint import TaskCheckpoint
 
 IS_LONG = bool(os.environ.get("ELMOLITE_RELIABILITY"))
 N_DAMAGES = 2000 if IS_LONG else 60

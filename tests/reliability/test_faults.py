@@ -15,7 +15,6 @@ import torch
 from conftest import random_sentences, small_config, write_sentences
 from faults import FULL, KILLS, RESUMABLE, sweep
 
-from elmolite.cache_folder import CacheFolder
 from elmolite.checkpoint import Checkpoint
 from elmolite.data.corpus import Corpus
 from elmolite.data.indexers import ByteIndexer
@@ -27,13 +26,14 @@ from elmolite.embedding.elmo import ELMo
 from elmolite.embedding.embedding_files import embed_file
 from elmolite.embedding.embedding_settings import EmbeddingSettings
 from elmolite.embedding.output import EmbeddingFolder, EmbeddingWriter
-from elmolite.finetuning_config import ClassifyConfig, InputConfig
 from elmolite.nn.bilm import BiLM
 from elmolite.nn.softmax import Softmax
 from elmolite.pretraining import saved_points
 from elmolite.pretraining.saved_points import SavedPoints
-from elmolite.task_checkpoint import TaskCheckpoint
-from elmolite.task_model import TaskDescription, build
+from elmolite.tasks.cache_folder import CacheFolder
+from elmolite.tasks.checkpoint import TaskCheckpoint
+from elmolite.tasks.config import ClassifyConfig, InputConfig
+from elmolite.tasks.model import TaskDescription, build
 from elmolite.utils import files
 
 IS_LONG = bool(os.environ.get("ELMOLITE_RELIABILITY"))

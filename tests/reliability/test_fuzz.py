@@ -27,8 +27,8 @@ from elmolite.embedding.output import EmbeddingFolder
 from elmolite.errors import InputError
 from elmolite.formats.loading import read as read_legacy
 from elmolite.pretrain_options import load_recipe
-from elmolite.static_vectors import StaticVectors
-from elmolite.task_checkpoint import TaskCheckpoint
+from elmolite.tasks.checkpoint import TaskCheckpoint
+from elmolite.tasks.static_vectors import StaticVectors
 
 N_INPUTS = int(os.environ.get("ELMOLITE_FUZZ", "1000"))
 

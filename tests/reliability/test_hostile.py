@@ -41,7 +41,7 @@ from strangers import (
 
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
-from elmolite.task_checkpoint import TaskCheckpoint
+from elmolite.tasks.checkpoint import TaskCheckpoint
 from elmolite.utils import files
 
 INVALID_AS_THEY_ARE = {read_recipe, read_finetune_recipe}

@@ -33,7 +33,7 @@ from strangers import change, limits, made_once, reseal
 from elmolite.data.vocab import Vocabulary
 from elmolite.errors import InputError
 from elmolite.options import read_config_file
-from elmolite.task_checkpoint import TaskCheckpoint
+from elmolite.tasks.checkpoint import TaskCheckpoint
 
 
 def sizes_of(**sizes):

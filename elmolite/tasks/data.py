@@ -1,0 +1,158 @@
+"""Labelled examples -> batches of a task's model.
+
+Shapes: B examples, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from elmolite.data.tokenization import SentenceTokenizer
+from elmolite.embedding.batching import BATCH_TOKENS, batches_by_length
+from elmolite.embedding.elmo import ELMo
+from elmolite.errors import InputError
+from elmolite.tasks.examples.example import Example
+from elmolite.tasks.layer_cache import LayerCache, Precision
+from elmolite.tasks.model import SentenceBatch, TaskModel
+from elmolite.tasks.objectives import Prediction
+from elmolite.tasks.static_vectors import WordIds
+
+POOL_BATCHES = 50
+"""Batches of like length are cut from so many at once: fewer would pad more, all would have no chance in them."""
+
+
+class TaskBatch(NamedTuple):
+    """Examples as a model reads them."""
+
+    sentences: tuple[SentenceBatch, ...]  # one, or premise and hypothesis
+    targets: Tensor
+
+
+class TaskData(Dataset[TaskBatch]):
+    """Examples; an item is the batch of a list of their numbers."""
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        model: TaskModel,
+        tokenizer: SentenceTokenizer,
+    ) -> None:
+        """Prepare examples for a model.
+
+        :param tokenizer: cuts the sentences that are strings.
+        :raises InputError: a sentence has no words.
+        """
+        self.examples = examples
+        self.sides = tokenise(examples, tokenizer)
+        self.cache: LayerCache | None = None
+        self.elmo: ELMo | None = model.elmo
+        self.static: WordIds | None = None if model.inputs.static is None else model.inputs.static.ids
+        self.objective = model.objective
+        self.lengths = np.array([sum(map(len, sentences)) for sentences in zip(*self.sides, strict=True)])
+
+    def keep_layers(
+        self, folder: Path | None = None, *, precision: Precision, limit_bytes: int, show_progress: bool
+    ) -> None:
+        """Compute the layers of a frozen language model now, or take them from the disk, instead of in every batch.
+
+        :param folder: of the cache; see :meth:`LayerCache.of`, also for the errors.
+        """
+        if self.elmo is not None:
+            sentences = [sentence for side in self.sides for sentence in side]
+            self.cache = LayerCache.of(
+                self.elmo,
+                sentences,
+                folder,
+                precision=precision,
+                limit_bytes=limit_bytes,
+                show_progress=show_progress,
+            )
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, numbers: Sequence[int]) -> TaskBatch:
+        """Return the batch of some examples."""
+        return TaskBatch(self.sentences(numbers), self.objective.targets([self.examples[i].labels for i in numbers]))
+
+    def sentences(self, numbers: Sequence[int]) -> tuple[SentenceBatch, ...]:
+        """Return the sentences of some examples, which need no labels."""
+        return tuple(self._side(side, numbers) for side in range(len(self.sides)))
+
+    def _side(self, side: int, numbers: Sequence[int]) -> SentenceBatch:
+        tokens = [self.sides[side][i] for i in numbers]
+        lengths = torch.tensor([len(sentence) for sentence in tokens])
+        mask = torch.arange(int(lengths.max())) < lengths.unsqueeze(1)
+        static_ids = None
+        if self.static is not None:
+            static_ids = torch.zeros(mask.shape, dtype=torch.int64)
+            static_ids[mask] = torch.from_numpy(self.static.ids(token for sentence in tokens for token in sentence))
+        if self.elmo is None:
+            return SentenceBatch(mask, static_ids=static_ids)
+        if self.cache is None:
+            return SentenceBatch(mask, ids=self.elmo.to_ids(tokens), static_ids=static_ids)
+        layers, _ = self.cache.batch([side * len(self) + i for i in numbers])
+        return SentenceBatch(mask, layers=layers, static_ids=static_ids)
+
+
+def tokenise(examples: Sequence[Example], tokenizer: SentenceTokenizer) -> list[list[list[str]]]:
+    """Return the tokens of the first sentence of each example, and of the second where there are two.
+
+    :raises InputError: a sentence has none; the message names its place.
+    """
+    sides: list[list[list[str]]] = [[] for _ in examples[0].sentences] if examples else []
+    for example in examples:
+        for side, sentence in zip(sides, example.sentences, strict=True):
+            tokens = tokenizer.tokens(sentence) if isinstance(sentence, str) else list(sentence)
+            if not tokens:
+                raise InputError(f"{example.place}: a sentence without words")
+            side.append(tokens)
+    return sides
+
+
+class ShuffledBatches(Sampler[list[int]]):
+    """Batches of examples of like length, in an order that is a function of (seed, epoch)."""
+
+    def __init__(self, lengths: Sequence[int] | NDArray[np.int64], batch_size: int, *, seed: int) -> None:
+        self.lengths = np.asarray(lengths)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return -(-len(self.lengths) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield the batches of the next epoch."""
+        random = np.random.default_rng((self.seed, self.epoch))
+        self.epoch += 1
+        order = random.permutation(len(self.lengths))
+        pool = self.batch_size * POOL_BATCHES
+        batches = []
+        for begin in range(0, len(order), pool):
+            part = order[begin : begin + pool]
+            part = part[np.argsort(self.lengths[part], kind="stable")]
+            batches += [part[i : i + self.batch_size].tolist() for i in range(0, len(part), self.batch_size)]
+        for number in random.permutation(len(batches)):
+            yield batches[number]
+
+
+def predict(model: TaskModel, data: TaskData, *, batch_tokens: int = BATCH_TOKENS) -> list[Prediction]:
+    """Return the predictions of examples, in their order.
+
+    :param batch_tokens: at most so many tokens, with padding, are computed at once; a longer example is alone.
+    """
+    device = next(model.parameters()).device
+    found: dict[int, Prediction] = {}
+    for numbers in batches_by_length(data.lengths.tolist(), batch_tokens):
+        sentences = [side.to(device) for side in data.sentences(numbers)]
+        found |= dict(zip(numbers, model.predict(sentences), strict=True))
+    return [found[number] for number in range(len(data))]

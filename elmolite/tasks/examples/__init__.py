@@ -1,0 +1,1 @@
+"""Labelled examples: tables, CoNLL files and Hugging Face datasets."""

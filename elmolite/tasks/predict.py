@@ -1,0 +1,133 @@
+"""A task folder and a file -> predictions, or what they are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from elmolite.data.tokenization import SentenceTokenizer
+from elmolite.errors import InputError
+from elmolite.tasks.checkpoint import TaskCheckpoint
+from elmolite.tasks.data import TaskData, predict
+from elmolite.tasks.examples.columns import RECOGNISED, ExampleColumns
+from elmolite.tasks.examples.example import Example, Task
+from elmolite.tasks.examples.files import read_examples
+from elmolite.tasks.examples.records import Examples
+from elmolite.tasks.model import TaskDescription
+from elmolite.tasks.objectives import Prediction
+from elmolite.tasks.own_heads import MakeHead
+from elmolite.tasks.task_scores import TaskScores, check_labels, score, tell_unknown_labels
+from elmolite.utils.torch import best_device
+
+
+def predict_file(
+    folder: str | Path,
+    path: str | Path,
+    columns: ExampleColumns = RECOGNISED,
+    *,
+    head: MakeHead | None = None,
+    encoder: str | Path | None = None,
+    pretokenized: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """Predict the examples of a file.
+
+    :param folder: a task folder, or that of the run which made it.
+    :param path: a file with labels or without, or ``-``; see :func:`read_examples`.
+    :param columns: how the file is laid out, where that is neither recognised nor as in the training examples.
+    :param pretokenized: cut strings at white space, and not as the task's tokenizer does.
+    :param head: makes the head, where it was one of your own.
+    :param encoder: the language model, where the task's folder refers to one elsewhere.
+    :returns: for each example what was read, the labels, their probabilities and, where the file has them, the gold
+        labels: values for JSON.
+    :raises InputError: the folder or the file cannot be used; the message names file and line.
+    """
+    checkpoint = TaskCheckpoint.from_pretrained(folder, head=head, encoder=encoder)
+    task, labels = checkpoint.description.task, checkpoint.description.labels
+    read = _read_to_predict(path, task, labels, columns, checkpoint.columns)
+    read.remarks.tell()
+    if pretokenized:
+        checkpoint.tokenizer = SentenceTokenizer.whitespace()
+    data, predictions = _predict(checkpoint, read.examples)
+    sides = list(zip(*data.sides, strict=True))
+    for example, tokens, prediction in zip(read.examples, sides, predictions, strict=True):
+        yield _record(checkpoint.description, example, tokens, prediction)
+
+
+def _read_to_predict(
+    path: str | Path, task: Task, labels: Sequence[str], said: ExampleColumns, learnt: ExampleColumns
+) -> Examples:
+    """Read a file that is laid out as the training examples were, or as is recognised."""
+    as_learnt = replace(learnt, **({"format": "auto"} | _said(said)))
+    if str(path) != "-" and as_learnt.named:
+        try:
+            return read_examples(path, task, as_learnt, needs_labels=False, labels=labels)
+        except InputError as as_learnt_error:
+            if said.named:
+                raise
+            try:
+                return read_examples(path, task, said, needs_labels=False, labels=labels)
+            except InputError:
+                raise as_learnt_error from None
+    return read_examples(path, task, said, needs_labels=False, labels=labels)
+
+
+def evaluate_file(
+    folder: str | Path,
+    path: str | Path,
+    columns: ExampleColumns = RECOGNISED,
+    *,
+    head: MakeHead | None = None,
+    encoder: str | Path | None = None,
+) -> TaskScores:
+    """Measure the predictions of the examples of a file.
+
+    :param folder: a task folder, or that of the run which made it.
+    :param columns: how the file is laid out, where that is not as in the training examples.
+    :param head: makes the head, where it was one of your own.
+    :param encoder: the language model, where the task's folder refers to one elsewhere.
+    :raises InputError: the folder or the file cannot be used, or an example has no label or such as the task cannot
+        have; the message names file and line.
+    """
+    checkpoint = TaskCheckpoint.from_pretrained(folder, head=head, encoder=encoder)
+    columns = replace(checkpoint.columns, **_said(columns))
+    read = read_examples(path, checkpoint.description.task, columns)
+    read.remarks.tell()
+    examples = read.examples
+    check_labels(checkpoint.description, examples)
+    tell_unknown_labels(checkpoint.description.labels, examples)
+    _, predictions = _predict(checkpoint, examples)
+    predicted = [prediction.labels for prediction in predictions]
+    return score(checkpoint.description, [example.labels for example in examples], predicted)
+
+
+def _said(columns: ExampleColumns) -> dict[str, Any]:
+    """Return what differs from what is recognised."""
+    return {name: value for name, value in asdict(columns).items() if value != getattr(RECOGNISED, name)}
+
+
+def _predict(checkpoint: TaskCheckpoint, examples: list[Example]) -> tuple[TaskData, list[Prediction]]:
+    data = TaskData(examples, checkpoint.model.to(best_device()), checkpoint.tokenizer)
+    return data, predict(checkpoint.model, data)
+
+
+def _record(
+    description: TaskDescription, example: Example, tokens: Sequence[list[str]], prediction: Prediction
+) -> dict[str, Any]:
+    """Return what is written of an example."""
+    labels = list(prediction.labels)
+    if description.task == "tag":
+        ids = [description.labels.index(tag) for tag in labels]
+        of_tags = [float(each[i]) for each, i in zip(prediction.probabilities, ids, strict=True)]
+        record: dict[str, Any] = {"tokens": tokens[0], "tags": labels, "probabilities": of_tags}
+    else:
+        names = ("premise", "hypothesis") if description.task == "entail" else ("text",)
+        texts = (each if isinstance(each, str) else " ".join(each) for each in example.sentences)
+        record = dict(zip(names, texts, strict=True))
+        record |= {"labels": labels} if description.is_multi_label else {"label": labels[0]}
+        record["probabilities"] = dict(zip(description.labels, map(float, prediction.probabilities), strict=True))
+    if example.labels:
+        is_one = description.task != "tag" and not description.is_multi_label
+        record["gold"] = example.labels[0] if is_one else list(example.labels)
+    return record

@@ -1,0 +1,164 @@
+import pytest
+import torch
+from small_tasks import setup_of, span_tags, write_classes, write_label_sets, write_pairs, write_tagged, write_vectors
+
+from elmolite.embedding.elmo import ELMo
+from elmolite.errors import InputError
+from elmolite.tasks.config import ClassifyConfig, InputConfig
+from elmolite.tasks.examples.columns import ExampleColumns
+from elmolite.tasks.setup import TaskExamples, set_up
+
+
+def write(path, *lines):
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_labels_are_those_of_the_training_examples_sorted(tmp_path):
+    train, dev = write(tmp_path / "a.txt", "z a b", "b c", "z d"), write(tmp_path / "b.txt", "z a")
+    examples = TaskExamples.read("classify", train=train, dev=dev)
+    assert examples.labels == ["b", "z"]
+    assert not examples.is_multi_label
+    assert examples.test is None
+
+
+@pytest.mark.parametrize("part", ["dev", "test"])
+def test_labels_that_training_does_not_know_are_told(tmp_path, capsys, part):
+    files = {name: write(tmp_path / f"{name}.txt", "yes a", "no b") for name in ("train", "dev", "test")}
+    write(files[part], "yes a", "maybe b", "no c", "never d")
+    TaskExamples.read("classify", **files)
+    assert capsys.readouterr().err == (
+        f"{files[part]}, line 2: label 'maybe' is not among the 2 of the training examples; so in 2 of the {part} "
+        "examples, where it can only be missed\n"
+    )
+
+
+def test_pairs_without_an_agreed_label_are_left_out_and_told(tmp_path, capsys):
+    path = write(tmp_path / "a.tsv", "premise\thypothesis\tlabel", "a\tb\tyes", "a\tc\t-", "a\td\tno")
+    examples = TaskExamples.read("entail", train=path, dev=path)
+    assert len(examples.train) == len(examples.dev) == 2
+    assert capsys.readouterr().err.count("pairs without an agreed label left out: 1 (first in line 3)") == 2
+
+
+@pytest.mark.parametrize(
+    ("part", "content", "message"),
+    [
+        ("train", "", r"train\.txt: the file is empty"),
+        ("dev", "", r"dev\.txt: the file is empty"),
+        ("dev", "yes a\nno\n", r"dev\.txt, line 2: no sentence behind the label"),
+    ],
+)
+def test_a_broken_file_is_named(tmp_path, part, content, message):
+    files = {name: write(tmp_path / f"{name}.txt", "yes a", "no b") for name in ("train", "dev")}
+    files[part].write_text(content)
+    with pytest.raises(InputError, match=message):
+        TaskExamples.read("classify", **files)
+
+
+def test_examples_without_any_label_teach_nothing(tmp_path):
+    path = write(tmp_path / "a.tsv", "text\tlabel", "a b\t", "c\t")
+    with pytest.raises(InputError, match=r"a\.tsv: none of the 2 examples to learn from has a label"):
+        TaskExamples.read("classify", train=path, dev=path, columns=ExampleColumns(label_separator="|"))
+
+
+def test_what_the_examples_say_of_the_model(tmp_path, model_folder):
+    tags = setup_of(model_folder, "tag", train=write_tagged(tmp_path / "a.conll")).description
+    assert (tags.labels, tags.scheme, tags.is_multi_label) == (("ba", "ki", "lu"), None, False)
+    spans = setup_of(model_folder, "tag", train=write_tagged(tmp_path / "b.conll", span_tags)).description
+    assert (spans.labels, spans.scheme) == (("B-K", "B-L", "I-K", "I-L", "O"), "BIO")
+    iob1 = write_tagged(tmp_path / "e.conll", lambda words: [tag.replace("B-", "I-") for tag in span_tags(words)])
+    iob1.write_text(f"ban\tB-K\nkin\tB-L\n\n{iob1.read_text()}")
+    assert setup_of(model_folder, "tag", train=iob1).description.scheme == "IOB1"
+    pairs = setup_of(model_folder, "entail", train=write_pairs(tmp_path / "c.tsv")).description
+    assert (pairs.task, pairs.labels, pairs.scheme) == ("entail", ("other", "same"), None)
+    columns = ExampleColumns(label_separator="|")
+    sets = setup_of(model_folder, "classify", train=write_label_sets(tmp_path / "d.tsv"), columns=columns).description
+    assert (sets.labels, sets.is_multi_label) == (("ba", "ki"), True)
+
+
+def test_labels_that_the_task_cannot_have_are_refused_at_once(tmp_path, model_folder):
+    train = write(tmp_path / "a.tsv", "text\tlabel", "x y\ta", "z\tb")
+    dev = write(tmp_path / "b.tsv", "text\tlabel", "x y\ta", "z\ta|b")
+    with pytest.raises(InputError, match=r"b\.tsv, line 3: 2 labels; the examples to learn from have one each"):
+        setup_of(model_folder, "classify", train=train, dev=dev, columns=ExampleColumns(label_separator="|"))
+    train = write_tagged(tmp_path / "a.conll", span_tags)
+    test = write(tmp_path / "b.conll", "a\tO", "", "b\tO", "c\tNOUN")
+    with pytest.raises(InputError, match=r"b\.conll, line 3.*'NOUN' is no tag of a span"):
+        setup_of(model_folder, "tag", train=train, test=test)
+
+
+def state(setup, seed):
+    return setup.make_model(seed).state_dict()
+
+
+def same(a, b):
+    return {name for name in a if torch.equal(a[name], b[name])}
+
+
+def test_the_weights_are_a_function_of_the_seed(tmp_path, model_folder):
+    setup = setup_of(model_folder, "classify", train=write_classes(tmp_path / "a.txt"))
+    first = state(setup, 1)
+    assert same(first, state(setup, 1)) == set(first)
+    equal = same(first, state(setup, 2))
+    assert {name for name in first if name.startswith("elmo.")} <= equal
+    assert not any(name.startswith("head.") for name in equal)
+
+
+def test_an_untrained_language_model_is_of_the_same_sizes_at_random(tmp_path, model_folder):
+    setup = setup_of(model_folder, "classify", train=write_classes(tmp_path / "a.txt"), is_untrained=True)
+    pretrained = ELMo.from_pretrained(model_folder)
+    first, other = setup.make_model(1).elmo, setup.make_model(2).elmo
+    name = "bilm.forward_stack.layers.0.projection_weight"
+    name = name if name in first.state_dict() else next(n for n in first.state_dict() if "forward_stack" in n)
+    weights = [each.state_dict()[name] for each in (first, other, pretrained, setup.make_model(1).elmo)]
+    assert torch.equal(weights[0], weights[3])
+    assert not torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert weights[0].shape == weights[2].shape
+    assert not any(parameter.requires_grad for parameter in first.parameters())
+
+
+def test_without_dev_examples_every_tenth_is_set_aside(tmp_path):
+    path = write(tmp_path / "train.txt", *(f"{'xy'[i % 2]} ban {i}" for i in range(25)))
+    examples = TaskExamples.read("classify", train=path)
+    assert [example.sentences[0].split()[1] for example in examples.dev] == ["9", "19"]
+    assert len(examples.train) == 23
+    assert not set(examples.train) & set(examples.dev)
+    with pytest.raises(InputError, match="has 9 examples, too few to set some aside"):
+        TaskExamples.read("classify", train=write(tmp_path / "few.txt", *(f"x ban {i}" for i in range(9))))
+
+
+def test_the_first_words_of_static_vectors_are_kept_too(tmp_path, model_folder):
+    part = write(tmp_path / "train.txt", "x lun")
+    vectors = write_vectors(tmp_path / "vectors.txt", ["ban", "bast", "kin", "lun"])
+    options = {"layers": "none", "static": str(vectors), "static_words": 1}
+    model = setup_of(model_folder, "classify", train=part, dev=part, **options).make_model(0)
+    assert model.inputs.static.ids.words == ["<unk>", "ban", "lun"]
+
+
+def test_static_vectors_are_of_the_words_of_train_and_dev(tmp_path, model_folder):
+    parts = {name: write(tmp_path / f"{name}.txt", f"x {word}") for name, word in zip(
+        ("train", "dev", "test"), ("ban", "kin", "lun"), strict=True)}  # fmt: skip
+    vectors = write_vectors(tmp_path / "vectors.txt", ["ban", "bast", "kin", "lun"])
+    model = setup_of(model_folder, "classify", **parts, layers="none", static=str(vectors), static_words=0).make_model(
+        0
+    )
+    assert model.inputs.static.ids.words == ["<unk>", "ban", "kin"]
+    assert model.elmo is None
+    assert not model.inputs.static.weight.requires_grad
+    trained = setup_of(model_folder, "classify", **parts, static=str(vectors), train_static=True).make_model(0)
+    assert trained.inputs.static.weight.requires_grad
+    assert trained.inputs.size == trained.elmo.size + 6
+
+
+def test_text_is_cut_as_the_model_s_was_or_at_white_space(tmp_path):
+    path = write(tmp_path / "a.txt", "yes Don't.", "no b")
+    examples = TaskExamples.read("classify", train=path, dev=path)
+    options = {"encoder": "mini-en", "inputs": InputConfig(), "head": ClassifyConfig()}
+    assert set_up(examples, **options).tokenizer.tokens("Don't.") == ["Do", "n't", "."]
+    assert set_up(examples, **options, pretokenized=True).tokenizer.tokens("Don't.") == ["Don't."]
+
+
+def test_a_model_that_is_not_there(tmp_path):
+    with pytest.raises(InputError, match="nowhere: no such model folder"):
+        setup_of("nowhere", "classify", train=write_classes(tmp_path / "a.txt"))

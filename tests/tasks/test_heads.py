@@ -1,0 +1,168 @@
+"""What holds for every head: a sentence's scores are its own, and eight examples can be learnt by heart."""
+
+import pytest
+import torch
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from elmolite.tasks.entail import ESIM, PairProbe
+from elmolite.tasks.heads import BiattentiveClassifier, ConvolutionClassifier, PoolingClassifier
+from elmolite.tasks.objectives import SequenceLabels, SingleLabel
+from elmolite.tasks.tag import Tagger
+from elmolite.tasks.words import BiLSTM, Words, masked_max
+
+SIZE, OUTPUT_SIZE, N_LABELS = 6, 4, 3
+LENGTHS = (7, 1, 5, 2, 3, 9, 4, 6)
+
+SENTENCE_HEADS = {
+    **{
+        f"{pooling} of {n_layers}": lambda pooling=pooling, n_layers=n_layers, **extra: PoolingClassifier(
+            SIZE, N_LABELS, pooling=pooling, hidden_size=8, n_layers=n_layers, **extra
+        )
+        for pooling in ("mean", "max", "attention", "final")
+        for n_layers in (0, 1)
+        if (pooling, n_layers) != ("final", 0)
+    },
+    "convolutions": lambda **extra: ConvolutionClassifier(SIZE, N_LABELS, n_filters=10, dropout=0.0, **extra),
+    "biattentive": lambda **extra: BiattentiveClassifier(SIZE, N_LABELS, hidden_size=8, dropout=0.0, **extra),
+}
+TAGGERS = {
+    f"{n_layers} layers": lambda n_layers=n_layers, **extra: Tagger(
+        SIZE, N_LABELS, hidden_size=8, n_layers=n_layers, **extra
+    )
+    for n_layers in (0, 1, 2)
+}
+PAIR_HEADS = {
+    "esim": lambda **extra: ESIM(SIZE, N_LABELS, hidden_size=8, dropout=0.0, **extra),
+    "probe": lambda: PairProbe(SIZE, N_LABELS),
+}
+HEADS = {**SENTENCE_HEADS, **TAGGERS, **PAIR_HEADS}
+LINEAR = ("mean of 0", "max of 0", "attention of 0", "0 layers")  # these learn what is linear
+
+
+def words_of(lengths, *, seed=0, with_output=False):
+    generator = torch.Generator().manual_seed(seed)
+    mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    vectors, output = (torch.randn(*mask.shape, size, generator=generator) for size in (SIZE, OUTPUT_SIZE))
+    return Words(vectors * mask.unsqueeze(2), mask, output * mask.unsqueeze(2) if with_output else None)
+
+
+def inputs_of(name, *, with_output=False):
+    sentences = [words_of(LENGTHS, with_output=with_output)]
+    if name in PAIR_HEADS:
+        sentences.append(words_of(LENGTHS[::-1], seed=1, with_output=with_output))
+    return sentences
+
+
+def row(words, i, *, n_more=0):
+    """One sentence alone, with some padding behind it."""
+    length = int(words.mask[i].sum())
+
+    def cut(part):
+        part = part[i : i + 1, :length]
+        return torch.cat([part, torch.zeros(1, n_more, *part.shape[2:], dtype=part.dtype)], dim=1)
+
+    return Words(*(None if part is None else cut(part) for part in words))
+
+
+@pytest.mark.parametrize(
+    ("name", "with_output"),
+    [
+        (name, with_output)
+        for name in HEADS
+        for with_output in (False, True)
+        if (name, with_output) not in (("probe", True), ("final of 1", True))
+    ],
+)
+def test_scores_of_a_sentence_are_its_own(name, with_output):
+    """Whatever stands beside it, and however far it is filled up."""
+    torch.manual_seed(0)
+    head = HEADS[name](**({"output_vectors_size": OUTPUT_SIZE} if with_output else {})).eval()
+    sentences = inputs_of(name, with_output=with_output)
+    together = head(*sentences)
+    for i in range(len(LENGTHS)):
+        for n_more in (0, 3):
+            alone = head(*(row(words, i, n_more=n_more) for words in sentences))[0]
+            expected = together[i]
+            if name in TAGGERS:
+                alone, expected = alone[: LENGTHS[i]], expected[: LENGTHS[i]]
+            torch.testing.assert_close(alone, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_eight_examples_can_be_learnt_by_heart(name):
+    torch.manual_seed(0)
+    head, sentences = HEADS[name](), inputs_of(name)
+    if name in TAGGERS:
+        objective = SequenceLabels("abc")
+        labels = [[("abc")[(i * t) % 3] for t in range(length)] for i, length in enumerate(LENGTHS)]
+    else:
+        objective, labels = SingleLabel("abc"), [[("abc")[i % 3]] for i in range(len(LENGTHS))]
+    targets = objective.targets(labels)
+    optimizer = torch.optim.Adam([*head.parameters(), *objective.parameters()], lr=0.03)
+    losses = []
+    while len(losses) < 150 and (not losses or losses[-1] >= 0.1):
+        optimizer.zero_grad()
+        loss = objective.loss(head(*sentences), targets, sentences[0].mask)
+        loss.backward()
+        assert all(parameter.grad is not None for parameter in head.parameters())
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < (0.9 * losses[0] if name in LINEAR else 0.1)
+
+
+@pytest.mark.parametrize("name", ["mean of 1", "biattentive", "convolutions", "1 layers"])
+def test_a_sentence_without_words_has_finite_scores_and_gradients(name):
+    head = HEADS[name]()
+    words = Words(torch.zeros(2, 1, SIZE), torch.tensor([[True], [False]]))
+    scores = head(words)
+    scores.sum().backward()
+    assert scores.isfinite().all()
+    assert all(parameter.grad.isfinite().all() for parameter in head.parameters())
+
+
+def test_the_biattentive_network_takes_a_batch_of_one_in_training():
+    head = HEADS["biattentive"]().train()
+    assert head(row(words_of(LENGTHS), 0)).isfinite().all()
+
+
+def test_final_states_are_the_last_forward_and_the_first_backward():
+    head = HEADS["final of 1"]().eval()
+    words = words_of(LENGTHS)
+    output, final = head.lstm(words.vectors, words.mask)
+    hidden = output.shape[2] // 2
+    for i, length in enumerate(LENGTHS):
+        expected = torch.cat([output[i, length - 1, :hidden], output[i, 0, hidden:]])
+        torch.testing.assert_close(final[i], expected)
+
+
+def test_the_bilstm_is_torchs_over_packed_sequences():
+    torch.manual_seed(0)
+    ours, words = BiLSTM(SIZE, 8, n_layers=2), words_of(LENGTHS)
+    theirs = torch.nn.LSTM(SIZE, 8, 2, batch_first=True, bidirectional=True)
+    for suffix, layers in (("", ours.forward_layers), ("_reverse", ours.backward_layers)):
+        for number, layer in enumerate(layers):
+            for name, weight in layer.named_parameters():
+                getattr(theirs, name.replace("_l0", f"_l{number}{suffix}")).data.copy_(weight.data)
+    packed = pack_padded_sequence(words.vectors, LENGTHS, batch_first=True, enforce_sorted=False)
+    output, (state, _) = theirs(packed)
+    expected, _ = pad_packed_sequence(output, batch_first=True)
+    found, final = ours(words.vectors, words.mask)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(final, torch.cat([state[-2], state[-1]], dim=1), rtol=1e-4, atol=1e-6)
+
+
+def test_the_maximum_leaves_padding_out_where_all_is_negative():
+    vectors = torch.tensor([[[-1.0], [-2.0]], [[-3.0], [0.0]]])
+    assert masked_max(vectors, torch.tensor([[True, True], [True, False]])).tolist() == [[-1.0], [-3.0]]
+
+
+def test_a_pair_head_tells_premise_from_hypothesis_by_order():
+    torch.manual_seed(0)
+    head = PAIR_HEADS["esim"]().eval()
+    a, b = inputs_of("esim")
+    assert not torch.allclose(head(a, b), head(b, a), atol=1e-3)
+
+
+def test_pooling_final_states_needs_a_network():
+    with pytest.raises(ValueError, match="needs an LSTM"):
+        PoolingClassifier(SIZE, N_LABELS, pooling="final", n_layers=0)
