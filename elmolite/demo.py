@@ -12,7 +12,7 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from elmolite import demo_tasks, documentation, figures
+from elmolite import demo_tasks, documentation
 from elmolite.data.corpus import Corpus
 from elmolite.data.prepare import prepare
 from elmolite.documentation import Module
@@ -20,10 +20,11 @@ from elmolite.documentation_tasks import Amounts
 from elmolite.embedding.elmo import ELMo
 from elmolite.embedding.neighbours import NeighbourIndex, unit
 from elmolite.errors import InputError
-from elmolite.figures import Panel
 from elmolite.nn.bilm import BiLMConfig, tiny
 from elmolite.pretraining.config import PretrainingConfig
 from elmolite.pretraining.trainer import pretrain
+from elmolite.reports import plots
+from elmolite.reports.plots import Panel
 from elmolite.utils import files
 
 SENTENCES = ("The children play in the park.", "The play premiered yesterday.")
@@ -181,4 +182,4 @@ def _draw(history: list[dict[str, float]], path: Path) -> Path | None:
     for direction in ("forward", "backward"):
         values = [row[f"valid_{direction}"] for row in validation]
         curves[f"held out, {direction}"] = ([row["step"] for row in validation], values)
-    return figures.draw_curves([Panel("perplexity", curves, is_log=True)], path, title="Pretraining", x_label="step")
+    return plots.draw_curves([Panel("perplexity", curves, is_log=True)], path, title="Pretraining", x_label="step")

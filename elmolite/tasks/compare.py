@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from elmolite import figures
 from elmolite.errors import InputError
+from elmolite.reports import plots
 from elmolite.tasks.config import ClassifyConfig, EntailConfig, FinetuningConfig, TagConfig
 from elmolite.tasks.finetune import FinetuningResult, layer_names, run
 from elmolite.tasks.inputs import MIX, NO_LAYERS
@@ -181,6 +181,4 @@ def draw_profile(comparison: Comparison, n_layers: int, path: Path) -> None:
     profiles = {"pretrained": [value(name) for name in names], "untrained": [value(UNTRAINED + name) for name in names]}
     mixes = {"pretrained, mix": value(MIX), "untrained, mix": value(UNTRAINED + MIX)}
     title = f"{path.parent.name}: a linear classifier on each layer"
-    figures.draw_probe(
-        profiles, path, metric=f"{part} {first.dev.name}", title=title, layer_names=names, baselines=mixes
-    )
+    plots.draw_probe(profiles, path, metric=f"{part} {first.dev.name}", title=title, layer_names=names, baselines=mixes)

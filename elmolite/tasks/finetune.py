@@ -14,8 +14,8 @@ from typing import Any
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
-from elmolite import figures
 from elmolite.embedding.batching import BATCH_TOKENS, batches_by_length
+from elmolite.reports import plots
 from elmolite.tasks.checkpoint import ENCODER_FOLDER, MANIFEST, TaskCheckpoint
 from elmolite.tasks.config import GIB, FinetuningConfig, HeadConfig, InputConfig
 from elmolite.tasks.data import ShuffledBatches, TaskBatch, TaskData, predict
@@ -272,7 +272,7 @@ def _draw(result: FinetuningResult, task: str, out: Path) -> None:
     """Draw the epochs, the confusions and the weights of the layers, in the place of an earlier run's."""
     for name in ("training.png", "confusion.png", "layers.png"):
         (out / name).unlink(missing_ok=True)
-    figures.draw_training(
+    plots.draw_training(
         out / "training.png",
         losses={
             name: [epoch[key] for epoch in result.epochs] for name, key in (("training", "loss"), ("dev", "dev_loss"))
@@ -283,11 +283,11 @@ def _draw(result: FinetuningResult, task: str, out: Path) -> None:
     part, scores = ("dev", result.dev) if result.test is None else ("test", result.test)
     if scores.confusion is not None:
         title = f"{out.name}, {part}: {scores.name} {scores.value:.4f}"
-        figures.draw_confusion(scores.confusion, out / "confusion.png", title=title)
+        plots.draw_confusion(scores.confusion, out / "confusion.png", title=title)
     if result.mixes:
         weights = {place: mix.weights for place, mix in result.mixes.items()}
         names = layer_names(len(next(iter(weights.values()))))
-        figures.draw_layer_weights(weights, out / "layers.png", title=f"{out.name}: weights", layer_names=names)
+        plots.draw_layer_weights(weights, out / "layers.png", title=f"{out.name}: weights", layer_names=names)
 
 
 def layer_names(n_layers: int) -> list[str]:

@@ -156,7 +156,7 @@ def test_the_profile_draws_the_means_of_the_test_values(tmp_path, setup, monkeyp
     def draw(profiles, path, **options):
         drawn.update(profiles=profiles, path=path, **options)
 
-    monkeypatch.setattr("elmolite.figures.draw_probe", draw)
+    monkeypatch.setattr("elmolite.reports.plots.draw_probe", draw)
     ways = {name: each for name, each in probes(setup).items() if not name.startswith("untrained")}
     comparison = compared(ways, tmp_path / "out")
     of_untrained = {f"untrained, {name}": results * 2 for name, results in comparison.results.items()}

@@ -3,9 +3,9 @@ import sys
 import numpy as np
 import pytest
 
-from elmolite import figures
 from elmolite.errors import InputError
-from elmolite.figures import Panel
+from elmolite.reports import plots
+from elmolite.reports.plots import Panel
 from elmolite.tasks.confusion import Confusion, confusion_matrix
 
 HOSTILE = ["$x$", "US$", "_hidden", "", "名詞", "a\nb", r"\frac{", "x" * 300]
@@ -13,10 +13,10 @@ HOSTILE = ["$x$", "US$", "_hidden", "", "名詞", "a\nb", r"\frac{", "x" * 300]
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """What is drawn, as matplotlib's figures, besides the files."""
+    """What is drawn, as matplotlib's plots, besides the files."""
     saved = []
-    save = figures._save
-    monkeypatch.setattr(figures, "_save", lambda figure, path: saved.append(figure) or save(figure, path))
+    save = plots._save
+    monkeypatch.setattr(plots, "_save", lambda figure, path: saved.append(figure) or save(figure, path))
     return saved
 
 
@@ -32,7 +32,7 @@ def overlaps(texts):
 
 def test_a_confusion_matrix_with_its_counts(tmp_path, drawn):
     confusion = confusion_matrix(["no", "no", "yes"] * 5000, ["no", "yes", "yes"] * 5000, labels=["no", "yes", "maybe"])
-    path = figures.draw_confusion(confusion, tmp_path / "a.png", title="Answers")
+    path = plots.draw_confusion(confusion, tmp_path / "a.png", title="Answers")
     assert path == tmp_path / "a.png"
     assert is_png(path)
     axes = drawn[0].axes[0]
@@ -46,7 +46,7 @@ def test_a_confusion_matrix_with_its_counts(tmp_path, drawn):
 def test_labels_of_a_confusion_matrix_do_not_overlap(tmp_path, drawn, n_labels):
     labels = [f"label {i} of many labels" for i in range(n_labels)]
     counts = np.diag(np.arange(n_labels, 0, -1))
-    assert is_png(figures.draw_confusion(Confusion(labels, counts), tmp_path / "a.png", title="T" * 500))
+    assert is_png(plots.draw_confusion(Confusion(labels, counts), tmp_path / "a.png", title="T" * 500))
     axes = drawn[0].axes[0]
     assert not overlaps(axes.get_yticklabels())
     assert not overlaps(axes.get_xticklabels())
@@ -56,7 +56,7 @@ def test_labels_of_a_confusion_matrix_do_not_overlap(tmp_path, drawn, n_labels):
 
 def test_rare_labels_become_one():
     counts = np.arange(9).reshape(3, 3)
-    folded = figures._with_others(Confusion(["a", "b", "c"], counts), 1)
+    folded = plots._with_others(Confusion(["a", "b", "c"], counts), 1)
     assert folded.labels == ["c", "(others)"]
     assert folded.counts.tolist() == [[8, 6 + 7], [2 + 5, 0 + 1 + 3 + 4]]
 
@@ -64,7 +64,7 @@ def test_rare_labels_become_one():
 def test_curves_leave_out_what_is_missing(tmp_path, drawn):
     losses = {"training": [3.0, 2.0, 1.0], "dev": [2.5, None, float("nan")]}
     metrics = {"span F1": [0.2, 0.6, 0.5]}
-    path = figures.draw_training(tmp_path / "a.png", losses=losses, metrics=metrics, title="T")
+    path = plots.draw_training(tmp_path / "a.png", losses=losses, metrics=metrics, title="T")
     assert is_png(path)
     above, below = drawn[0].axes
     assert [line.get_xdata().tolist() for line in above.lines] == [[1, 2, 3], [1]]
@@ -74,13 +74,13 @@ def test_curves_leave_out_what_is_missing(tmp_path, drawn):
 
 def test_curves_of_one_epoch_and_of_none(tmp_path):
     path = tmp_path / "a.png"
-    assert is_png(figures.draw_training(path, losses={"training": [1.0]}, metrics={"F1": [None]}, title="T"))
-    assert is_png(figures.draw_training(path, losses={"training": []}, metrics={}, title=""))
+    assert is_png(plots.draw_training(path, losses={"training": [1.0]}, metrics={"F1": [None]}, title="T"))
+    assert is_png(plots.draw_training(path, losses={"training": []}, metrics={}, title=""))
 
 
 def test_layer_weights_and_probes(tmp_path, drawn):
     mixes = {"tagger": [0.2, 0.8], "classifier of a larger model": [0.5, 0.3, 0.2]}
-    assert is_png(figures.draw_layer_weights(mixes, tmp_path / "a.png", title="Mixes"))
+    assert is_png(plots.draw_layer_weights(mixes, tmp_path / "a.png", title="Mixes"))
     bars = drawn[0].axes[0].containers
     assert [[bar.get_height() for bar in part] for part in bars] == [[0.2, 0.5], [0.8, 0.3], [0.2]]
     assert not overlaps(drawn[0].axes[0].get_xticklabels())
@@ -88,7 +88,7 @@ def test_layer_weights_and_probes(tmp_path, drawn):
     path = tmp_path / "b.png"
     names = ["token", "LSTM 1"]
     assert is_png(
-        figures.draw_probe(
+        plots.draw_probe(
             scores, path, metric="accuracy", title="P", layer_names=names, baselines={"most frequent": 0.1}
         )
     )
@@ -99,37 +99,37 @@ def test_layer_weights_and_probes(tmp_path, drawn):
 
 def test_names_are_drawn_as_they_are(tmp_path, drawn):
     path = tmp_path / "a.png"
-    figures.draw_confusion(confusion_matrix(HOSTILE, HOSTILE), path, title=r"$\frac{$ 名")
-    figures.draw_layer_weights({name: [1.0] for name in HOSTILE}, path, title="$", layer_names=["_$a$"])
-    figures.draw_probe({name: [1.0] for name in HOSTILE}, path, metric="$m$", title="")
-    figures.draw_training(path, losses={name: [1.0] for name in HOSTILE}, metrics={}, title="_")
+    plots.draw_confusion(confusion_matrix(HOSTILE, HOSTILE), path, title=r"$\frac{$ 名")
+    plots.draw_layer_weights({name: [1.0] for name in HOSTILE}, path, title="$", layer_names=["_$a$"])
+    plots.draw_probe({name: [1.0] for name in HOSTILE}, path, metric="$m$", title="")
+    plots.draw_training(path, losses={name: [1.0] for name in HOSTILE}, metrics={}, title="_")
     assert len(drawn[2].axes[0].get_legend().get_texts()) == len(HOSTILE)
 
 
 def test_there_must_be_something_to_draw(tmp_path):
     path = tmp_path / "a.png"
     for draw in (
-        lambda: figures.draw_confusion(confusion_matrix([], []), path, title="T"),
-        lambda: figures.draw_layer_weights({}, path, title="T"),
-        lambda: figures.draw_probe({"a": []}, path, metric="m", title="T"),
-        lambda: figures.draw_curves([], path, title="T", x_label="x"),
+        lambda: plots.draw_confusion(confusion_matrix([], []), path, title="T"),
+        lambda: plots.draw_layer_weights({}, path, title="T"),
+        lambda: plots.draw_probe({"a": []}, path, metric="m", title="T"),
+        lambda: plots.draw_curves([], path, title="T", x_label="x"),
     ):
         with pytest.raises(InputError, match="to draw"):
             draw()
     with pytest.raises(InputError, match="1 names for 2 layers"):
-        figures.draw_probe({"a": [1, 2]}, path, metric="m", title="T", layer_names=["x"])
+        plots.draw_probe({"a": [1, 2]}, path, metric="m", title="T", layer_names=["x"])
     with pytest.raises(InputError, match="F1: 1 values for 2 places"):
-        figures.draw_curves([Panel("y", {"F1": ([1, 2], [1])})], path, title="T", x_label="x")
+        plots.draw_curves([Panel("y", {"F1": ([1, 2], [1])})], path, title="T", x_label="x")
     assert not path.exists()
 
 
 def test_without_matplotlib_it_is_said(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     path = tmp_path / "a.png"
-    assert figures.draw_confusion(confusion_matrix(["a"], ["a"]), path, title="T") is None
-    assert figures.draw_layer_weights({"a": [1.0]}, path, title="T") is None
-    assert figures.draw_probe({"a": [1.0]}, path, metric="m", title="T") is None
-    assert figures.draw_training(path, losses={"a": [1.0]}, metrics={}, title="T") is None
+    assert plots.draw_confusion(confusion_matrix(["a"], ["a"]), path, title="T") is None
+    assert plots.draw_layer_weights({"a": [1.0]}, path, title="T") is None
+    assert plots.draw_probe({"a": [1.0]}, path, metric="m", title="T") is None
+    assert plots.draw_training(path, losses={"a": [1.0]}, metrics={}, title="T") is None
     assert (
         capsys.readouterr().out.count("no picture a.png: matplotlib is not installed (pip install 'elmolite[plot]')")
         == 4
@@ -142,5 +142,5 @@ def test_the_caller_s_matplotlib_is_left_alone(tmp_path):
     from matplotlib import pyplot
 
     before = (matplotlib.get_backend(), dict(matplotlib.rcParams), pyplot.get_fignums())
-    figures.draw_layer_weights({"a": [1.0]}, tmp_path / "a.png", title="T")
+    plots.draw_layer_weights({"a": [1.0]}, tmp_path / "a.png", title="T")
     assert (matplotlib.get_backend(), dict(matplotlib.rcParams), pyplot.get_fignums()) == before

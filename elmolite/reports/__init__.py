@@ -1,0 +1,1 @@
+"""Plots of training curves, confusions, layer weights and probes."""
