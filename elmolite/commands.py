@@ -295,6 +295,6 @@ def demo(arguments: Sequence[str]) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), metavar="FOLDER", help="default: runs/demo")
     options = parser.parse_args(arguments)
 
-    from elmolite.demo import run
+    from elmolite.demo.run import run
 
     run(options.out, size=options.size)

@@ -10,7 +10,7 @@ from itertools import islice
 
 from elmolite.data.text import read_documents
 from elmolite.data.tokenization import SentenceTokenizer
-from elmolite.documentation import topics
+from elmolite.demo.docstrings import topics
 
 
 def sentences(count: int, least: int = 15, most: int = 35) -> list[list[str]]:

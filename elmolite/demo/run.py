@@ -12,11 +12,11 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from elmolite import demo_tasks, documentation
 from elmolite.data.corpus import Corpus
 from elmolite.data.prepare import prepare
-from elmolite.documentation import Module
-from elmolite.documentation_tasks import Amounts
+from elmolite.demo import docstrings, tasks
+from elmolite.demo.docstrings import Module
+from elmolite.demo.examples import Amounts
 from elmolite.embedding.elmo import ELMo
 from elmolite.embedding.neighbours import NeighbourIndex, unit
 from elmolite.errors import InputError
@@ -71,7 +71,7 @@ def run(out: Path, *, size: Literal["full", "smoke"] = "full") -> None:
     _clear(out)
 
     _heading("1. Text: the documentation of Python and of the installed packages")
-    modules = list(tqdm(documentation.modules(max_modules=plan.max_modules), unit=" modules", disable=None))
+    modules = list(tqdm(docstrings.modules(max_modules=plan.max_modules), unit=" modules", disable=None))
     n_words = _write_text(modules, out / "text.txt", plan.max_words)
     print(f"{n_words:,} words of prose")
 
@@ -92,7 +92,7 @@ def run(out: Path, *, size: Literal["full", "smoke"] = "full") -> None:
     _print_neighbours(elmo, corpus, plan.max_context_sentences)
 
     _heading("6. elmolite finetune: three tasks on these vectors, and on those of the same model untrained")
-    demo_tasks.run(modules, model, elmo.tokenizer, out / "tasks", amounts=plan.task_examples, n_epochs=plan.task_epochs)
+    tasks.run(modules, model, elmo.tokenizer, out / "tasks", amounts=plan.task_examples, n_epochs=plan.task_epochs)
 
     picture = _draw(history, out / "loss.png")
     _heading(f"Done in {time.perf_counter() - started:.0f} s")
@@ -131,7 +131,7 @@ def _write_text(modules: list[Module], path: Path, max_words: int) -> int:
     """Write a paragraph a line and a blank line behind each document; return the number of words."""
     n_words = 0
     with files.writing(path) as file:
-        for document in documentation.distinct_paragraphs(modules):
+        for document in docstrings.distinct_paragraphs(modules):
             file.write(("\n".join(document) + "\n\n").encode("utf-8", "ignore"))
             n_words += sum(len(paragraph.split()) for paragraph in document)
             if n_words >= max_words:

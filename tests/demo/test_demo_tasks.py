@@ -3,9 +3,9 @@ import torch
 from test_documentation_tasks import TOKENIZER, make_modules
 from torch import nn
 
-from elmolite import demo_tasks
-from elmolite.demo_tasks import Recurrence, marked, write_examples
-from elmolite.documentation_tasks import Amounts, code_examples, package_examples, pair_examples
+from elmolite.demo import tasks
+from elmolite.demo.examples import Amounts, code_examples, package_examples, pair_examples
+from elmolite.demo.tasks import Recurrence, marked, write_examples
 from elmolite.tasks.checkpoint import TaskCheckpoint
 from elmolite.tasks.examples.files import read_examples
 from elmolite.tasks.words import Words
@@ -76,7 +76,7 @@ def test_marked(tags, expected):
 
 
 def test_all_three_tasks_of_both_encoders(tmp_path, capsys, model_folder):
-    demo_tasks.run(make_modules(), model_folder, TOKENIZER, tmp_path, amounts=AMOUNTS, n_epochs=1)
+    tasks.run(make_modules(), model_folder, TOKENIZER, tmp_path, amounts=AMOUNTS, n_epochs=1)
     out = capsys.readouterr().out
     table, weights = out.split("\n\n")[-2:]
     header, *rows = table.split("\n")

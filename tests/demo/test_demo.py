@@ -1,12 +1,12 @@
 import pytest
 
-from elmolite import demo
+from elmolite.demo import run
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 
 
 def test_all_of_it_at_a_small_size(tmp_path, capsys):
-    demo.run(tmp_path / "demo", size="smoke")
+    run.run(tmp_path / "demo", size="smoke")
     said = capsys.readouterr().out
     for expected in (
         "words of prose",
@@ -24,12 +24,12 @@ def test_all_of_it_at_a_small_size(tmp_path, capsys):
     assert ELMo.from_pretrained(tmp_path / "demo" / "model").embed(["It works."])[0].shape[0] == 3
     assert (tmp_path / "demo" / "tasks" / "pair" / "pretrained-0" / "metrics.json").exists()
     assert not (tmp_path / "demo" / "tasks" / "layers").exists()
-    demo._clear(tmp_path / "demo")
+    run._clear(tmp_path / "demo")
     assert list((tmp_path / "demo").iterdir()) == []
 
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(InputError, match=r"holds other things .thesis\.tex."):
-        demo.run(tmp_path, size="smoke")
+        run.run(tmp_path, size="smoke")
     assert (tmp_path / "thesis.tex").exists()

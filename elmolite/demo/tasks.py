@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from elmolite.data.tokenization import SentenceTokenizer
-from elmolite.documentation import Module
-from elmolite.documentation_tasks import Amounts, code_examples, package_examples, pair_examples, tags_by_rule
+from elmolite.demo.docstrings import Module
+from elmolite.demo.examples import Amounts, code_examples, package_examples, pair_examples, tags_by_rule
 from elmolite.tasks.checkpoint import TaskCheckpoint
 from elmolite.tasks.compare import Comparison, compare
 from elmolite.tasks.config import ClassifyConfig, FinetuningConfig, HeadConfig, InputConfig, TagConfig

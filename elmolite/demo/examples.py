@@ -19,7 +19,7 @@ from itertools import islice
 from typing import Literal, NamedTuple, get_args
 
 from elmolite.data.tokenization import SentenceTokenizer
-from elmolite.documentation import STANDARD_LIBRARY, Docstring, Module
+from elmolite.demo.docstrings import STANDARD_LIBRARY, Docstring, Module
 from elmolite.tasks.examples.example import Example, Task
 from elmolite.tasks.setup import TaskExamples
 

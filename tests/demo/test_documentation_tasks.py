@@ -4,8 +4,8 @@ from collections import Counter
 import pytest
 
 from elmolite.data.tokenization import SentenceTokenizer
-from elmolite.documentation import Docstring, Module
-from elmolite.documentation_tasks import (
+from elmolite.demo.docstrings import Docstring, Module
+from elmolite.demo.examples import (
     OTHER,
     SAME,
     Amounts,

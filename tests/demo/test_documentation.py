@@ -2,7 +2,7 @@ import textwrap
 
 import pytest
 
-from elmolite.documentation import Docstring, Module, distinct_paragraphs, module_docstrings, plain, prose
+from elmolite.demo.docstrings import Docstring, Module, distinct_paragraphs, module_docstrings, plain, prose
 
 DOCSTRING = textwrap.dedent("""
     Return the sum of the elements over the given axis.
