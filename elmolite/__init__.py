@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from elmolite.checkpoint import Checkpoint
+    from elmolite.cli.pretrain_options import load_recipe
     from elmolite.data.corpus import Corpus
     from elmolite.data.dataset_text import DatasetText
     from elmolite.data.prepare import prepare
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from elmolite.errors import InputError
     from elmolite.nn.bilm import BiLM, BiLMConfig
     from elmolite.nn.scalar_mix import ScalarMix
-    from elmolite.pretrain_options import load_recipe
     from elmolite.pretraining.config import PretrainingConfig
     from elmolite.pretraining.trainer import pretrain
     from elmolite.tasks.checkpoint import TaskCheckpoint
@@ -72,7 +72,7 @@ _HOMES = {
     "TaskCheckpoint": "tasks.checkpoint",
     "WordCache": "embedding.word_cache",
     "finetune": "tasks.finetune",
-    "load_recipe": "pretrain_options",
+    "load_recipe": "cli.pretrain_options",
     "prepare": "data.prepare",
     "pretrain": "pretraining.trainer",
 }

@@ -26,7 +26,7 @@ print("\\n" + json.dumps([seen, [name for name in ("lightning", "datasets", "h5p
 """
 STATEMENTS = {
     "import elmolite": "import elmolite",
-    "help": "from elmolite.cli import main; main(['--help'])",
+    "help": "from elmolite.cli.main import main; main(['--help'])",
 }
 WITH_TORCH = {
     "what embedding needs": "import elmolite.embedding.elmo",

@@ -8,7 +8,7 @@ import pytest
 from conftest import random_sentences, write_sentences
 from legacy_numpy import write_bilm_tf
 
-from elmolite.cli import COMMANDS, main
+from elmolite.cli.main import COMMANDS, main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ import pytest
 from conftest import random_sentences, write_sentences
 
 from elmolite import DatasetText
-from elmolite.cli import main
+from elmolite.cli.main import main
 from elmolite.data import parallel_tokenization
 from elmolite.data.prepare import prepare
 from elmolite.data.text import MAX_DOCUMENT_LINES, Progress
@@ -245,7 +245,7 @@ def test_a_stream_through_worker_processes_ends_without_a_word(tmp_path):
     spoil(tmp_path / "bad", row_group=25, column=0)
     for name, code, said in (("good", 0, r""), ("bad", 2, r"elmolite: dataset bad: cannot be read: .*\n")):
         done = subprocess.run(
-            [sys.executable, "-X", "dev", "-W", "default", "-m", "elmolite.cli", "prepare", "--dataset", name,
+            [sys.executable, "-X", "dev", "-W", "default", "-m", "elmolite.cli.main", "prepare", "--dataset", name,
              "--streaming", "--pretokenized", "--out", f"c_{name}", "--workers", "2"],
             cwd=tmp_path, env={**os.environ, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"},
             capture_output=True, text=True, check=False, timeout=120,

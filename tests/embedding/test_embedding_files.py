@@ -101,7 +101,7 @@ def test_a_run_that_was_broken_off_goes_on_and_ends_the_same(tmp_path, model_fol
 def test_a_process_that_was_killed_goes_on_and_ends_the_same(tmp_path, model_folder):
     text = write_sentences(tmp_path / "long.txt", random_sentences(3000))
     command = "import sys; from elmolite import embedding_folder as f; f.PART_BYTES = 30_000\n"
-    command += "from elmolite.cli import main; sys.exit(main(sys.argv[1:]))"
+    command += "from elmolite.cli.main import main; sys.exit(main(sys.argv[1:]))"
     arguments = [sys.executable, "-c", command, "embed", str(model_folder), "--input", str(text), "--output"]
     subprocess.run([*arguments, str(tmp_path / "whole")], check=True, capture_output=True)
     process = subprocess.Popen([*arguments, str(tmp_path / "out")], stderr=subprocess.DEVNULL)

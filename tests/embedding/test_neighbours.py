@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from conftest import random_sentences
 
-from elmolite.cli import main
+from elmolite.cli.main import main
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.embedding.elmo import ELMo
 from elmolite.embedding.neighbours import NeighbourIndex, Place, marked_place

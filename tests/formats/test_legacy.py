@@ -13,7 +13,7 @@ from conftest import SHARED, needs_shared
 from legacy_numpy import read_bilm_tf, read_many_langs, write_bilm_tf, write_many_langs
 
 from elmolite.checkpoint import Checkpoint
-from elmolite.cli import main
+from elmolite.cli.main import main
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.formats import loading

@@ -554,7 +554,7 @@ def test_two_processes_equal_one(tmp_path, corpus):
         command = [
             sys.executable,
             "-m",
-            "elmolite.cli",
+            "elmolite.cli.main",
             "pretrain",
             "--corpus",
             corpus.folder,

@@ -2,7 +2,7 @@ import pytest
 from conftest import small_config
 from test_pretraining import read_log
 
-from elmolite.cli import main
+from elmolite.cli.main import main
 from elmolite.pretraining.config import PretrainingConfig
 from elmolite.pretraining.estimate import plan
 from elmolite.pretraining.trainer import pretrain

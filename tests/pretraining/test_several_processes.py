@@ -20,7 +20,7 @@ import torch
 from conftest import make_corpus, point_of, random_sentences, small_config
 from test_pretraining import read_log, weights_of
 
-from elmolite.cli import COMMANDS, main
+from elmolite.cli.main import COMMANDS, main
 from elmolite.data.bptt import Streams
 from elmolite.errors import InputError, SaidElsewhereError
 from elmolite.nn import adaptive_softmax

@@ -19,15 +19,15 @@ from strangers import (
     replace,
 )
 
-from elmolite.cli import main
+from elmolite.cli.info import describe_model
+from elmolite.cli.main import main
+from elmolite.cli.pretrain_options import load_recipe
 from elmolite.data.bptt import Streams
 from elmolite.data.corpus import Corpus
 from elmolite.embedding.elmo import ELMo
 from elmolite.embedding.output import EmbeddingFolder
 from elmolite.errors import InputError
 from elmolite.formats.convert import convert
-from elmolite.info import describe_model
-from elmolite.pretrain_options import load_recipe
 from elmolite.pretraining.estimate import plan
 from elmolite.pretraining.saved_points import SavedPoints
 from elmolite.pretraining.trainer import pretrain

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from elmolite.cli import main
+from elmolite.cli.main import main
 from elmolite.data.corpus import Corpus
 
 WORDS = "Every word of this text stands there twice . "

@@ -17,7 +17,7 @@ from bad_tasks import TASK_FILES
 from bad_text import TEXTS, Refused, Taken
 from small_tasks import HEADS, WRITERS, setup_of, train
 
-from elmolite.cli import main
+from elmolite.cli.main import main
 from elmolite.data.corpus import Corpus
 from elmolite.data.text import MAX_LINE_BYTES, PIECE_BYTES
 from elmolite.tasks.examples.files import read_examples
@@ -198,7 +198,7 @@ def test_task_files_are_read_whole_or_refused_before_training(tmp_path, model_fo
 
 def peak_mebibytes(*arguments):
     """Run a command in a process of its own, and return the most memory that it had."""
-    program = f"import sys; from elmolite.cli import main; sys.exit(main({[str(each) for each in arguments]!r}))"
+    program = f"import sys; from elmolite.cli.main import main; sys.exit(main({[str(each) for each in arguments]!r}))"
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)

@@ -16,6 +16,7 @@ from mutations import changed_bytes, changed_json
 from strangers import SENTENCES, limits, made_once, reseal, write_json
 
 from elmolite.checkpoint import Checkpoint
+from elmolite.cli.pretrain_options import load_recipe
 from elmolite.data.bptt import Streams
 from elmolite.data.corpus import Corpus
 from elmolite.data.indexers import load_characters
@@ -26,7 +27,6 @@ from elmolite.embedding.elmo import ELMo
 from elmolite.embedding.output import EmbeddingFolder
 from elmolite.errors import InputError
 from elmolite.formats.loading import read as read_legacy
-from elmolite.pretrain_options import load_recipe
 from elmolite.tasks.checkpoint import TaskCheckpoint
 from elmolite.tasks.static_vectors import StaticVectors
 

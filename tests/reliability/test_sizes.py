@@ -30,9 +30,9 @@ from slots import (
 )
 from strangers import change, limits, made_once, reseal
 
+from elmolite.cli.options import read_config_file
 from elmolite.data.vocab import Vocabulary
 from elmolite.errors import InputError
-from elmolite.options import read_config_file
 from elmolite.tasks.checkpoint import TaskCheckpoint
 
 

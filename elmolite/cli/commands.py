@@ -124,7 +124,7 @@ def _texts(options: argparse.Namespace) -> tuple[list[str] | DatasetText, list[s
 
 def pretrain(arguments: Sequence[str]) -> None:
     """Pretrain a bidirectional language model on a prepared corpus."""
-    from elmolite.pretrain_options import parse
+    from elmolite.cli.pretrain_options import parse
     from elmolite.pretraining.distributed import is_first, join_process_group, raising_together
 
     join_process_group()
@@ -278,7 +278,7 @@ def info(arguments: Sequence[str]) -> None:
     parser.add_argument("--runtime", action="store_true", help="the device, threads and versions that compute")
     options = parser.parse_args(arguments)
 
-    from elmolite.info import describe_model, describe_presets, describe_runtime
+    from elmolite.cli.info import describe_model, describe_presets, describe_runtime
 
     if options.runtime:
         print(describe_runtime())

@@ -7,7 +7,7 @@ import pytest
 from conftest import random_sentences, write_sentences
 
 from elmolite import ELMo
-from elmolite.cli import COMMANDS, main
+from elmolite.cli.main import COMMANDS, main
 
 
 def run(*arguments):
@@ -76,7 +76,7 @@ def output_of(code, *, heavy):
 
 
 def test_overview_imports_nothing_heavy():
-    said = output_of("from elmolite.cli import main; main(['--help'])", heavy={"torch", "numpy", "lightning"})
+    said = output_of("from elmolite.cli.main import main; main(['--help'])", heavy={"torch", "numpy", "lightning"})
     assert said.endswith("[]\n")
     assert all(name in said for name in COMMANDS)
 
@@ -87,7 +87,9 @@ def test_embedding_imports_neither_lightning_nor_datasets():
 
 def test_preparing_files_does_without_datasets(tmp_path, text):
     command = ["prepare", str(text), "--out", str(tmp_path / "c"), "--workers", "1"]
-    assert output_of(f"from elmolite.cli import main; main({command})", heavy={"datasets", "pyarrow"}).endswith("[]\n")
+    assert output_of(f"from elmolite.cli.main import main; main({command})", heavy={"datasets", "pyarrow"}).endswith(
+        "[]\n"
+    )
 
 
 BAD = {
@@ -144,7 +146,7 @@ def test_bad_input_is_one_message_and_exit_code_2(tmp_path, monkeypatch, capsys,
 
 def test_the_program_shows_no_traceback(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "elmolite.cli", "prepare", "nowhere", "--out", str(tmp_path / "c")],
+        [sys.executable, "-m", "elmolite.cli.main", "prepare", "nowhere", "--out", str(tmp_path / "c")],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 from conftest import small_config
 
+from elmolite.cli.pretrain_options import load_recipe, parse
 from elmolite.errors import InputError
 from elmolite.nn.bilm import mini, small
-from elmolite.pretrain_options import load_recipe, parse
 from elmolite.pretraining.config import PretrainingConfig
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes" / "pretrain").glob("*.yaml"))

@@ -9,8 +9,8 @@ from typing import Any, get_args
 
 from jsonargparse import Namespace
 
+from elmolite.cli.options import Arguments, OptionsParser, make, names_of
 from elmolite.errors import InputError
-from elmolite.options import Arguments, OptionsParser, make, names_of
 from elmolite.tasks.config import HEAD_CONFIGS, FinetuningConfig, HeadConfig, InputConfig
 from elmolite.tasks.examples.columns import ExampleColumns
 from elmolite.tasks.examples.example import Task

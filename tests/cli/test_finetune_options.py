@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from elmolite.cli.finetune_options import TASKS, parse
 from elmolite.errors import InputError
-from elmolite.finetune_options import TASKS, parse
 from elmolite.tasks.config import HEAD_CONFIGS, ClassifyConfig, EntailConfig, FinetuningConfig, InputConfig
 from elmolite.tasks.examples.columns import ExampleColumns
 from elmolite.tasks.examples.hf_datasets import DatasetExamples

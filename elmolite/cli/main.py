@@ -6,9 +6,9 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from elmolite.commands import convert, demo, embed, evaluate, info, neighbours, prepare, pretrain
+from elmolite.cli.commands import convert, demo, embed, evaluate, info, neighbours, prepare, pretrain
+from elmolite.cli.task_commands import finetune, predict, test
 from elmolite.errors import InputError, SaidElsewhereError, exit_code
-from elmolite.task_commands import finetune, predict, test
 from elmolite.utils.suggest import nearest
 
 INPUT_ERROR_EXIT_CODE = 2

@@ -14,13 +14,13 @@ from elmolite.utils import files
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
-    from elmolite.options import OptionsParser
+    from elmolite.cli.options import OptionsParser
     from elmolite.tasks.own_heads import MakeHead
 
 
 def finetune(arguments: Sequence[str]) -> None:
     """Train a classifier, a tagger or an entailment model on the layers of a language model."""
-    from elmolite.finetune_options import parse
+    from elmolite.cli.finetune_options import parse
 
     options = parse(arguments)
 
@@ -69,7 +69,7 @@ def finetune(arguments: Sequence[str]) -> None:
 
 def predict(arguments: Sequence[str]) -> None:
     """Labels of the sentences of a file, with their probabilities, as JSON lines."""
-    from elmolite.options import Arguments, make
+    from elmolite.cli.options import Arguments, make
     from elmolite.tasks.examples.columns import ExampleColumns
 
     parser, valid = _parser("predict", predict.__doc__ or "")
@@ -106,7 +106,7 @@ def predict(arguments: Sequence[str]) -> None:
 
 def test(arguments: Sequence[str]) -> None:
     """What the predictions of a trained task are worth on a labelled file."""
-    from elmolite.options import Arguments, make
+    from elmolite.cli.options import Arguments, make
     from elmolite.tasks.examples.columns import ExampleColumns
 
     parser, valid = _parser("test", test.__doc__ or "")
@@ -123,7 +123,7 @@ def test(arguments: Sequence[str]) -> None:
 
 def _parser(command: str, description: str) -> tuple[OptionsParser, set[str]]:
     """Return what reads the options of a trained task and a file, and the names of those."""
-    from elmolite.options import OptionsParser, names_of
+    from elmolite.cli.options import OptionsParser, names_of
     from elmolite.tasks.examples.columns import ExampleColumns
 
     parser = OptionsParser(command, description)

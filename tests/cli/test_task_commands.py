@@ -4,7 +4,7 @@ import json
 import pytest
 from small_tasks import setup_of, span_tags, train, write_classes, write_label_sets, write_pairs, write_tagged
 
-from elmolite.cli import main
+from elmolite.cli.main import main
 from elmolite.tasks.checkpoint import TaskCheckpoint
 
 pytestmark = pytest.mark.usefixtures("own_cache")
