@@ -75,7 +75,7 @@ class LSTMLayer(nn.Module):
         state: State,
         starts: Tensor | None = None,
     ) -> tuple[Tensor, State]:
-        """Run over packed sequences; arguments and result as those of :func:`elmolite.nn.lstm.reference.lstm_reference`."""
+        """Run over packed sequences; arguments and result as in :func:`elmolite.nn.lstm.reference.lstm_reference`."""
         outputs, after = run_layers([self], x.unsqueeze(0), batch_sizes, _stack([state]), starts)
         return outputs[0], State(after.hidden[0], after.cell[0])
 

@@ -17,8 +17,7 @@ from functools import partial
 from typing import NoReturn
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import distributed
-from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from torch.distributed import TCPStore, get_rank  # type: ignore[attr-defined]
 
 from elmolite.pretraining import distributed
 
@@ -62,7 +61,7 @@ class _Heart(threading.Thread):
         super().__init__(daemon=True)
         self._stopped = threading.Event()
         self._beating = threading.Thread(target=self._beat, daemon=True)
-        self._rank = distributed.get_rank()
+        self._rank = get_rank()
         self._hosts = distributed.gather(socket.gethostname())
         timeout = timedelta(seconds=2 * BEAT_SECONDS)
         address, is_master = os.environ["MASTER_ADDR"], self._rank == 0

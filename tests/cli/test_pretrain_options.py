@@ -9,7 +9,7 @@ from elmolite.errors import InputError
 from elmolite.nn.bilm import mini, small
 from elmolite.pretraining.config import PretrainingConfig
 
-RECIPES = sorted((Path(__file__).parents[1] / "recipes" / "pretrain").glob("*.yaml"))
+RECIPES = sorted((Path(__file__).parents[2] / "recipes" / "pretrain").glob("*.yaml"))
 REQUIRED = ["--corpus", "c", "--out", "o"]
 
 

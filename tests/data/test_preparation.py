@@ -7,7 +7,7 @@ import pytest
 from conftest import make_corpus, random_sentences, write_sentences
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from elmolite.data import parallel_tokenization, prepare
+from elmolite.data import parallel_tokenization
 from elmolite.data.corpus import Corpus
 from elmolite.data.indexers import ByteIndexer
 from elmolite.data.prepare import prepare
@@ -68,7 +68,7 @@ def test_every_hundredth_document_is_held_out_and_not_counted(tmp_path):
 
 
 def test_held_out_text_has_a_bound(tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare, "HELD_OUT_TOKENS", 25)
+    monkeypatch.setattr("elmolite.data.prepare.HELD_OUT_TOKENS", 25)
     sentences = random_sentences(1200)
     text = write_sentences(tmp_path / "text.txt", sentences, document_every=1)
     corpus = prepare([str(text)], tmp_path / "c", tokenizer=WHITESPACE, show_progress=False)

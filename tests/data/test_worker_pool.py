@@ -8,9 +8,9 @@ from elmolite.data.worker_pool import worker_pool
 
 SCRIPT = """
 from elmolite.data import parallel_tokenization
-from elmolite.data import prepare
+from elmolite.data.prepare import prepare
 parallel_tokenization.TASK_CHARACTERS = 2000
-corpus = prepare.prepare(["text.txt"], "corpus", n_workers=2, show_progress=False)
+corpus = prepare(["text.txt"], "corpus", n_workers=2, show_progress=False)
 print(len(corpus.train.tokens))
 """
 

@@ -12,7 +12,6 @@ import torch
 from conftest import random_sentences, write_sentences
 from safetensors.torch import load_file, save_file
 
-from elmolite.embedding import output
 from elmolite.embedding.elmo import ELMo
 from elmolite.embedding.embedding_files import embed_file
 from elmolite.embedding.embedding_settings import EmbeddingSettings
@@ -26,7 +25,7 @@ LINES[7] = ""
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
-    monkeypatch.setattr(output, "PART_BYTES", 30_000)
+    monkeypatch.setattr("elmolite.embedding.output.PART_BYTES", 30_000)
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ RUNS = [
     *((optimizer, softmax, "characters") for optimizer in RATES for softmax in ("full", "sampled", "adaptive")),
 ]
 TIMEOUT = 300
-RECIPES = Path(__file__).parents[1] / "recipes" / "distributed"
+RECIPES = Path(__file__).parents[2] / "recipes" / "distributed"
 
 
 def train(corpus, out, optimizer, softmax, model_input, *, n_nodes, resume=False):

@@ -10,7 +10,6 @@ from torch.utils._pytree import tree_leaves
 
 from elmolite.nn.softmax import Softmax
 from elmolite.nn.word_encoder import WordEncoder
-from elmolite.pretraining import module
 from elmolite.pretraining.config import PretrainingConfig
 from elmolite.pretraining.data import PretrainingData
 from elmolite.pretraining.module import PretrainingModule
@@ -148,7 +147,7 @@ class Largest(TorchDispatchMode):
 def largest_of_a_step(corpus, folder, monkeypatch, vocabulary_size, **changes):
     """Return how many numbers the largest tensor has that the second step makes, averages and all."""
     config = PretrainingConfig(n_rows=4, window=10, max_steps=2, softmax="sampled", n_negatives=50, **changes)
-    monkeypatch.setattr(module, "LARGE_VOCABULARY", 0)
+    monkeypatch.setattr("elmolite.pretraining.module.LARGE_VOCABULARY", 0)
     setup = set_up(config, model=small_config(input="words"), corpus=corpus.folder)
     setup.model.bilm.token_encoder = WordEncoder(n_ids=vocabulary_size, projection_size=12)
     softmax = Softmax(vocabulary_size=vocabulary_size, projection_size=12)

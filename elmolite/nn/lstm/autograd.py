@@ -7,7 +7,8 @@ is in :mod:`elmolite.nn.lstm.cells`.
 Each tanh is computed as ``2 sigmoid(2 x) - 1``, far cheaper than torch's own on a CPU: the weights of the candidate and
 the cell state are doubled, which rounds nothing.
 
-Shapes as in :mod:`elmolite.nn.lstm.reference`, with G directions in front: N positions, D input size, P projection, H cells.
+Shapes as in :mod:`elmolite.nn.lstm.reference`, with G directions in front: N positions, D input size, P projection,
+H cells.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The LSTM of :mod:`elmolite.nn.lstm.reference` without gradients: packed sequences through weights that are prepared once.
+"""LSTM inference without gradients: packed sequences through weights that are prepared once.
 
 A step is its gates, the projection, and seven passes over the cells. Each tanh is computed as ``2 sigmoid(2 x) - 1``,
 far cheaper than torch's own on a CPU, and its doublings are put where they cost nothing and round nothing: into the
 weights of the candidate and into a cell state that is kept doubled.
 
-Shapes as in :mod:`elmolite.nn.lstm.reference`: N packed positions, D input size, P projection, H cells; and G directions.
+Shapes as in :mod:`elmolite.nn.lstm.reference`: N packed positions, D input size, P projection, H cells; G directions.
 """
 
 from __future__ import annotations

@@ -1,0 +1,63 @@
+"""Deprecated names of settings and flags: one table, each entry accepted for one release."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+RENAMED_SETTINGS: dict[str, dict[str, str]] = {}
+"""Class name of a config dataclass -> {old field: new field}; flags and recipe keys follow from the fields."""
+RENAMED_FLAGS: dict[str, dict[str, str]] = {}
+"""Command -> {old flag: new flag}, for flags that do not come from the field of a config dataclass."""
+
+T = TypeVar("T")
+
+
+def warn_renamed(old: str, new: str) -> None:
+    """Warn that a name is deprecated."""
+    warnings.warn(
+        f"{old} is deprecated and will be removed in the next release; use {new}", FutureWarning, stacklevel=3
+    )
+
+
+def rename_keys(kind: type[Any] | str, values: Mapping[str, Any], *, warn: bool = True) -> dict[str, Any]:
+    """Return the settings of a config dataclass with deprecated keys replaced by the current ones.
+
+    :param kind: the dataclass, or its name.
+    :param warn: false for files that an earlier version wrote, which nobody needs to edit.
+    """
+    renamed = RENAMED_SETTINGS.get(kind if isinstance(kind, str) else kind.__name__, {})
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        new = renamed.get(key, key)
+        if new != key and warn:
+            warn_renamed(key, new)
+        found[new] = value
+    return found
+
+
+def accepts_renamed_settings(cls: type[T]) -> type[T]:
+    """Class decorator: let a config dataclass take and give its deprecated fields, with a warning.
+
+    Apply it above ``@dataclass``.
+    """
+    init: Callable[..., None] = cls.__init__
+
+    @functools.wraps(init)
+    def __init__(self: T, *args: Any, **values: Any) -> None:  # noqa: N807
+        init(self, *args, **rename_keys(cls, values))
+
+    cls.__init__ = __init__  # type: ignore[method-assign, assignment]
+    for old, new in RENAMED_SETTINGS.get(cls.__name__, {}).items():
+        setattr(cls, old, _renamed_field(old, new))
+    return cls
+
+
+def _renamed_field(old: str, new: str) -> property:
+    def get(config: Any) -> Any:
+        warn_renamed(old, new)
+        return getattr(config, new)
+
+    return property(get, doc=f"Deprecated: use ``{new}``.")
