@@ -36,7 +36,7 @@ from elmolite.data.lexicon_indexer import LEXICON_FILE, LexiconIndexer
 from elmolite.data.tokenization import FILE_NAME as TOKENIZER_FILE
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import Vocabulary
-from elmolite.errors import InputError, saying_where
+from elmolite.errors import InputError, error_prefix
 from elmolite.formats.source import is_legacy, refuse_legacy
 from elmolite.nn.adaptive_softmax import AnySoftmax, softmax_of
 from elmolite.nn.bilm import BiLM, BiLMConfig
@@ -127,7 +127,7 @@ class Checkpoint:
         indexer = _indexer(folder, manifest, model_config, vocabulary)
         tensors = TensorFile(folder / WEIGHTS_FILE)
         tensors.check_holds(model_config.n_weights_at_least)
-        with saying_where(f"{folder / CONFIG_FILE}"), torch.device("meta"):
+        with error_prefix(f"{folder / CONFIG_FILE}"), torch.device("meta"):
             bilm = BiLM.reading(indexer, model_config)
         fill(bilm, tensors)
         tokenizer = SentenceTokenizer.load(folder / TOKENIZER_FILE)
@@ -181,7 +181,7 @@ def _model_config(fields: Any, path: Path) -> BiLMConfig:
 
 def _empty_softmax(config: Mapping[str, Any], path: Path, vocabulary_size: int, projection_size: int) -> AnySoftmax:
     description = config.get("softmax", {"kind": "full"})
-    with saying_where(str(path)), torch.device("meta"):
+    with error_prefix(str(path)), torch.device("meta"):
         return softmax_of(description, vocabulary_size=vocabulary_size, projection_size=projection_size)
 
 

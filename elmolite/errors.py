@@ -1,40 +1,69 @@
-"""What the command line shows as a message, not a traceback: what a user can mend, and the end of a run by a signal."""
+"""Errors that the command line shows as one message, exit codes, and "did you mean" for unknown names."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
+from functools import cache
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 INTERRUPTED_EXIT_CODE = 130
-STOPPED_EXIT_CODE = 75
-"""Of a run that goes on with ``--resume``: "temporary failure", of sysexits.h."""
+PREEMPTED_EXIT_CODE = 75
+"""``EX_TEMPFAIL`` of sysexits.h: a stopped run that ``--resume`` continues."""
 
 
 class InputError(ValueError):
-    """Bad input: a file, an argument or a folder that cannot be used.
+    """Invalid input: a file, an argument or a folder that cannot be used.
 
-    The message names the file and line or the argument, says what was found and what was expected. The command
-    line prints it and leaves with exit code 2.
+    The message names the file and line or the argument, the value found and what was expected. The command line
+    prints it and exits with code 2.
     """
 
 
+class ReportedByRankZero(InputError):  # noqa: N818 (re-raised only to end the process)
+    """An :class:`InputError` that every rank raises and only rank 0 prints."""
+
+
+class Preempted(KeyboardInterrupt):
+    """A run that a signal stopped after saving a checkpoint; the command line exits with code 75."""
+
+
+def exit_code(error: KeyboardInterrupt) -> int:
+    """Return the exit code of a command that a signal stopped."""
+    return PREEMPTED_EXIT_CODE if isinstance(error, Preempted) else INTERRUPTED_EXIT_CODE
+
+
 @contextmanager
-def saying_where(place: str) -> Iterator[None]:
-    """Put the place, a file or a folder, in front of messages that do not begin with it."""
+def error_prefix(place: str) -> Iterator[None]:
+    """Prefix the messages of the block's input errors with a file or folder, unless they begin with it."""
     try:
         yield
     except InputError as error:
         raise InputError(str(error) if str(error).startswith(place) else f"{place}: {error}") from None
 
 
-class SaidElsewhereError(InputError):
-    """An :class:`InputError` that several processes have in common, in one that leaves it to the first to print it."""
+def closest(name: str, valid: Iterable[str]) -> str:
+    """Return ``; did you mean X?``, or nothing if no valid name is similar."""
+    close = get_close_matches(name, sorted(valid), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
-class StoppedError(KeyboardInterrupt):
-    """A signal has ended a run, and all that it had done was saved; the command line leaves with exit code 75."""
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Return ``; did you mean X?``, or the list of valid names if none is similar."""
+    names = sorted(valid)
+    return closest(name, names) or f"; valid are: {', '.join(names)}"
 
 
-def exit_code(error: KeyboardInterrupt) -> int:
-    """Return the exit code of a command that a signal has ended."""
-    return STOPPED_EXIT_CODE if isinstance(error, StoppedError) else INTERRUPTED_EXIT_CODE
+@cache
+def types_of(kind: type[Any]) -> dict[str, Any]:
+    """Return the evaluated type hints of a dataclass."""
+    return get_type_hints(kind)
+
+
+def check_choices(config: Any, *, where: str = "") -> None:
+    """Check that the ``Literal`` fields of a dataclass have valid values; the error names the most similar one."""
+    for name, hint in types_of(type(config)).items():  # type: ignore[arg-type]  # mypy #11470
+        value = getattr(config, name)
+        if get_origin(hint) is Literal and value not in get_args(hint):
+            raise InputError(f"{where}{name}: unknown {value!r}{nearest(str(value), get_args(hint))}")

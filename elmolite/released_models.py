@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from elmolite.errors import InputError
+from elmolite.errors import InputError, nearest
 from elmolite.utils import folders
-from elmolite.utils.suggest import nearest
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _FOLDERS = (
@@ -27,7 +26,7 @@ def model_folder(name: str | Path) -> Path:
     :param name: a path, the name of a released model, or ``owner/model`` of the hub.
     :raises InputError: there is none; the message names the released models.
     """
-    path = folders.standing(Path(name))
+    path = folders.resolve_committed(Path(name))
     if path.is_dir():
         return path
     for folder in _FOLDERS:

@@ -12,8 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from elmolite.errors import InputError, exit_code
-from elmolite.utils.suggest import nearest
+from elmolite.errors import InputError, exit_code, nearest
 
 if TYPE_CHECKING:
     from elmolite.data.dataset_text import DatasetText

@@ -10,14 +10,13 @@ from typing import Any, get_args
 from jsonargparse import Namespace
 
 from elmolite.cli.options import Arguments, OptionsParser, make, names_of
-from elmolite.errors import InputError
+from elmolite.errors import InputError, nearest
 from elmolite.tasks.config import HEAD_CONFIGS, FinetuningConfig, HeadConfig, InputConfig
 from elmolite.tasks.examples.columns import ExampleColumns
 from elmolite.tasks.examples.example import Task
 from elmolite.tasks.examples.hf_datasets import DatasetExamples
 from elmolite.tasks.own_heads import MakeHead, load_head
 from elmolite.tasks.setup import Source
-from elmolite.utils.suggest import nearest
 
 TASKS = get_args(Task)
 _OVERVIEW = """\

@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 
 from elmolite.cli.commands import convert, demo, embed, evaluate, info, neighbours, prepare, pretrain
 from elmolite.cli.task_commands import finetune, predict, test
-from elmolite.errors import InputError, SaidElsewhereError, exit_code
-from elmolite.utils.suggest import nearest
+from elmolite.errors import InputError, ReportedByRankZero, exit_code, nearest
 
 INPUT_ERROR_EXIT_CODE = 2
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
@@ -42,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if arguments[0] not in COMMANDS:
             raise InputError(f"unknown command {arguments[0]!r}{nearest(arguments[0], COMMANDS)}")
         COMMANDS[arguments[0]](arguments[1:])
-    except SaidElsewhereError:
+    except ReportedByRankZero:
         return INPUT_ERROR_EXIT_CODE
     except InputError as error:
         print(f"elmolite: {error}", file=sys.stderr)

@@ -12,8 +12,7 @@ from typing import Any, get_args
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
-from elmolite.errors import InputError
-from elmolite.utils.suggest import nearest, types_of
+from elmolite.errors import InputError, nearest, types_of
 
 MAX_BYTES = 1 << 16
 """Of a configuration file: twenty times the longest recipe."""

@@ -9,11 +9,10 @@ from typing import Any
 
 from elmolite.checkpoint import read_config
 from elmolite.cli.options import Arguments, OptionsParser, below, make, names_of, read_config_file
-from elmolite.errors import InputError
+from elmolite.errors import InputError, nearest
 from elmolite.nn.bilm import PRESETS, BiLMConfig
 from elmolite.pretraining.config import RUN_FILE, RUN_VERSION, PretrainingConfig
 from elmolite.utils.files import read_manifest
-from elmolite.utils.suggest import nearest
 
 DEFAULT_PRESET = "mini"
 

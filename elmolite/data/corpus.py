@@ -100,7 +100,7 @@ class Corpus:
         :raises InputError: the folder is not a whole corpus, a file is damaged, or files do not fit each other; the
             message names the file.
         """
-        folder = folders.standing(Path(folder))
+        folder = folders.resolve_committed(Path(folder))
         return cls(folder, folders.open_folder(folder, SUMMARY_FILE, kind="corpus", version=FORMAT_VERSION))
 
     def indexer(self, model_input: str) -> TokenIndexer:

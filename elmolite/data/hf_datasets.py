@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from elmolite.errors import InputError
-from elmolite.utils.suggest import closest
+from elmolite.errors import InputError, closest
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from elmolite.embedding.layer_choice import LayerChoice
-from elmolite.errors import InputError
+from elmolite.errors import InputError, nearest
 from elmolite.utils.precision import Precision, check_precision
-from elmolite.utils.suggest import nearest
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from elmolite.data.indexers import MAX_CHARACTERS, N_BYTE_IDS
-from elmolite.errors import InputError, saying_where
+from elmolite.errors import InputError, error_prefix
 from elmolite.formats.hdf5_arrays import MAX_EXPANSION, StoredArray, stored_arrays
 from elmolite.formats.hdf5_structures import Hdf5Error
 from elmolite.formats.source import Options
@@ -48,7 +48,7 @@ def read_options(options: Options) -> BiLMConfig:
     filters = cnn.filters("filters")
     n_cells, n_projected = lstm.whole("dim"), lstm.whole("projection_dim")
     has_projection = n_cells != n_projected
-    with saying_where(options.where):
+    with error_prefix(options.where):
         return BiLMConfig(
             filters=filters,
             character_embedding_size=cnn.part("embedding").whole("dim"),

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from elmolite.data.indexers import MAX_CHARACTERS
 from elmolite.data.lexicon_indexer import LexiconIndexer
-from elmolite.errors import InputError, saying_where
+from elmolite.errors import InputError, error_prefix
 from elmolite.formats.source import MANY_LANGS_MARK, Options, Source
 from elmolite.formats.torch_file import TorchFile
 from elmolite.nn.bilm import MAX_LAYERS, BiLM, BiLMConfig
@@ -40,7 +40,7 @@ def read(source: Source) -> tuple[BiLM, LexiconIndexer]:
     width = embedder.whole("max_characters_per_token", MAX_CHARACTERS)
     if width != MAX_CHARACTERS:
         raise InputError(f"{embedder.where}: 'max_characters_per_token' is {width}; only {MAX_CHARACTERS} can be read")
-    with saying_where(options.where):
+    with error_prefix(options.where):
         config = BiLMConfig(
             filters=embedder.filters("filters"),
             character_embedding_size=embedder.whole("char_dim"),
@@ -56,7 +56,7 @@ def read(source: Source) -> tuple[BiLM, LexiconIndexer]:
         )
     words = _ids(source, "word.dic") if config.word_embedding_size else None
     characters = _ids(source, MANY_LANGS_MARK)
-    with saying_where(source.place):
+    with error_prefix(source.place):
         indexer = LexiconIndexer(characters, words)
     with torch.device("meta"):
         bilm = BiLM.reading(indexer, config)

@@ -11,7 +11,7 @@ from typing import Any
 
 from elmolite.errors import InputError
 from elmolite.nn.bilm import MAX_SIZE
-from elmolite.utils.contained import check_contained
+from elmolite.utils.contained import ensure_inside
 
 MAX_JSON_BYTES = 1 << 20
 """Options are a page long; what is larger is something else."""
@@ -118,7 +118,7 @@ class Source:
     def _contained(self, file: Path) -> Path:
         """Return a file; what the user has named may lie wherever it leads."""
         if file.name != self._named:
-            check_contained(file)
+            ensure_inside(file)
         return file
 
     def _check_expansion(self, name: str, member: zipfile.ZipInfo, archive_bytes: int) -> None:

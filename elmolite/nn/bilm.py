@@ -14,13 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from elmolite.data.indexers import MAX_CHARACTERS, N_BYTE_IDS, PADDING, TokenIndexer
-from elmolite.errors import InputError
+from elmolite.errors import InputError, check_choices
 from elmolite.nn.char_cnn import CharacterEncoder
 from elmolite.nn.lstm.inference import Words
 from elmolite.nn.lstm.reference import State
 from elmolite.nn.recurrent import LSTMLayer, RecurrentStack, RNNLayer, dropout, run_stacks
 from elmolite.nn.word_encoder import WordEncoder
-from elmolite.utils.suggest import check_choices
 
 DROPOUT_FIELDS = ("dropout", "variational_dropout", "recurrent_dropout", "embedding_dropout")
 """The fields of :class:`BiLMConfig` that are no sizes: a model can be trained on with others."""

@@ -6,9 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from elmolite.errors import InputError
+from elmolite.errors import InputError, check_choices
 from elmolite.utils.precision import Precision
-from elmolite.utils.suggest import check_choices
 
 if TYPE_CHECKING:
     from elmolite.data.bptt import Streams

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, distributed
 
-from elmolite.errors import InputError, SaidElsewhereError
+from elmolite.errors import InputError, ReportedByRankZero
 from elmolite.utils.lightning import quiet_logging
 
 T = TypeVar("T")
@@ -169,7 +169,7 @@ def raising_together() -> Iterator[None]:
 
 def shared_error(message: str) -> InputError:
     """Return an error that every process has come upon and the first one says."""
-    return InputError(message) if is_first() else SaidElsewhereError(message)
+    return InputError(message) if is_first() else ReportedByRankZero(message)
 
 
 def enter_barrier() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
-from elmolite.errors import InputError, StoppedError
+from elmolite.errors import InputError, Preempted
 from elmolite.nn.bilm import BiLMConfig
 from elmolite.pretraining import distributed, run_record
 from elmolite.pretraining.checkpointing import PointIO, ResumePoint
@@ -52,7 +52,7 @@ def pretrain(
     :returns: the model folder, ``out/model``.
     :raises InputError: the corpus is too small, ``init_from`` does not fit, or ``out`` holds another run; or training
         diverged.
-    :raises StoppedError: SIGTERM or SIGINT has come; the run was saved.
+    :raises Preempted: SIGTERM or SIGINT has come; the run was saved.
     """
     out, points = Path(out), SavedPoints(Path(out))
     keep_freed_memory()
@@ -131,7 +131,7 @@ def _run(
         step = point.points.latest_step()
         if step is None:
             raise KeyboardInterrupt("interrupted; nothing was saved yet") from None
-        raise StoppedError(f"interrupted; go on from step {step:,} with --resume") from None
+        raise Preempted(f"interrupted; go on from step {step:,} with --resume") from None
 
 
 def _loggers(out: Path, *, resume: bool) -> list[Logger]:

@@ -28,7 +28,7 @@ from elmolite.data.tokenization import FILE_NAME as TOKENIZER_FILE
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.embedding.elmo import ELMo
 from elmolite.embedding.elmo_module import Sentence
-from elmolite.errors import InputError, saying_where
+from elmolite.errors import InputError, error_prefix
 from elmolite.nn.bilm import MAX_SIZE
 from elmolite.released_models import model_folder, released_models
 from elmolite.tasks.config import HEAD_CONFIGS, InputConfig, TagConfig
@@ -41,7 +41,7 @@ from elmolite.tasks.own_heads import MakeHead
 from elmolite.tasks.spans import Scheme
 from elmolite.tasks.static_vectors import StaticEmbedding
 from elmolite.utils import files, folders
-from elmolite.utils.contained import check_contained
+from elmolite.utils.contained import ensure_inside
 from elmolite.utils.manifest_fields import read_fields
 from elmolite.utils.serialization import TensorFile
 
@@ -133,7 +133,7 @@ class TaskCheckpoint:
         :raises InputError: a file is missing, cut short, damaged or of another shape, or the language model is not
             there, or another than the task was trained with; the message names it.
         """
-        folder, of_the_run = folders.standing(Path(folder)), folders.standing(Path(folder) / "model")
+        folder, of_the_run = folders.resolve_committed(Path(folder)), folders.resolve_committed(Path(folder) / "model")
         if not (folder / MANIFEST).exists() and (of_the_run / MANIFEST).exists():
             folder = of_the_run
         content = folders.open_folder(folder, MANIFEST, kind="task", version=FORMAT_VERSION)
@@ -147,12 +147,12 @@ class TaskCheckpoint:
         if missing := {WEIGHTS_FILE, TOKENIZER_FILE} - content["files"].keys():
             raise InputError(f"{folder / MANIFEST}: 'files' must name {min(missing)}")
         columns = read_fields(ExampleColumns, content["columns"], where=f"{folder / MANIFEST}, 'columns'")
-        with saying_where(str(folder / MANIFEST)):
+        with error_prefix(str(folder / MANIFEST)):
             columns.check(description.task)
         weights = TensorFile(folder / WEIGHTS_FILE)
         static = _Static.read(content, folder)
         elmo = _encoder(content["encoder"], folder, encoder)
-        with saying_where(str(folder / MANIFEST)):
+        with error_prefix(str(folder / MANIFEST)):
             model = _made(description, elmo, static, weights, head)
         fill(_Own(model), weights)
         if static is not None and model.inputs.static is not None:
@@ -284,7 +284,7 @@ def _encoder(reference: Any, folder: Path, given: str | Path | None) -> ELMo | N
         found = model_folder(given)
     elif place == ENCODER_FOLDER:
         found = folder / ENCODER_FOLDER
-        check_contained(found)
+        ensure_inside(found)
     elif place in released_models():
         found = model_folder(place)
     else:

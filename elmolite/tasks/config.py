@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from elmolite.errors import InputError
+from elmolite.errors import InputError, check_choices
 from elmolite.tasks.cache_folder import DEFAULT_LIMIT_BYTES
-from elmolite.utils.suggest import check_choices
 
 GIB = 1 << 30
 Normalization = Literal["standard", "layer", "none"]

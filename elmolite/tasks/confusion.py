@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elmolite.errors import InputError
+from elmolite.errors import InputError, nearest
 from elmolite.tasks.metrics import Labels, check_lengths, encode_labels
 from elmolite.utils.console import display_width, printable, table
-from elmolite.utils.suggest import nearest
 
 MAX_TERMINAL_WIDTH = 110
 """A wider confusion matrix is shown as the list of its most frequent confusions ..."""

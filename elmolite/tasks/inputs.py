@@ -12,13 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from elmolite.errors import InputError
+from elmolite.errors import InputError, nearest
 from elmolite.nn.scalar_mix import ScalarMix
 from elmolite.tasks.config import Normalization
 from elmolite.tasks.standardization import Standardization
 from elmolite.tasks.static_vectors import StaticEmbedding
 from elmolite.tasks.words import Words
-from elmolite.utils.suggest import nearest
 
 MIX, NO_LAYERS = "mix", "none"
 

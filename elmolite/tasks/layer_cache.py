@@ -29,11 +29,10 @@ from elmolite.embedding.batching import BATCH_TOKENS, batches_by_length
 from elmolite.embedding.elmo import ELMo
 from elmolite.embedding.elmo_module import Sentence
 from elmolite.embedding.model_hash import json_line, model_hash
-from elmolite.errors import InputError
+from elmolite.errors import InputError, nearest
 from elmolite.tasks.cache_folder import DEFAULT_LIMIT_BYTES, CacheFolder, default_folder, in_units
 from elmolite.utils import files
 from elmolite.utils.array_file import map_array
-from elmolite.utils.suggest import nearest
 
 Precision = Literal["float32", "float16"]
 

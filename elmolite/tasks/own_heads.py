@@ -8,8 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
-from elmolite.errors import InputError
-from elmolite.utils.suggest import nearest
+from elmolite.errors import InputError, nearest
 
 MakeHead = Callable[[int, int], nn.Module]
 """Makes a head of one's own from the width of its input and its number of labels."""

@@ -14,7 +14,7 @@ _INSTALLATION = Path(__file__).parents[1]
 """Its models are not a stranger's, and an installer may have made it of links."""
 
 
-def check_contained(path: Path) -> None:
+def ensure_inside(path: Path) -> None:
     """Refuse a path, a folder and a name in it, that leads out of the folder; one that leads nowhere may pass.
 
     :raises InputError: its last part is no name, or it is a link to something outside.
@@ -32,7 +32,7 @@ def is_contained_file(path: Path) -> bool:
 
     :raises InputError: it leads out of its folder, or no file can have this name.
     """
-    check_contained(path)
+    ensure_inside(path)
     try:
         return path.is_file()
     except OSError as error:  # a name that is too long

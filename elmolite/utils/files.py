@@ -49,7 +49,7 @@ def partial_path(path: Path) -> Path:
 
 
 @contextmanager
-def held(partial: Path) -> Iterator[None]:
+def locked(partial: Path) -> Iterator[None]:
     """Show other processes that this one is writing there: the lock goes with the block, or with the process."""
     if sys.platform == "win32":
         yield
@@ -63,7 +63,7 @@ def held(partial: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _is_held(partial: Path) -> bool | None:
+def _is_locked(partial: Path) -> bool | None:
     """Tell whether a process is writing there; ``None`` where the system has no locks."""
     if sys.platform == "win32":
         return None
@@ -85,13 +85,13 @@ def remove_left_over(folder: Path) -> None:
         with suppress(OSError):  # its process has just ended and removed it
             inside = partial.iterdir() if partial.is_dir() else ()
             unchanged = time.time() - max(path.stat().st_mtime for path in (partial, *inside))
-            is_held = _is_held(partial)
-            if not is_held and unchanged > (LEFT_OVER_AFTER if is_held is None else UNLOCKED_AFTER):
+            is_locked = _is_locked(partial)
+            if not is_locked and unchanged > (LEFT_OVER_AFTER if is_locked is None else UNLOCKED_AFTER):
                 shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def wrap_os_errors(path: Path) -> Iterator[None]:
     """Make of an error of the system an InputError that says which file or folder cannot be written."""
     try:
         yield
@@ -116,11 +116,11 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
     :raises InputError: the file cannot be written (no such folder, no permission, disk full); nothing is left behind.
     """
     new = partial_path(path)
-    with naming(path):
+    with wrap_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_left_over(path.parent)
         try:
-            with new.open("x+b") as file, held(new):  # HDF5 reads what it writes
+            with new.open("x+b") as file, locked(new):  # HDF5 reads what it writes
                 yield file
                 file.flush()
                 os.fsync(file.fileno())

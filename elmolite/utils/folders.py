@@ -1,7 +1,7 @@
 """Folders with a manifest: written whole or not at all, replaced so that a reader finds one, checked when opened.
 
-A folder cannot be replaced in one step. While the new one takes its place, the old one lies beside it as ``.NAME.old``;
-where the process is killed just then, :func:`standing` finds it for who reads, and who writes next puts it back.
+A folder cannot be replaced in one step: while the new one is renamed, the old one is kept as ``.NAME.old``. After a
+kill at that moment :func:`resolve_committed` returns it to readers, and the next writer puts it back.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from elmolite.errors import InputError
 from elmolite.utils import files
 
 
-def standing(folder: Path) -> Path:
+def resolve_committed(folder: Path) -> Path:
     """Return where the content of a folder is: there, or beside it where a process was killed that replaced it."""
     if folder.exists():
         return folder
@@ -49,14 +49,14 @@ def check_replaceable(folder: Path, manifest: str, *, overwrite: bool, folders: 
     :param folders: names that folders in it may have.
     :raises InputError: it may not be replaced.
     """
-    folder = standing(folder)
+    folder = resolve_committed(folder)
     if not folder.exists():
         return
     if not overwrite:
         raise InputError(f"{folder} exists already: choose another folder, or say --overwrite")
     if not folder.is_dir():
         raise InputError(f"{folder} is a file: choose another name for the folder")
-    with files.naming(folder):
+    with files.wrap_os_errors(folder):
         there = {path.name for path in folder.iterdir()}
     if there:
         known = files.read_json(folder / manifest, kind=Path(manifest).stem).get("files") if manifest in there else None
@@ -149,11 +149,11 @@ def _partial_folder(folder: Path) -> Iterator[Path]:
     """
     new = files.partial_path(folder)
     try:
-        with files.naming(folder):
+        with files.wrap_os_errors(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
             files.remove_left_over(folder.parent)
             new.mkdir()
-            with files.held(new):
+            with files.locked(new):
                 yield new
     except InputError as error:
         error.args = (str(error).replace(str(new), str(folder)),)

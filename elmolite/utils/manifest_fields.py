@@ -6,8 +6,7 @@ import math
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
-from elmolite.errors import InputError
-from elmolite.utils.suggest import check_keys, types_of
+from elmolite.errors import InputError, nearest, types_of
 
 T = TypeVar("T")
 
@@ -22,9 +21,10 @@ def read_fields(kind: type[T], fields: Any, *, where: str) -> T:
     """
     if not isinstance(fields, dict):
         raise InputError(f"{where} must be an object with the fields of {kind.__name__}")
-    check_keys(fields, kind, where=where)
     hints = types_of(kind)  # type: ignore[arg-type]  # mypy #11470
     for name, value in fields.items():
+        if name not in hints:
+            raise InputError(f"{where}: unknown key {name!r}{nearest(name, hints)}")
         if not _is_of(value, hints[name]):
             raise InputError(f"{where}: {name!r} is {str(value)[:60]!r}; expected {_described(hints[name])}")
     try:

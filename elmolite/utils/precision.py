@@ -5,8 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from elmolite.errors import InputError
-from elmolite.utils.suggest import nearest
+from elmolite.errors import InputError, nearest
 
 if TYPE_CHECKING:
     import torch

@@ -22,7 +22,7 @@ from test_pretraining import read_log, weights_of
 
 from elmolite.cli.main import COMMANDS, main
 from elmolite.data.bptt import Streams
-from elmolite.errors import InputError, SaidElsewhereError
+from elmolite.errors import InputError, ReportedByRankZero
 from elmolite.nn import adaptive_softmax
 from elmolite.pretraining import distributed, module
 from elmolite.pretraining.config import PretrainingConfig
@@ -264,7 +264,7 @@ def test_alone_an_error_stays_what_it_is():
 
 def test_what_is_said_elsewhere_is_not_said_here(monkeypatch, capsys):
     def fail(arguments):
-        raise SaidElsewhereError("bad")
+        raise ReportedByRankZero("bad")
 
     monkeypatch.setitem(COMMANDS, "info", fail)
     assert main(["info"]) == 2

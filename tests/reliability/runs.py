@@ -22,7 +22,7 @@ from unittest import mock
 import torch
 from conftest import point_of
 
-from elmolite.errors import STOPPED_EXIT_CODE, StoppedError
+from elmolite.errors import PREEMPTED_EXIT_CODE, Preempted
 from elmolite.nn.bilm import BiLMConfig
 from elmolite.pretraining.config import PretrainingConfig
 from elmolite.pretraining.saved_points import SavedPoints
@@ -142,8 +142,8 @@ def _train(run: Run, out: Path, resume: bool, arm: Arm | None, environment: dict
         arm()
     try:
         run.train(out, resume=resume)
-    except StoppedError:
-        sys.exit(STOPPED_EXIT_CODE)
+    except Preempted:
+        sys.exit(PREEMPTED_EXIT_CODE)
 
 
 def finish(run: Run, out: Path) -> None:

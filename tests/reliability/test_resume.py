@@ -21,7 +21,7 @@ from runs import SAVE_EVERY_STEP, Run, check_same, finish, kill_in, log_of, said
 
 from elmolite.data.bptt import IGNORED, Streams
 from elmolite.data.corpus import Corpus
-from elmolite.errors import STOPPED_EXIT_CODE
+from elmolite.errors import PREEMPTED_EXIT_CODE
 from elmolite.pretraining import heartbeat, saved_points
 from elmolite.pretraining.consumed_text import ConsumedText
 from elmolite.pretraining.heartbeat import LOST_EXIT_CODE
@@ -189,7 +189,7 @@ def test_a_signal_saves_and_ends_the_run(tmp_path, corpus, whole, kind, number):
     started = start(run, tmp_path / "run")
     wait_for_log(tmp_path / "run", 5)
     started.kill(rank=-1, number=number)
-    assert set(started.exit_codes()) == {STOPPED_EXIT_CODE}, said_by(tmp_path / "run")
+    assert set(started.exit_codes()) == {PREEMPTED_EXIT_CODE}, said_by(tmp_path / "run")
     finish(run_of(corpus, kind), tmp_path / "run")
     check_same(out, tmp_path / "run")
 

@@ -122,7 +122,7 @@ def test_what_killed_processes_left_goes_but_not_what_another_one_is_writing(cac
         (folder / "data").write_bytes(b"half")
         for path in (folder / "data", folder):
             os.utime(path, (long_ago, long_ago))
-    with files.held(at_work):
+    with files.locked(at_work):
         cache.remove_left_over()
     assert names(cache) == [at_work.name, "layers-a"]
 

@@ -55,7 +55,7 @@ def test_what_a_killed_process_left_goes_with_the_next_write_but_not_what_is_bei
     just_made.touch()
     (tmp_path / ".letter.partial").touch()
     aged(tmp_path / ".letter.partial", 2 * files.LEFT_OVER_AFTER)
-    with files.held(at_work):
+    with files.locked(at_work):
         files.write_bytes(tmp_path / "d", b"")
         assert names(tmp_path) == sorted([at_work.name, just_made.name, ".letter.partial", "d"])
     files.write_bytes(tmp_path / "d", b"")
@@ -68,7 +68,7 @@ def test_without_locks_only_what_has_long_not_changed_counts_as_left_over(tmp_pa
         partial = files.partial_path(tmp_path / str(age))
         partial.touch()
         aged(partial, age * files.LEFT_OVER_AFTER)
-    with files.held(partial):
+    with files.locked(partial):
         files.remove_left_over(tmp_path)
     assert [name.split(".partial")[0].rpartition(".")[0] for name in names(tmp_path)] == [".0.5"]
 

@@ -85,7 +85,7 @@ def test_a_kill_while_a_folder_is_replaced_is_mended(tmp_path, new_one_stands):
         with writing(tmp_path / "other") as new:
             fill(new, "y")
         (tmp_path / "other").replace(folder)
-    assert folders.standing(folder) == (folder if new_one_stands else old)
+    assert folders.resolve_committed(folder) == (folder if new_one_stands else old)
     with pytest.raises(InputError, match="exists already"), writing(folder):
         pass
     with pytest.raises(RuntimeError), writing(folder, overwrite=True):
@@ -130,7 +130,7 @@ def test_two_processes_that_write_one_folder_do_not_mix(tmp_path):
 
 def test_a_name_that_has_no_neighbours_is_where_it_is():
     for name in (".", "/", ".."):
-        assert folders.standing(folders.Path(name)) == folders.Path(name)
+        assert folders.resolve_committed(folders.Path(name)) == folders.Path(name)
 
 
 @pytest.mark.parametrize(("there", "reason"), [("file", "is a file"), ("locked", "may not be written in")])

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, NamedTuple
 
-from elmolite.errors import InputError
+from elmolite.errors import InputError, check_choices, closest
 from elmolite.tasks.examples.example import Task
-from elmolite.utils.suggest import check_choices, closest
 
 Format = Literal["auto", "text", "conllu", "conll", "csv", "tsv", "jsonl", "label-text"]
 

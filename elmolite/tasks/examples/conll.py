@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from elmolite.data.remarks import Remarks
-from elmolite.errors import InputError
+from elmolite.errors import InputError, nearest
 from elmolite.tasks.examples.columns import ExampleColumns, excerpt, is_number
 from elmolite.tasks.examples.example import Example
-from elmolite.utils.suggest import nearest
 
 CONLLU_COLUMNS = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
 
