@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-reliability test-lowest bench lint format clean
+.PHONY: demo test test-reliability test-lowest bench check-wheel lint format clean
 
 # The stamp is newer than what it was installed from, so that a second make installs nothing.
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -37,6 +37,9 @@ bench: $(VENV)/installed  ## embedding and pretraining, against the systems in b
 		$(BIN)/python recipes/bench/embed_$$comparison --wait 300 $(BENCH) || exit 1; \
 	done
 	$(BIN)/python recipes/bench/pretrain.py --wait 300 $(BENCH)
+
+check-wheel: $(VENV)/installed  ## the built wheel, in an environment without this checkout
+	bash tests/check_wheel.sh $(BIN)/python
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

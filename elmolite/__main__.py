@@ -1,0 +1,7 @@
+"""Entry point of ``python -m elmolite``."""
+
+import sys
+
+from elmolite.cli.main import main
+
+sys.exit(main())
