@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-reliability test-lowest bench check-wheel lint format clean
+.PHONY: demo test test-all test-reliability test-lowest bench check-wheel lint format clean
 
 # The stamp is newer than what it was installed from, so that a second make installs nothing.
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -14,7 +14,10 @@ $(VENV)/installed: pyproject.toml constraints.txt
 demo: $(VENV)/installed  ## from the documentation of this installation to a trained model, in three minutes
 	$(BIN)/elmolite demo $(DEMO)
 
-test: $(VENV)/installed
+test: $(VENV)/installed  ## the quick tests; make test TEST=tests/nn for some of them
+	$(BIN)/python -m pytest -m "not (slow or multiprocess or reliability)" $(TEST)
+
+test-all: $(VENV)/installed  ## every test, those of tests/reliability as samples
 	$(BIN)/python -m pytest $(TEST)
 
 test-reliability: $(VENV)/installed  ## killing, damage and hostile input in full: 19 minutes on two cores

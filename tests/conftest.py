@@ -27,6 +27,12 @@ def pytest_configure(config):
     torch.set_num_threads(min(2, os.cpu_count() or 1))
 
 
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "reliability" in item.path.parts:
+            item.add_marker("reliability")
+
+
 def random_sentences(n, *, seed=0, words=None):
     """Sentences of a small random language in which a word depends on the one before; no two are alike by design."""
     rng = random.Random(seed)
