@@ -128,7 +128,7 @@ class Checkpoint:
         tensors = TensorFile(folder / WEIGHTS_FILE)
         tensors.check_holds(model_config.n_weights_at_least)
         with error_prefix(f"{folder / CONFIG_FILE}"), torch.device("meta"):
-            bilm = BiLM.reading(indexer, model_config)
+            bilm = BiLM(model_config, **indexer.sizes())
         fill(bilm, tensors)
         tokenizer = SentenceTokenizer.load(folder / TOKENIZER_FILE)
         softmax = None

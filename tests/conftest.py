@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.models import make_bilm
 
 from elmolite.checkpoint import Checkpoint
 from elmolite.data.corpus import Corpus
@@ -115,7 +116,7 @@ def no_pictures(monkeypatch):
 @pytest.fixture
 def bilm() -> BiLM:
     torch.manual_seed(1)
-    return BiLM(small_config()).eval()
+    return make_bilm(small_config()).eval()
 
 
 @pytest.fixture(scope="session")
@@ -124,5 +125,7 @@ def model_folder(tmp_path_factory, corpus) -> Path:
     config = small_config()
     softmax = Softmax(vocabulary_size=len(corpus.vocabulary), projection_size=config.projection_size)
     folder = tmp_path_factory.mktemp("models") / "model"
-    Checkpoint(BiLM(config), corpus.tokenizer, corpus.characters, softmax, corpus.vocabulary).save_pretrained(folder)
+    Checkpoint(make_bilm(config), corpus.tokenizer, corpus.characters, softmax, corpus.vocabulary).save_pretrained(
+        folder
+    )
     return folder

@@ -1,13 +1,13 @@
 import pytest
 import torch
 from conftest import small_config
+from helpers.models import make_bilm
 
 from elmolite.checkpoint import FORMAT_VERSION, Checkpoint, read_config
 from elmolite.data.indexers import UnicodeIndexer, WordIndexer
 from elmolite.data.vocab import Vocabulary
 from elmolite.errors import InputError
 from elmolite.nn.adaptive_softmax import AdaptiveSoftmax
-from elmolite.nn.bilm import BiLM
 from elmolite.nn.softmax import Softmax
 from elmolite.utils import files
 
@@ -23,7 +23,7 @@ def checkpoint(corpus):
     torch.manual_seed(5)
     config = small_config(cell_clip=None, activation="tanh", forget_bias=0.0)
     softmax = Softmax(vocabulary_size=len(corpus.vocabulary), projection_size=config.projection_size)
-    return Checkpoint(BiLM(config), corpus.tokenizer, corpus.characters, softmax, corpus.vocabulary, {"step": 7})
+    return Checkpoint(make_bilm(config), corpus.tokenizer, corpus.characters, softmax, corpus.vocabulary, {"step": 7})
 
 
 def test_reads_back_what_was_saved(tmp_path, checkpoint):
@@ -169,7 +169,7 @@ def test_a_model_is_found_though_a_process_was_killed_while_it_replaced_it(tmp_p
     ],
 )
 def test_what_a_model_reads_reads_back(tmp_path, checkpoint, indexer, model_input, extra_file):
-    bilm = BiLM.reading(indexer, small_config(input=model_input))
+    bilm = make_bilm(small_config(input=model_input), indexer)
     Checkpoint(bilm, checkpoint.tokenizer, indexer).save_pretrained(tmp_path / "model")
     loaded = Checkpoint.from_pretrained(tmp_path / "model")
     assert (tmp_path / "model" / extra_file).is_file()

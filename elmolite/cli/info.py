@@ -76,7 +76,7 @@ def _describe_config(config: BiLMConfig, indexer: TokenIndexer) -> str:
 
 def _n_parameters(config: BiLMConfig) -> int:
     with torch.device("meta"):
-        return BiLM(config).n_parameters
+        return BiLM(config, **ByteIndexer().sizes()).n_parameters
 
 
 def describe_runtime() -> str:

@@ -20,9 +20,7 @@ from torch import Tensor
 from elmolite.data.corpus import Corpus, Split
 from elmolite.data.indexers import TokenIndexer
 from elmolite.errors import InputError
-
-IGNORED = -100
-"""The target of a position behind the end of a row; no loss counts it."""
+from elmolite.nn.softmax import IGNORE_INDEX
 
 _BEGIN_SENTENCE, _END_SENTENCE = 0, 1  # word forms
 _ORDER, _RESETS = 0, 1  # what a random stream is for, so that no two are alike
@@ -34,7 +32,7 @@ class Batch(NamedTuple):
     forms: Tensor  # (U, C): the distinct word forms as rows of ids, and some rows of padding
     forward_inputs: Tensor  # (B, T): index into forms
     backward_inputs: Tensor  # (B, T)
-    forward_targets: Tensor  # (B, T): ids in the vocabulary, or IGNORED
+    forward_targets: Tensor  # (B, T): ids in the vocabulary, or IGNORE_INDEX
     backward_targets: Tensor  # (B, T)
     starts: Tensor | None  # (B, T): whether the state is set to zero before this position; none: nowhere
     n_targets: int  # of one direction
@@ -145,8 +143,8 @@ class Streams:
             _rounded_up(indexer.trim(self.corpus.rows(forms, self.model_input)), indexer),
             torch.from_numpy(index[0]),
             torch.from_numpy(index[1]),
-            torch.from_numpy(np.where(inside, self.corpus.targets(forward_next), IGNORED).astype(np.int64)),
-            torch.from_numpy(np.where(inside, self.corpus.targets(backward_next), IGNORED).astype(np.int64)),
+            torch.from_numpy(np.where(inside, self.corpus.targets(forward_next), IGNORE_INDEX).astype(np.int64)),
+            torch.from_numpy(np.where(inside, self.corpus.targets(backward_next), IGNORE_INDEX).astype(np.int64)),
             torch.from_numpy(starts) if starts.any() else None,
             int(inside.sum()),
         )

@@ -28,11 +28,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elmolite.data.checked_array import CheckedArray
-from elmolite.data.indexers import MAX_CHARACTERS, TokenIndexer, UnicodeIndexer, WordIndexer, load_characters
+from elmolite.data.indexers import TokenIndexer, UnicodeIndexer, WordIndexer, load_characters
 from elmolite.data.tokenization import FILE_NAME as TOKENIZER_FILE
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import SPECIALS, Vocabulary
 from elmolite.errors import InputError
+from elmolite.nn import MAX_CHARACTERS
 from elmolite.utils import files, folders
 
 FORMAT_VERSION = 3

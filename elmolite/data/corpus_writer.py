@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from elmolite.data import checked_array, vocab
 from elmolite.data.corpus import FORMAT_VERSION, SUMMARY_FILE, VOCAB_FILE, WORDS_FILE
-from elmolite.data.indexers import CHARACTERS_FILE, MAX_CHARACTERS, ByteIndexer, CharacterIndexer, UnicodeIndexer
+from elmolite.data.indexers import CHARACTERS_FILE, ByteIndexer, CharacterIndexer, UnicodeIndexer
 from elmolite.data.spooled_split import SpooledSplit
 from elmolite.data.vocab import Vocabulary, WordCounts
 from elmolite.data.word_forms import WordForms
@@ -141,7 +141,7 @@ def _write_character_table(words: Iterable[str], n_forms: int, characters: Chara
     words = iter(words)
     blocks = map(characters.rows, iter(lambda: list(islice(words, _COPY_WORDS)), []))
     dtype = np.int16 if characters.n_ids <= np.iinfo(np.int16).max else np.int32
-    _write_array(path, chain([characters.sentence_marks()], blocks), (n_forms, MAX_CHARACTERS), dtype)
+    _write_array(path, chain([characters.sentence_marks()], blocks), (n_forms, characters.width), dtype)
 
 
 def _cut_shares(words: Iterable[str], counts: NDArray[np.int64]) -> dict[str, float]:

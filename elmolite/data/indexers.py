@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 
 from elmolite.data.vocab import BEGIN_SENTENCE_ID, END_SENTENCE_ID, UNKNOWN_ID, Vocabulary, WordCounts
 from elmolite.errors import InputError
+from elmolite.nn import MAX_CHARACTERS
 from elmolite.utils import files
 
 N_BYTE_IDS = 262
 """Number of ids where tokens are bytes, the 0 of a padded token included."""
-MAX_CHARACTERS = 50
-"""Ids of a token, begin and end mark included: at most 48 bytes or characters of it count."""
 
 _BEGIN_SENTENCE, _END_SENTENCE, _BEGIN_WORD, _END_WORD, PADDING = (i + 1 for i in (256, 257, 258, 259, 260))
 _UNKNOWN_CHARACTER = N_BYTE_IDS
@@ -55,6 +54,10 @@ class TokenIndexer(ABC):
     @abstractmethod
     def names(self) -> list[str]:
         """Return what each id stands for, so that two indexers can be compared."""
+
+    def sizes(self) -> dict[str, int]:
+        """Return the keyword arguments with which a :class:`~elmolite.nn.bilm.BiLM` reads these ids."""
+        return {"n_ids": self.n_ids, "n_word_ids": self.n_word_ids, "padding": self.padding}
 
     @abstractmethod
     def sentence_marks(self) -> NDArray[np.int32]:

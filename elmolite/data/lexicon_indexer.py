@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elmolite.data.indexers import MAX_CHARACTERS, TokenIndexer
+from elmolite.data.indexers import TokenIndexer
 from elmolite.errors import InputError
+from elmolite.nn import MAX_CHARACTERS
 from elmolite.utils import files
 
 LEXICON_FILE = "lexicon.json"

@@ -17,11 +17,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from elmolite.data.indexers import MAX_CHARACTERS, N_BYTE_IDS
+from elmolite.data.indexers import N_BYTE_IDS, ByteIndexer
 from elmolite.errors import InputError, error_prefix
 from elmolite.formats.hdf5_arrays import MAX_EXPANSION, StoredArray, stored_arrays
 from elmolite.formats.hdf5_structures import Hdf5Error
 from elmolite.formats.source import Options
+from elmolite.nn import MAX_CHARACTERS
 from elmolite.nn.bilm import MAX_LAYERS, BiLM, BiLMConfig
 
 Array = NDArray[np.float32]
@@ -201,7 +202,7 @@ def read_weights(file: Path | io.BytesIO, where: str, config: BiLMConfig) -> BiL
         raise InputError(f"{where}: not an HDF5 file that can be read: {error}") from None
     state = _read_state(arrays, where, config)
     with torch.device("meta"):
-        bilm = BiLM(config)
+        bilm = BiLM(config, **ByteIndexer().sizes())
     bilm.load_state_dict(state, assign=True)
     return bilm.eval()
 

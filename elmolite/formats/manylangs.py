@@ -14,11 +14,11 @@ from pathlib import PurePath, PureWindowsPath
 import torch
 from torch import Tensor
 
-from elmolite.data.indexers import MAX_CHARACTERS
 from elmolite.data.lexicon_indexer import LexiconIndexer
 from elmolite.errors import InputError, error_prefix
 from elmolite.formats.source import MANY_LANGS_MARK, Options, Source
 from elmolite.formats.torch_file import TorchFile
+from elmolite.nn import MAX_CHARACTERS
 from elmolite.nn.bilm import MAX_LAYERS, BiLM, BiLMConfig
 
 _IDEOGRAPHIC_SPACE = "\u3000"
@@ -59,7 +59,7 @@ def read(source: Source) -> tuple[BiLM, LexiconIndexer]:
     with error_prefix(source.place):
         indexer = LexiconIndexer(characters, words)
     with torch.device("meta"):
-        bilm = BiLM.reading(indexer, config)
+        bilm = BiLM(config, **indexer.sizes())
     embedder_weights, encoder_weights = (_Weights(source, f"{name}.pkl") for name in ("token_embedder", "encoder"))
     state = _token_encoder(embedder_weights, config, indexer) | _stacks(encoder_weights, config)
     embedder_weights.check_all_read()

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from elmolite.data.bptt import IGNORED
 from elmolite.errors import InputError
-from elmolite.nn.softmax import Softmax, cross_entropy_sum, log_frequencies_of
+from elmolite.nn.softmax import IGNORE_INDEX, Softmax, cross_entropy_sum, log_frequencies_of
 
 CUTOFFS = (2_000, 10_000, 50_000, 250_000)
 """Where clusters begin, as far as the vocabulary goes: each holds about as much of a text, and is five times larger."""
@@ -110,7 +109,7 @@ class AdaptiveSoftmax(nn.Module):
         """Return the summed negative log-likelihood of the targets over the whole vocabulary.
 
         :param hidden: (N, P).
-        :param targets: ids, (N); IGNORED positions count nothing.
+        :param targets: ids, (N); IGNORE_INDEX positions count nothing.
         """
         n_head_words = self.bounds[0]
         head_targets = targets
@@ -120,7 +119,7 @@ class AdaptiveSoftmax(nn.Module):
             head_targets = head_targets.masked_fill(inside, n_head_words + number)
             rows = inside.nonzero().squeeze(1)
             n_padding = -len(rows) % ROWS_MULTIPLE
-            in_cluster = F.pad(targets.index_select(0, rows) - begin, (0, n_padding), value=IGNORED)
+            in_cluster = F.pad(targets.index_select(0, rows) - begin, (0, n_padding), value=IGNORE_INDEX)
             loss = loss + cluster(hidden.index_select(0, F.pad(rows, (0, n_padding))), in_cluster)
         return loss + cross_entropy_sum(hidden, self.weight, self.bias, head_targets)
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from elmolite.data.indexers import MAX_CHARACTERS, N_BYTE_IDS, PADDING, TokenIndexer
 from elmolite.errors import InputError, check_choices
+from elmolite.nn import MAX_CHARACTERS
 from elmolite.nn.char_cnn import CharacterEncoder
 from elmolite.nn.lstm.inference import Words
 from elmolite.nn.lstm.reference import State
@@ -220,9 +220,7 @@ class BiLMState(NamedTuple):
 class BiLM(nn.Module):
     """Token encoder and two stacks of LSTMs, one a direction; both directions share the encoder and no state."""
 
-    def __init__(
-        self, config: BiLMConfig, *, n_ids: int = N_BYTE_IDS, n_word_ids: int = 0, padding: int = PADDING
-    ) -> None:
+    def __init__(self, config: BiLMConfig, *, n_ids: int, n_word_ids: int = 0, padding: int) -> None:
         """Make the weights; the numbers are those of the tokens' indexer (:mod:`elmolite.data.indexers`).
 
         :param n_word_ids: of words beside characters.
@@ -244,11 +242,6 @@ class BiLM(nn.Module):
             )
             for _ in range(2)
         )
-
-    @classmethod
-    def reading(cls, indexer: TokenIndexer, config: BiLMConfig) -> BiLM:
-        """Make one for tokens of an indexer."""
-        return cls(config, n_ids=indexer.n_ids, n_word_ids=indexer.n_word_ids, padding=indexer.padding)
 
     @property
     def n_parameters(self) -> int:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from elmolite.data.indexers import MAX_CHARACTERS, PADDING
+from elmolite.nn import MAX_CHARACTERS
 from elmolite.nn.packed_linear import (
     Prepared,
     Product,
@@ -79,7 +79,7 @@ class CharacterEncoder(nn.Module):
         projection_size: int | None,
         n_word_ids: int = 0,
         word_embedding_size: int = 0,
-        padding: int = PADDING,
+        padding: int,
     ) -> None:
         """Make the weights.
 

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from elmolite.data.bptt import IGNORED
 from elmolite.nn.packed_linear import product_dtype, wants_gradients
 
+IGNORE_INDEX = -100
+"""Target id that no loss counts: padding at the end of a row, or an unknown label."""
 CPU_CHUNK_LOGITS, GPU_CHUNK_LOGITS = 1 << 20, 1 << 25
 """Logits that stand in memory at once: what the cache of a CPU holds, and what fills a GPU ..."""
 MIN_CHUNK_ROWS = 64
@@ -58,7 +59,7 @@ class Softmax(nn.Module):
         """Return the summed negative log-likelihood of the targets over the whole vocabulary.
 
         :param hidden: (N, P).
-        :param targets: ids, (N); IGNORED positions count nothing.
+        :param targets: ids, (N); IGNORE_INDEX positions count nothing.
         """
         return cross_entropy_sum(hidden, self.weight, self.bias, targets)
 
@@ -69,10 +70,10 @@ class Softmax(nn.Module):
         serve all positions. Each logit is lowered by the logarithm of the probability that its word is drawn at all.
 
         :param hidden: (N, P).
-        :param targets: ids, (N); IGNORED positions count nothing.
+        :param targets: ids, (N); IGNORE_INDEX positions count nothing.
         :param seed: the negatives are a function of it.
         """
-        counted = targets != IGNORED
+        counted = targets != IGNORE_INDEX
         targets = targets.where(counted, 0)
         negatives = log_uniform_sample(len(self.weight), n_negatives, seed=seed, device=hidden.device)
         repeated = F.pad(negatives[1:] == negatives[:-1], (1, 0))
@@ -124,7 +125,7 @@ def cross_entropy_sum(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Ten
 
     :param hidden: (N, P).
     :param weight: (V, P); ``bias`` (V).
-    :param targets: rows of ``weight``, (N); IGNORED positions count nothing.
+    :param targets: rows of ``weight``, (N); IGNORE_INDEX positions count nothing.
     """
     loss: Tensor = _CrossEntropySum.apply(  # type: ignore[no-untyped-call]
         hidden, weight, bias, targets, product_dtype(weight), wants_gradients(hidden, weight)
@@ -159,7 +160,7 @@ class _CrossEntropySum(torch.autograd.Function):
             for start in range(0, len(hidden), n_rows):
                 chunk = slice(start, start + n_rows)
                 logits = torch.addmm(bias.to(dtype), low_hidden[chunk], low_weight.T)
-                counted = (targets[chunk] != IGNORED).unsqueeze(1)
+                counted = (targets[chunk] != IGNORE_INDEX).unsqueeze(1)
                 index = targets[chunk].unsqueeze(1).where(counted, 0)
                 if not needs_gradient:
                     log_probs = logits.log_softmax(dim=1, dtype=bias.dtype)

@@ -96,7 +96,7 @@ def set_up(
     source = None if init_from is None else Checkpoint.from_pretrained(init_from)
     torch.manual_seed(config.seed)
     indexer = data.indexer(model.input)
-    bilm = BiLM.reading(indexer, model)
+    bilm = BiLM(model, **indexer.sizes())
     if softmax is None:
         start = None if source is None else source.softmax
         softmax = _softmax_description(config, len(data.vocabulary), model.projection_size, start)

@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from elmolite.nn.softmax import IGNORE_INDEX
 from elmolite.tasks.crf import LinearChainCRF
-
-IGNORED = -100
-"""The target of what has none: padding, and a label that training did not know."""
 
 
 class Prediction(NamedTuple):
@@ -68,7 +66,7 @@ class SingleLabel(Objective):
 
     def targets(self, labels: Sequence[Sequence[str]]) -> Tensor:
         """Return (B)."""
-        return torch.tensor([self._ids.get(those[0], IGNORED) if those else IGNORED for those in labels])
+        return torch.tensor([self._ids.get(those[0], IGNORE_INDEX) if those else IGNORE_INDEX for those in labels])
 
     def loss(self, scores: Tensor, targets: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
         """Return the mean cross entropy."""
@@ -114,9 +112,9 @@ class TokenLabels(Objective):
 
     def targets(self, labels: Sequence[Sequence[str]]) -> Tensor:
         """Return (B, T)."""
-        targets = torch.full((len(labels), max(map(len, labels), default=0)), IGNORED)
+        targets = torch.full((len(labels), max(map(len, labels), default=0)), IGNORE_INDEX)
         for row, tags in zip(targets, labels, strict=True):
-            row[: len(tags)] = torch.tensor([self._ids.get(tag, IGNORED) for tag in tags])
+            row[: len(tags)] = torch.tensor([self._ids.get(tag, IGNORE_INDEX) for tag in tags])
         return targets
 
     def loss(self, scores: Tensor, targets: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
@@ -161,7 +159,7 @@ class SequenceLabels(TokenLabels):
 
     def loss(self, scores: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
         """Return the negative log likelihood of the sentences, by word; those with an unknown tag are left out."""
-        is_known = ((targets != IGNORED) | ~mask).all(dim=1) & mask[:, 0]
+        is_known = ((targets != IGNORE_INDEX) | ~mask).all(dim=1) & mask[:, 0]
         log_likelihood = self.crf.log_likelihood(scores.float(), targets.clamp(min=0), mask | ~is_known.unsqueeze(1))
         n_words = (mask & is_known.unsqueeze(1)).sum().clamp(min=1)
         return -(log_likelihood * is_known).sum() / n_words
@@ -177,5 +175,5 @@ class SequenceLabels(TokenLabels):
 
 def _mean_cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
     """Return the mean over what has a target, 0 where nothing has."""
-    total = F.cross_entropy(scores, targets, ignore_index=IGNORED, reduction="sum")
-    return total / (targets != IGNORED).sum().clamp(min=1)
+    total = F.cross_entropy(scores, targets, ignore_index=IGNORE_INDEX, reduction="sum")
+    return total / (targets != IGNORE_INDEX).sum().clamp(min=1)

@@ -136,7 +136,7 @@ class FinetuningSetup:
         torch.manual_seed(seed)
         elmo = self.elmo if self.inputs.layers != NO_LAYERS else None
         if elmo is not None and self.is_untrained:
-            elmo = ELMo(BiLM.reading(elmo.indexer, elmo.bilm.config), elmo.tokenizer, elmo.indexer)
+            elmo = ELMo(BiLM(elmo.bilm.config, **elmo.indexer.sizes()), elmo.tokenizer, elmo.indexer)
         vectors = self._static_vectors
         static = None if vectors is None else StaticEmbedding.of(vectors, is_trained=self.inputs.train_static)
         return build(self.description, elmo, static, make_head=self.head if callable(self.head) else None)

@@ -137,7 +137,10 @@ def running(
 def write_model(preset: str, folder: Path) -> None:
     """Write a model of random weights, always the same, in the format that AllenNLP, simple_elmo and bilm-tf read."""
     torch.manual_seed(0)
-    write_pair(Checkpoint(BiLM(PRESETS[preset]()), SentenceTokenizer.whitespace(), ByteIndexer()), folder)
+    write_pair(
+        Checkpoint(BiLM(PRESETS[preset](), **ByteIndexer().sizes()), SentenceTokenizer.whitespace(), ByteIndexer()),
+        folder,
+    )
 
 
 def wait_until_quiet(seconds: float, *, anyway: bool) -> float:

@@ -20,6 +20,7 @@ import torch
 from texts import sentences
 from torch.nn import functional as F
 
+from elmolite.data.indexers import ByteIndexer
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.embedding.batching import pack
 from elmolite.embedding.elmo import ELMo
@@ -111,7 +112,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.manual_seed(0)
     config = PRESETS[options.preset]()
-    elmo = ELMo(BiLM(config), SentenceTokenizer.whitespace())
+    elmo = ELMo(BiLM(config, **ByteIndexer().sizes()), SentenceTokenizer.whitespace())
     text = sentences(options.sentences)
     forms = elmo.to_ids(text).forms
     n_symbols = (forms != elmo.indexer.padding).sum().item() / len(forms) + 1  # and one window of padding

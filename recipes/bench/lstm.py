@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 import torch
 
+from elmolite.data.indexers import ByteIndexer
 from elmolite.nn.bilm import BiLM, BiLMConfig
 
 CELLS, PROJECTION, STEPS, LAYERS = 512, 128, 20, 2
@@ -43,7 +44,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", message=".*LSTM with projections is not supported with oneDNN.*")
     torch.manual_seed(0)
     config = BiLMConfig(cell_size=CELLS, projection_size=PROJECTION, n_layers=LAYERS, dropout=0.0)
-    ours = BiLM(config).forward_stack
+    ours = BiLM(config, **ByteIndexer().sizes()).forward_stack
     theirs = torch.nn.LSTM(PROJECTION, CELLS, proj_size=PROJECTION, num_layers=LAYERS)
     x = torch.randn(STEPS * options.rows, PROJECTION, requires_grad=True)
     gradient = torch.randn(STEPS * options.rows, PROJECTION)

@@ -59,7 +59,7 @@ def make_module(model_input: str, settings: dict[str, Any], vocabulary_size: int
     """Make a model and how it is trained."""
     torch.manual_seed(0)
     model, config = replace(mini(), input=model_input), PretrainingConfig(**settings)
-    bilm = BiLM(model, n_ids=vocabulary_size) if model_input == "words" else BiLM(model)
+    bilm = BiLM(model, **(ByteIndexer().sizes() | ({"n_ids": vocabulary_size} if model_input == "words" else {})))
     kind = AdaptiveSoftmax if config.softmax == "adaptive" else Softmax
     softmax = kind(vocabulary_size=vocabulary_size, projection_size=model.projection_size)
     return PretrainingModule(bilm, softmax, config, n_steps=WARM_UP_STEPS + MEASURED_STEPS)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import small_config
+from helpers.models import make_bilm
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,6 @@ from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import Vocabulary
 from elmolite.embedding.elmo import ELMo
 from elmolite.embedding.embedding_files import embed_file
-from elmolite.nn.bilm import BiLM
 
 MARKS = ["<bos>", "<eos>", "<oov>", "<pad>", "<bow>", "<eow>"]
 INDEXERS = {
@@ -42,7 +42,7 @@ def elmo(request):
     torch.manual_seed(0)
     indexer = INDEXERS[request.param]
     changes = {"words": {"input": "words"}, "lexicon": {"word_embedding_size": 4}}.get(request.param, {})
-    return ELMo(BiLM.reading(indexer, small_config(**changes)).eval(), SentenceTokenizer.english(), indexer)
+    return ELMo(make_bilm(small_config(**changes), indexer).eval(), SentenceTokenizer.english(), indexer)
 
 
 @pytest.fixture(scope="module")

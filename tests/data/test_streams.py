@@ -3,9 +3,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from elmolite.data.bptt import IGNORED, Streams
+from elmolite.data.bptt import Streams
 from elmolite.data.vocab import BEGIN_SENTENCE_ID, END_SENTENCE_ID
 from elmolite.errors import InputError
+from elmolite.nn.softmax import IGNORE_INDEX
 
 DIRECTIONS = ("forward", "backward")
 
@@ -74,8 +75,8 @@ def test_an_epoch_is_every_sentence_once_in_contiguous_rows(corpus, n_rows, wind
         n = len(expected["forward_inputs"])
         for name, values in expected.items():
             assert found[name][row, :n].tolist() == values
-        assert (found["forward_targets"][row, n:] == IGNORED).all()
-        assert (found["backward_targets"][row, n:] == IGNORED).all()
+        assert (found["forward_targets"][row, n:] == IGNORE_INDEX).all()
+        assert (found["backward_targets"][row, n:] == IGNORE_INDEX).all()
 
 
 def test_targets_of_an_epoch_are_the_tokens_and_one_more_a_sentence(corpus):

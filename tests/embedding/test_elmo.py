@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import random_sentences, small_config
+from helpers.models import make_bilm
 from torch.utils.data import DataLoader
 
 from elmolite.data.indexers import ByteIndexer, UnicodeIndexer, WordIndexer
@@ -17,7 +18,7 @@ from elmolite.embedding.elmo import ELMo
 from elmolite.embedding.model_hash import model_hash
 from elmolite.embedding.word_cache import WordCache
 from elmolite.errors import InputError
-from elmolite.nn.bilm import BiLM, mini, original
+from elmolite.nn.bilm import mini, original
 from elmolite.nn.lstm import inference
 from elmolite.nn.lstm.reference import State, Weights, lstm_reference
 
@@ -57,7 +58,7 @@ def by_the_definition(bilm, sentence):
 @pytest.mark.parametrize("changes", [{}, {"n_layers": 1, "use_residual": False, "cell_clip": None}, {"n_layers": 3}])
 def test_layers_equal_the_definition(changes):
     torch.manual_seed(0)
-    bilm = BiLM(small_config(**changes)).eval()
+    bilm = make_bilm(small_config(**changes)).eval()
     elmo = ELMo(bilm, SentenceTokenizer.english())
     for sentence, layers in zip(SENTENCES, elmo.embed(SENTENCES), strict=True):
         assert layers.shape == (elmo.n_layers, len(sentence), elmo.size)
@@ -69,7 +70,7 @@ def test_layers_equal_the_definition(changes):
 def test_embedding_is_faster_than_the_definition():
     """A guard, not a benchmark: the ratio in one process, at the sizes of the preset mini; 9 when it was written."""
     torch.manual_seed(0)
-    elmo = ELMo(BiLM(mini()), SentenceTokenizer.whitespace()).eval()
+    elmo = ELMo(make_bilm(mini()), SentenceTokenizer.whitespace()).eval()
     sentences = random_sentences(40)
     definition, embedding = [], []
     for _ in range(3):
@@ -97,7 +98,7 @@ def wide():
     """The width of ``original``, with weights large enough that its clips and gates are at work."""
     torch.manual_seed(0)
     with torch.device("meta"):
-        bilm = BiLM(original())
+        bilm = make_bilm(original())
     bilm = bilm.to_empty(device="cpu")
     for name, parameter in bilm.named_parameters():
         std = 0.1 if parameter.dim() == 1 else 3 * parameter[0].numel() ** -0.5
@@ -257,7 +258,7 @@ def test_in_half_precision_vectors_are_close_and_come_as_float32(elmo):
 def test_models_of_unicode_characters_and_of_words(tmp_path, kind):
     indexer, model_input = READERS[kind]
     torch.manual_seed(3)
-    elmo = ELMo(BiLM(small_config(input=model_input), n_ids=indexer.n_ids), SentenceTokenizer.whitespace(), indexer)
+    elmo = ELMo(make_bilm(small_config(input=model_input), indexer), SentenceTokenizer.whitespace(), indexer)
     vectors = elmo.embed(SENTENCES)
     assert [v.shape[1] for v in vectors] == [len(sentence) for sentence in SENTENCES]
     for sentence, expected in zip(SENTENCES, vectors, strict=True):
@@ -270,7 +271,7 @@ def test_models_of_unicode_characters_and_of_words(tmp_path, kind):
 @pytest.mark.parametrize(("kind", "a", "b"), [("unicode", "京", "都"), ("words", "dog", "cat")])
 def test_what_is_unknown_shares_its_vector(kind, a, b):
     indexer, model_input = READERS[kind]
-    elmo = ELMo(BiLM(small_config(input=model_input), n_ids=indexer.n_ids), SentenceTokenizer.whitespace(), indexer)
+    elmo = ELMo(make_bilm(small_config(input=model_input), indexer), SentenceTokenizer.whitespace(), indexer)
     first, second, known = elmo.embed([[a, "Hi"], [b, "Hi"], ["The", "Hi"]])
     np.testing.assert_array_equal(first, second)
     assert not np.allclose(first[0, 0], known[0, 0])
@@ -321,7 +322,7 @@ def test_a_sentence_over_the_batch_runs_in_windows_and_gives_the_same(elmo, laye
 def test_windows_carry_the_state_of_every_kind_of_cell():
     sentence = [word for s in random_sentences(10) for word in s]
     for changes in ({"cell": "gru"}, {"cell": "rnn"}, {"n_layers": 1, "use_residual": False}):
-        elmo = ELMo(BiLM(small_config(**changes)).eval(), SentenceTokenizer.whitespace())
+        elmo = ELMo(make_bilm(small_config(**changes)).eval(), SentenceTokenizer.whitespace())
         windows = elmo.embed([sentence], batch_tokens=16)[0]
         np.testing.assert_allclose(windows, elmo.embed([sentence])[0], rtol=1e-5, atol=2e-6)
 
@@ -332,10 +333,11 @@ def test_a_long_sentence_needs_the_memory_of_a_window_and_of_its_vectors():
 import resource, sys, torch
 from elmolite.nn.bilm import BiLM, BiLMConfig
 from elmolite.embedding.elmo import ELMo
+from elmolite.data.indexers import ByteIndexer
 from elmolite.data.tokenization import SentenceTokenizer
 torch.set_num_threads(1)
 config = BiLMConfig(filters=[(1, 32), (2, 32)], cell_size=256, projection_size=16, n_highway_layers=1)
-elmo = ELMo(BiLM(config).eval(), SentenceTokenizer.whitespace())
+elmo = ELMo(BiLM(config, **ByteIndexer().sizes()).eval(), SentenceTokenizer.whitespace())
 words = [f"w{i % 500}" for i in range(int(sys.argv[1]))]
 vectors = elmo.embed([words], layers="top", batch_tokens=1024)[0]
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024), vectors.nbytes)

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from elmolite.data.bptt import IGNORED
 from elmolite.nn.adaptive_softmax import AdaptiveSoftmax
+from elmolite.nn.softmax import IGNORE_INDEX
 
 VOCABULARY, SIZE, CUTOFFS = 40, 6, (5, 12)
 
@@ -30,8 +30,8 @@ def log_probabilities(softmax, hidden):
 def test_the_loss_is_that_of_the_definition(softmax):
     hidden = torch.randn(101, SIZE, dtype=torch.float64, requires_grad=True)
     targets = torch.randint(0, VOCABULARY, (101,))
-    targets[::7] = IGNORED
-    expected = F.nll_loss(log_probabilities(softmax, hidden), targets, ignore_index=IGNORED, reduction="sum")
+    targets[::7] = IGNORE_INDEX
+    expected = F.nll_loss(log_probabilities(softmax, hidden), targets, ignore_index=IGNORE_INDEX, reduction="sum")
     loss = softmax.full_loss(hidden, targets)
     torch.testing.assert_close(loss, expected)
     wanted = [hidden, *softmax.parameters()]
@@ -49,7 +49,7 @@ def test_batches_in_which_a_cluster_or_every_target_is_missing(softmax):
     hidden = torch.randn(4, SIZE, dtype=torch.float64, requires_grad=True)
     expected = log_probabilities(softmax, hidden)[:, 3].neg().sum()
     torch.testing.assert_close(softmax.full_loss(hidden, torch.full((4,), 3)), expected)
-    nothing = softmax.full_loss(hidden, torch.full((4,), IGNORED))
+    nothing = softmax.full_loss(hidden, torch.full((4,), IGNORE_INDEX))
     assert nothing.item() == 0
     assert torch.autograd.grad(nothing, hidden)[0].abs().max() == 0
 

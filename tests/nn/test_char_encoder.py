@@ -12,7 +12,7 @@ WORDS = ["a", "the", "elephantine", "naïve", "東京"]
 def make_encoder(**changes):
     torch.manual_seed(0)
     sizes = {"embedding_size": 4, "filters": [(1, 6), (2, 6), (5, 8)], "n_highway_layers": 2, "projection_size": 5}
-    return CharacterEncoder(n_ids=262, **{"activation": "relu", **sizes, **changes})
+    return CharacterEncoder(n_ids=262, **{"activation": "relu", "padding": PADDING, **sizes, **changes})
 
 
 def by_the_definition(encoder, word):

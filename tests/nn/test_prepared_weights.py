@@ -3,11 +3,12 @@ import pickle
 
 import pytest
 import torch
+from helpers.models import make_bilm
 from torch import nn
 from torch.nn import functional as F
 
 from elmolite.nn import packed_linear
-from elmolite.nn.bilm import BiLM, tiny
+from elmolite.nn.bilm import tiny
 from elmolite.nn.lstm.reference import State
 from elmolite.nn.packed_linear import (
     BatchedProduct,
@@ -134,7 +135,9 @@ def test_gradients_are_wanted_of_what_requires_them_where_they_are_on():
         assert not wants_gradients(learnt)
 
 
-@pytest.mark.parametrize("make", [lambda: BiLM(tiny()).forward_stack.layers[0], lambda: BiLM(tiny()).token_encoder])
+@pytest.mark.parametrize(
+    "make", [lambda: make_bilm(tiny()).forward_stack.layers[0], lambda: make_bilm(tiny()).token_encoder]
+)
 def test_a_step_of_a_fused_optimizer_is_seen(make):
     """Which torch does not count as a change of the weights."""
     torch.manual_seed(0)

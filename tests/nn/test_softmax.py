@@ -2,9 +2,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from elmolite.data.bptt import IGNORED
 from elmolite.nn import softmax as module
-from elmolite.nn.softmax import Softmax, log_uniform_sample
+from elmolite.nn.softmax import IGNORE_INDEX, Softmax, log_uniform_sample
 
 VOCABULARY, SIZE, POSITIONS = 40, 6, 23
 
@@ -22,7 +21,7 @@ def data():
     torch.manual_seed(1)
     hidden = torch.randn(POSITIONS, SIZE, dtype=torch.float64, requires_grad=True)
     targets = torch.randint(0, VOCABULARY, (POSITIONS,))
-    targets[::5] = IGNORED
+    targets[::5] = IGNORE_INDEX
     return hidden, targets
 
 
@@ -35,7 +34,9 @@ def test_full_loss_is_cross_entropy(softmax, data, monkeypatch, chunk_rows):
     monkeypatch.setattr(module, "CPU_CHUNK_LOGITS", 1)
     monkeypatch.setattr(module, "MIN_CHUNK_ROWS", chunk_rows)
     hidden, targets = data
-    expected = F.cross_entropy(hidden @ softmax.weight.T + softmax.bias, targets, ignore_index=IGNORED, reduction="sum")
+    expected = F.cross_entropy(
+        hidden @ softmax.weight.T + softmax.bias, targets, ignore_index=IGNORE_INDEX, reduction="sum"
+    )
     loss = softmax.full_loss(hidden, targets)
     torch.testing.assert_close(loss, expected)
     for ours, theirs in zip(

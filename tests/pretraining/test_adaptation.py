@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 from conftest import small_config
+from helpers.models import make_bilm
 from torch.nn import functional as F
 
 from elmolite.checkpoint import Checkpoint
@@ -12,7 +13,6 @@ from elmolite.data.vocab import Vocabulary
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.nn.adaptive_softmax import AdaptiveSoftmax
-from elmolite.nn.bilm import BiLM
 from elmolite.nn.softmax import Softmax
 from elmolite.pretraining.warm_start import start_from
 
@@ -28,7 +28,7 @@ def model_of(words, *, indexer=None, softmax=None, seed=0, **sizes):
     softmax = softmax or Softmax(vocabulary_size=len(words), projection_size=config.projection_size)
     for parameter in softmax.parameters():
         torch.nn.init.normal_(parameter)
-    return Checkpoint(BiLM(config, n_ids=indexer.n_ids), SentenceTokenizer.whitespace(), indexer, softmax, vocabulary)
+    return Checkpoint(make_bilm(config, indexer), SentenceTokenizer.whitespace(), indexer, softmax, vocabulary)
 
 
 def vectors(checkpoint, sentence):

@@ -1,10 +1,10 @@
 import pytest
 from conftest import make_corpus, random_sentences, small_config
+from helpers.models import make_bilm
 
 from elmolite.checkpoint import Checkpoint
 from elmolite.data.vocab import UNKNOWN_ID
 from elmolite.errors import InputError
-from elmolite.nn.bilm import BiLM
 from elmolite.nn.softmax import Softmax
 from elmolite.pretraining.evaluation import evaluate_text
 from elmolite.pretraining.perplexity import evaluate
@@ -29,7 +29,7 @@ def test_text_is_read_with_the_characters_of_the_model(tmp_path, model_input):
     indexer = corpus.indexer(model_input)
     config = small_config(input=model_input)
     softmax = Softmax(vocabulary_size=len(corpus.vocabulary), projection_size=config.projection_size)
-    checkpoint = Checkpoint(BiLM(config, n_ids=indexer.n_ids), corpus.tokenizer, indexer, softmax, corpus.vocabulary)
+    checkpoint = Checkpoint(make_bilm(config, indexer), corpus.tokenizer, indexer, softmax, corpus.vocabulary)
     checkpoint.save_pretrained(tmp_path / "model")
     result = evaluate_text(tmp_path / "model", [str(tmp_path / "a" / "text.txt")], show_progress=False)
     assert result.by_sentence == evaluate(checkpoint.bilm, softmax, corpus, corpus.train, by_sentence=True)

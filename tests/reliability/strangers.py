@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_corpus, random_sentences, small_config
+from helpers.models import make_bilm
 from legacy_numpy import write_bilm_tf, write_many_langs
 from small_tasks import setup_of, train, write_classes, write_vectors
 
@@ -28,7 +29,6 @@ from elmolite.data.lexicon_indexer import LexiconIndexer
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.embedding.elmo import ELMo
 from elmolite.embedding.embedding_files import embed_file
-from elmolite.nn.bilm import BiLM
 from elmolite.nn.softmax import Softmax
 from elmolite.pretraining.config import PretrainingConfig
 from elmolite.pretraining.trainer import pretrain
@@ -97,7 +97,7 @@ def make_all(folder):
     corpus = make_corpus(folder / "text", random_sentences(60), characters="unicode", min_character_count=1)
     shutil.move(corpus.folder, folder / "corpus")
     torch.manual_seed(0)
-    bilm = BiLM.reading(corpus.characters, small_config())
+    bilm = make_bilm(small_config(), corpus.characters)
     softmax = Softmax(vocabulary_size=len(corpus.vocabulary), projection_size=12)
     tokenizer = SentenceTokenizer.english()
     Checkpoint(bilm, tokenizer, corpus.characters, softmax, corpus.vocabulary).save_pretrained(folder / "model")

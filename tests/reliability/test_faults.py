@@ -14,6 +14,7 @@ import pytest
 import torch
 from conftest import random_sentences, small_config, write_sentences
 from faults import FULL, KILLS, RESUMABLE, sweep
+from helpers.models import make_bilm
 
 from elmolite.checkpoint import Checkpoint
 from elmolite.data.corpus import Corpus
@@ -26,7 +27,6 @@ from elmolite.embedding.elmo import ELMo
 from elmolite.embedding.embedding_files import embed_file
 from elmolite.embedding.embedding_settings import EmbeddingSettings
 from elmolite.embedding.output import EmbeddingFolder, EmbeddingWriter
-from elmolite.nn.bilm import BiLM
 from elmolite.nn.softmax import Softmax
 from elmolite.pretraining import saved_points
 from elmolite.pretraining.saved_points import SavedPoints
@@ -44,7 +44,7 @@ def checkpoint(seed):
     torch.manual_seed(seed)
     vocabulary = Vocabulary(["<S>", "</S>", "<UNK>", "ban"], [1] * 4)
     softmax = Softmax(vocabulary_size=4, projection_size=12)
-    bilm = BiLM(small_config()).eval()
+    bilm = make_bilm(small_config()).eval()
     return Checkpoint(bilm, SentenceTokenizer.whitespace(), ByteIndexer(), softmax, vocabulary)
 
 

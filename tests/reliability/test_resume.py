@@ -19,9 +19,10 @@ import torch
 from conftest import make_corpus, point_of, random_sentences
 from runs import SAVE_EVERY_STEP, Run, check_same, finish, kill_in, log_of, said_by, start, wait_for_log
 
-from elmolite.data.bptt import IGNORED, Streams
+from elmolite.data.bptt import Streams
 from elmolite.data.corpus import Corpus
 from elmolite.errors import PREEMPTED_EXIT_CODE
+from elmolite.nn.softmax import IGNORE_INDEX
 from elmolite.pretraining import heartbeat, saved_points
 from elmolite.pretraining.consumed_text import ConsumedText
 from elmolite.pretraining.heartbeat import LOST_EXIT_CODE
@@ -310,7 +311,7 @@ def test_the_text_has_no_two_rows_alike(corpus):
     opened = Corpus.open(corpus)
     streams = Streams(opened, opened.train, 4, 10, seed=0)
     rows = [tuple(row.tolist()) for step in range(24) for row in streams.batch(step).forward_targets]
-    rows = [row for row in rows if set(row) != {IGNORED}]  # a row that has come to its end before the others
+    rows = [row for row in rows if set(row) != {IGNORE_INDEX}]  # a row that has come to its end before the others
     assert len(set(rows)) == len(rows) > 90
 
 

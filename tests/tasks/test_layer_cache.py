@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import random_sentences, small_config
+from helpers.models import make_bilm
 
 from elmolite.data.indexers import WordIndexer
 from elmolite.data.tokenization import SentenceTokenizer
@@ -67,7 +68,7 @@ def test_a_batch_is_as_the_model_gives_it(elmo, tmp_path, chosen):
 
 @pytest.mark.parametrize("n_layers", [1, 3])
 def test_models_of_other_depths(tmp_path, n_layers):
-    elmo = ELMo(BiLM(small_config(n_layers=n_layers)).eval(), SentenceTokenizer.english())
+    elmo = ELMo(make_bilm(small_config(n_layers=n_layers)).eval(), SentenceTokenizer.english())
     layers, mask = cache_of(elmo, tmp_path).batch([2])
     np.testing.assert_allclose(layers[:, 0, mask[0]], elmo.embed([SENTENCES[2]])[0], rtol=2e-6, atol=2e-6)
 
@@ -102,7 +103,7 @@ def test_whatever_the_layers_depend_on_makes_another_entry(elmo, tmp_path, made)
 
 def test_other_words_of_the_model_make_another_entry(tmp_path, made):
     torch.manual_seed(3)
-    bilm = BiLM(small_config(input="words"), n_ids=4)
+    bilm = BiLM(small_config(input="words"), n_ids=4, padding=0)
     for word in ("a", "b"):
         indexer = WordIndexer(Vocabulary(["<S>", "</S>", "<UNK>", word], [1] * 4))
         cache_of(ELMo(bilm, SentenceTokenizer.whitespace(), indexer), tmp_path, [["a"]])

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from elmolite.tasks.objectives import IGNORED, MultiLabel, SequenceLabels, SingleLabel, TokenLabels
+from elmolite.nn.softmax import IGNORE_INDEX
+from elmolite.tasks.objectives import MultiLabel, SequenceLabels, SingleLabel, TokenLabels
 
 LABELS = ("a", "b", "c")
 MASK = torch.tensor([[True, True, True], [True, False, False]])
@@ -39,7 +40,7 @@ def test_multi_label():
 def test_tags_by_softmax_leave_padding_out():
     objective, scores = TokenLabels(LABELS), scores_of_words()
     targets = objective.targets([("a", "b", "c"), ("b",)])
-    assert targets.tolist() == [[0, 1, 2], [1, IGNORED, IGNORED]]
+    assert targets.tolist() == [[0, 1, 2], [1, IGNORE_INDEX, IGNORE_INDEX]]
     expected = F.cross_entropy(scores[MASK], torch.tensor([0, 1, 2, 1]))
     torch.testing.assert_close(objective.loss(scores, targets, MASK), expected)
     predictions = objective.predict(scores, MASK)
@@ -66,7 +67,7 @@ def test_what_training_did_not_know_has_no_loss(kind):
     alone = objective.loss(scores[:1], objective.targets([("a", "b", "c")]), MASK[:1])
     torch.testing.assert_close(with_unknown, alone)
     assert objective.loss(scores, objective.targets([("new",) * 3, ("new",)]), MASK) == 0
-    assert SingleLabel(LABELS).loss(scores[0], torch.full((3,), IGNORED), MASK) == 0
+    assert SingleLabel(LABELS).loss(scores[0], torch.full((3,), IGNORE_INDEX), MASK) == 0
 
 
 def test_forbidden_transitions_are_not_predicted():
