@@ -42,7 +42,7 @@ from elmolite.nn.adaptive_softmax import AnySoftmax, softmax_of
 from elmolite.nn.bilm import BiLM, BiLMConfig
 from elmolite.released_models import model_folder
 from elmolite.utils import files, folders
-from elmolite.utils.manifest_fields import read_fields
+from elmolite.utils.config import read_fields
 from elmolite.utils.serialization import TensorFile
 
 FORMAT_VERSION = 2
@@ -100,7 +100,7 @@ class Checkpoint:
                 "model": asdict(self.bilm.config),
                 "softmax": None if self.softmax is None else self.softmax.description(),
                 "training": dict(self.training or {}),
-                "files": folders.fingerprints(new),
+                "files": folders.file_entries(new),
             }
             files.write_manifest(new / CONFIG_FILE, config)
 

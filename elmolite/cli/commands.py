@@ -139,7 +139,9 @@ def pretrain(arguments: Sequence[str]) -> None:
         return
 
     from elmolite.pretraining.trainer import pretrain as run
+    from elmolite.utils.torch import keep_freed_memory
 
+    keep_freed_memory()
     try:
         model = run(
             options.config,

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from elmolite.errors import InputError
 from elmolite.utils import files
-from elmolite.utils.array_file import map_array
+from elmolite.utils.files import map_array
 
 BLOCK_BYTES = 1 << 18
 _CRC_BYTES = 4
@@ -33,7 +33,7 @@ class CheckedArray:
         """Open a file; of its content only the heading is read.
 
         :param mark: what :func:`fingerprint` returned.
-        :param kinds: of numbers that it may have, as :func:`elmolite.utils.array_file.map_array` takes them.
+        :param kinds: of numbers that it may have, as :func:`elmolite.utils.files.map_array` takes them.
         :raises InputError: it is no such array, its heading is damaged, or the mark is none.
         """
         self.path = path
@@ -134,7 +134,7 @@ def fingerprint(path: Path) -> dict[str, Any]:
     """Return the mark of a file as it stands in a manifest: its size, its SHA-256 and the CRC-32 of every block."""
     with path.open("rb") as file:
         checksums = (zlib.crc32(block) for block in _blocks(file))
-        return {**files.fingerprint(path), files.BLOCKS: "".join(f"{each:08x}" for each in checksums)}
+        return {**files.file_entry(path), files.BLOCKS: "".join(f"{each:08x}" for each in checksums)}
 
 
 def _blocks(file: IO[bytes]) -> Iterable[bytes]:

@@ -81,7 +81,7 @@ def _write_by_frequency(
 def write_summary(folder: Path, counts: dict[str, Any]) -> None:
     """Write the counts and the marks of all files, last of all: what makes the folder a corpus."""
     marks = {
-        path.name: checked_array.fingerprint(path) if path.suffix == ".npy" else files.fingerprint(path)
+        path.name: checked_array.fingerprint(path) if path.suffix == ".npy" else files.file_entry(path)
         for path in sorted(folder.iterdir())
     }
     files.write_manifest(folder / SUMMARY_FILE, {"format_version": FORMAT_VERSION, **counts, "files": marks})

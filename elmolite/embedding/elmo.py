@@ -23,7 +23,7 @@ from elmolite.embedding.layer_choice import LayerChoice
 from elmolite.embedding.long_sentences import embed_long
 from elmolite.embedding.pooling import POOLINGS, CommonComponent, SentencePooling, WordWeights, cosine, pool
 from elmolite.errors import InputError
-from elmolite.utils.precision import Precision
+from elmolite.utils.config import Precision
 from elmolite.utils.torch import evaluating
 
 READ_AHEAD = 8

@@ -22,7 +22,8 @@ from elmolite.embedding.carried_state import CarriedState
 from elmolite.embedding.word_cache import WordCache
 from elmolite.errors import InputError
 from elmolite.nn.bilm import BiLM
-from elmolite.utils.precision import Precision, check_precision, products_in
+from elmolite.utils.config import Precision, check_precision
+from elmolite.utils.torch import products_in
 
 Sentence = str | Sequence[str]
 """A string, which is cut into tokens, or the tokens."""

@@ -25,7 +25,7 @@ from elmolite.embedding.layer_choice import LayerChoice
 from elmolite.embedding.output import EmbeddingWriter
 from elmolite.errors import InputError
 from elmolite.utils import files
-from elmolite.utils.precision import Precision
+from elmolite.utils.config import Precision
 from elmolite.utils.torch import best_device
 
 CHUNK_SENTENCES = 2048

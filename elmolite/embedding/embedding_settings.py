@@ -11,7 +11,7 @@ from torch import Tensor
 
 from elmolite.embedding.layer_choice import LayerChoice
 from elmolite.errors import InputError, nearest
-from elmolite.utils.precision import Precision, check_precision
+from elmolite.utils.config import Precision, check_precision
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 

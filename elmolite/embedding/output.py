@@ -69,7 +69,7 @@ class EmbeddingWriter:
             "part_bytes": PART_BYTES,
             "model": model_hash(elmo),
         }
-        files.remove_left_over(folder)
+        files.remove_stale(folder)
         if folder.is_dir() and any(folder.iterdir()):
             self._check_earlier()
 
@@ -118,7 +118,7 @@ class EmbeddingWriter:
             path = _part(self.folder, len(self._parts))
             files.write_bytes(path, save(tensors, metadata={"text": _digest(chunk)}))
             counts = {"sentences": len(chunk), "tokens": sum(lengths)}
-            self._parts.append({**counts, **files.fingerprint(path)})
+            self._parts.append({**counts, **files.file_entry(path)})
             self._write_manifest(is_complete=False)
             yield len(chunk) - n_again, sum(lengths) - n_tokens_again
             n_again = n_tokens_again = 0

@@ -11,7 +11,7 @@ from typing import Any
 
 from elmolite.errors import InputError
 from elmolite.nn.bilm import MAX_SIZE
-from elmolite.utils.contained import ensure_inside
+from elmolite.utils.files import ensure_inside
 
 MAX_JSON_BYTES = 1 << 20
 """Options are a page long; what is larger is something else."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from elmolite.errors import InputError, check_choices
-from elmolite.utils.precision import Precision
+from elmolite.utils.config import Precision
 
 if TYPE_CHECKING:
     from elmolite.data.bptt import Streams

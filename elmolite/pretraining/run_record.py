@@ -29,7 +29,7 @@ def make(setup: Setup, init_from: str | Path | None) -> Record:
         "corpus": {"tokens": setup.corpus.train.n_tokens, "sha256": setup.corpus.fingerprint()},
     }
     if init_from is not None:
-        record["init_from"] = {"sha256": files.fingerprint(model_folder(init_from) / CONFIG_FILE)["sha256"]}
+        record["init_from"] = {"sha256": files.file_entry(model_folder(init_from) / CONFIG_FILE)["sha256"]}
     return json.loads(json.dumps(record))  # type: ignore[no-any-return]
 
 

@@ -44,7 +44,7 @@ class SavedPoints:
         damaged = []
         for path in self.paths():
             try:
-                files.read_sealed(path)
+                files.read_checksummed(path)
             except InputError as error:
                 damaged.append(str(error))
                 continue
@@ -78,7 +78,7 @@ def write(path: Path, point: dict[str, Any]) -> None:
     """
     buffer = io.BytesIO()
     torch.save({"format_version": FORMAT_VERSION, **point}, buffer)
-    files.write_sealed(path, buffer.getbuffer())
+    files.write_checksummed(path, buffer.getbuffer())
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def read(path: Path) -> dict[str, Any]:
     :raises InputError: it is damaged, or holds anything else.
     """
     try:
-        content = io.BytesIO(files.read_sealed(path))
+        content = io.BytesIO(files.read_checksummed(path))
         _check_archive(content)
         found = torch.load(content, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever torch comes upon in a file that is none

@@ -75,13 +75,13 @@ class CacheFolder:
             manifest = {
                 "format_version": FORMAT_VERSION,
                 **content,
-                "files": folders.fingerprints(new),
+                "files": folders.file_entries(new),
             }
             files.write_manifest(new / MANIFEST, manifest)
 
     def remove_left_over(self) -> None:
         """Remove what killed processes left half-written."""
-        files.remove_left_over(self.folder)
+        files.remove_stale(self.folder)
 
     def make_room(self, n_bytes: int, *, what: str, keep: Collection[Path]) -> None:
         """Remove the entries that were not used for longest until ``n_bytes`` more keep to the limit and fit the disk.

@@ -41,8 +41,8 @@ from elmolite.tasks.own_heads import MakeHead
 from elmolite.tasks.spans import Scheme
 from elmolite.tasks.static_vectors import StaticEmbedding
 from elmolite.utils import files, folders
-from elmolite.utils.contained import ensure_inside
-from elmolite.utils.manifest_fields import read_fields
+from elmolite.utils.config import read_fields
+from elmolite.utils.files import ensure_inside
 from elmolite.utils.serialization import TensorFile
 
 FORMAT_VERSION = 2
@@ -97,7 +97,7 @@ class TaskCheckpoint:
             static = self.model.inputs.static
             if static is not None:
                 files.write_bytes(new / WORDS_FILE, "".join(f"{word}\n" for word in static.ids.words).encode())
-            fingerprints = folders.fingerprints(new)
+            fingerprints = folders.file_entries(new)
             content = {
                 "format_version": FORMAT_VERSION,
                 **_as_dict(self.description),
@@ -118,7 +118,7 @@ class TaskCheckpoint:
         else:
             found = model_folder(encoder)
             place = str(found.resolve()) if Path(encoder).is_dir() else str(encoder)
-        return {"folder": place, ENCODER_MANIFEST: files.fingerprint(found / ENCODER_MANIFEST)}
+        return {"folder": place, ENCODER_MANIFEST: files.file_entry(found / ENCODER_MANIFEST)}
 
     @classmethod
     def from_pretrained(
@@ -294,7 +294,7 @@ def _encoder(reference: Any, folder: Path, given: str | Path | None) -> ELMo | N
         )
     if not (found / ENCODER_MANIFEST).is_file():
         raise InputError(f"{found / ENCODER_MANIFEST} is missing: the language model of {folder} is no longer there")
-    if files.fingerprint(found / ENCODER_MANIFEST) != mark[ENCODER_MANIFEST]:
+    if files.file_entry(found / ENCODER_MANIFEST) != mark[ENCODER_MANIFEST]:
         raise InputError(
             f"{found / ENCODER_MANIFEST}: is another language model than the one that {folder} was trained with, or "
             "damaged"

@@ -32,7 +32,7 @@ from elmolite.embedding.model_hash import json_line, model_hash
 from elmolite.errors import InputError, nearest
 from elmolite.tasks.cache_folder import DEFAULT_LIMIT_BYTES, CacheFolder, default_folder, in_units
 from elmolite.utils import files
-from elmolite.utils.array_file import map_array
+from elmolite.utils.files import map_array
 
 Precision = Literal["float32", "float16"]
 

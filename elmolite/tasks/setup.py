@@ -143,7 +143,7 @@ class FinetuningSetup:
 
     def encoder_fingerprint(self) -> dict[str, Any]:
         """Return what tells the language model from others: the checksum of its manifest, which has all the others."""
-        return {ENCODER_MANIFEST: files.fingerprint(model_folder(self.encoder) / ENCODER_MANIFEST)}
+        return {ENCODER_MANIFEST: files.file_entry(model_folder(self.encoder) / ENCODER_MANIFEST)}
 
     @cached_property
     def _static_vectors(self) -> StaticVectors | None:

@@ -1,4 +1,4 @@
-"""Tables and names for a terminal and for pictures: aligned whatever the script, and nothing that moves the cursor."""
+"""Text tables for a terminal, aligned in every script, and labels without control characters."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def printable(text: str, *, width: int = 40) -> str:
-    """Return a name as it can be shown on one line: cut to ``width`` columns, what cannot be printed as ``�``."""
+    """Return a label for one line: cut to ``width`` columns, unprintable characters as ``�``."""
     shown = "".join(char if char.isprintable() else "�" for char in text) or "''"
     if display_width(shown) <= width:
         return shown
@@ -17,7 +17,7 @@ def printable(text: str, *, width: int = 40) -> str:
 
 
 def display_width(text: str) -> int:
-    """Return the columns that a terminal gives a text: none for accents, two for the wide characters of East Asia."""
+    """Return the width of a text in terminal columns: 0 for combining marks, 2 for wide East Asian characters."""
     return sum(_columns(char) for char in text)
 
 
@@ -31,7 +31,7 @@ def table(rows: Sequence[Sequence[str]], *, n_left: int = 1, gap: int = 2) -> st
     """Lay out rows of cells in columns.
 
     :param rows: all of one length; an empty row becomes an empty line.
-    :param n_left: how many columns are flush left; the others, of numbers, are flush right.
+    :param n_left: number of left-aligned columns; the others are right-aligned.
     :param gap: spaces between two columns.
     """
     filled = [row for row in rows if row]
@@ -39,8 +39,8 @@ def table(rows: Sequence[Sequence[str]], *, n_left: int = 1, gap: int = 2) -> st
     lines = []
     for row in rows:
         cells = []
-        for at, (cell, width) in enumerate(zip(row, widths, strict=False)):
+        for index, (cell, width) in enumerate(zip(row, widths, strict=False)):
             padding = " " * (width - display_width(cell))
-            cells.append(cell + padding if at < n_left else padding + cell)
+            cells.append(cell + padding if index < n_left else padding + cell)
         lines.append((" " * gap).join(cells).rstrip())
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, and holding them against their checksums when they are read.
+"""Atomic file writes, checksummed manifests, and checks that a path stays inside its folder.
 
 Folders of such files are written in :mod:`elmolite.utils.folders`.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import sys
@@ -17,40 +18,74 @@ from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
 
+import numpy as np
+from numpy.lib import format as npy
+
 from elmolite.errors import InputError
-from elmolite.utils.contained import is_contained_file
 
 if sys.platform != "win32":
     import fcntl
 
-LEFT_OVER_AFTER = 3600.0
-"""Seconds without a change after which what is half-written is a killed process's, where the system has no locks."""
+STALE_AFTER = 3600.0
+"""Seconds without a change after which a partial file counts as abandoned, on systems without file locks."""
 UNLOCKED_AFTER = 1.0
-"""What was changed so shortly ago may be too new to be locked yet."""
-
+"""Seconds before a partial file without a lock counts as abandoned: its process may be about to lock it."""
 MAX_JSON_BYTES = 1 << 24
-"""Of a manifest: what is larger is something else, and would need a hundred times its size in memory."""
-
-SEAL_BYTES = 73
-"""The checksum at the end of a sealed file."""
-MANIFEST_SEAL_BYTES = 83
-"""The checksum at the end of a manifest."""
-
+"""Maximum size of a JSON file: parsing takes up to a hundred times its size in memory."""
+FOOTER_BYTES = 73
+"""Length of the checksum footer of :func:`write_checksummed`."""
+MANIFEST_FOOTER_BYTES = 83
+"""Length of the checksum at the end of a manifest."""
 BLOCKS = "crc32_of_blocks"
-"""In the mark of a large file: the checksums by which who reads a part of it need not read all."""
+"""Key of a file entry with checksums by block, whose reader verifies the file instead of :func:`check_file`."""
 
 _PARTIAL = f".*.{'[0-9a-f]' * 32}.partial"
-"""What all that is half-written is called."""
+_INSTALLATION = Path(__file__).parents[1]
+"""Files of the package itself, which an installer may have made of links."""
+_READ_NPY_HEADER = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+
+
+def ensure_inside(path: Path) -> None:
+    """Refuse a path whose links lead out of its folder, so that a downloaded folder cannot name other files.
+
+    The cache of the Hugging Face Hub may: its ``snapshots/REVISION`` is a folder of links to ``blobs``. A path that
+    does not exist passes.
+    """
+    try:
+        folder, found = path.parent.resolve(), path.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # too long, a ring of links, a NUL byte
+        raise InputError(f"{str(path)!r}: not a valid path: {error}") from None
+    if path.name == ".." or not (found.is_relative_to(folder) or _is_blob(found, folder) or _is_installed(path)):
+        raise InputError(f"{path}: leads out of its folder, to {found}: copy that file, or link to the whole folder")
+
+
+def _is_blob(path: Path, folder: Path) -> bool:
+    """Return whether the Hub's cache links to a path from a folder of a snapshot."""
+    snapshots = next((each for each in (folder, *folder.parents) if each.name == "snapshots"), None)
+    return snapshots is not None and path.parent == snapshots.parent / "blobs"
+
+
+def _is_installed(path: Path) -> bool:
+    return _INSTALLATION in path.parents
+
+
+def is_file_inside(path: Path) -> bool:
+    """Return whether a path is a regular file (no pipe, no device); refuse one that leads out of its folder."""
+    ensure_inside(path)
+    try:
+        return path.is_file()
+    except OSError as error:  # a name that is too long
+        raise InputError(f"{str(path)!r}: not a valid path: {error.strerror}") from None
 
 
 def partial_path(path: Path) -> Path:
-    """Return a name beside ``path`` that no other process has, for what is not whole yet."""
+    """Return a unique temporary name next to ``path``."""
     return path.with_name(f".{path.name}.{uuid4().hex}.partial")
 
 
 @contextmanager
 def locked(partial: Path) -> Iterator[None]:
-    """Show other processes that this one is writing there: the lock goes with the block, or with the process."""
+    """Hold an advisory lock on a partial file or folder, which the system releases when the process ends."""
     if sys.platform == "win32":
         yield
         return
@@ -64,7 +99,7 @@ def locked(partial: Path) -> Iterator[None]:
 
 
 def _is_locked(partial: Path) -> bool | None:
-    """Tell whether a process is writing there; ``None`` where the system has no locks."""
+    """Return whether another process holds the lock; ``None`` where the system has no locks."""
     if sys.platform == "win32":
         return None
     descriptor = os.open(partial, os.O_RDONLY)
@@ -79,20 +114,20 @@ def _is_locked(partial: Path) -> bool | None:
     return False
 
 
-def remove_left_over(folder: Path) -> None:
-    """Remove what killed processes left half-written in a folder."""
+def remove_stale(folder: Path) -> None:
+    """Remove the partial files and folders of killed processes."""
     for partial in folder.glob(_PARTIAL):
         with suppress(OSError):  # its process has just ended and removed it
             inside = partial.iterdir() if partial.is_dir() else ()
             unchanged = time.time() - max(path.stat().st_mtime for path in (partial, *inside))
             is_locked = _is_locked(partial)
-            if not is_locked and unchanged > (LEFT_OVER_AFTER if is_locked is None else UNLOCKED_AFTER):
+            if not is_locked and unchanged > (STALE_AFTER if is_locked is None else UNLOCKED_AFTER):
                 shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
 
 
 @contextmanager
 def wrap_os_errors(path: Path) -> Iterator[None]:
-    """Make of an error of the system an InputError that says which file or folder cannot be written."""
+    """Turn the ``OSError`` of a write into an ``InputError`` that names the file or folder."""
     try:
         yield
     except OSError as error:
@@ -100,7 +135,7 @@ def wrap_os_errors(path: Path) -> Iterator[None]:
 
 
 def sync(path: Path) -> None:
-    """Force a file or, where the system allows it, a folder to the disk."""
+    """Flush a file or, where the system allows it, a folder to the disk."""
     with suppress(PermissionError):  # Windows does not open folders
         descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
         try:
@@ -111,20 +146,20 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a binary file that appears under ``path`` only when the block ends without an error.
+    """Open a binary file for an atomic write: it appears under ``path`` only if the block ends without an error.
 
-    :raises InputError: the file cannot be written (no such folder, no permission, disk full); nothing is left behind.
+    An ``InputError`` tells that it cannot be written (no permission, disk full).
     """
     new = partial_path(path)
     with wrap_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        remove_left_over(path.parent)
+        remove_stale(path.parent)
         try:
             with new.open("x+b") as file, locked(new):  # HDF5 reads what it writes
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-                file.close()  # Windows renames none that is open
+                file.close()  # Windows renames no open file
                 new.replace(path)
         except BaseException:
             new.unlink(missing_ok=True)
@@ -133,62 +168,68 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
-    """Write a whole file or leave what was there."""
+    """Write a file atomically."""
     with writing(path) as file:
         file.write(data)
 
 
-def write_sealed(path: Path, data: memoryview) -> None:
-    """Write a whole file with its checksum at the end, or leave what was there.
-
-    What reads from the beginning, or finds its own end as an archive does, can read it without :func:`read_sealed`.
-    """
+def write_checksummed(path: Path, data: memoryview) -> None:
+    """Write a file atomically with a checksum footer, which readers that stop at the end of the data ignore."""
     with writing(path) as file:
         file.write(data)
-        file.write(_seal(data))
+        file.write(_footer(data))
 
 
-def read_sealed(path: Path) -> memoryview:
-    """Return what :func:`write_sealed` wrote.
-
-    :raises InputError: the file cannot be read, is cut short or damaged; the message names it.
-    """
+def read_checksummed(path: Path) -> memoryview:
+    """Return the data that :func:`write_checksummed` wrote; refuse a truncated or damaged file."""
     try:
         content = memoryview(path.read_bytes())
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
-    data, seal = content[:-SEAL_BYTES], content[-SEAL_BYTES:]
-    if seal != _seal(data):
-        raise InputError(f"{path} is damaged or cut short (its checksum differs)")
+    data, footer = content[:-FOOTER_BYTES], content[-FOOTER_BYTES:]
+    if footer != _footer(data):
+        raise InputError(f"{path} is damaged or truncated (checksum mismatch)")
     return data
 
 
-def _seal(data: memoryview) -> bytes:
+def _footer(data: memoryview) -> bytes:
     return f"\nsha256 {hashlib.sha256(data).hexdigest()}\n".encode()
 
 
-def fingerprint(path: Path) -> dict[str, Any]:
-    """Return the size in bytes and the SHA-256 of a file, as they stand in a manifest."""
+def file_entry(path: Path) -> dict[str, Any]:
+    """Return the entry of a file in a manifest: its ``bytes`` and ``sha256``."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"bytes": path.stat().st_size, "sha256": digest}
 
 
-def write_manifest(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON object whose last field, ``sha256``, is the checksum of all that stands in front of it.
+def check_file(path: Path, entry: dict[str, Any]) -> None:
+    """Verify the size and checksum of a file; of one with block checksums only the size."""
+    check_size(path, entry)
+    if BLOCKS not in entry and file_entry(path)["sha256"] != entry["sha256"]:
+        raise InputError(f"{path} is damaged (checksum mismatch): copy or make it again")
 
-    :param content: with a ``format_version``.
-    """
+
+def check_size(path: Path, entry: dict[str, Any]) -> None:
+    """Verify that a file exists, inside its folder, with the size in its manifest entry."""
+    if not is_file_inside(path):
+        raise InputError(f"{path} is missing: the folder is incomplete; copy or make it again")
+    size = path.stat().st_size
+    if size != entry["bytes"]:
+        raise InputError(f"{path} has {size} bytes, expected {entry['bytes']}: copy or make it again")
+
+
+def write_manifest(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON object with a ``format_version``; its last field, ``sha256``, is the checksum of all before it."""
     body = json_bytes(content).removesuffix(b"\n}\n")
-    write_bytes(path, body + _manifest_seal(body))
+    write_bytes(path, body + _manifest_footer(body))
 
 
 def read_manifest(path: Path, *, kind: str, version: int) -> dict[str, Any]:
-    """Return what :func:`write_manifest` wrote.
+    """Return the content that :func:`write_manifest` wrote; refuse other versions, truncation and edits by hand.
 
     :param kind: what the file belongs to, for the message ("corpus", "model").
-    :param version: the ``format_version`` that can be read.
-    :raises InputError: it is missing, no JSON object, of another version, cut short, damaged or changed by hand.
+    :param version: the supported ``format_version``.
     """
     content = read_json(path, kind=kind)
     if content.get("format_version") != version:
@@ -196,38 +237,14 @@ def read_manifest(path: Path, *, kind: str, version: int) -> dict[str, Any]:
             f"{path}: format_version {content.get('format_version')!r}; this version of elmolite reads {version}"
         )
     data = path.read_bytes()
-    if data[-MANIFEST_SEAL_BYTES:] != _manifest_seal(data[:-MANIFEST_SEAL_BYTES]):
-        raise InputError(f"{path} is damaged or was changed (its checksum differs): copy or make it again")
+    if data[-MANIFEST_FOOTER_BYTES:] != _manifest_footer(data[:-MANIFEST_FOOTER_BYTES]):
+        raise InputError(f"{path} is damaged or was changed (checksum mismatch): copy or make it again")
     del content["sha256"]
     return content
 
 
-def _manifest_seal(body: bytes) -> bytes:
+def _manifest_footer(body: bytes) -> bytes:
     return f',\n  "sha256": "{hashlib.sha256(body).hexdigest()}"\n}}\n'.encode()
-
-
-def check_file(path: Path, mark: dict[str, Any]) -> None:
-    """Hold a file against its size and checksum; one that has checksums of its blocks only against its size.
-
-    :param mark: what its manifest says of it; it has ``bytes`` and ``sha256``.
-    :raises InputError: it is missing, leads out of its folder, is cut short or damaged.
-    """
-    check_size(path, mark)
-    if BLOCKS not in mark and fingerprint(path)["sha256"] != mark["sha256"]:
-        raise InputError(f"{path} is damaged (its checksum differs): copy or make it again")
-
-
-def check_size(path: Path, mark: dict[str, Any]) -> None:
-    """Hold a file against its size only.
-
-    :param mark: what its manifest says of it; it has ``bytes``.
-    :raises InputError: it is missing, leads out of its folder, or has another size.
-    """
-    if not is_contained_file(path):
-        raise InputError(f"{path} is missing: the folder is not whole; copy or make it again")
-    size = path.stat().st_size
-    if size != mark["bytes"]:
-        raise InputError(f"{path} has {size} bytes where {mark['bytes']} were written: copy or make it again")
 
 
 def read_json(path: Path, *, kind: str, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]:
@@ -235,13 +252,12 @@ def read_json(path: Path, *, kind: str, max_bytes: int = MAX_JSON_BYTES) -> dict
 
     :param kind: what the file belongs to, for the message ("corpus", "model").
     :param max_bytes: a larger file is refused before it is read.
-    :raises InputError: it is missing, leads out of its folder, is too large, unreadable or no JSON object.
     """
-    if not is_contained_file(path):
-        raise InputError(f"{path.parent} is not a whole {kind} folder: {path.name} is missing")
+    if not is_file_inside(path):
+        raise InputError(f"{path.parent} is not a complete {kind} folder: {path.name} is missing")
     try:
         if (n_bytes := path.stat().st_size) > max_bytes:
-            raise InputError(f"{path}: {n_bytes:,} bytes are too many for what it should be")
+            raise InputError(f"{path}: {n_bytes:,} bytes exceed the maximum of {max_bytes:,}")
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a readable JSON file: {error}") from None
@@ -251,5 +267,29 @@ def read_json(path: Path, *, kind: str, max_bytes: int = MAX_JSON_BYTES) -> dict
 
 
 def json_bytes(content: dict[str, Any]) -> bytes:
-    """Serialise as readable JSON."""
+    """Serialise as indented JSON."""
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def map_array(path: Path, *, kinds: str, n_dims: int) -> np.memmap[Any, Any]:
+    """Memory-map an ``.npy`` file read-only, after its header was checked against the size of the file.
+
+    :param kinds: permitted values of ``dtype.kind``: ``iu`` for integers.
+    """
+    if not is_file_inside(path):
+        raise InputError(f"{path}: no such array file")
+    try:
+        with path.open("rb") as file:
+            shape, is_fortran, dtype = _READ_NPY_HEADER[npy.read_magic(file)](file)
+            offset = file.tell()
+    except Exception as error:  # numpy raises anything on a damaged header
+        raise InputError(f"{path}: not a readable array: {str(error)[:200]!r}") from None
+    if dtype.kind not in kinds or not dtype.isnative or len(shape) != n_dims or is_fortran or min(shape) < 0:
+        raise InputError(f"{path}: holds {dtype} of shape {shape}; expected {n_dims} dimensions of kind {kinds}")
+    n_bytes, n_expected = path.stat().st_size - offset, math.prod(shape) * dtype.itemsize
+    if n_bytes != n_expected:
+        raise InputError(f"{path}: {n_bytes:,} bytes of data, expected {n_expected:,} for shape {shape} of {dtype}")
+    try:
+        return np.memmap(path, dtype, "r", offset, shape)
+    except (OSError, ValueError) as error:  # an empty array, or a file system without mmap
+        raise InputError(f"{path}: cannot be mapped: {error}") from None

@@ -1,4 +1,4 @@
-"""Folders with a manifest: written whole or not at all, replaced so that a reader finds one, checked when opened.
+"""Folders with a manifest: written atomically, replaced safely, verified when they are opened.
 
 A folder cannot be replaced in one step: while the new one is renamed, the old one is kept as ``.NAME.old``. After a
 kill at that moment :func:`resolve_committed` returns it to readers, and the next writer puts it back.
@@ -18,21 +18,20 @@ from elmolite.utils import files
 
 
 def resolve_committed(folder: Path) -> Path:
-    """Return where the content of a folder is: there, or beside it where a process was killed that replaced it."""
+    """Return the path of a folder's content: the folder, or the old one if its replacement was killed half-way."""
     if folder.exists():
         return folder
-    aside = _aside(folder)
-    return aside if aside.is_dir() else folder
+    old = _old(folder)
+    return old if old.is_dir() else folder
 
 
 @contextmanager
 def writing_folder(folder: Path, *, manifest: str, overwrite: bool, folders: Collection[str] = ()) -> Iterator[Path]:
-    """Give an empty temporary folder that becomes ``folder`` when the block ends without an error.
+    """Give an empty temporary folder that replaces ``folder`` when the block ends without an error.
 
-    :param manifest: name of the JSON file that the folder will hold, whose ``files`` names all others.
+    :param manifest: name of the JSON file in it whose ``files`` names all others.
     :param overwrite: whether an earlier folder of the same kind may be replaced.
-    :param folders: names that folders in it may have.
-    :raises InputError: ``folder`` exists and may not be replaced, or it cannot be written; an earlier one stands then.
+    :param folders: names of subfolders that it may have.
     """
     folder = folder.resolve()
     check_replaceable(folder, manifest, overwrite=overwrite, folders=folders)
@@ -44,11 +43,7 @@ def writing_folder(folder: Path, *, manifest: str, overwrite: bool, folders: Col
 
 
 def check_replaceable(folder: Path, manifest: str, *, overwrite: bool, folders: Collection[str] = ()) -> None:
-    """Refuse to replace what was not asked for, or what holds more than its own manifest names.
-
-    :param folders: names that folders in it may have.
-    :raises InputError: it may not be replaced.
-    """
+    """Refuse to replace a folder without ``overwrite``, or one with files that its manifest does not name."""
     folder = resolve_committed(folder)
     if not folder.exists():
         return
@@ -60,30 +55,22 @@ def check_replaceable(folder: Path, manifest: str, *, overwrite: bool, folders: 
         there = {path.name for path in folder.iterdir()}
     if there:
         known = files.read_json(folder / manifest, kind=Path(manifest).stem).get("files") if manifest in there else None
-        strange = there - {manifest, *folders, *(known if isinstance(known, dict) else ())}
-        if known is None or strange:
-            raise InputError(f"{folder} holds other things ({min(strange)}): it will not be replaced; choose another")
+        others = there - {manifest, *folders, *(known if isinstance(known, dict) else ())}
+        if known is None or others:
+            raise InputError(f"{folder}: refusing to overwrite: contains files elmolite did not write ({min(others)})")
 
 
 def check_writable(folder: Path) -> None:
-    """Refuse a folder that could not be made, before the work whose result it is to hold.
-
-    :raises InputError: what there is of its path is a file, or may not be written in.
-    """
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        reason = "may not be written in" if there.is_dir() else "is a file"
-        raise InputError(f"{folder}: cannot be written: {there} {reason}")
+    """Refuse a folder that cannot be created, before the work whose result it will hold."""
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        reason = "is not writable" if existing.is_dir() else "is a file"
+        raise InputError(f"{folder}: cannot be written: {existing} {reason}")
 
 
 @contextmanager
 def writing_shared_folder(folder: Path) -> Iterator[Path]:
-    """Give an empty temporary folder that becomes ``folder``, which other processes may be making at the same time.
-
-    The first that ends well has made it; what the others wrote is dropped.
-
-    :raises InputError: it cannot be written; nothing is left behind.
-    """
+    """Give an empty temporary folder that becomes ``folder``, unless another process creates it first."""
     with _partial_folder(folder) as new:
         yield new
         _sync_all(new)
@@ -96,9 +83,9 @@ def writing_shared_folder(folder: Path) -> Iterator[Path]:
 
 
 def remove_shared_folder(folder: Path) -> bool:
-    """Remove a folder at once for all processes; those that have opened its files keep what they have.
+    """Remove a folder at once for all processes, and return whether it is gone (Windows keeps open files).
 
-    :returns: whether it is gone; Windows keeps what another process has open.
+    Processes that have opened its files can still read them.
     """
     gone = files.partial_path(folder)
     with suppress(OSError):
@@ -107,16 +94,15 @@ def remove_shared_folder(folder: Path) -> bool:
     return not folder.exists()
 
 
-def open_folder(folder: Path, manifest: str, *, kind: str, version: int) -> dict[str, Any]:
-    """Read the manifest of a folder, and hold every file that it names against its size and checksum.
+def open_folder(folder: Path, manifest: str, *, kind: str, version: int, skip: Collection[str] = ()) -> dict[str, Any]:
+    """Return the manifest of a folder, after every file that it names was verified by size and checksum.
 
-    Of a file that has checksums of its blocks it is left to who reads them (:mod:`elmolite.data.checked_array`).
+    Of a file with block checksums only the size is verified.
 
-    :param manifest: the name of the JSON file.
-    :param kind: what the folder is, for the message ("corpus", "model").
-    :param version: the ``format_version`` that can be read.
-    :raises InputError: there is no such folder, it is of another version, or a file is missing, cut short or damaged;
-        the message names it.
+    :param manifest: name of the JSON file.
+    :param kind: kind of the folder, for the message ("corpus", "model").
+    :param version: the supported ``format_version``.
+    :param skip: names of files that are not verified and may be missing.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such {kind} folder")
@@ -124,34 +110,35 @@ def open_folder(folder: Path, manifest: str, *, kind: str, version: int) -> dict
     expected = content.get("files")
     if not isinstance(expected, dict) or any(Path(name).name != name for name in expected):
         raise InputError(f"{folder / manifest}: 'files' must name the files of the folder")
-    for name, mark in expected.items():
-        if not isinstance(mark, dict) or not {"bytes", "sha256"} <= mark.keys() <= {"bytes", "sha256", files.BLOCKS}:
+    for name, entry in expected.items():
+        if not isinstance(entry, dict) or not {"bytes", "sha256"} <= entry.keys() <= {"bytes", "sha256", files.BLOCKS}:
             raise InputError(f"{folder / manifest}: 'files' must give the bytes and sha256 of {name}")
-        files.check_file(folder / name, mark)
+        if name not in skip:
+            files.check_file(folder / name, entry)
     return content
 
 
-def fingerprints(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return the marks of all files of a folder, as they stand in its manifest."""
-    return {path.name: files.fingerprint(path) for path in sorted(folder.iterdir())}
+def file_entries(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the manifest entries of all files of a folder."""
+    return {path.name: files.file_entry(path) for path in sorted(folder.iterdir())}
 
 
-def _aside(folder: Path) -> Path:
-    """Return where the old content of a folder is while the new one takes its place."""
+def _old(folder: Path) -> Path:
+    """Return the name of a folder's old content during a replacement."""
     return folder.with_name(f".{folder.name}.old")
 
 
 @contextmanager
 def _partial_folder(folder: Path) -> Iterator[Path]:
-    """Give an empty folder beside ``folder`` that is gone when the block ends, unless it was renamed.
+    """Give an empty folder next to ``folder`` that is removed after the block, unless it was renamed.
 
-    :raises InputError: something cannot be written; the message has the name that the user gave.
+    Errors have the name that the user gave, not the temporary one.
     """
     new = files.partial_path(folder)
     try:
         with files.wrap_os_errors(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
-            files.remove_left_over(folder.parent)
+            files.remove_stale(folder.parent)
             new.mkdir()
             with files.locked(new):
                 yield new
@@ -169,9 +156,9 @@ def _sync_all(folder: Path) -> None:
 
 
 def _swap(new: Path, folder: Path) -> None:
-    """Put ``new`` in the place of ``folder``; the old content goes only when the new one stands."""
+    """Replace ``folder`` by ``new``; the old content is removed after the new one is in place."""
     if folder.exists():
-        folder.replace(_aside(folder))
+        folder.replace(_old(folder))
     try:
         new.replace(folder)
         files.sync(folder.parent)
@@ -180,10 +167,10 @@ def _swap(new: Path, folder: Path) -> None:
 
 
 def _mend(folder: Path) -> None:
-    """End the replacing of a folder, of this process or of one that was killed: with the new content if it stands."""
-    aside = _aside(folder)
-    if aside.exists():
+    """Finish an interrupted replacement of a folder: keep the new content if it is in place, else the old."""
+    old = _old(folder)
+    if old.exists():
         if folder.exists():
-            remove_shared_folder(aside)
+            remove_shared_folder(old)
         else:
-            aside.replace(folder)
+            old.replace(folder)

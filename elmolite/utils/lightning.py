@@ -1,4 +1,4 @@
-"""What Lightning prints and logs of its own accord, kept from the user where we say it or it is no news."""
+"""Filters for Lightning's log lines and warnings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Silence what Lightning announces, which is said elsewhere, and warns of, where the choice is deliberate here."""
+    """Silence Lightning's announcements, and its warnings about deliberate choices."""
     with quiet_logging(), warnings.catch_warnings():
         for message in (
             ".*does not have many workers.*",
@@ -26,7 +26,7 @@ def quiet_lightning() -> Iterator[None]:
 
 @contextmanager
 def quiet_logging() -> Iterator[None]:
-    """Let Lightning log warnings only; what else it announces is said by us, or is no news."""
+    """Let Lightning log warnings and errors only."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
     try:

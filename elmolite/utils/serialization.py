@@ -1,4 +1,4 @@
-"""A safetensors file: the shapes of its tensors, held against its size and what is expected; then their numbers."""
+"""Reader of safetensors files that checks shapes and sizes before it reads the tensors."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from elmolite.errors import InputError
-from elmolite.utils.contained import is_contained_file
+from elmolite.utils.files import is_file_inside
 
 MAX_HEADER_BYTES = 1 << 24
-"""Of names and shapes: a hundred thousand tensors."""
+"""Maximum size of the header: enough for a hundred thousand tensors."""
 _LENGTH_BYTES = 8
 _DTYPES = ("F64", "F32", "F16", "BF16", "I64")
 
@@ -23,68 +23,55 @@ Shape = tuple[int, ...]
 
 
 class TensorFile:
-    """The tensors of a file; only those that are asked for are read."""
+    """Safetensors file: names and shapes at once, tensors on request."""
 
     def __init__(self, path: Path) -> None:
-        """Read the shapes.
-
-        :raises InputError: it is missing, leads out of its folder, or is no safetensors file whose numbers are all
-            there; or a tensor is of a kind that is not written here.
-        """
+        """Read the header."""
         self.path = path
-        if not is_contained_file(path):
-            raise InputError(f"{path}: not a safetensors file that can be read: there is no such file")
+        if not is_file_inside(path):
+            raise InputError(f"{path}: not a readable safetensors file: no such file")
         self._check_length()
         self.shapes: dict[str, Shape] = {}
         with self.opened() as file:
             for name in file.keys():  # noqa: SIM118 (it is no mapping)
                 part = file.get_slice(name)
                 if part.get_dtype() not in _DTYPES:
-                    raise InputError(f"{path}: tensor {name!r} is of {part.get_dtype()}; one of {_DTYPES} is expected")
+                    raise InputError(f"{path}: tensor {name!r} has dtype {part.get_dtype()}; expected one of {_DTYPES}")
                 self.shapes[name] = tuple(part.get_shape())
             self.metadata: Mapping[str, str] = file.metadata() or {}
 
     @property
     def n_numbers(self) -> int:
-        """How many numbers all tensors have: no more than the file has bytes."""
+        """Number of elements of all tensors."""
         return sum(map(math.prod, self.shapes.values()))
 
     def check_shapes(self, expected: Mapping[str, Shape]) -> None:
-        """Hold the shapes against those that are expected, of which none may be missing and no others be there.
-
-        :raises InputError: the message names the first tensor that differs.
-        """
+        """Refuse missing, unexpected and misshapen tensors; the message names the first."""
         for name in sorted(expected.keys() | self.shapes.keys()):
-            found, wanted = self.shapes.get(name, "nothing"), expected.get(name, "nothing")
+            found, wanted = self.shapes.get(name, "none"), expected.get(name, "none")
             if found != wanted:
-                raise InputError(f"{self.path}: tensor {name!r} has {found} where the configuration asks for {wanted}")
+                raise InputError(f"{self.path}: tensor {name!r} has shape {found}, expected {wanted} by the config")
 
     def check_holds(self, n_numbers: int) -> None:
-        """Refuse a configuration that asks for more numbers than there are, before anything is made by it.
-
-        :raises InputError: it does.
-        """
+        """Refuse a config that needs more weights than the file has, before a module of that size is made."""
         if self.n_numbers < n_numbers:
             raise InputError(
-                f"{self.path}: has {self.n_numbers:,} numbers where the configuration asks for {n_numbers:,} at least"
+                f"{self.path}: has {self.n_numbers:,} weights, expected at least {n_numbers:,} by the config"
             )
 
     def read(self) -> dict[str, Tensor]:
-        """Return all tensors, in the memory that the file is mapped to."""
+        """Return all tensors, memory-mapped."""
         with self.opened() as file:
             return {name: file.get_tensor(name) for name in self.shapes}
 
     @contextmanager
     def opened(self) -> Iterator[Any]:
-        """Open the file as ``safetensors`` does.
-
-        :raises InputError: it or a tensor of it cannot be read.
-        """
+        """Open the file with ``safe_open``; its errors become an ``InputError``."""
         try:
             with safe_open(self.path, framework="pt") as file:
                 yield file
         except (OSError, SafetensorError) as error:
-            raise InputError(f"{self.path}: not a safetensors file that can be read: {error}") from None
+            raise InputError(f"{self.path}: not a readable safetensors file: {error}") from None
 
     def _check_length(self) -> None:
         try:
@@ -93,4 +80,4 @@ class TensorFile:
         except OSError as error:
             raise InputError(f"{self.path}: cannot be read: {error.strerror or error}") from None
         if length > min(MAX_HEADER_BYTES, self.path.stat().st_size):
-            raise InputError(f"{self.path}: not a safetensors file that can be read: a header of {length:,} bytes")
+            raise InputError(f"{self.path}: not a readable safetensors file: a header of {length:,} bytes")

@@ -26,7 +26,8 @@ from elmolite.embedding.batching import pack
 from elmolite.embedding.elmo import ELMo
 from elmolite.nn.bilm import PRESETS, BiLM, BiLMConfig
 from elmolite.nn.packed_linear import product
-from elmolite.utils.precision import Precision, products_in
+from elmolite.utils.config import Precision
+from elmolite.utils.torch import products_in
 
 CPU = torch.device("cpu")
 SHAPE = (256, 2048, 4096)

@@ -184,7 +184,7 @@ def test_a_wrong_setting_leaves_nothing_behind(tmp_path, model_folder, text, opt
 def test_other_things_are_not_replaced(tmp_path, model_folder, text):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / ".letter.txt.partial").touch()
-    with pytest.raises(InputError, match=r"mine is not a whole embedding folder: embedding\.json is missing"):
+    with pytest.raises(InputError, match=r"mine is not a complete embedding folder: embedding\.json is missing"):
         embed(model_folder, text, tmp_path / "mine")
     assert (tmp_path / "mine" / ".letter.txt.partial").exists()
 
@@ -194,7 +194,7 @@ def test_a_damaged_part_is_named(tmp_path, model_folder, text):
     edit(out, is_complete=True)
     part = out / "part-00001.safetensors"
     content = part.read_bytes()
-    for damaged, message in ((content[:100], "has 100 bytes where"), (content[:-1] + b"?", "is damaged")):
+    for damaged, message in ((content[:100], "has 100 bytes, expected"), (content[:-1] + b"?", "is damaged")):
         part.write_bytes(damaged)
         message = f"part-00001.safetensors {message}.*remove it and those behind it, and embed again"
         for read in (lambda: embed(model_folder, text, out), lambda: list(EmbeddingFolder(out))):
@@ -221,7 +221,7 @@ def test_a_part_of_another_shape_is_named(tmp_path, model_folder, text, tensors,
     out = begun(tmp_path, model_folder, text)
     part = out / "part-00000.safetensors"
     save_file(tensors, part)
-    edit(out, parts=[{"sentences": 2, "tokens": 3, **files.fingerprint(part)}])
+    edit(out, parts=[{"sentences": 2, "tokens": 3, **files.file_entry(part)}])
     with pytest.raises(InputError, match=rf"part-00000\.safetensors: .*{message}"):
         embed(model_folder, text, out)
 
@@ -229,7 +229,7 @@ def test_a_part_of_another_shape_is_named(tmp_path, model_folder, text, tensors,
 def test_a_part_is_hashed_once(tmp_path, monkeypatch, model_folder, text):
     embed(model_folder, text, tmp_path / "out")
     hashed = []
-    fingerprint = files.fingerprint
+    fingerprint = files.file_entry
     monkeypatch.setattr(files, "fingerprint", lambda path: hashed.append(path.name) or fingerprint(path))
     folder = EmbeddingFolder(tmp_path / "out")
     for number in (0, 1, 0, 119):

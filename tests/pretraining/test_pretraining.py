@@ -24,7 +24,7 @@ from elmolite.pretraining.perplexity import evaluate, run_batch, time_major
 from elmolite.pretraining.saved_points import SavedPoints
 from elmolite.pretraining.setup import set_up
 from elmolite.pretraining.trainer import pretrain
-from elmolite.utils.files import fingerprint
+from elmolite.utils.files import file_entry
 
 
 def config(**changes):
@@ -156,7 +156,7 @@ def test_a_run_that_starts_from_a_model(tmp_path, corpus):
     reached = min(float(row["valid_average"]) for row in read_log(tmp_path / "first") if row["valid_average"])
     model = train(corpus, tmp_path / "second", init_from=first, seed=5)
     assert float(read_log(tmp_path / "second")[0]["valid_average"]) == pytest.approx(reached, rel=1e-4)
-    sha256 = fingerprint(first / "config.json")["sha256"]
+    sha256 = file_entry(first / "config.json")["sha256"]
     assert Checkpoint.from_pretrained(model).training["init_from"] == {"sha256": sha256}
     train(corpus, tmp_path / "second", resume=True, seed=5)
     assert json.loads((tmp_path / "second" / "pretraining.json").read_text())["init_from"] == {"sha256": sha256}
@@ -424,7 +424,7 @@ def test_a_broken_point_is_named_and_the_one_before_it_goes_on(tmp_path, corpus,
     last, one_before = SavedPoints(tmp_path / "run").paths()
     last.write_bytes(b"cut short")
     train(corpus, tmp_path / "run", resume=True)
-    assert f"{last} is damaged or cut short" in capsys.readouterr().err
+    assert f"{last} is damaged or truncated" in capsys.readouterr().err
     assert all(torch.equal(weight, before[name]) for name, weight in weights_of(tmp_path / "run").items())
     last.write_bytes(b"cut short")
     one_before.write_bytes(one_before.read_bytes()[:-1])

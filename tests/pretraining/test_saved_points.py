@@ -62,7 +62,7 @@ def test_a_point_that_cannot_be_removed_is_named(points):
 def test_the_latest_point_that_is_whole_is_found_and_the_others_are_named(points, capsys):
     points.path_at(100).write_bytes(points.path_at(100).read_bytes()[:-1])
     assert points.latest_good() == points.path_at(20)
-    assert "step-000000100.ckpt is damaged or cut short" in (said := capsys.readouterr().err)
+    assert "step-000000100.ckpt is damaged or truncated" in (said := capsys.readouterr().err)
     assert "going on from step-000000020.ckpt" in said
     for path in points.paths():
         path.write_bytes(b"")
@@ -103,6 +103,6 @@ def compressed(content):
 )
 def test_what_is_whole_but_no_point_is_refused(tmp_path, content, message):
     path = SavedPoints(tmp_path).path_at(1)
-    files.write_sealed(path, content.getbuffer())
+    files.write_checksummed(path, content.getbuffer())
     with pytest.raises(InputError, match=rf"step-000000001\.ckpt: .*{message}"):
         saved_points.read(path)

@@ -324,7 +324,7 @@ def mistakes(corpus, out):
     make("settings differ", "--seed", str(int(second)))
     make("number", "--n-nodes", "1")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "write_sealed", full)
+        patch.setattr(files, "write_checksummed", full)
         patch.setattr("elmolite.pretraining.logging.CsvLog.open_at", lambda *_: None)
         make("disk full")
     (out / "log" / "log.csv").mkdir(parents=True, exist_ok=True)

@@ -262,7 +262,7 @@ def in_point(content):
 
     def make(folder):
         path = SavedPoints(folder / "run").paths()[0]
-        files.write_sealed(path, memoryview(content(folder)))
+        files.write_checksummed(path, memoryview(content(folder)))
 
     return make
 

@@ -66,10 +66,10 @@ def reseal(manifest):
 
     def update(content):
         for name, mark in content.get("files", {}).items():
-            fingerprint = checked_array.fingerprint if files.BLOCKS in mark else files.fingerprint
+            fingerprint = checked_array.fingerprint if files.BLOCKS in mark else files.file_entry
             mark.update(fingerprint(manifest.parent / name))
         for number, mark in enumerate(content.get("parts", [])):
-            mark.update(files.fingerprint(manifest.parent / f"part-{number:05}.safetensors"))
+            mark.update(files.file_entry(manifest.parent / f"part-{number:05}.safetensors"))
 
     change(manifest, update)
 

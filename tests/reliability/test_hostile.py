@@ -99,7 +99,7 @@ def link_to_secret(name, manifest=None):
 
 def named_in_manifest(name):
     def make(folder):
-        mark = files.fingerprint(outside(folder) / "secret.txt")
+        mark = files.file_entry(outside(folder) / "secret.txt")
         where = name.format(outside=outside(folder))
         change(folder / "model" / "config.json", lambda content: content["files"].update({where: mark}))
 
@@ -207,7 +207,7 @@ def test_a_task_that_refers_to_a_model_elsewhere_is_read_when_the_user_says_wher
     with pytest.raises(InputError, match=r"its language model is not in it.*--encoder"):
         TaskCheckpoint.from_pretrained(folder / "task")
     config = json.loads((folder / "task" / "task.json").read_text())["encoder"]["config.json"]
-    assert config == files.fingerprint(folder / "task" / "encoder" / "config.json")
+    assert config == files.file_entry(folder / "task" / "encoder" / "config.json")
     shutil.copytree(folder / "task" / "encoder", where, dirs_exist_ok=True)
     found = TaskCheckpoint.from_pretrained(folder / "task", encoder=where).predict(SENTENCES)
     assert [each.labels for each in found] == [each.labels for each in expected]

@@ -133,7 +133,7 @@ EDGES = {
     "in a validation": ("pretraining_module.PretrainingModule.validation_step", lambda _: 1),
     "after the last validation": ("resume_point.ResumePoint.save", lambda _: 1),
     "at the end of a validation": ("pretraining_module.PretrainingModule.on_validation_epoch_end", lambda _: 1),
-    "while a model is exported": ("files.fingerprint", lambda _: 5),
+    "while a model is exported": ("files.file_entry", lambda _: 5),
     "between the model and the point": ("resume_point.ResumePoint._save_point", lambda _: 9),
     "while a point is written": ("files.sync", lambda _: 12),
     "while an old point is removed": ("saved_points.SavedPoints.remove_all_but", lambda _: 12),

@@ -57,7 +57,7 @@ def test_what_two_processes_write_is_there_once(cache):
     ("damage", "message"),
     [
         (lambda path: (path / "data").write_bytes(b"2" * MIB), "data is damaged"),
-        (lambda path: (path / "data").write_bytes(b"1"), "data has 1 bytes where 1048576"),
+        (lambda path: (path / "data").write_bytes(b"1"), "data has 1 bytes, expected 1048576"),
         (lambda path: (path / "data").unlink(), "data is missing"),
         (lambda path: (path / MANIFEST).unlink(), "entry.json is missing"),
         (lambda path: (path / MANIFEST).write_bytes(b"{"), "not a readable JSON"),
@@ -116,7 +116,7 @@ def test_a_full_disk_is_found_before_it_is_full(cache, monkeypatch):
 def test_what_killed_processes_left_goes_but_not_what_another_one_is_writing(cache):
     write(cache, "a")
     left_over, at_work = (files.partial_path(cache.path(name)) for name in ("old", "new"))
-    long_ago = time.time() - 2 * files.LEFT_OVER_AFTER
+    long_ago = time.time() - 2 * files.STALE_AFTER
     for folder in (left_over, at_work):
         folder.mkdir()
         (folder / "data").write_bytes(b"half")

@@ -362,7 +362,7 @@ def test_nothing_is_trained_where_the_folder_may_not_be_replaced(tmp_path, model
     train(setup, tmp_path / "run", seed=1, overwrite=True)
     assert weights_of(first) != before
     (first.folder / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match=r"holds other things \(notes.txt\)"):
+    with pytest.raises(InputError, match=r"contains files elmolite did not write \(notes.txt\)"):
         train(setup, tmp_path / "run", overwrite=True, cache=tmp_path / "other")
     assert not (tmp_path / "other").exists()
 

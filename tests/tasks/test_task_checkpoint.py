@@ -164,7 +164,7 @@ def test_static_vectors_are_saved_and_read(tmp_path, model_folder, layers, is_tr
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "static_words.txt", "encoder/tokenizer.json"])
 @pytest.mark.parametrize(
-    ("change", "message"), [(cut, "bytes where"), (flip, "is damaged"), (lambda path: path.unlink(), "is missing")]
+    ("change", "message"), [(cut, "bytes, expected"), (flip, "is damaged"), (lambda path: path.unlink(), "is missing")]
 )
 def test_a_damaged_file_is_named(tmp_path, whole, name, change, message):
     folder = shutil.copytree(whole, tmp_path / "task")
@@ -278,6 +278,6 @@ def test_only_an_earlier_task_is_replaced(tmp_path, whole):
     checkpoint.save_pretrained(folder, overwrite=True)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("all of it")
-    with pytest.raises(InputError, match="holds other things"):
+    with pytest.raises(InputError, match="contains files elmolite did not write"):
         checkpoint.save_pretrained(tmp_path / "other", overwrite=True)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []

@@ -50,11 +50,11 @@ def test_what_a_killed_process_left_goes_with_the_next_write_but_not_what_is_bei
             (path / "content").write_bytes(b"half")
         else:
             path.write_bytes(b"half")
-        aged(path, 2 * files.LEFT_OVER_AFTER)
+        aged(path, 2 * files.STALE_AFTER)
     just_made = files.partial_path(tmp_path / "c")
     just_made.touch()
     (tmp_path / ".letter.partial").touch()
-    aged(tmp_path / ".letter.partial", 2 * files.LEFT_OVER_AFTER)
+    aged(tmp_path / ".letter.partial", 2 * files.STALE_AFTER)
     with files.locked(at_work):
         files.write_bytes(tmp_path / "d", b"")
         assert names(tmp_path) == sorted([at_work.name, just_made.name, ".letter.partial", "d"])
@@ -67,9 +67,9 @@ def test_without_locks_only_what_has_long_not_changed_counts_as_left_over(tmp_pa
     for age in (0.5, 2):
         partial = files.partial_path(tmp_path / str(age))
         partial.touch()
-        aged(partial, age * files.LEFT_OVER_AFTER)
+        aged(partial, age * files.STALE_AFTER)
     with files.locked(partial):
-        files.remove_left_over(tmp_path)
+        files.remove_stale(tmp_path)
     assert [name.split(".partial")[0].rpartition(".")[0] for name in names(tmp_path)] == [".0.5"]
 
 
@@ -79,7 +79,7 @@ def test_a_left_over_that_another_process_has_just_removed_is_no_error(tmp_path,
 
     files.partial_path(tmp_path / "a").touch()
     monkeypatch.setattr("os.open", gone)
-    files.remove_left_over(tmp_path)
+    files.remove_stale(tmp_path)
     assert len(names(tmp_path)) == 1
 
 
@@ -96,17 +96,17 @@ def test_a_system_that_does_not_open_folders_syncs_files_alone(tmp_path, monkeyp
 
 def test_a_sealed_file_is_read_back_and_every_change_is_found(tmp_path):
     path = tmp_path / "a"
-    files.write_sealed(path, memoryview(b"content"))
-    assert files.read_sealed(path) == b"content"
+    files.write_checksummed(path, memoryview(b"content"))
+    assert files.read_checksummed(path) == b"content"
     content = path.read_bytes()
     for at in range(len(content)):
         for changed in (content[:at], content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :]):
             path.write_bytes(changed)
-            with pytest.raises(InputError, match=r"a is damaged or cut short"):
-                files.read_sealed(path)
+            with pytest.raises(InputError, match=r"a is damaged or truncated"):
+                files.read_checksummed(path)
     path.unlink()
     with pytest.raises(InputError, match=r"a: cannot be read: No such file"):
-        files.read_sealed(path)
+        files.read_checksummed(path)
 
 
 def read_manifest(path):

@@ -13,7 +13,7 @@ def writing(folder, *, overwrite=False):
 
 def fill(folder, name):
     (folder / name).write_bytes(b"1")
-    files.write_manifest(folder / "m.json", {"format_version": 1, "files": {name: files.fingerprint(folder / name)}})
+    files.write_manifest(folder / "m.json", {"format_version": 1, "files": {name: files.file_entry(folder / name)}})
 
 
 def names(folder):
@@ -60,11 +60,17 @@ def test_only_a_folder_of_the_same_kind_is_replaced_and_only_if_asked(tmp_path):
     with pytest.raises(InputError, match="--overwrite"), writing(folder):
         pass
     (folder / "precious").write_bytes(b"")
-    with pytest.raises(InputError, match=r"holds other things .precious."), writing(folder, overwrite=True):
+    with (
+        pytest.raises(InputError, match=r"elmolite did not write .precious."),
+        writing(folder, overwrite=True),
+    ):
         pass
     (tmp_path / "g").mkdir()
     (tmp_path / "g" / "notes.txt").write_bytes(b"")
-    with pytest.raises(InputError, match=r"holds other things"), writing(tmp_path / "g", overwrite=True):
+    with (
+        pytest.raises(InputError, match="elmolite did not write"),
+        writing(tmp_path / "g", overwrite=True),
+    ):
         pass
     with pytest.raises(InputError, match="is a file"), writing(folder / "x", overwrite=True):
         pass
@@ -133,7 +139,7 @@ def test_a_name_that_has_no_neighbours_is_where_it_is():
         assert folders.resolve_committed(folders.Path(name)) == folders.Path(name)
 
 
-@pytest.mark.parametrize(("there", "reason"), [("file", "is a file"), ("locked", "may not be written in")])
+@pytest.mark.parametrize(("there", "reason"), [("file", "is a file"), ("locked", "is not writable")])
 def test_a_folder_that_could_not_be_made_is_found_before_the_work(tmp_path, monkeypatch, there, reason):
     (tmp_path / "file").touch()
     (tmp_path / "locked").mkdir()
@@ -175,7 +181,7 @@ def test_what_is_missing_cut_or_changed_is_found(tmp_path):
     with pytest.raises(InputError, match=r"a is damaged"):
         open_folder(path.parent)
     path.write_bytes(b"")
-    with pytest.raises(InputError, match=r"a has 0 bytes where 1"):
+    with pytest.raises(InputError, match=r"a has 0 bytes, expected 1"):
         open_folder(path.parent)
     path.unlink()
     with pytest.raises(InputError, match=r"a is missing"):

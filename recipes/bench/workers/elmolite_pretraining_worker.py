@@ -20,8 +20,8 @@ from elmolite.pretraining.logging import CsvLog, TrainingLog
 from elmolite.pretraining.module import PretrainingModule
 from elmolite.pretraining.setup import set_up
 from elmolite.pretraining.trainer import make_trainer
-from elmolite.utils.allocator import keep_freed_memory
 from elmolite.utils.lightning import quiet_lightning
+from elmolite.utils.torch import keep_freed_memory
 
 
 class TurnTaking(Callback):

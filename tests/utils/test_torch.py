@@ -2,10 +2,10 @@ import ctypes
 
 import pytest
 
-from elmolite.utils import allocator
+from elmolite.utils import torch as helpers
 
 
-@pytest.mark.skipif(allocator.platform.libc_ver()[0] != "glibc", reason="another allocator")
+@pytest.mark.skipif(helpers.platform.libc_ver()[0] != "glibc", reason="another allocator")
 def test_glibc_takes_both_settings(monkeypatch):
     """Whether freed memory then stays depends on what else lies at the end of the heap: so its answers count."""
     libc, answers = ctypes.CDLL(None), {}
@@ -15,13 +15,13 @@ def test_glibc_takes_both_settings(monkeypatch):
         def mallopt(parameter, value):
             answers[parameter, value] = libc.mallopt(parameter, value)
 
-    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: Recorded)
-    allocator.keep_freed_memory()
+    monkeypatch.setattr(helpers.ctypes, "CDLL", lambda name: Recorded)
+    helpers.keep_freed_memory()
     m_trim_threshold, m_mmap_threshold = -1, -3  # of malloc.h
     assert answers == {(m_mmap_threshold, 32 << 20): 1, (m_trim_threshold, -1): 1}
 
 
 def test_nothing_is_done_elsewhere(monkeypatch):
-    monkeypatch.setattr(allocator.platform, "libc_ver", lambda: ("", ""))
-    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: pytest.fail("there is no glibc"))
-    allocator.keep_freed_memory()
+    monkeypatch.setattr(helpers.platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(helpers.ctypes, "CDLL", lambda name: pytest.fail("there is no glibc"))
+    helpers.keep_freed_memory()

@@ -1,4 +1,4 @@
-"""A dataclass of settings from the JSON of a manifest: every key known, every value of its type."""
+"""Config dataclasses: read from the JSON of a manifest with every key and type checked; shared settings."""
 
 from __future__ import annotations
 
@@ -9,15 +9,22 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 from elmolite.errors import InputError, nearest, types_of
 
 T = TypeVar("T")
+Precision = Literal["32-true", "bf16-mixed"]
+"""Lightning's names: all in float32; or matrix products in bfloat16, and states, sums and weights in float32."""
 
-_MAX_WHOLE = 1 << 62
+_MAX_INT = 1 << 62
+
+
+def check_precision(precision: str) -> None:
+    """Refuse an unknown precision."""
+    if precision not in get_args(Precision):
+        raise InputError(f"precision: unknown {precision!r}{nearest(precision, get_args(Precision))}")
 
 
 def read_fields(kind: type[T], fields: Any, *, where: str) -> T:
-    """Make a dataclass of the values that JSON has for its fields; those that are missing have their defaults.
+    """Make a dataclass from a JSON object; missing fields keep their defaults.
 
     :param where: the file and the key in it, for messages.
-    :raises InputError: it is no object, a key is unknown, or a value is of another type or not one that there is.
     """
     if not isinstance(fields, dict):
         raise InputError(f"{where} must be an object with the fields of {kind.__name__}")
@@ -26,7 +33,8 @@ def read_fields(kind: type[T], fields: Any, *, where: str) -> T:
         if name not in hints:
             raise InputError(f"{where}: unknown key {name!r}{nearest(name, hints)}")
         if not _is_of(value, hints[name]):
-            raise InputError(f"{where}: {name!r} is {str(value)[:60]!r}; expected {_described(hints[name])}")
+            expected = hints[name].__name__ if isinstance(hints[name], type) else hints[name]
+            raise InputError(f"{where}: {name!r} is {str(value)[:60]!r}; expected {expected}")
     try:
         return kind(**fields)
     except (TypeError, ValueError) as error:
@@ -34,7 +42,7 @@ def read_fields(kind: type[T], fields: Any, *, where: str) -> T:
 
 
 def _is_of(value: Any, hint: Any) -> bool:
-    """Tell whether a value is of a type; which of the names of a Literal it is, the dataclass tells."""
+    """Return whether a JSON value has a type; the dataclass itself checks the values of a Literal."""
     origin, parts = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         return any(_is_of(value, part) for part in parts)
@@ -47,9 +55,5 @@ def _is_of(value: Any, hint: Any) -> bool:
     if hint is float:
         return (type(value) is float and math.isfinite(value)) or _is_of(value, int)
     if hint is int:
-        return type(value) is int and abs(value) <= _MAX_WHOLE
+        return type(value) is int and abs(value) <= _MAX_INT
     return type(value) is (NoneType if hint is None else hint)
-
-
-def _described(hint: Any) -> str:
-    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)

@@ -4,7 +4,7 @@ from typing import Literal
 import pytest
 
 from elmolite.errors import InputError
-from elmolite.utils.manifest_fields import read_fields
+from elmolite.utils.config import read_fields
 
 
 @dataclass
