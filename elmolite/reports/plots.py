@@ -1,11 +1,12 @@
-"""Pictures of results, as PNG files; they need matplotlib (``pip install 'elmolite[plot]'``).
+"""Plots as PNG files: curves, confusion matrices, layer weights, probes (``pip install 'elmolite[plot]'``).
 
-Every function writes a file whole or not at all and returns its path, or prints why there is no picture and returns
-``None``. The colours are those of Okabe and Ito, which colour-blind people can tell apart.
+Every function writes its file atomically and returns the path; without matplotlib it logs a note and returns ``None``.
+The colours are the colour-blind-safe palette of Okabe and Ito.
 """
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,19 +19,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elmolite.errors import InputError
-from elmolite.tasks.confusion import Confusion
 from elmolite.utils import files
 from elmolite.utils.console import printable
+
+logger = logging.getLogger("elmolite")
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX"
 DASHES = ("-", "--", "-.", ":")
 MAX_CONFUSION_LABELS = 50
-"""Of more labels, the picture of a confusion matrix shows the most frequent and the others as one."""
+"""Maximum labels of a confusion matrix; the least frequent become one."""
 MAX_COUNTED_LABELS = 20
-"""Up to so many labels there is room for the counts in the cells."""
+"""Maximum labels of a confusion matrix with the counts in its cells."""
 MAX_MIXES_WITH_VALUES = 6
-"""Up to so many groups there is room for the values over the bars."""
+"""Maximum groups of bars with their values above."""
 DOTS_PER_INCH = 130
 OTHERS = "(others)"
 SHARES_OF_SCALE = (0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1)
@@ -38,22 +40,22 @@ SHARES_OF_SCALE = (0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1)
 
 @dataclass(frozen=True)
 class Panel:
-    """Curves over one axis of their own."""
+    """Curves that share a vertical axis."""
 
     y_label: str
     curves: Mapping[str, tuple[Sequence[float], Sequence[float | None]]]
-    """Of each curve the places on the horizontal axis and the values; ``None`` and NaN are left out."""
+    """Name of each curve -> its x and y values; ``None`` and NaN are left out."""
     best: Literal["highest", "lowest"] | None = None
-    """Which point of each curve is ringed and named in the legend."""
+    """Point of each curve to mark and give in the legend."""
     is_log: bool = False
 
 
 def _figure(path: Path, *, width: float, height: float, title: str) -> Any | None:
-    """Make an empty figure, in inches; where matplotlib is missing, say so and return ``None``."""
+    """Make an empty figure, sizes in inches; ``None`` without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        print(f"no picture {path.name}: matplotlib is not installed (pip install 'elmolite[plot]')")
+        logger.info(f"{path.name} not drawn: matplotlib is not installed (pip install 'elmolite[plot]')")
         return None
     figure = Figure(figsize=(width, height), layout="constrained")
     n_columns = int(width * 9)
@@ -63,7 +65,7 @@ def _figure(path: Path, *, width: float, height: float, title: str) -> Any | Non
 
 
 def _save(figure: Any, path: Path) -> Path:
-    """Write the PNG; letters that no font here has become boxes, without a warning for each."""
+    """Write the PNG, without a warning for each character that the fonts lack."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         with files.writing(path) as file:
@@ -72,24 +74,24 @@ def _save(figure: Any, path: Path) -> Path:
 
 
 def _plain(text: str, *, width: int = 40) -> str:
-    """Return a name as matplotlib draws it letter for letter: no formula, and shown in legends."""
+    """Escape a name so that matplotlib draws it literally and shows it in legends."""
     shown = printable(text, width=width).replace("$", r"\$")
     return f" {shown}" if shown.startswith("_") else shown
 
 
 def _styles() -> Iterator[dict[str, str]]:
-    """Yield looks of lines without end; the first 28 differ, neighbours in colour, marker and dashes."""
+    """Yield line styles endlessly; neighbours differ in colour, marker and dashes."""
     looks = zip(cycle(COLOURS), cycle(MARKERS), cycle(DASHES), strict=True)
     yield from ({"color": colour, "marker": marker, "linestyle": dash} for colour, marker, dash in looks)
 
 
 def draw_curves(panels: Sequence[Panel], path: Path, *, title: str, x_label: str) -> Path | None:
-    """Draw curves in panels one above the other, over the same horizontal axis.
+    """Draw panels of curves on top of each other, with a common horizontal axis.
 
-    :raises InputError: there is no panel, or a curve has not a value for each place.
+    :raises InputError: there is no panel, or a curve has different numbers of x and y values.
     """
     if not panels:
-        raise InputError(f"{path}: there is nothing to draw")
+        raise InputError(f"{path}: no curves to draw")
     figure = _figure(path, width=7, height=1.2 + 2.8 * len(panels), title=title)
     if figure is None:
         return None
@@ -97,11 +99,11 @@ def draw_curves(panels: Sequence[Panel], path: Path, *, title: str, x_label: str
     for axes, panel in zip(all_axes, panels, strict=True):
         _draw_panel(axes, panel)
     all_axes[-1].set_xlabel(x_label)
-    places = {float(x) for panel in panels for xs, _ in panel.curves.values() for x in xs}
-    if all(map(float.is_integer, places)):
+    x_values = {float(x) for panel in panels for xs, _ in panel.curves.values() for x in xs}
+    if all(map(float.is_integer, x_values)):
         all_axes[-1].xaxis.get_major_locator().set_params(integer=True)
-    if len(places) == 1:
-        all_axes[-1].set_xlim(min(places) - 1, min(places) + 1)
+    if len(x_values) == 1:
+        all_axes[-1].set_xlim(min(x_values) - 1, min(x_values) + 1)
     return _save(figure, path)
 
 
@@ -109,7 +111,7 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
     handles = []
     for (name, (xs, ys)), style in zip(panel.curves.items(), _styles(), strict=False):
         if len(xs) != len(ys):
-            raise InputError(f"{name}: {len(ys)} values for {len(xs)} places")
+            raise InputError(f"{name}: got {len(xs)} x values and {len(ys)} y values")
         x = np.array(xs, dtype=float)
         y = np.array([np.nan if value is None else value for value in ys], dtype=float)
         x, y = x[np.isfinite(y)], y[np.isfinite(y)]
@@ -118,9 +120,9 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
         label = _plain(name if len(y) else f"{name} (no values)")
         (line,) = axes.plot(x, y, **style)
         if panel.best and len(y):
-            at = int(y.argmax() if panel.best == "highest" else y.argmin())
-            label += f", {panel.best} {y[at]:.4g} at {x[at]:g}"
-            axes.plot(x[at], y[at], "o", markersize=12, markerfacecolor="none", markeredgecolor=style["color"])
+            i = int(y.argmax() if panel.best == "highest" else y.argmin())
+            label += f", {panel.best} {y[i]:.4g} at {x[i]:g}"
+            axes.plot(x[i], y[i], "o", markersize=12, markerfacecolor="none", markeredgecolor=style["color"])
         line.set_label(label)
         handles.append(line)
     axes.set_ylabel(_plain(panel.y_label))
@@ -138,9 +140,9 @@ def draw_training(
     metrics: Mapping[str, Sequence[float | None]],
     title: str,
 ) -> Path | None:
-    """Draw the losses, and below them metrics of which more is better, against the epoch.
+    """Draw losses, and below them metrics to maximise, against the epoch.
 
-    :param losses: of each ("training", "dev") a value an epoch, from the first; ``None`` where there is none.
+    :param losses: one value per epoch of each curve ("training", "dev"), ``None`` if missing.
     :param metrics: as ``losses``; the best epoch of each is marked.
     """
     losses_at, metrics_at = (
@@ -152,58 +154,58 @@ def draw_training(
     return draw_curves(panels, path, title=title, x_label="epoch")
 
 
-def draw_confusion(confusion: Confusion, path: Path, *, title: str) -> Path | None:
-    """Draw which label was taken for which: each row as shares of its right label, with the counts where there is room.
+def draw_confusion(labels: Sequence[str], counts: NDArray[np.int64], path: Path, *, title: str) -> Path | None:
+    """Draw a confusion matrix: rows are normalised to shares of the gold label; small matrices show the counts.
 
+    :param labels: K.
+    :param counts: (K, K): gold label x predicted label.
     :raises InputError: there are no labels.
     """
-    if not confusion.labels:
-        raise InputError(f"{path}: there are no labels to draw")
-    n_all = len(confusion.labels)
-    if n_all > MAX_CONFUSION_LABELS:
-        confusion = _with_others(confusion, MAX_CONFUSION_LABELS - 1)
-        title = f"{title}\nthe {MAX_CONFUSION_LABELS - 1} most frequent of {n_all:,} labels"
-    n_labels = len(confusion.labels)
+    if not labels:
+        raise InputError(f"{path}: no labels to draw")
+    if len(labels) > MAX_CONFUSION_LABELS:
+        title = f"{title}\nthe {MAX_CONFUSION_LABELS - 1} most frequent of {len(labels):,} labels"
+        labels, counts = _with_others(labels, counts, MAX_CONFUSION_LABELS - 1)
+    n_labels = len(labels)
     with_counts = n_labels <= MAX_COUNTED_LABELS
     side = max(3.4, n_labels * (0.5 if with_counts else 0.2))
-    names = [_plain(label, width=24) for label in confusion.labels]
+    names = [_plain(label, width=24) for label in labels]
     margin = 0.085 * max(map(len, names))
-    is_steep = margin > side / n_labels
-    height = side + 1.3 + (margin if is_steep else 0.1)
+    is_rotated = margin > side / n_labels
+    height = side + 1.3 + (margin if is_rotated else 0.1)
     figure = _figure(path, width=max(5.0, side + margin + 2.0), height=height, title=title)
     if figure is None:
         return None
     axes = figure.subplots()
-    _draw_cells(figure, axes, confusion.counts, with_counts=with_counts)
+    _draw_cells(figure, axes, counts, with_counts=with_counts)
     size = 9 if with_counts else 7
-    axes.set_xticks(range(n_labels), names, rotation=90 if is_steep else 0, fontsize=size)
+    axes.set_xticks(range(n_labels), names, rotation=90 if is_rotated else 0, fontsize=size)
     axes.set_yticks(range(n_labels), names, fontsize=size)
-    axes.set(xlabel="predicted label", ylabel="right label")
+    axes.set(xlabel="predicted label", ylabel="gold label")
     return _save(figure, path)
 
 
-def _with_others(confusion: Confusion, n_kept: int) -> Confusion:
-    """Make one label of all but the most frequent."""
-    counts = confusion.counts
+def _with_others(labels: Sequence[str], counts: NDArray[np.int64], n_kept: int) -> tuple[list[str], NDArray[np.int64]]:
+    """Merge all but the most frequent labels into one."""
     frequency = counts.sum(axis=0) + counts.sum(axis=1)
     kept = np.sort(np.argsort(-frequency, kind="stable")[:n_kept])
-    place = np.full(len(counts), n_kept)
-    place[kept] = np.arange(n_kept)
-    folded = np.zeros((n_kept + 1, n_kept + 1), dtype=np.int64)
-    np.add.at(folded, (place[:, None], place[None, :]), counts)
-    return Confusion([*(confusion.labels[i] for i in kept), OTHERS], folded)
+    row = np.full(len(counts), n_kept)
+    row[kept] = np.arange(n_kept)
+    merged = np.zeros((n_kept + 1, n_kept + 1), dtype=np.int64)
+    np.add.at(merged, (row[:, None], row[None, :]), counts)
+    return [*(labels[i] for i in kept), OTHERS], merged
 
 
 def _draw_cells(figure: Any, axes: Any, counts: NDArray[np.int64], *, with_counts: bool) -> None:
     support = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, support, out=np.zeros(counts.shape), where=support > 0)
     shares[support[:, 0] == 0] = np.nan
-    shades = np.sqrt(shares)  # so that confusions of a few per cent are seen
+    shades = np.sqrt(shares)  # keeps confusions of a few per cent visible
     image = axes.imshow(shades, cmap="Blues", vmin=0, vmax=1)
-    axes.set_facecolor("#EEEEEE")  # rows whose label is never the right one
+    axes.set_facecolor("#EEEEEE")  # rows without gold examples
     bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.02, ticks=np.sqrt(SHARES_OF_SCALE))
     bar.ax.set_yticklabels([f"{share:.0%}" for share in SHARES_OF_SCALE])
-    bar.set_label("share of the right label")
+    bar.set_label("share of the gold label")
     edges = np.arange(1, len(counts)) - 0.5
     axes.hlines(edges, -0.5, len(counts) - 0.5, color="#DDDDDD", linewidth=0.5)
     axes.vlines(edges, -0.5, len(counts) - 0.5, color="#DDDDDD", linewidth=0.5)
@@ -218,14 +220,14 @@ def _draw_cells(figure: Any, axes: Any, counts: NDArray[np.int64], *, with_count
 def draw_layer_weights(
     mixes: Mapping[str, Sequence[float]], path: Path, *, title: str, layer_names: Sequence[str] | None = None
 ) -> Path | None:
-    """Draw the weights of scalar mixes: a group of bars for each mix, a bar a layer.
+    """Draw the weights of scalar mixes: one group of bars per mix, one bar per layer.
 
-    :param mixes: of each mix the weights of its layers, which sum to 1.
+    :param mixes: name of each mix -> weights of its layers, which sum to 1.
     :raises InputError: there are no mixes, or more layers than names.
     """
     n_layers = max(map(len, mixes.values()), default=0)
     if not n_layers:
-        raise InputError(f"{path}: there are no weights to draw")
+        raise InputError(f"{path}: no weights to draw")
     names = _layer_names(n_layers, layer_names)
     labels = [_plain(name, width=30) for name in mixes]
     label_width = 0.09 * max(map(len, labels))
@@ -236,14 +238,14 @@ def draw_layer_weights(
     axes = figure.subplots()
     bar_width = 0.8 / n_layers
     for layer, (name, style) in enumerate(zip(names, _styles(), strict=False)):
-        places = [group for group, weights in enumerate(mixes.values()) if layer < len(weights)]
+        groups = [group for group, weights in enumerate(mixes.values()) if layer < len(weights)]
         heights = [weights[layer] for weights in mixes.values() if layer < len(weights)]
         offset = (layer - (n_layers - 1) / 2) * bar_width
-        bars = axes.bar(np.array(places) + offset, heights, 0.92 * bar_width, color=style["color"], label=name)
+        bars = axes.bar(np.array(groups) + offset, heights, 0.92 * bar_width, color=style["color"], label=name)
         if len(mixes) <= MAX_MIXES_WITH_VALUES:
             axes.bar_label(bars, fmt="%.2f", fontsize=8, padding=1)
-    is_steep = label_width * len(mixes) > width - 2.0
-    axes.set_xticks(range(len(mixes)), labels, rotation=90 if is_steep else 0)
+    is_rotated = label_width * len(mixes) > width - 2.0
+    axes.set_xticks(range(len(mixes)), labels, rotation=90 if is_rotated else 0)
     axes.set_ylabel("weight")
     axes.margins(y=0.1)
     _add_grid_and_legend(axes)
@@ -259,15 +261,15 @@ def draw_probe(
     layer_names: Sequence[str] | None = None,
     baselines: Mapping[str, float] | None = None,
 ) -> Path | None:
-    """Draw what a probe reads from each layer: a line for each encoder, as "pretrained" and "untrained".
+    """Draw the metric of probing classifiers against the layer: one line per encoder ("pretrained", "untrained").
 
-    :param scores: of each encoder the metric of its layers, from layer 0.
-    :param baselines: what is reached without an encoder, as by the most frequent label: dotted lines.
+    :param scores: name of each encoder -> metric of its layers, from layer 0.
+    :param baselines: metrics that do not depend on a layer, drawn as horizontal lines.
     :raises InputError: there are no scores, or more layers than names.
     """
     n_layers = max(map(len, scores.values()), default=0)
     if not n_layers:
-        raise InputError(f"{path}: there are no scores to draw")
+        raise InputError(f"{path}: no scores to draw")
     names = _layer_names(n_layers, layer_names)
     figure = _figure(path, width=1.1 * n_layers + 4.5, height=4.2, title=title)
     if figure is None:
@@ -288,11 +290,11 @@ def _layer_names(n_layers: int, names: Sequence[str] | None) -> list[str]:
     if names is None:
         return [f"layer {layer}" for layer in range(n_layers)]
     if len(names) < n_layers:
-        raise InputError(f"{len(names)} names for {n_layers} layers")
+        raise InputError(f"expected {n_layers} layer names, got {len(names)}")
     return [_plain(name, width=24) for name in names[:n_layers]]
 
 
 def _add_grid_and_legend(axes: Any) -> None:
     axes.grid(visible=True, axis="y", alpha=0.3)
     axes.set_axisbelow(True)
-    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))  # beside the axes
+    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0))

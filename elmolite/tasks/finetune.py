@@ -22,11 +22,11 @@ from elmolite.tasks.data import ShuffledBatches, TaskBatch, TaskData, predict
 from elmolite.tasks.examples.columns import RECOGNISED, ExampleColumns
 from elmolite.tasks.examples.example import Example, Task
 from elmolite.tasks.inputs import LearntMix
+from elmolite.tasks.metrics import TaskScores, scorer_of
 from elmolite.tasks.model import TaskModel
 from elmolite.tasks.module import BestEpoch, FinetuningModule
 from elmolite.tasks.own_heads import MakeHead
 from elmolite.tasks.setup import FinetuningSetup, Source, TaskExamples, set_up
-from elmolite.tasks.task_scores import TaskScores, score
 from elmolite.utils import files, folders
 from elmolite.utils.lightning import quiet_lightning
 from elmolite.utils.torch import best_device
@@ -168,7 +168,7 @@ def run(
     test = None
     if setup.examples.test is not None:
         predicted = [prediction.labels for prediction in predict(model, data["test"])]
-        test = score(description, [each.labels for each in setup.examples.test], predicted)
+        test = scorer_of(description)([each.labels for each in setup.examples.test], predicted)
     result = FinetuningResult(
         out / MODEL_FOLDER, best.scores, test, best.epoch, best.epochs, model.inputs.learnt_mixes()
     )
@@ -283,7 +283,7 @@ def _draw(result: FinetuningResult, task: str, out: Path) -> None:
     part, scores = ("dev", result.dev) if result.test is None else ("test", result.test)
     if scores.confusion is not None:
         title = f"{out.name}, {part}: {scores.name} {scores.value:.4f}"
-        plots.draw_confusion(scores.confusion, out / "confusion.png", title=title)
+        plots.draw_confusion(scores.confusion.labels, scores.confusion.counts, out / "confusion.png", title=title)
     if result.mixes:
         weights = {place: mix.weights for place, mix in result.mixes.items()}
         names = layer_names(len(next(iter(weights.values()))))

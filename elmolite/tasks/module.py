@@ -13,8 +13,8 @@ from torch import Tensor
 from elmolite.errors import InputError
 from elmolite.tasks.config import FinetuningConfig
 from elmolite.tasks.data import TaskBatch
+from elmolite.tasks.metrics import TaskScores, scorer_of
 from elmolite.tasks.model import TaskDescription, TaskModel
-from elmolite.tasks.task_scores import TaskScores, score
 
 
 class FinetuningModule(LightningModule):
@@ -87,7 +87,7 @@ class FinetuningModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Measure the predictions of the dev examples."""
-        self.dev_scores = score(self.description, self.dev_labels, self._predicted)
+        self.dev_scores = scorer_of(self.description)(self.dev_labels, self._predicted)
         self.dev_loss = self._dev_loss / len(self.dev_labels)
 
 

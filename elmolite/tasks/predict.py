@@ -15,10 +15,10 @@ from elmolite.tasks.examples.columns import RECOGNISED, ExampleColumns
 from elmolite.tasks.examples.example import Example, Task
 from elmolite.tasks.examples.files import read_examples
 from elmolite.tasks.examples.records import Examples
+from elmolite.tasks.metrics import TaskScores, check_labels, scorer_of, warn_unknown_labels
 from elmolite.tasks.model import TaskDescription
 from elmolite.tasks.objectives import Prediction
 from elmolite.tasks.own_heads import MakeHead
-from elmolite.tasks.task_scores import TaskScores, check_labels, score, tell_unknown_labels
 from elmolite.utils.torch import best_device
 
 
@@ -96,10 +96,10 @@ def evaluate_file(
     read.remarks.tell()
     examples = read.examples
     check_labels(checkpoint.description, examples)
-    tell_unknown_labels(checkpoint.description.labels, examples)
+    warn_unknown_labels(checkpoint.description.labels, examples)
     _, predictions = _predict(checkpoint, examples)
     predicted = [prediction.labels for prediction in predictions]
-    return score(checkpoint.description, [example.labels for example in examples], predicted)
+    return scorer_of(checkpoint.description)([example.labels for example in examples], predicted)
 
 
 def _said(columns: ExampleColumns) -> dict[str, Any]:

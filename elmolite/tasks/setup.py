@@ -23,11 +23,11 @@ from elmolite.tasks.examples.example import Example, Task
 from elmolite.tasks.examples.files import read_examples
 from elmolite.tasks.examples.hf_datasets import DatasetExamples
 from elmolite.tasks.inputs import NO_LAYERS
+from elmolite.tasks.metrics import check_labels, warn_unknown_labels
 from elmolite.tasks.model import TaskDescription, TaskModel, build
 from elmolite.tasks.own_heads import MakeHead
 from elmolite.tasks.spans import scheme_of_sequences
 from elmolite.tasks.static_vectors import StaticEmbedding, StaticVectors
-from elmolite.tasks.task_scores import check_labels, tell_unknown_labels
 from elmolite.utils import files
 
 HELD_OUT_EVERY = 10
@@ -80,7 +80,7 @@ class TaskExamples:
         if not found.labels:
             raise InputError(f"{train}: none of the {len(found.train)} examples to learn from has a label")
         for name in ("dev", "test"):
-            tell_unknown_labels(found.labels, read.get(name, []), name)
+            warn_unknown_labels(found.labels, read.get(name, []), name)
         return found
 
     @property

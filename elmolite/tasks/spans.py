@@ -1,10 +1,10 @@
-"""Tags that mark spans: which scheme they are of, the spans they mark, what may follow what.
+"""Span tags: scheme detection (BIO, IOB1, BIOUL), span extraction and allowed transitions.
 
-``BIO`` (IOB2) tags begin every span with ``B-``; ``IOB1`` tags only one that touches another of its type; ``BIOUL``
-tags also mark the last token of a span and a span of one token, with ``L-`` and ``U-`` (BILOU) or ``E-`` and ``S-``
-(IOBES): both pairs of letters are read as the same. Tags may be of no type (``B``, ``I``).
+``BIO`` (IOB2) tags begin every span with ``B-``; ``IOB1`` tags use ``B-`` only between adjacent spans of one type;
+``BIOUL`` tags also mark the last token of a span and single-token spans, with ``L-`` and ``U-`` (BILOU) or ``E-`` and
+``S-`` (IOBES): both pairs of letters are equivalent. Tags may have no type (``B``, ``I``).
 
-Tags that break the rules are read as ``seqeval`` and ``conlleval`` read them, so that every sequence has spans.
+Invalid tag sequences are read as ``seqeval`` and ``conlleval`` read them, so that every sequence has spans.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ from numpy.typing import NDArray
 from elmolite.errors import InputError
 
 Scheme = Literal["BIO", "IOB1", "BIOUL"]
-BioulLetters = Literal["LU", "ES"]
 
 UNTYPED = "_"
-"""The label of a span whose tags are bare letters, as ``seqeval`` has it."""
+"""Type of a span whose tags are bare letters, as in ``seqeval``."""
 
 _TAG = re.compile(r"([BIELSU])(?:-(.*))?", re.DOTALL)
 _ONE_LETTER = str.maketrans("LU", "ES")
@@ -40,31 +39,31 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class SpanTable:
-    """The spans of many sequences, N in all, by their position in the tokens of all sequences one after the other."""
+    """N spans of many sequences; token indices count through all sequences, concatenated."""
 
     labels: list[str]
-    """The types that the tags name, sorted, whether or not a span is of it."""
+    """All types named by the tags, sorted."""
     label_ids: NDArray[np.int64]
-    """Of each span its place in ``labels``, (N)."""
+    """Index into ``labels`` of each span, (N)."""
     first: NDArray[np.int64]
-    """The first token of each span, (N), ascending."""
+    """First token of each span, (N), ascending."""
     end: NDArray[np.int64]
-    """The token after its last, (N)."""
+    """One past the last token of each span, (N)."""
 
 
 class Transitions(NamedTuple):
-    """What a linear-chain model over K tags may do, as booleans."""
+    """Transitions that a linear-chain model over K tags may take, as booleans."""
 
     between: NDArray[np.bool_]
-    """(K, K): whether the tag of the column may follow the tag of the row."""
+    """(K, K): whether the column's tag may follow the row's."""
     start: NDArray[np.bool_]
-    """(K): whether a sequence may start with the tag."""
+    """(K): tags that may start a sequence."""
     end: NDArray[np.bool_]
-    """(K): whether a sequence may end with it."""
+    """(K): tags that may end a sequence."""
 
 
 def _parse(tag: str) -> tuple[str, str] | None:
-    """Return the letter, one of O B I E S, and the type; ``None`` for what is no tag of a span scheme."""
+    """Return the letter (O, B, I, E or S) and the type of a tag; ``None`` if it belongs to no span scheme."""
     if tag == "O":
         return "O", ""
     match = _TAG.fullmatch(tag)
@@ -72,11 +71,10 @@ def _parse(tag: str) -> tuple[str, str] | None:
 
 
 def scheme_of(labels: Iterable[str]) -> Scheme | None:
-    """Recognise the scheme of a set of tags; ``None`` where they are no spans, as parts of speech are not.
+    """Detect the scheme of a tag set; ``None`` for tags that are not spans, such as parts of speech.
 
-    All must be ``O`` or of a scheme's form, so that ``E-mail`` among other names makes no scheme. Tags with an ``I-x``
-    for which there is no ``B-x`` are IOB1. IOB1 tags that happen to have each ``B-x`` cannot be told from BIO by their
-    names: :func:`scheme_of_sequences` tells.
+    All tags must be ``O`` or have the form of a scheme's tag. Tag sets with an ``I-x`` but no ``B-x`` are IOB1. An IOB1
+    tag set that contains every ``B-x`` looks like BIO: use :func:`scheme_of_sequences`.
     """
     tags = set(labels)
     parsed = [_parse(tag) for tag in tags]
@@ -94,7 +92,7 @@ def scheme_of(labels: Iterable[str]) -> Scheme | None:
 
 
 def scheme_of_sequences(sequences: Sequence[Sequence[str]]) -> Scheme | None:
-    """Recognise the scheme of tagged sentences: as :func:`scheme_of`, and IOB1 where most spans begin with ``I-``."""
+    """Detect the scheme of tagged sentences: as :func:`scheme_of`, and IOB1 if most spans begin with ``I-``."""
     scheme = scheme_of(set(chain.from_iterable(sequences)))
     if scheme != "BIO":
         return scheme
@@ -104,29 +102,26 @@ def scheme_of_sequences(sequences: Sequence[Sequence[str]]) -> Scheme | None:
     return "IOB1" if 2 * n_inside > len(first) else "BIO"
 
 
-def spans(tags: Sequence[str], *, strict: Literal["BIO", "BIOUL"] | None = None) -> list[Span]:
-    """Return the spans of one sequence of tags, in order.
+def spans(tags: Sequence[str]) -> list[Span]:
+    """Return the spans of one tag sequence, in order.
 
-    :param strict: count only spans that are tagged as this scheme demands, as ``seqeval``'s strict mode does; otherwise
-        a span begins wherever a type does, as in its default mode (``O I-x`` has a span).
-    :raises InputError: a tag is of no scheme, or not of the strict one.
+    As in ``seqeval``'s default mode a span begins wherever a type does (``O I-x`` has a span).
+
+    :raises InputError: a tag belongs to no scheme.
     """
-    table = locate([tags], strict=strict)
+    table = locate([tags])
     names = [table.labels[i] for i in table.label_ids]
     return [Span(*span) for span in zip(names, table.first.tolist(), table.end.tolist(), strict=True)]
 
 
-def locate(sequences: Sequence[Sequence[str]], *, strict: Literal["BIO", "BIOUL"] | None = None) -> SpanTable:
-    """Find the spans of many sequences; no span goes from one into the next.
+def locate(sequences: Sequence[Sequence[str]]) -> SpanTable:
+    """Find the spans of many tag sequences; spans do not cross sequence boundaries.
 
-    :param strict: as :func:`spans` takes it.
-    :raises InputError: a tag is of no scheme, or not of the strict one; the message says where it stands.
+    :raises InputError: a tag belongs to no scheme; the message names the sequence and token.
     """
-    if strict not in (None, "BIO", "BIOUL"):
-        raise InputError(f"strict={strict!r}: spans are strict in BIO or in BIOUL")
     ids_of: dict[str, int] = {}
     tag_ids = np.fromiter((ids_of.setdefault(tag, len(ids_of)) for tag in chain.from_iterable(sequences)), np.int64)
-    parsed = _parse_all(ids_of, sequences, strict)
+    parsed = _parse_all(ids_of, sequences)
     labels = sorted({kind for letter, kind in parsed if letter != "O"})
     label_at = {label: i for i, label in enumerate(labels)}
     letters = np.array([letter for letter, _ in parsed], dtype="U1")[tag_ids]
@@ -142,42 +137,33 @@ def locate(sequences: Sequence[Sequence[str]], *, strict: Literal["BIO", "BIOUL"
 
     first = np.flatnonzero(is_inside & ~continues)
     last = np.flatnonzero(is_inside & ~np.append(continues[1:], False))
-    if strict is not None:
-        is_whole = letters[first] == "B"
-        if strict == "BIOUL":
-            is_whole = (is_whole & (letters[last] == "E")) | (letters[first] == "S")
-        first, last = first[is_whole], last[is_whole]
     return SpanTable(labels, label_ids[first], first, last + 1)
 
 
-def _parse_all(tags: Iterable[str], sequences: Sequence[Sequence[str]], strict: str | None) -> list[tuple[str, str]]:
+def _parse_all(tags: Iterable[str], sequences: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
     parsed = []
     for tag in tags:
         pair = _parse(tag)
-        if pair is None or (strict == "BIO" and pair[0] in "ES"):
+        if pair is None:
             number, sequence = next((i, sequence) for i, sequence in enumerate(sequences) if tag in sequence)
             if isinstance(sequence, str):
-                raise InputError(f"sequence {number + 1} is the text {sequence!r}: expected a list of tags")
-            expected = "B-x, I-x or O" if strict == "BIO" else "B-x, I-x, L-x, U-x, E-x, S-x or O"
-            place = f"sequence {number + 1}, token {list(sequence).index(tag) + 1}"
-            raise InputError(f"{place}: {tag!r} is no tag of a span; expected {expected}")
+                raise InputError(f"sequence {number + 1} is the string {sequence!r}: expected a list of tags")
+            position = f"sequence {number + 1}, token {list(sequence).index(tag) + 1}"
+            raise InputError(f"{position}: {tag!r} is not a span tag; expected B-x, I-x, L-x, U-x, E-x, S-x or O")
         parsed.append(pair)
     return parsed
 
 
 def allowed_transitions(labels: Sequence[str], scheme: Scheme | None) -> Transitions:
-    """Say which tags may follow which, start and end a sequence, so that what a model predicts is always valid.
-
-    Tags of no scheme may all, and IOB1 tags too, since every sequence of them can be read. With ``O`` among the labels
-    there is a valid sequence of every length.
+    """Return the transitions that keep predictions valid; every transition is valid for IOB1 and without a scheme.
 
     :param labels: the K tags, in the order of the model's outputs.
-    :raises InputError: a label is no tag of the scheme.
+    :raises InputError: a label is not a span tag.
     """
     n_labels = len(labels)
     if scheme is None or scheme == "IOB1":
         return Transitions(np.ones((n_labels, n_labels), bool), np.ones(n_labels, bool), np.ones(n_labels, bool))
-    parsed = _parse_all(labels, [labels], "BIO" if scheme == "BIO" else None)
+    parsed = _parse_all(labels, [labels])
     letters = np.array([letter for letter, _ in parsed], dtype="U1")
     kinds = np.array([kind for _, kind in parsed], dtype=object)
     goes_on = np.isin(letters, ["I", "E"])
@@ -186,27 +172,3 @@ def allowed_transitions(labels: Sequence[str], scheme: Scheme | None) -> Transit
     if scheme == "BIO":
         return Transitions(same_span | ~goes_on[None, :], ~goes_on, np.ones(n_labels, bool))
     return Transitions(same_span | (~is_open[:, None] & ~goes_on[None, :]), ~goes_on, ~is_open)
-
-
-def to_bio(tags: Sequence[str]) -> list[str]:
-    """Write the spans of tags of any scheme as BIO tags, which are always valid."""
-    return _write(tags, middle="I", last="I", single="B")
-
-
-def to_bioul(tags: Sequence[str], *, letters: BioulLetters = "LU") -> list[str]:
-    """Write the spans of tags of any scheme as BIOUL tags, which are always valid.
-
-    :param letters: those of the last token of a span and of a span of one: ``LU`` or ``ES``.
-    """
-    if letters not in ("LU", "ES"):
-        raise InputError(f"letters={letters!r}: BIOUL has LU or ES")
-    return _write(tags, middle="I", last=letters[0], single=letters[1])
-
-
-def _write(tags: Sequence[str], *, middle: str, last: str, single: str) -> list[str]:
-    written = ["O"] * len(tags)
-    for label, first, end in spans(tags):
-        n_tokens = end - first
-        letters = [single] if n_tokens == 1 else ["B", *[middle] * (n_tokens - 2), last]
-        written[first:end] = [letter if label == UNTYPED else f"{letter}-{label}" for letter in letters]
-    return written

@@ -6,7 +6,6 @@ import pytest
 from elmolite.errors import InputError
 from elmolite.reports import plots
 from elmolite.reports.plots import Panel
-from elmolite.tasks.confusion import Confusion, confusion_matrix
 
 HOSTILE = ["$x$", "US$", "_hidden", "", "名詞", "a\nb", r"\frac{", "x" * 300]
 
@@ -30,9 +29,9 @@ def overlaps(texts):
     return any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
-def test_a_confusion_matrix_with_its_counts(tmp_path, drawn):
-    confusion = confusion_matrix(["no", "no", "yes"] * 5000, ["no", "yes", "yes"] * 5000, labels=["no", "yes", "maybe"])
-    path = plots.draw_confusion(confusion, tmp_path / "a.png", title="Answers")
+def test_confusion_matrix_with_counts(tmp_path, drawn):
+    counts = np.array([[5000, 5000, 0], [0, 5000, 0], [0, 0, 0]])
+    path = plots.draw_confusion(["no", "yes", "maybe"], counts, tmp_path / "a.png", title="Answers")
     assert path == tmp_path / "a.png"
     assert is_png(path)
     axes = drawn[0].axes[0]
@@ -43,10 +42,10 @@ def test_a_confusion_matrix_with_its_counts(tmp_path, drawn):
 
 
 @pytest.mark.parametrize("n_labels", [1, 3, 20, 200])
-def test_labels_of_a_confusion_matrix_do_not_overlap(tmp_path, drawn, n_labels):
+def test_confusion_labels_do_not_overlap(tmp_path, drawn, n_labels):
     labels = [f"label {i} of many labels" for i in range(n_labels)]
     counts = np.diag(np.arange(n_labels, 0, -1))
-    assert is_png(plots.draw_confusion(Confusion(labels, counts), tmp_path / "a.png", title="T" * 500))
+    assert is_png(plots.draw_confusion(labels, counts, tmp_path / "a.png", title="T" * 500))
     axes = drawn[0].axes[0]
     assert not overlaps(axes.get_yticklabels())
     assert not overlaps(axes.get_xticklabels())
@@ -54,14 +53,14 @@ def test_labels_of_a_confusion_matrix_do_not_overlap(tmp_path, drawn, n_labels):
     assert bool(axes.texts) == (n_labels <= 20)
 
 
-def test_rare_labels_become_one():
+def test_rare_labels_are_merged():
     counts = np.arange(9).reshape(3, 3)
-    folded = plots._with_others(Confusion(["a", "b", "c"], counts), 1)
-    assert folded.labels == ["c", "(others)"]
-    assert folded.counts.tolist() == [[8, 6 + 7], [2 + 5, 0 + 1 + 3 + 4]]
+    labels, merged = plots._with_others(["a", "b", "c"], counts, 1)
+    assert labels == ["c", "(others)"]
+    assert merged.tolist() == [[8, 6 + 7], [2 + 5, 0 + 1 + 3 + 4]]
 
 
-def test_curves_leave_out_what_is_missing(tmp_path, drawn):
+def test_curves_skip_missing_values(tmp_path, drawn):
     losses = {"training": [3.0, 2.0, 1.0], "dev": [2.5, None, float("nan")]}
     metrics = {"span F1": [0.2, 0.6, 0.5]}
     path = plots.draw_training(tmp_path / "a.png", losses=losses, metrics=metrics, title="T")
@@ -72,7 +71,7 @@ def test_curves_leave_out_what_is_missing(tmp_path, drawn):
     assert below.get_xlabel() == "epoch"
 
 
-def test_curves_of_one_epoch_and_of_none(tmp_path):
+def test_curves_of_one_epoch_and_without_values(tmp_path):
     path = tmp_path / "a.png"
     assert is_png(plots.draw_training(path, losses={"training": [1.0]}, metrics={"F1": [None]}, title="T"))
     assert is_png(plots.draw_training(path, losses={"training": []}, metrics={}, title=""))
@@ -97,47 +96,45 @@ def test_layer_weights_and_probes(tmp_path, drawn):
     assert [text.get_text() for text in axes.get_legend().get_texts()] == [*scores, "most frequent"]
 
 
-def test_names_are_drawn_as_they_are(tmp_path, drawn):
+def test_names_are_drawn_literally(tmp_path, drawn):
     path = tmp_path / "a.png"
-    plots.draw_confusion(confusion_matrix(HOSTILE, HOSTILE), path, title=r"$\frac{$ 名")
+    plots.draw_confusion(HOSTILE, np.eye(len(HOSTILE), dtype=int), path, title=r"$\frac{$ 名")
     plots.draw_layer_weights({name: [1.0] for name in HOSTILE}, path, title="$", layer_names=["_$a$"])
     plots.draw_probe({name: [1.0] for name in HOSTILE}, path, metric="$m$", title="")
     plots.draw_training(path, losses={name: [1.0] for name in HOSTILE}, metrics={}, title="_")
     assert len(drawn[2].axes[0].get_legend().get_texts()) == len(HOSTILE)
 
 
-def test_there_must_be_something_to_draw(tmp_path):
+def test_empty_plots_are_refused(tmp_path):
     path = tmp_path / "a.png"
     for draw in (
-        lambda: plots.draw_confusion(confusion_matrix([], []), path, title="T"),
+        lambda: plots.draw_confusion([], np.zeros((0, 0), int), path, title="T"),
         lambda: plots.draw_layer_weights({}, path, title="T"),
         lambda: plots.draw_probe({"a": []}, path, metric="m", title="T"),
         lambda: plots.draw_curves([], path, title="T", x_label="x"),
     ):
         with pytest.raises(InputError, match="to draw"):
             draw()
-    with pytest.raises(InputError, match="1 names for 2 layers"):
+    with pytest.raises(InputError, match="expected 2 layer names, got 1"):
         plots.draw_probe({"a": [1, 2]}, path, metric="m", title="T", layer_names=["x"])
-    with pytest.raises(InputError, match="F1: 1 values for 2 places"):
+    with pytest.raises(InputError, match="F1: got 2 x values and 1 y values"):
         plots.draw_curves([Panel("y", {"F1": ([1, 2], [1])})], path, title="T", x_label="x")
     assert not path.exists()
 
 
-def test_without_matplotlib_it_is_said(tmp_path, monkeypatch, capsys):
+def test_without_matplotlib_nothing_is_drawn(tmp_path, monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    caplog.set_level("INFO", logger="elmolite")
     path = tmp_path / "a.png"
-    assert plots.draw_confusion(confusion_matrix(["a"], ["a"]), path, title="T") is None
+    assert plots.draw_confusion(["a"], np.ones((1, 1), int), path, title="T") is None
     assert plots.draw_layer_weights({"a": [1.0]}, path, title="T") is None
     assert plots.draw_probe({"a": [1.0]}, path, metric="m", title="T") is None
     assert plots.draw_training(path, losses={"a": [1.0]}, metrics={}, title="T") is None
-    assert (
-        capsys.readouterr().out.count("no picture a.png: matplotlib is not installed (pip install 'elmolite[plot]')")
-        == 4
-    )
+    assert caplog.messages == ["a.png not drawn: matplotlib is not installed (pip install 'elmolite[plot]')"] * 4
     assert not path.exists()
 
 
-def test_the_caller_s_matplotlib_is_left_alone(tmp_path):
+def test_global_matplotlib_state_is_unchanged(tmp_path):
     import matplotlib
     from matplotlib import pyplot
 
