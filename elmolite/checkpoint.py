@@ -38,8 +38,8 @@ from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import Vocabulary
 from elmolite.errors import InputError, error_prefix
 from elmolite.formats.source import is_legacy, refuse_legacy
-from elmolite.nn.adaptive_softmax import AnySoftmax, softmax_of
 from elmolite.nn.bilm import BiLM, BiLMConfig
+from elmolite.nn.softmax import Softmax, make_softmax
 from elmolite.released_models import model_folder
 from elmolite.utils import files, folders
 from elmolite.utils.config import read_fields
@@ -58,7 +58,7 @@ class Checkpoint:
     bilm: BiLM
     tokenizer: SentenceTokenizer
     indexer: TokenIndexer
-    softmax: AnySoftmax | None = None
+    softmax: Softmax | None = None
     vocabulary: Vocabulary | None = None
     training: Mapping[str, Any] | None = None
 
@@ -98,7 +98,7 @@ class Checkpoint:
             config = {
                 "format_version": FORMAT_VERSION,
                 "model": asdict(self.bilm.config),
-                "softmax": None if self.softmax is None else self.softmax.description(),
+                "softmax": None if self.softmax is None else self.softmax.config(),
                 "training": dict(self.training or {}),
                 "files": folders.file_entries(new),
             }
@@ -179,10 +179,10 @@ def _model_config(fields: Any, path: Path) -> BiLMConfig:
     return read_fields(BiLMConfig, fields, where=f"{path}, 'model'")
 
 
-def _empty_softmax(config: Mapping[str, Any], path: Path, vocabulary_size: int, projection_size: int) -> AnySoftmax:
+def _empty_softmax(config: Mapping[str, Any], path: Path, vocabulary_size: int, projection_size: int) -> Softmax:
     description = config.get("softmax", {"kind": "full"})
     with error_prefix(str(path)), torch.device("meta"):
-        return softmax_of(description, vocabulary_size=vocabulary_size, projection_size=projection_size)
+        return make_softmax(description, vocabulary_size=vocabulary_size, projection_size=projection_size)
 
 
 def fill(module: nn.Module, weights: TensorFile) -> None:

@@ -12,7 +12,7 @@ from elmolite.data.corpus import Corpus
 from elmolite.data.prepare import prepare
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.nn.bilm import BiLM, BiLMConfig
-from elmolite.nn.softmax import Softmax
+from elmolite.nn.softmax import FullSoftmax
 from elmolite.pretraining import saved_points
 from elmolite.pretraining.saved_points import SavedPoints
 from elmolite.tasks.examples.columns import ExampleColumns
@@ -123,7 +123,7 @@ def bilm() -> BiLM:
 def model_folder(tmp_path_factory, corpus) -> Path:
     torch.manual_seed(2)
     config = small_config()
-    softmax = Softmax(vocabulary_size=len(corpus.vocabulary), projection_size=config.projection_size)
+    softmax = FullSoftmax(vocabulary_size=len(corpus.vocabulary), projection_size=config.projection_size)
     folder = tmp_path_factory.mktemp("models") / "model"
     Checkpoint(make_bilm(config), corpus.tokenizer, corpus.characters, softmax, corpus.vocabulary).save_pretrained(
         folder

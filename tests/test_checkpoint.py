@@ -7,8 +7,7 @@ from elmolite.checkpoint import FORMAT_VERSION, Checkpoint, read_config
 from elmolite.data.indexers import UnicodeIndexer, WordIndexer
 from elmolite.data.vocab import Vocabulary
 from elmolite.errors import InputError
-from elmolite.nn.adaptive_softmax import AdaptiveSoftmax
-from elmolite.nn.softmax import Softmax
+from elmolite.nn.softmax import AdaptiveSoftmax, FullSoftmax
 from elmolite.utils import files
 
 
@@ -22,7 +21,7 @@ def edit(folder, change):
 def checkpoint(corpus):
     torch.manual_seed(5)
     config = small_config(cell_clip=None, activation="tanh", forget_bias=0.0)
-    softmax = Softmax(vocabulary_size=len(corpus.vocabulary), projection_size=config.projection_size)
+    softmax = FullSoftmax(vocabulary_size=len(corpus.vocabulary), projection_size=config.projection_size)
     return Checkpoint(make_bilm(config), corpus.tokenizer, corpus.characters, softmax, corpus.vocabulary, {"step": 7})
 
 

@@ -46,7 +46,7 @@ def describe_model(name: str) -> str:
         f"parameters {checkpoint.bilm.n_parameters:,}",
     ]
     if checkpoint.softmax is not None and checkpoint.vocabulary is not None:
-        kind = checkpoint.softmax.description()["kind"]
+        kind = checkpoint.softmax.kind
         n_softmax = sum(parameter.numel() for parameter in checkpoint.softmax.parameters())
         lines.append(f"softmax    {kind}, {n_softmax:,} more, over {len(checkpoint.vocabulary):,} words")
     lines.append(f"text       {'white space between tokens' if checkpoint.tokenizer.is_whitespace else 'raw'}")

@@ -15,11 +15,10 @@ from torch.nn import functional as F
 
 from elmolite.errors import InputError, check_choices
 from elmolite.nn import MAX_CHARACTERS
-from elmolite.nn.char_cnn import CharacterEncoder
+from elmolite.nn.char_cnn import CharacterEncoder, WordEncoder
 from elmolite.nn.lstm.inference import Words
 from elmolite.nn.lstm.reference import State
 from elmolite.nn.recurrent import LSTMLayer, RecurrentStack, RNNLayer, dropout, run_stacks
-from elmolite.nn.word_encoder import WordEncoder
 
 DROPOUT_FIELDS = ("dropout", "variational_dropout", "recurrent_dropout", "embedding_dropout")
 """The fields of :class:`BiLMConfig` that are no sizes: a model can be trained on with others."""

@@ -117,6 +117,10 @@ class CharacterEncoder(nn.Module):
         """The embedding of each character id."""
         return self.embedding.weight
 
+    def use_sparse_gradients(self) -> list[str]:
+        """Return no names: the table of characters is small, and its gradient stays dense."""
+        return []
+
     def forward(self, characters: Tensor) -> Tensor:
         """Encode words.
 
@@ -216,3 +220,28 @@ def _convolution(n_channels: int, n_filters: int, width: int) -> nn.Conv1d:
     nn.init.uniform_(convolution.weight, -0.05, 0.05)
     nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
     return convolution
+
+
+class WordEncoder(nn.Module):
+    """Table of word vectors, for models that read words; out-of-vocabulary words share the vector of ``<UNK>``."""
+
+    def __init__(self, *, n_ids: int, projection_size: int) -> None:
+        super().__init__()
+        self.sparse = False
+        """As in ``nn.Embedding``: whether the gradient of the table is sparse."""
+        self.weight = nn.Parameter(torch.empty(n_ids, projection_size))
+        nn.init.normal_(self.weight, std=projection_size**-0.5)
+
+    @property
+    def table(self) -> Tensor:
+        """The vector of each id, (V, P)."""
+        return self.weight
+
+    def use_sparse_gradients(self) -> list[str]:
+        """Give the table sparse gradients; return its name."""
+        self.sparse = True
+        return ["weight"]
+
+    def forward(self, words: Tensor) -> Tensor:
+        """Look up ids (U, 1) as (U, P)."""
+        return F.embedding(words.squeeze(1).to(self.weight.device), self.weight, sparse=self.sparse)

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from elmolite.errors import InputError, check_choices
+from elmolite.errors import InputError, check_choices, nearest
+from elmolite.nn.softmax import SOFTMAXES, Softmax
 from elmolite.utils.config import Precision
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 RUN_VERSION = 1
 RUN_FILE = "pretraining.json"
 """In the folder of a run: the settings that it was started with."""
+SAMPLED = "sampled"
+"""Value of ``softmax`` that trains the full softmax on sampled negatives."""
 LARGE_VOCABULARY = 30_000
 """From this vocabulary on ``softmax: auto`` is the adaptive one, and of the sampled one, and of a table of words that
 are read, a step trains only the rows that it touches (:mod:`elmolite.pretraining.sparse_rows`)."""
@@ -71,7 +74,7 @@ class PretrainingConfig:
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_steps: int = 200
     clip_norm: float = 1.0
-    softmax: Literal["auto", "full", "sampled", "adaptive"] = "auto"
+    softmax: str = "auto"
     n_negatives: int = 1024
     n_validations: int = 10
     patience: int = 0
@@ -84,6 +87,8 @@ class PretrainingConfig:
 
     def __post_init__(self) -> None:
         check_choices(self)
+        if self.softmax not in (choices := ("auto", SAMPLED, *SOFTMAXES)):
+            raise InputError(f"softmax: unknown {self.softmax!r}{nearest(self.softmax, choices)}")
         positive = ("n_epochs", "n_rows", "window", "learning_rate", "clip_norm", "n_negatives", "n_validations")
         for name in (*positive, "n_accumulated", "valid_tokens", "n_devices", "n_nodes", "log_every_steps"):
             if not getattr(self, name) > 0:
@@ -125,15 +130,15 @@ class PretrainingConfig:
         return self.learning_rate * decay
 
     def softmax_kind(self, vocabulary_size: int) -> str:
-        """Return which softmax trains: full, sampled or adaptive."""
+        """Return the kind of a new softmax, a key of :data:`elmolite.nn.softmax.SOFTMAXES`."""
         if self.softmax == "auto":
             return "adaptive" if vocabulary_size >= LARGE_VOCABULARY else "full"
-        return self.softmax
+        return "full" if self.softmax == SAMPLED else self.softmax
 
-    def is_sampled(self, kind: str, vocabulary_size: int) -> bool:
-        """Tell whether a softmax of a kind is trained on sampled negatives.
+    def negatives_of(self, softmax: Softmax) -> int | None:
+        """Return the number of sampled negatives a softmax is trained on; ``None`` for the full loss.
 
-        With ``auto`` a large one without clusters is: the model that the run starts from was trained so.
+        With ``auto``, a large softmax that can sample does: only a model to start from has one, and it was trained so.
         """
-        is_large = kind == "full" and vocabulary_size >= LARGE_VOCABULARY
-        return self.softmax == "sampled" or (self.softmax == "auto" and is_large)
+        is_large = softmax.can_sample and softmax.vocabulary_size >= LARGE_VOCABULARY
+        return self.n_negatives if self.softmax == SAMPLED or (self.softmax == "auto" and is_large) else None

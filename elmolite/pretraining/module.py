@@ -14,11 +14,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from elmolite.data.bptt import Batch
-from elmolite.nn.adaptive_softmax import AnySoftmax
 from elmolite.nn.bilm import BiLM, BiLMState
 from elmolite.nn.lstm.reference import State
 from elmolite.nn.softmax import Softmax
-from elmolite.nn.word_encoder import WordEncoder
 from elmolite.pretraining import distributed
 from elmolite.pretraining.config import LARGE_VOCABULARY, PretrainingConfig
 from elmolite.pretraining.consumed_text import ConsumedText
@@ -33,14 +31,14 @@ from elmolite.pretraining.sparse_rows import as_parameters, touched_rows
 class PretrainingModule(LightningModule):
     """Loss, optimizer step and validation of a BiLM over streams, with the state carried from step to step."""
 
-    def __init__(self, bilm: BiLM, softmax: AnySoftmax, config: PretrainingConfig, n_steps: int) -> None:
+    def __init__(self, bilm: BiLM, softmax: Softmax, config: PretrainingConfig, n_steps: int) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.bilm = bilm
         self.softmax = softmax
         self.config = config
         self.n_steps = n_steps
-        self.is_sampled = config.is_sampled(softmax.description()["kind"], softmax.vocabulary_size)
+        self.n_negatives = config.negatives_of(softmax)
         self.last_perplexity: Perplexity | None = None
         self.tables = self._mark_tables()
         self.average = WeightAverage(self, config.ema_decay, self.tables) if config.ema_decay else None
@@ -52,14 +50,11 @@ class PretrainingModule(LightningModule):
     def _mark_tables(self) -> list[nn.Parameter]:
         """Return the weights of which a step touches few rows; their gradients are sparse, and no business of DDP."""
         names = []
-        if self.is_sampled and self.softmax.vocabulary_size >= LARGE_VOCABULARY:
-            assert isinstance(self.softmax, Softmax)
-            self.softmax.sparse = True
-            names += ["softmax.weight", "softmax.bias"]
+        if self.n_negatives is not None and self.softmax.vocabulary_size >= LARGE_VOCABULARY:
+            names += [f"softmax.{name}" for name in self.softmax.use_sparse_gradients()]
         encoder = self.bilm.token_encoder
-        if isinstance(encoder, WordEncoder) and len(encoder.table) >= LARGE_VOCABULARY:
-            encoder.sparse = True
-            names.append("bilm.token_encoder.weight")
+        if len(encoder.table) >= LARGE_VOCABULARY:
+            names += [f"bilm.token_encoder.{name}" for name in encoder.use_sparse_gradients()]
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, names)  # type: ignore[no-untyped-call]
         return [self.get_parameter(name) for name in names]
 
@@ -136,12 +131,8 @@ class PretrainingModule(LightningModule):
         raw = torch.cat([forward, backward])
         hidden = torch.cat([self.bilm.dropout(part, [n_rows] * n_steps) for part in (forward, backward)])
         targets = torch.cat([time_major(batch.forward_targets), time_major(batch.backward_targets)])
-        if self.is_sampled:
-            assert isinstance(self.softmax, Softmax)
-            seed = hash((self.config.seed, number)) & 0x7FFF_FFFF
-            loss = self.softmax.sampled_loss(hidden, targets, n_negatives=self.config.n_negatives, seed=seed)
-        else:
-            loss = self.softmax.full_loss(hidden, targets)
+        seed = hash((self.config.seed, number)) & 0x7FFF_FFFF
+        loss = self.softmax.training_loss(hidden, targets, n_negatives=self.n_negatives, seed=seed)
         return loss, self._penalty(raw.view(2, n_steps, n_rows, -1), hidden)
 
     def _penalty(self, raw: Tensor, dropped: Tensor) -> Tensor | float:

@@ -12,8 +12,8 @@ from torch import Tensor
 from elmolite.data.bptt import Batch, Streams
 from elmolite.data.corpus import Corpus, Split
 from elmolite.data.vocab import UNKNOWN_ID
-from elmolite.nn.adaptive_softmax import AnySoftmax
 from elmolite.nn.bilm import BiLM, BiLMState
+from elmolite.nn.softmax import Softmax
 from elmolite.utils.torch import evaluating
 
 EVALUATION_ROWS = 32
@@ -60,7 +60,7 @@ class PerplexityMeter:
     Always computes in the precision of the weights: a perplexity must not depend on autocast.
     """
 
-    def __init__(self, bilm: BiLM, softmax: AnySoftmax) -> None:
+    def __init__(self, bilm: BiLM, softmax: Softmax) -> None:
         self.bilm = bilm
         self.softmax = softmax
         self._state: BiLMState | None = None
@@ -117,7 +117,7 @@ def evaluation_streams(corpus: Corpus, split: Split, *, by_sentence: bool, model
 
 def evaluate(
     bilm: BiLM,
-    softmax: AnySoftmax,
+    softmax: Softmax,
     corpus: Corpus,
     split: Split,
     *,

@@ -25,7 +25,7 @@ def make(setup: Setup, init_from: str | Path | None) -> Record:
     record: Record = {
         "model": asdict(setup.model.bilm.config),
         "training": asdict(setup.config),
-        "softmax": setup.softmax.description(),
+        "softmax": setup.softmax.config(),
         "corpus": {"tokens": setup.corpus.train.n_tokens, "sha256": setup.corpus.fingerprint()},
     }
     if init_from is not None:

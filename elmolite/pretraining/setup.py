@@ -12,9 +12,8 @@ from elmolite.checkpoint import Checkpoint
 from elmolite.data.bptt import Streams
 from elmolite.data.corpus import Corpus
 from elmolite.errors import InputError
-from elmolite.nn.adaptive_softmax import AdaptiveSoftmax, AnySoftmax, softmax_of
 from elmolite.nn.bilm import BiLM, BiLMConfig
-from elmolite.nn.softmax import Softmax
+from elmolite.nn.softmax import Softmax, make_softmax
 from elmolite.pretraining.config import PretrainingConfig
 from elmolite.pretraining.perplexity import evaluation_streams
 from elmolite.pretraining.warm_start import start_from
@@ -41,7 +40,7 @@ class Setup:
         return max(1, self.n_steps // self.config.n_validations)
 
     @property
-    def softmax(self) -> AnySoftmax:
+    def softmax(self) -> Softmax:
         """The output weights."""
         assert self.model.softmax is not None
         return self.model.softmax
@@ -49,9 +48,8 @@ class Setup:
     def describe(self) -> str:
         """Return what will be trained on what, for a person."""
         config, data = self.config, self.corpus
-        kind = self.softmax.description()["kind"]
-        if config.is_sampled(kind, len(data.vocabulary)):
-            kind = f"sampled ({config.n_negatives} draws)"
+        n_negatives = config.negatives_of(self.softmax)
+        kind = self.softmax.kind if n_negatives is None else f"sampled ({n_negatives} draws)"
         accumulated = f"{config.n_accumulated} x " if config.n_accumulated > 1 else ""
         lines = [
             f"{self.model.bilm.n_parameters / 1e6:.1f} M parameters, {kind} softmax over {len(data.vocabulary):,} "
@@ -79,7 +77,7 @@ def set_up(
     """Open the corpus and make the model.
 
     :param init_from: a model folder whose weights are the first ones.
-    :param softmax: the description of the one that an earlier part of the run had.
+    :param softmax: kind and options of the softmax of the run to resume.
     :raises InputError: the corpus is too small, or the model in ``init_from`` has other sizes.
     """
     data = Corpus.open(corpus)
@@ -99,41 +97,37 @@ def set_up(
     bilm = BiLM(model, **indexer.sizes())
     if softmax is None:
         start = None if source is None else source.softmax
-        softmax = _softmax_description(config, len(data.vocabulary), model.projection_size, start)
+        softmax = _softmax_config(config, len(data.vocabulary), start)
     new_softmax = _softmax(data, model.projection_size, softmax)
     new = Checkpoint(bilm, data.tokenizer, indexer, new_softmax, data.vocabulary)
     notes = [] if source is None else start_from(source, new, name=str(init_from))
     return Setup(data, config, train, valid, config.n_steps(train), new, notes)
 
 
-def _softmax_description(
-    config: PretrainingConfig, vocabulary_size: int, projection_size: int, source: AnySoftmax | None
-) -> dict[str, Any]:
-    """Return which softmax a new run has: what the configuration says, ``auto`` being that of ``source``.
+def _softmax_config(config: PretrainingConfig, vocabulary_size: int, source: Softmax | None) -> dict[str, Any]:
+    """Return the kind and options of the softmax of a new run; ``auto`` takes those of ``source``.
 
     :raises InputError: the configuration asks for another kind than that of ``source``.
     """
     kind = config.softmax_kind(vocabulary_size)
-    wanted = AdaptiveSoftmax if kind == "adaptive" else Softmax
     if source is None:
-        with torch.device("meta"):
-            return wanted(vocabulary_size=vocabulary_size, projection_size=projection_size).description()
-    if config.softmax != "auto" and not isinstance(source, wanted):
-        raise InputError(f"softmax: that of the model to start from is {source.description()['kind']}, not {kind}")
-    return source.description()
+        return {"kind": kind}
+    if config.softmax != "auto" and source.kind != kind:
+        raise InputError(f"softmax: that of the model to start from is {source.kind}, not {config.softmax}")
+    return source.config()
 
 
-def _softmax(data: Corpus, projection_size: int, description: dict[str, Any]) -> AnySoftmax:
+def _softmax(data: Corpus, projection_size: int, config: dict[str, Any]) -> Softmax:
     """Make the output weights.
 
     :raises InputError: an adaptive softmax is wanted over a vocabulary that is not in order of frequency.
     """
-    softmax = softmax_of(description, vocabulary_size=len(data.vocabulary), projection_size=projection_size)
-    n_head, counts = softmax.bounds[0], data.vocabulary.counts
+    softmax = make_softmax(config, vocabulary_size=len(data.vocabulary), projection_size=projection_size)
+    n_head, counts = softmax.head_size, data.vocabulary.counts
     if sum(counts[:n_head]) < MIN_HEAD_SHARE * sum(sorted(counts, reverse=True)[:n_head]):
         raise InputError(
             f"{data.folder}: an adaptive softmax needs a vocabulary in order of frequency, and the first {n_head:,} "
             "words here are not the most frequent; choose --softmax full or sampled, or sort the --vocab of prepare"
         )
-    softmax.predict_frequencies(counts)
+    softmax.init_bias_from_counts(counts)
     return softmax

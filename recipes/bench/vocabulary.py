@@ -30,9 +30,8 @@ from torch.utils.data import DataLoader
 
 from elmolite.data.bptt import Batch
 from elmolite.data.indexers import ByteIndexer
-from elmolite.nn.adaptive_softmax import AdaptiveSoftmax
 from elmolite.nn.bilm import BiLM, mini
-from elmolite.nn.softmax import Softmax, log_uniform_sample
+from elmolite.nn.softmax import AdaptiveSoftmax, FullSoftmax, log_uniform_sample
 from elmolite.pretraining.config import PretrainingConfig
 from elmolite.pretraining.estimate import StepClock
 from elmolite.pretraining.module import PretrainingModule
@@ -60,7 +59,7 @@ def make_module(model_input: str, settings: dict[str, Any], vocabulary_size: int
     torch.manual_seed(0)
     model, config = replace(mini(), input=model_input), PretrainingConfig(**settings)
     bilm = BiLM(model, **(ByteIndexer().sizes() | ({"n_ids": vocabulary_size} if model_input == "words" else {})))
-    kind = AdaptiveSoftmax if config.softmax == "adaptive" else Softmax
+    kind = AdaptiveSoftmax if config.softmax == "adaptive" else FullSoftmax
     softmax = kind(vocabulary_size=vocabulary_size, projection_size=model.projection_size)
     return PretrainingModule(bilm, softmax, config, n_steps=WARM_UP_STEPS + MEASURED_STEPS)
 

@@ -2,8 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from elmolite.nn.adaptive_softmax import AdaptiveSoftmax
-from elmolite.nn.softmax import IGNORE_INDEX
+from elmolite.nn.softmax import IGNORE_INDEX, AdaptiveSoftmax
 
 VOCABULARY, SIZE, CUTOFFS = 40, 6, (5, 12)
 
@@ -56,7 +55,7 @@ def test_batches_in_which_a_cluster_or_every_target_is_missing(softmax):
 
 def test_before_training_a_word_is_as_probable_as_it_is_frequent(softmax):
     counts = [3 * word % 17 for word in range(VOCABULARY)]
-    softmax.predict_frequencies(counts)
+    softmax.init_bias_from_counts(counts)
     nothing = torch.zeros(1, SIZE, dtype=torch.float64)
     losses = [softmax.full_loss(nothing, torch.tensor([word])) for word in range(VOCABULARY)]
     expected = torch.tensor(counts, dtype=torch.float64) + 1

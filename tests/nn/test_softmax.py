@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from elmolite.nn import softmax as module
-from elmolite.nn.softmax import IGNORE_INDEX, Softmax, log_uniform_sample
+from elmolite.nn.softmax import IGNORE_INDEX, FullSoftmax, log_uniform_sample
 
 VOCABULARY, SIZE, POSITIONS = 40, 6, 23
 
@@ -11,7 +11,7 @@ VOCABULARY, SIZE, POSITIONS = 40, 6, 23
 @pytest.fixture
 def softmax():
     torch.manual_seed(0)
-    softmax = Softmax(vocabulary_size=VOCABULARY, projection_size=SIZE).double()
+    softmax = FullSoftmax(vocabulary_size=VOCABULARY, projection_size=SIZE).double()
     torch.nn.init.normal_(softmax.bias)
     return softmax
 
@@ -84,7 +84,7 @@ def test_correction_makes_the_estimate_of_the_normaliser_unbiased():
     """Averaged over seeds, sum over drawn words of exp(logit) / P(drawn) is the sum over all words."""
     torch.manual_seed(0)
     logits = torch.randn(500, dtype=torch.float64)
-    softmax = Softmax(vocabulary_size=500, projection_size=2)
+    softmax = FullSoftmax(vocabulary_size=500, projection_size=2)
     estimates = []
     for seed in range(3000):
         drawn = log_uniform_sample(500, 60, seed=seed, device=torch.device("cpu")).unique()
@@ -129,7 +129,7 @@ def test_a_target_that_is_the_only_negative_costs_nothing(softmax):
 
 def test_before_training_a_word_is_as_probable_as_it_is_frequent(softmax):
     counts = [3 * word % 17 for word in range(VOCABULARY)]
-    softmax.predict_frequencies(counts)
+    softmax.init_bias_from_counts(counts)
     nothing = torch.zeros(1, SIZE, dtype=torch.float64)
     losses = [softmax.full_loss(nothing, torch.tensor([word])) for word in range(VOCABULARY)]
     expected = torch.tensor(counts, dtype=torch.float64) + 1

@@ -12,8 +12,7 @@ from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import Vocabulary
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
-from elmolite.nn.adaptive_softmax import AdaptiveSoftmax
-from elmolite.nn.softmax import Softmax
+from elmolite.nn.softmax import AdaptiveSoftmax, FullSoftmax
 from elmolite.pretraining.warm_start import start_from
 
 OLD = ["<S>", "</S>", "<UNK>", "the", "cat", "sat", "down"]
@@ -25,7 +24,7 @@ def model_of(words, *, indexer=None, softmax=None, seed=0, **sizes):
     vocabulary = Vocabulary(words, [1] * len(words))
     config = small_config(**sizes)
     indexer = indexer or (WordIndexer(vocabulary) if config.input == "words" else ByteIndexer())
-    softmax = softmax or Softmax(vocabulary_size=len(words), projection_size=config.projection_size)
+    softmax = softmax or FullSoftmax(vocabulary_size=len(words), projection_size=config.projection_size)
     for parameter in softmax.parameters():
         torch.nn.init.normal_(parameter)
     return Checkpoint(make_bilm(config, indexer), SentenceTokenizer.whitespace(), indexer, softmax, vocabulary)

@@ -5,7 +5,7 @@ from helpers.models import make_bilm
 from elmolite.checkpoint import Checkpoint
 from elmolite.data.vocab import UNKNOWN_ID
 from elmolite.errors import InputError
-from elmolite.nn.softmax import Softmax
+from elmolite.nn.softmax import FullSoftmax
 from elmolite.pretraining.evaluation import evaluate_text
 from elmolite.pretraining.perplexity import evaluate
 
@@ -28,7 +28,7 @@ def test_text_is_read_with_the_characters_of_the_model(tmp_path, model_input):
     corpus = make_corpus(tmp_path / "a", random_sentences(60), hold_out=False, characters="unicode")
     indexer = corpus.indexer(model_input)
     config = small_config(input=model_input)
-    softmax = Softmax(vocabulary_size=len(corpus.vocabulary), projection_size=config.projection_size)
+    softmax = FullSoftmax(vocabulary_size=len(corpus.vocabulary), projection_size=config.projection_size)
     checkpoint = Checkpoint(make_bilm(config, indexer), corpus.tokenizer, indexer, softmax, corpus.vocabulary)
     checkpoint.save_pretrained(tmp_path / "model")
     result = evaluate_text(tmp_path / "model", [str(tmp_path / "a" / "text.txt")], show_progress=False)

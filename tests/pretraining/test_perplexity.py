@@ -5,14 +5,14 @@ import torch
 
 from elmolite.data.bptt import Streams
 from elmolite.data.corpus import Split
-from elmolite.nn.softmax import Softmax
+from elmolite.nn.softmax import FullSoftmax
 from elmolite.pretraining.perplexity import evaluate, run_batch
 
 
 @pytest.fixture
 def softmax(corpus, bilm):
     torch.manual_seed(3)
-    return Softmax(vocabulary_size=len(corpus.vocabulary), projection_size=bilm.config.projection_size)
+    return FullSoftmax(vocabulary_size=len(corpus.vocabulary), projection_size=bilm.config.projection_size)
 
 
 def test_of_a_uniform_model_is_the_size_of_the_vocabulary(corpus, bilm, softmax):

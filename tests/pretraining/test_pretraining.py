@@ -16,7 +16,7 @@ from elmolite.data.bptt import Streams
 from elmolite.data.vocab import Vocabulary
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
-from elmolite.nn import adaptive_softmax
+from elmolite.nn import softmax as softmax_module
 from elmolite.pretraining import checkpointing, module, saved_points
 from elmolite.pretraining.config import PretrainingConfig
 from elmolite.pretraining.module import PretrainingModule
@@ -60,7 +60,7 @@ def read_log(out):
     ],
 )
 def test_learns_to_predict_eight_sentences(tmp_path, monkeypatch, changes):
-    monkeypatch.setattr(adaptive_softmax, "CUTOFFS", (10, 20))
+    monkeypatch.setattr(softmax_module, "CUTOFFS", (10, 20))
     learns_eight_sentences(tmp_path, small_config(dropout=0.0), **changes)
 
 
@@ -87,7 +87,7 @@ def learns_eight_sentences(tmp_path, model, **changes):
 
 
 def test_an_adaptive_softmax_refuses_a_vocabulary_in_another_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(adaptive_softmax, "CUTOFFS", (9,))
+    monkeypatch.setattr(softmax_module, "CUTOFFS", (9,))
     sentences = [*random_sentences(40), *[["rare"], ["seldom"]], *random_sentences(400, words=["often"] * 30)]
     words = ["rare", "seldom", *sorted({word for sentence in sentences for word in sentence} - {"rare", "seldom"})]
     words.append(words.pop(words.index("often")))
@@ -176,7 +176,7 @@ def test_a_softmax_of_another_kind_is_no_start(tmp_path, corpus):
     with pytest.raises(InputError, match="is adaptive, not full"):
         train(corpus, tmp_path / "second", init_from=first, softmax="full")
     model = train(corpus, tmp_path / "second", init_from=first)
-    assert isinstance(Checkpoint.from_pretrained(model).softmax, adaptive_softmax.AdaptiveSoftmax)
+    assert isinstance(Checkpoint.from_pretrained(model).softmax, softmax_module.AdaptiveSoftmax)
     train(corpus, tmp_path / "second", resume=True)  # the run remembers which softmax it has
 
 

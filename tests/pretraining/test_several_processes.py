@@ -23,7 +23,7 @@ from test_pretraining import read_log, weights_of
 from elmolite.cli.main import COMMANDS, main
 from elmolite.data.bptt import Streams
 from elmolite.errors import InputError, ReportedByRankZero
-from elmolite.nn import adaptive_softmax
+from elmolite.nn import softmax as softmax_module
 from elmolite.pretraining import distributed, module
 from elmolite.pretraining.config import PretrainingConfig
 from elmolite.pretraining.module import PretrainingModule
@@ -54,7 +54,7 @@ def train(corpus, out, optimizer, softmax, model_input, *, n_nodes, resume=False
     changes = {"optimizer": optimizer, "learning_rate": RATES[optimizer], "softmax": softmax, "n_nodes": n_nodes}
     config = PretrainingConfig(**{**SETTINGS, **changes})
     with (
-        mock.patch.object(adaptive_softmax, "CUTOFFS", (10, 20)),
+        mock.patch.object(softmax_module, "CUTOFFS", (10, 20)),
         mock.patch.object(module, "LARGE_VOCABULARY", 10),
     ):
         pretrain(config, model=model, corpus=corpus, out=out, resume=resume, show_progress=False)

@@ -8,8 +8,8 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from elmolite.nn.softmax import Softmax
-from elmolite.nn.word_encoder import WordEncoder
+from elmolite.nn.char_cnn import WordEncoder
+from elmolite.nn.softmax import FullSoftmax
 from elmolite.pretraining.config import PretrainingConfig
 from elmolite.pretraining.data import PretrainingData
 from elmolite.pretraining.module import PretrainingModule
@@ -150,7 +150,7 @@ def largest_of_a_step(corpus, folder, monkeypatch, vocabulary_size, **changes):
     monkeypatch.setattr("elmolite.pretraining.module.LARGE_VOCABULARY", 0)
     setup = set_up(config, model=small_config(input="words"), corpus=corpus.folder)
     setup.model.bilm.token_encoder = WordEncoder(n_ids=vocabulary_size, projection_size=12)
-    softmax = Softmax(vocabulary_size=vocabulary_size, projection_size=12)
+    softmax = FullSoftmax(vocabulary_size=vocabulary_size, projection_size=12)
     module = PretrainingModule(setup.model.bilm, softmax, config, setup.n_steps)
     step, largest = PretrainingModule.training_step, []
 

@@ -29,7 +29,7 @@ from elmolite.data.lexicon_indexer import LexiconIndexer
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.embedding.elmo import ELMo
 from elmolite.embedding.embedding_files import embed_file
-from elmolite.nn.softmax import Softmax
+from elmolite.nn.softmax import FullSoftmax
 from elmolite.pretraining.config import PretrainingConfig
 from elmolite.pretraining.trainer import pretrain
 from elmolite.tasks.layer_cache import LayerCache
@@ -98,7 +98,7 @@ def make_all(folder):
     shutil.move(corpus.folder, folder / "corpus")
     torch.manual_seed(0)
     bilm = make_bilm(small_config(), corpus.characters)
-    softmax = Softmax(vocabulary_size=len(corpus.vocabulary), projection_size=12)
+    softmax = FullSoftmax(vocabulary_size=len(corpus.vocabulary), projection_size=12)
     tokenizer = SentenceTokenizer.english()
     Checkpoint(bilm, tokenizer, corpus.characters, softmax, corpus.vocabulary).save_pretrained(folder / "model")
     write_bilm_tf(folder / "bilm_tf")

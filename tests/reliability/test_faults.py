@@ -27,7 +27,7 @@ from elmolite.embedding.elmo import ELMo
 from elmolite.embedding.embedding_files import embed_file
 from elmolite.embedding.embedding_settings import EmbeddingSettings
 from elmolite.embedding.output import EmbeddingFolder, EmbeddingWriter
-from elmolite.nn.softmax import Softmax
+from elmolite.nn.softmax import FullSoftmax
 from elmolite.pretraining import saved_points
 from elmolite.pretraining.saved_points import SavedPoints
 from elmolite.tasks.cache_folder import CacheFolder
@@ -43,7 +43,7 @@ SENTENCES = random_sentences(40)
 def checkpoint(seed):
     torch.manual_seed(seed)
     vocabulary = Vocabulary(["<S>", "</S>", "<UNK>", "ban"], [1] * 4)
-    softmax = Softmax(vocabulary_size=4, projection_size=12)
+    softmax = FullSoftmax(vocabulary_size=4, projection_size=12)
     bilm = make_bilm(small_config()).eval()
     return Checkpoint(bilm, SentenceTokenizer.whitespace(), ByteIndexer(), softmax, vocabulary)
 

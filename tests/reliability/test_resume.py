@@ -42,7 +42,7 @@ def best_at_step_9(self):
     self.last_perplexity = replace(result, average=result.average + 1000 * abs(self.global_step - 9))
 
 
-LARGE = {"pretraining_module.LARGE_VOCABULARY": 10, "adaptive_softmax.CUTOFFS": (10, 20)}
+LARGE = {"pretraining_module.LARGE_VOCABULARY": 10, "nn.softmax.CUTOFFS": (10, 20)}
 BEST_AT_STEP_9 = {"pretraining_module.PretrainingModule.on_validation_epoch_end": best_at_step_9}
 KINDS = {
     "full, reset": {"settings": {"softmax": "full", "reset_probability": 1.0}},
