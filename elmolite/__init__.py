@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from elmolite.pretraining.config import PretrainingConfig
     from elmolite.pretraining.trainer import pretrain
     from elmolite.tasks.checkpoint import TaskCheckpoint
-    from elmolite.tasks.config import ClassifyConfig, EntailConfig, FinetuningConfig, InputConfig, TagConfig
+    from elmolite.tasks.config import FinetuningConfig, InputConfig
     from elmolite.tasks.examples.columns import ExampleColumns
     from elmolite.tasks.examples.hf_datasets import DatasetExamples
     from elmolite.tasks.finetune import finetune
+    from elmolite.tasks.heads import ClassifyConfig, EntailConfig, TagConfig, TokenFeatures
 
 __all__ = [
     "BiLM",
@@ -43,6 +44,7 @@ __all__ = [
     "ScalarMix",
     "TagConfig",
     "TaskCheckpoint",
+    "TokenFeatures",
     "WordCache",
     "finetune",
     "load_recipe",
@@ -54,22 +56,23 @@ _HOMES = {
     "BiLM": "nn.bilm",
     "BiLMConfig": "nn.bilm",
     "Checkpoint": "checkpoint",
-    "ClassifyConfig": "tasks.config",
+    "ClassifyConfig": "tasks.heads",
     "CommonComponent": "embedding.pooling",
     "Corpus": "data.corpus",
     "DatasetExamples": "tasks.examples.hf_datasets",
     "DatasetText": "data.dataset_text",
     "ELMo": "embedding.elmo",
     "EmbeddingFolder": "embedding.output",
-    "EntailConfig": "tasks.config",
+    "EntailConfig": "tasks.heads",
     "ExampleColumns": "tasks.examples.columns",
     "FinetuningConfig": "tasks.config",
     "InputConfig": "tasks.config",
     "InputError": "errors",
     "PretrainingConfig": "pretraining.config",
     "ScalarMix": "nn.scalar_mix",
-    "TagConfig": "tasks.config",
+    "TagConfig": "tasks.heads",
     "TaskCheckpoint": "tasks.checkpoint",
+    "TokenFeatures": "tasks.heads",
     "WordCache": "embedding.word_cache",
     "finetune": "tasks.finetune",
     "load_recipe": "cli.pretrain_options",

@@ -4,9 +4,10 @@ import random
 
 from conftest import random_sentences
 
-from elmolite.tasks.config import ClassifyConfig, EntailConfig, FinetuningConfig, InputConfig, TagConfig
+from elmolite.tasks.config import FinetuningConfig, InputConfig
 from elmolite.tasks.examples.columns import RECOGNISED
 from elmolite.tasks.finetune import run
+from elmolite.tasks.heads import ClassifyConfig, EntailConfig, TagConfig
 from elmolite.tasks.setup import TaskExamples, set_up
 
 WORDS = {onset: [onset + rest for rest in ("n", "st", "ve", "ly", "é")] for onset in ("ba", "ki", "lu")}
@@ -50,7 +51,7 @@ def onset_tags(words):
 
 
 def span_tags(words):
-    """Words in ki- that stand together are a span K, those in lu- a span L."""
+    """TokenFeatures in ki- that stand together are a span K, those in lu- a span L."""
     tags, before = [], None
     for word in words:
         kind = {"ki": "K", "lu": "L"}.get(word[:2])

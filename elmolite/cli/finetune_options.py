@@ -5,24 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from jsonargparse import Namespace
 
 from elmolite.cli.options import Arguments, OptionsParser, make, names_of
-from elmolite.errors import InputError, nearest
-from elmolite.tasks.config import HEAD_CONFIGS, FinetuningConfig, HeadConfig, InputConfig
+from elmolite.errors import InputError
+from elmolite.tasks.config import FinetuningConfig, InputConfig
 from elmolite.tasks.examples.columns import ExampleColumns
 from elmolite.tasks.examples.example import Task
 from elmolite.tasks.examples.hf_datasets import DatasetExamples
-from elmolite.tasks.own_heads import MakeHead, load_head
+from elmolite.tasks.heads import HeadConfig, HeadFactory
+from elmolite.tasks.own_heads import load_head
 from elmolite.tasks.setup import Source
+from elmolite.tasks.specs import TASKS, task_spec
 
-TASKS = get_args(Task)
-_OVERVIEW = """\
-  classify   a label, or several, for each sentence
-  tag        a label for each word
-  entail     a label for each pair of sentences"""
+_OVERVIEW = "\n".join(f"  {name:<10} {spec.summary}" for name, spec in TASKS.items())
 _PATHS = {
     "encoder": "the language model: a model folder, or the name of a released model",
     "train": "examples to learn from: a file, or with --dataset a split (default: train)",
@@ -65,7 +63,7 @@ class Options:
     overwrite: bool
     config: FinetuningConfig
     inputs: InputConfig
-    head: HeadConfig | MakeHead
+    head: HeadConfig | HeadFactory
     columns: ExampleColumns
 
 
@@ -79,7 +77,7 @@ def parse(arguments: Sequence[str]) -> Options:
     kinds: dict[str | None, type[Any]] = {
         None: FinetuningConfig,
         "input": InputConfig,
-        "head": HEAD_CONFIGS[task],
+        "head": TASKS[task].config,
         "columns": ExampleColumns,
     }
     valid = {*_PATHS, *_SWITCHES, "seeds"}.union(*(names_of(kind, group) for group, kind in kinds.items()))
@@ -116,15 +114,13 @@ def parse(arguments: Sequence[str]) -> Options:
 def _task(arguments: Sequence[str]) -> Task:
     """Return the task, which comes first."""
     name = arguments[0] if arguments else "--"
-    for task in get_args(Task):
-        if name == task:
-            return task  # type: ignore[no-any-return]
     if name in ("-h", "--help"):
         print(f"usage: elmolite finetune TASK ...\n\n{_OVERVIEW}\n\nelmolite finetune TASK --help tells more.")
         raise SystemExit(0)
     if name.startswith("-"):
         raise InputError(f"name the task first: {', '.join(TASKS)}; elmolite finetune --help tells more")
-    raise InputError(f"unknown task {name!r}{nearest(name, TASKS)}")
+    task_spec(name)
+    return name
 
 
 def _parser(task: str, kinds: dict[str | None, type[Any]]) -> OptionsParser:
@@ -139,12 +135,12 @@ def _parser(task: str, kinds: dict[str | None, type[Any]]) -> OptionsParser:
     return parser
 
 
-def _head(task: Task, values: Namespace) -> HeadConfig | MakeHead:
+def _head(task: Task, values: Namespace) -> HeadConfig | HeadFactory:
     """Return the settings of one of the task's heads, or what makes one of the user's."""
-    head: HeadConfig = make(HEAD_CONFIGS[task], values.head, "head")
+    head: HeadConfig = make(TASKS[task].config, values.head, "head")
     if values.own_head is None:
         return head
-    if head != HEAD_CONFIGS[task]():
+    if head != TASKS[task].config():
         raise InputError("--own-head: it has no settings; --head.* are those of elmolite's heads")
     return load_head(values.own_head)
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jsonargparse import Namespace
 
     from elmolite.cli.options import OptionsParser
-    from elmolite.tasks.own_heads import MakeHead
+    from elmolite.tasks.heads import HeadFactory
 
 
 def finetune(arguments: Sequence[str]) -> None:
@@ -138,7 +138,7 @@ def _parser(command: str, description: str) -> tuple[OptionsParser, set[str]]:
     return parser, {"own_head", "encoder", *names_of(ExampleColumns, "columns")}
 
 
-def _head(values: Namespace) -> MakeHead | None:
+def _head(values: Namespace) -> HeadFactory | None:
     from elmolite.tasks.own_heads import load_head
 
     return None if values.own_head is None else load_head(values.own_head)

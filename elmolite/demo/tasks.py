@@ -22,16 +22,15 @@ from elmolite.demo.docstrings import Module
 from elmolite.demo.examples import Amounts, code_examples, package_examples, pair_examples, tags_by_rule
 from elmolite.tasks.checkpoint import TaskCheckpoint
 from elmolite.tasks.compare import Comparison, compare
-from elmolite.tasks.config import ClassifyConfig, FinetuningConfig, HeadConfig, InputConfig, TagConfig
+from elmolite.tasks.config import FinetuningConfig, InputConfig
 from elmolite.tasks.data import TaskData, predict
 from elmolite.tasks.examples.example import Example
 from elmolite.tasks.finetune import layer_names
+from elmolite.tasks.heads import ClassifyConfig, HeadConfig, HeadFactory, TagConfig, TokenFeatures, masked_softmax
 from elmolite.tasks.metrics import span_report
 from elmolite.tasks.objectives import Prediction
-from elmolite.tasks.own_heads import MakeHead
 from elmolite.tasks.setup import TaskExamples, set_up
 from elmolite.tasks.spans import spans
-from elmolite.tasks.words import Words, masked_softmax
 from elmolite.utils import files
 from elmolite.utils.console import table
 
@@ -62,14 +61,14 @@ class Recurrence(nn.Module):
         self.norm = nn.BatchNorm1d(2 * n_features, affine=False)  # means of many cosines hardly differ
         self.linear = nn.Linear(2 * n_features, n_labels)
 
-    def forward(self, first: Words, second: Words) -> Tensor:
+    def forward(self, first: TokenFeatures, second: TokenFeatures) -> Tensor:
         """Return the scores (B, K)."""
         a, b = (F.normalize(words.vectors * self.scale, dim=2) for words in (first, second))
         cosines = a @ b.transpose(1, 2)  # (B, T, S)
         means = [self._mean(cosines, first, second), self._mean(cosines.transpose(1, 2), second, first)]
         return self.linear(self.norm(torch.cat(means, dim=1)))  # type: ignore[no-any-return]
 
-    def _mean(self, cosines: Tensor, words: Words, others: Words) -> Tensor:
+    def _mean(self, cosines: Tensor, words: TokenFeatures, others: TokenFeatures) -> Tensor:
         best = cosines.masked_fill(~others.mask.unsqueeze(1), -1.0).amax(dim=2)  # (B, T)
         weights = masked_softmax(self.weight(words.vectors).squeeze(2), words.mask)
         return torch.bmm(weights.unsqueeze(1), self.of_cosine(best.unsqueeze(2))).squeeze(1)
@@ -82,7 +81,7 @@ class DemoTask:
     name: str
     question: str
     examples: Callable[[Iterable[Module], SentenceTokenizer, Amounts], TaskExamples]
-    head: HeadConfig | MakeHead
+    head: HeadConfig | HeadFactory
     learning_rate: float
     batch_size: int
     dropout: float

@@ -1,1 +1,1 @@
-"""Heads: words as vectors -> scores of labels; and how scores are trained and read."""
+"""Fine-tuning tasks on the layers of a language model: classification, tagging, sentence pairs."""

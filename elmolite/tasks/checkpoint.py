@@ -31,14 +31,15 @@ from elmolite.embedding.elmo_module import Sentence
 from elmolite.errors import InputError, error_prefix
 from elmolite.nn.bilm import MAX_SIZE
 from elmolite.released_models import model_folder, released_models
-from elmolite.tasks.config import HEAD_CONFIGS, InputConfig, TagConfig
+from elmolite.tasks.config import InputConfig
 from elmolite.tasks.data import TaskData, predict
 from elmolite.tasks.examples.columns import RECOGNISED, ExampleColumns
-from elmolite.tasks.examples.example import Example, Task
-from elmolite.tasks.model import TaskDescription, TaskModel, build
-from elmolite.tasks.objectives import Prediction
-from elmolite.tasks.own_heads import MakeHead
+from elmolite.tasks.examples.example import Example
+from elmolite.tasks.heads import HeadFactory
+from elmolite.tasks.model import TaskModel, build
+from elmolite.tasks.objectives import Prediction, uses_crf
 from elmolite.tasks.spans import Scheme
+from elmolite.tasks.specs import TASKS, TaskDescription
 from elmolite.tasks.static_vectors import StaticEmbedding
 from elmolite.utils import files, folders
 from elmolite.utils.config import read_fields
@@ -70,10 +71,10 @@ class TaskCheckpoint:
         """
         if isinstance(sentences, str):
             raise InputError("one string was given where a list of sentences was expected; for one sentence: [text]")
-        examples = []
+        examples, is_pair = [], self.description.spec.is_pair
         for number, each in enumerate(sentences):
-            pair: Any = each if self.description.task == "entail" else (each,)
-            if isinstance(pair, str) or len(pair) != (2 if self.description.task == "entail" else 1):
+            pair: Any = each if is_pair else (each,)
+            if isinstance(pair, str) or len(pair) != len(self.description.spec.sentences):
                 raise InputError(f"sentence {number}: expected a pair of sentences, premise and hypothesis")
             parts = tuple(part if isinstance(part, str) else tuple(part) for part in pair)
             examples.append(Example(parts, (), f"sentence {number}"))
@@ -122,7 +123,7 @@ class TaskCheckpoint:
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, *, head: MakeHead | None = None, encoder: str | Path | None = None
+        cls, folder: str | Path, *, head: HeadFactory | None = None, encoder: str | Path | None = None
     ) -> TaskCheckpoint:
         """Read a task; the model comes in evaluation mode, on the CPU.
 
@@ -191,7 +192,11 @@ class _Static:
 
 
 def _made(
-    description: TaskDescription, elmo: ELMo | None, static: _Static | None, weights: TensorFile, head: MakeHead | None
+    description: TaskDescription,
+    elmo: ELMo | None,
+    static: _Static | None,
+    weights: TensorFile,
+    head: HeadFactory | None,
 ) -> TaskModel:
     """Make the model of a folder; what its weights will replace has no memory until they do.
 
@@ -200,7 +205,7 @@ def _made(
     n_labels = len(description.labels)
     if static is not None:
         weights.check_holds(len(static.words) * static.size)
-    if isinstance(description.head, TagConfig) and description.has_crf:
+    if uses_crf(description):
         weights.check_holds(n_labels**2)
     with nullcontext() if head is not None else torch.device("meta"):
         vectors = None if static is None else StaticEmbedding(static.words, size=static.size)
@@ -235,8 +240,8 @@ def _as_dict(description: TaskDescription) -> dict[str, Any]:
 def _description(content: dict[str, Any], path: Path) -> TaskDescription:
     """Read what :func:`_as_dict` gave."""
     task: Any = content.get("task")
-    if task not in get_args(Task):
-        raise InputError(f"{path}: 'task' must be one of {', '.join(get_args(Task))}")
+    if task not in TASKS:
+        raise InputError(f"{path}: 'task' must be one of {', '.join(TASKS)}")
     labels = _labels(content.get("labels"), path)
     scheme, is_multi_label = content.get("scheme"), content.get("is_multi_label", False)
     if scheme not in (None, *get_args(Scheme)) or not isinstance(is_multi_label, bool):
@@ -248,7 +253,7 @@ def _description(content: dict[str, Any], path: Path) -> TaskDescription:
         task=task,
         labels=labels,
         inputs=read_fields(InputConfig, content.get("inputs"), where=f"{path}, 'inputs'"),
-        head=None if head is None else read_fields(HEAD_CONFIGS[task], head, where=f"{path}, 'head'"),
+        head=None if head is None else read_fields(TASKS[task].config, head, where=f"{path}, 'head'"),
         is_multi_label=is_multi_label,
         scheme=scheme,
     )

@@ -15,10 +15,11 @@ from typing import Any
 
 from elmolite.errors import InputError
 from elmolite.reports import plots
-from elmolite.tasks.config import ClassifyConfig, EntailConfig, FinetuningConfig, TagConfig
+from elmolite.tasks.config import FinetuningConfig
 from elmolite.tasks.finetune import FinetuningResult, layer_names, run
 from elmolite.tasks.inputs import MIX, NO_LAYERS
 from elmolite.tasks.setup import FinetuningSetup
+from elmolite.tasks.specs import TASKS
 from elmolite.utils import files
 from elmolite.utils.console import table
 
@@ -112,18 +113,13 @@ def probes(setup: FinetuningSetup) -> dict[str, FinetuningSetup]:
     """
     if setup.is_untrained:
         raise InputError("--probe probes the untrained language model beside the trained one: leave --untrained to it")
-    linear = {"classify": ClassifyConfig, "tag": TagConfig, "entail": EntailConfig}[setup.examples.task]
-    settings: dict[str, Any] = {"kind": "linear", "dropout": 0.0}
-    if linear is TagConfig:
-        settings["crf"] = "never"
-    if linear is ClassifyConfig:
-        settings["pooling"] = "mean"
+    head = TASKS[setup.examples.task].probe
     ways = {}
     for prefix, is_untrained in (("", False), (UNTRAINED, True)):
         names = dict(zip(layer_names(setup.elmo.n_layers), map(str, range(setup.elmo.n_layers)), strict=True))
         for name, layers in {**names, MIX: MIX}.items():
             inputs = replace(setup.inputs, layers=layers, mixes_at_output=False, static=None, dropout=0.0)
-            ways[prefix + name] = replace(setup, inputs=inputs, head=linear(**settings), is_untrained=is_untrained)
+            ways[prefix + name] = replace(setup, inputs=inputs, head=head, is_untrained=is_untrained)
     return ways
 
 

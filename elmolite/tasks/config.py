@@ -44,78 +44,6 @@ class InputConfig:
 
 
 @dataclass
-class ClassifyConfig:
-    """The head for sentences.
-
-    :param kind: an LSTM and a pooling; cnn (Kim 2014); biattentive (McCann et al. 2017), as in ELMo's paper; or linear,
-        a pooling of the words as they are.
-    :param pooling: of lstm and linear: mean, max, attention or, of lstm, the two final states.
-    :param hidden_size: of each direction of an LSTM; filters of each width of cnn.
-    :param n_layers: of lstm.
-    :param dropout: in the head.
-    """
-
-    kind: Literal["lstm", "cnn", "biattentive", "linear"] = "lstm"
-    pooling: Literal["mean", "max", "attention", "final"] = "max"
-    hidden_size: int = 200
-    n_layers: int = 1
-    dropout: float = 0.3
-
-    def __post_init__(self) -> None:
-        check_choices(self, where="head.")
-        _check_sizes(self)
-        _check_share("head.dropout", self.dropout)
-        if self.kind == "linear" and self.pooling == "final":
-            raise InputError("head.pooling: 'final' is of an LSTM; a linear head has none")
-
-
-@dataclass
-class TagConfig:
-    """The head for words.
-
-    :param kind: an LSTM, or linear: a layer on each word as it is.
-    :param hidden_size: of each direction of the LSTM.
-    :param n_layers: of it.
-    :param dropout: in the head.
-    :param crf: whether the tags of a sentence are predicted together; auto: where they are spans (BIO, BIOUL).
-    """
-
-    kind: Literal["lstm", "linear"] = "lstm"
-    hidden_size: int = 200
-    n_layers: int = 1
-    dropout: float = 0.3
-    crf: Literal["auto", "always", "never"] = "auto"
-
-    def __post_init__(self) -> None:
-        check_choices(self, where="head.")
-        _check_sizes(self)
-        _check_share("head.dropout", self.dropout)
-
-
-@dataclass
-class EntailConfig:
-    """The head for pairs of sentences.
-
-    :param kind: esim (Chen et al. 2017), as in ELMo's paper; or linear, a layer on the means of both.
-    :param hidden_size: of each direction of its LSTMs and of its layers.
-    :param dropout: in the head.
-    """
-
-    kind: Literal["esim", "linear"] = "esim"
-    hidden_size: int = 200
-    dropout: float = 0.4
-
-    def __post_init__(self) -> None:
-        check_choices(self, where="head.")
-        _check_sizes(self)
-        _check_share("head.dropout", self.dropout)
-
-
-HeadConfig = ClassifyConfig | TagConfig | EntailConfig
-HEAD_CONFIGS: dict[str, type[HeadConfig]] = {"classify": ClassifyConfig, "tag": TagConfig, "entail": EntailConfig}
-
-
-@dataclass
 class FinetuningConfig:
     """How to train.
 
@@ -159,12 +87,6 @@ class FinetuningConfig:
                 raise InputError(f"{name}: {getattr(self, name)} is negative")
         if not 0 <= self.seed < 1 << 32:
             raise InputError(f"seed: {self.seed} is not in [0, 2 ** 32)")
-
-
-def _check_sizes(config: HeadConfig) -> None:
-    for name, largest in (("hidden_size", 1 << 16), ("n_layers", 100)):
-        if not 1 <= getattr(config, name, 1) <= largest:
-            raise InputError(f"head.{name}: {getattr(config, name)} is not at least 1, or more than {largest:,}")
 
 
 def _check_share(name: str, value: float) -> None:

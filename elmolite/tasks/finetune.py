@@ -17,15 +17,15 @@ from torch.utils.data import DataLoader
 from elmolite.embedding.batching import BATCH_TOKENS, batches_by_length
 from elmolite.reports import plots
 from elmolite.tasks.checkpoint import ENCODER_FOLDER, MANIFEST, TaskCheckpoint
-from elmolite.tasks.config import GIB, FinetuningConfig, HeadConfig, InputConfig
+from elmolite.tasks.config import GIB, FinetuningConfig, InputConfig
 from elmolite.tasks.data import ShuffledBatches, TaskBatch, TaskData, predict
 from elmolite.tasks.examples.columns import RECOGNISED, ExampleColumns
 from elmolite.tasks.examples.example import Example, Task
+from elmolite.tasks.heads import HeadConfig, HeadFactory
 from elmolite.tasks.inputs import LearntMix
-from elmolite.tasks.metrics import TaskScores, scorer_of
+from elmolite.tasks.metrics import TaskScores
 from elmolite.tasks.model import TaskModel
 from elmolite.tasks.module import BestEpoch, FinetuningModule
-from elmolite.tasks.own_heads import MakeHead
 from elmolite.tasks.setup import FinetuningSetup, Source, TaskExamples, set_up
 from elmolite.utils import files, folders
 from elmolite.utils.lightning import quiet_lightning
@@ -79,7 +79,7 @@ def finetune(
     out: str | Path,
     config: FinetuningConfig | None = None,
     inputs: InputConfig | None = None,
-    head: HeadConfig | MakeHead | None = None,
+    head: HeadConfig | HeadFactory | None = None,
     columns: ExampleColumns = RECOGNISED,
     pretokenized: bool = False,
     is_untrained: bool = False,
@@ -95,9 +95,9 @@ def finetune(
     :param dev: examples that choose the epoch; without them every tenth training example does.
     :param test: examples to measure at the end.
     :param out: folder for the task folder ``model/``, scores and pictures.
-    :param head: settings of the task's own heads; or what makes a head of yours from the width of its input and the
-        number of its scores: a module that takes :class:`Words`, of each sentence, and gives scores (B, labels), or
-        (B, T, labels) of words.
+    :param head: settings of a head of the task; or a factory of a custom head, called with the input size and the
+        number of labels: a module that takes :class:`TokenFeatures` of each sentence and returns scores (B, labels),
+        or (B, T, labels) if each token has a label.
     :param columns: how the files are laid out, where that should not be recognised.
     :param pretokenized: cut sentences at white space, whatever the language model's text was.
     :param is_untrained: use the language model with weights at random, to see what pretraining brings.
@@ -168,7 +168,7 @@ def run(
     test = None
     if setup.examples.test is not None:
         predicted = [prediction.labels for prediction in predict(model, data["test"])]
-        test = scorer_of(description)([each.labels for each in setup.examples.test], predicted)
+        test = description.score([each.labels for each in setup.examples.test], predicted)
     result = FinetuningResult(
         out / MODEL_FOLDER, best.scores, test, best.epoch, best.epochs, model.inputs.learnt_mixes()
     )

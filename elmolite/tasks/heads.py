@@ -1,25 +1,102 @@
-"""Heads that give a sentence scores for its labels.
+"""Task heads: token features -> label scores, with the settings of each head.
 
-Shapes: B sentences, T tokens, D width of a vector, H hidden size, E width of the vectors for the output, K labels.
+Shapes: B sentences or pairs, T tokens (S of the second sentence of a pair), D input size, H hidden size, E size of the
+output features, K labels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from elmolite.errors import InputError
-from elmolite.tasks.words import BiLSTM, Words, attend, beside, masked_max, masked_mean, masked_softmax
+from elmolite.errors import InputError, check_choices
 
 Pooling = Literal["mean", "max", "attention", "final"]
 
 
+class TokenFeatures(NamedTuple):
+    """Vectors of the tokens of a batch of sentences: the input of a head."""
+
+    vectors: Tensor  # (B, T, D)
+    mask: Tensor  # (B, T), true for tokens, false for the padding on the right
+    output_vectors: Tensor | None = None  # (B, T, E), a second mix, concatenated to the output of the head's encoder
+
+
+class BiLSTM(nn.Module):
+    """Bidirectional LSTM over padded sentences of different lengths, with dropout before each layer.
+
+    The backward direction reads each sentence reversed within its row. On a CPU this is nearly twice as fast as
+    ``nn.LSTM`` over packed sequences, for which there is no fused kernel.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, *, n_layers: int = 1, dropout: float = 0.0) -> None:
+        """:param hidden_size: H, of each direction."""
+        super().__init__()
+        self.output_size = 2 * hidden_size
+        self.dropout = nn.Dropout(dropout)
+        sizes = [input_size] + [self.output_size] * (n_layers - 1)
+        self.forward_layers = nn.ModuleList(nn.LSTM(size, hidden_size, batch_first=True) for size in sizes)
+        self.backward_layers = nn.ModuleList(nn.LSTM(size, hidden_size, batch_first=True) for size in sizes)
+
+    def forward(self, vectors: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode (B, T, D).
+
+        :returns: the outputs (B, T, 2 H), zero for padding; and the final states (B, 2 H): forward after the last
+            token, backward after the first.
+        """
+        last = (mask.sum(dim=1, keepdim=True) - 1).clamp(min=0)  # (B, 1)
+        reversed_positions = (last - torch.arange(mask.shape[1], device=mask.device)).clamp(min=0)  # (B, T)
+        for forward_layer, backward_layer in zip(self.forward_layers, self.backward_layers, strict=True):
+            vectors = self.dropout(vectors)
+            forward, _ = forward_layer(vectors)
+            backward, _ = backward_layer(_gather(vectors, reversed_positions))
+            vectors = torch.cat([forward, _gather(backward, reversed_positions)], dim=2) * mask.unsqueeze(2)
+        hidden_size = self.output_size // 2
+        final = [_gather(vectors, last)[:, 0, :hidden_size], vectors[:, 0, hidden_size:]]
+        return vectors, torch.cat(final, dim=1)
+
+
+def _gather(vectors: Tensor, positions: Tensor) -> Tensor:
+    """Return (B, S, D): the vectors of (B, T, D) at positions (B, S) of each row."""
+    return vectors.gather(1, positions.unsqueeze(2).expand(-1, -1, vectors.shape[2]))
+
+
+def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
+    """Return the softmax over the unmasked part of the last dimension, 0 elsewhere; all 0 if everything is masked."""
+    return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim=-1) * mask
+
+
+def masked_mean(vectors: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean over tokens, (B, T, D) -> (B, D); 0 for a sentence without tokens."""
+    weights = mask.unsqueeze(2).to(vectors.dtype)
+    return (vectors * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+
+
+def masked_max(vectors: Tensor, mask: Tensor) -> Tensor:
+    """Return the maximum over tokens, (B, T, D) -> (B, D); 0 for a sentence without tokens."""
+    lowest = torch.finfo(vectors.dtype).min
+    best = vectors.masked_fill(~mask.unsqueeze(2), lowest).amax(dim=1)
+    return best * mask.any(dim=1, keepdim=True)
+
+
+def attend(values: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
+    """Return attention-weighted sums (B, S, D) of values (B, T, D), with scores (B, S, T) before the softmax."""
+    return torch.bmm(masked_softmax(scores, mask.unsqueeze(1)), values)
+
+
+def concat_output_mix(vectors: Tensor, features: TokenFeatures) -> Tensor:
+    """Concatenate the output features, if there are any, to encoder outputs (B, T, H)."""
+    return vectors if features.output_vectors is None else torch.cat([vectors, features.output_vectors], dim=2)
+
+
 class PoolingClassifier(nn.Module):
-    """A BiLSTM, or nothing, then one vector for all words of the sentence, then a linear layer."""
+    """Sentence classifier: BiLSTM, pooling over tokens, linear layer."""
 
     def __init__(
         self,
@@ -36,15 +113,13 @@ class PoolingClassifier(nn.Module):
 
         :param input_size: D.
         :param output_vectors_size: E.
-        :param pooling: the mean, the maximum, a weighted mean whose weights a learnt vector gives, or the two final
-            states of the LSTM: forward after the last word, backward after the first.
-        :param n_layers: of the LSTM; with 0 the words themselves are pooled, and nothing is final.
+        :param pooling: ``mean``, ``max``, ``attention`` (mean weighted by a learnt query), or ``final``: the final
+            states of the LSTM.
+        :param n_layers: of the LSTM; 0 pools the input features, but not by ``final``.
         """
         super().__init__()
-        if pooling == "final" and n_layers == 0:
-            raise ValueError("pooling 'final' needs an LSTM: n_layers is 0")
         if pooling == "final" and output_vectors_size:
-            raise InputError("head.pooling: beside the 'final' states there is no place for a mix at the output")
+            raise InputError("head.pooling: 'final' cannot be combined with input.mixes_at_output")
         self.pooling = pooling
         self.lstm = BiLSTM(input_size, hidden_size, n_layers=n_layers, dropout=dropout) if n_layers else None
         size = self.lstm.output_size if self.lstm else input_size
@@ -53,25 +128,48 @@ class PoolingClassifier(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(size, n_labels)
 
-    def forward(self, words: Words) -> Tensor:
+    def forward(self, features: TokenFeatures) -> Tensor:
         """Return the scores (B, K)."""
-        vectors, final = words.vectors, None
+        vectors, final = features.vectors, None
         if self.lstm is not None:
-            vectors, final = self.lstm(words.vectors, words.mask)
+            vectors, final = self.lstm(features.vectors, features.mask)
         if self.pooling == "final":
             return self.linear(self.dropout(final))  # type: ignore[no-any-return]
-        vectors = beside(vectors, words)
+        vectors = concat_output_mix(vectors, features)
         if self.attention is not None:
-            weights = masked_softmax(self.attention(vectors).squeeze(2), words.mask)
+            weights = masked_softmax(self.attention(vectors).squeeze(2), features.mask)
             pooled = torch.bmm(weights.unsqueeze(1), vectors).squeeze(1)
         else:
             pool = masked_max if self.pooling == "max" else masked_mean
-            pooled = pool(vectors, words.mask)
+            pooled = pool(vectors, features.mask)
         return self.linear(self.dropout(pooled))  # type: ignore[no-any-return]
 
 
+class LinearClassifier(PoolingClassifier):
+    """Sentence classifier without an encoder: pooling over tokens, linear layer."""
+
+    def __init__(
+        self,
+        input_size: int,
+        n_labels: int,
+        *,
+        output_vectors_size: int = 0,
+        pooling: Pooling = "max",
+        dropout: float = 0.0,
+    ) -> None:
+        """See :class:`PoolingClassifier`; ``final`` pooling needs an LSTM."""
+        super().__init__(
+            input_size,
+            n_labels,
+            output_vectors_size=output_vectors_size,
+            pooling=pooling,
+            n_layers=0,
+            dropout=dropout,
+        )
+
+
 class ConvolutionClassifier(nn.Module):
-    """Convolutions over words, the maximum of each filter, a linear layer (Kim 2014)."""
+    """Sentence classifier: convolutions over tokens, max pooling, linear layer (Kim 2014)."""
 
     def __init__(
         self,
@@ -80,40 +178,40 @@ class ConvolutionClassifier(nn.Module):
         *,
         output_vectors_size: int = 0,
         widths: Sequence[int] = (3, 4, 5),
-        n_filters: int = 100,
+        hidden_size: int = 100,
         dropout: float = 0.5,
     ) -> None:
         """Initialise.
 
-        :param output_vectors_size: E; they stand beside the input, for there is no sequence at the output.
-        :param widths: of the filters, in words; a shorter sentence is filled up with zeros.
-        :param n_filters: of each width.
+        :param output_vectors_size: E; concatenated to the input, as there is no encoder output with one vector a token.
+        :param widths: filter widths in tokens; shorter sentences are zero-padded.
+        :param hidden_size: number of filters of each width.
         """
         super().__init__()
         size = input_size + output_vectors_size
         self.widths = tuple(widths)
-        self.convolutions = nn.ModuleList(nn.Conv1d(size, n_filters, width) for width in widths)
+        self.convolutions = nn.ModuleList(nn.Conv1d(size, hidden_size, width) for width in widths)
         self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(n_filters * len(widths), n_labels)
+        self.linear = nn.Linear(hidden_size * len(widths), n_labels)
 
-    def forward(self, words: Words) -> Tensor:
+    def forward(self, features: TokenFeatures) -> Tensor:
         """Return the scores (B, K)."""
-        vectors = beside(words.vectors, words) * words.mask.unsqueeze(2)
+        vectors = concat_output_mix(features.vectors, features) * features.mask.unsqueeze(2)
         widest = max(self.widths)
-        lengths = words.mask.sum(dim=1).clamp(min=widest)
+        lengths = features.mask.sum(dim=1).clamp(min=widest)
         vectors = F.pad(vectors, (0, 0, 0, max(0, widest - vectors.shape[1]))).transpose(1, 2)  # (B, D, T)
-        features = []
+        pooled = []
         for width, convolution in zip(self.widths, self.convolutions, strict=True):
-            found = convolution(vectors).relu().transpose(1, 2)
-            places = torch.arange(found.shape[1], device=found.device)
-            features.append(masked_max(found, places <= (lengths - width).unsqueeze(1)))  # none reaches over the end
-        return self.linear(self.dropout(torch.cat(features, dim=1)))  # type: ignore[no-any-return]
+            activations = convolution(vectors).relu().transpose(1, 2)
+            positions = torch.arange(activations.shape[1], device=activations.device)
+            pooled.append(masked_max(activations, positions <= (lengths - width).unsqueeze(1)))  # within the sentence
+        return self.linear(self.dropout(torch.cat(pooled, dim=1)))  # type: ignore[no-any-return]
 
 
 class BiattentiveClassifier(nn.Module):
-    """The biattentive classification network (McCann et al. 2017, section 5), in which ELMo's paper trained SST-5.
+    """Biattentive classification network (McCann et al. 2017, section 5); the ELMo paper uses it for SST-5.
 
-    The sentence is read, attends to itself, is read again beside what it attended to, and is pooled in four ways.
+    BiLSTM, self-attention, a second BiLSTM over the encoded and attended vectors, four kinds of pooling, maxout layers.
     """
 
     def __init__(
@@ -128,9 +226,9 @@ class BiattentiveClassifier(nn.Module):
     ) -> None:
         """Initialise.
 
-        :param output_vectors_size: E, of what stands beside the output of the second LSTM, the integrator.
+        :param output_vectors_size: E, concatenated to the output of the second LSTM, the integrator.
         :param hidden_size: H, of the layer before the first LSTM and of each direction of both.
-        :param n_maxout: linear pieces of each unit of the output's hidden layers.
+        :param n_maxout: linear pieces of each maxout unit.
         """
         super().__init__()
         self.before = nn.Sequential(nn.Dropout(dropout), nn.Linear(input_size, hidden_size), nn.ReLU())
@@ -145,24 +243,25 @@ class BiattentiveClassifier(nn.Module):
             nn.Linear(size // 2, n_labels),
         )
 
-    def forward(self, words: Words) -> Tensor:
+    def forward(self, features: TokenFeatures) -> Tensor:
         """Return the scores (B, K)."""
-        encoded, _ = self.encoder(self.before(words.vectors), words.mask)
-        attended = attend(encoded, encoded @ encoded.transpose(1, 2), words.mask)
+        mask = features.mask
+        encoded, _ = self.encoder(self.before(features.vectors), mask)
+        attended = attend(encoded, encoded @ encoded.transpose(1, 2), mask)
         compared = torch.cat([encoded, encoded - attended, encoded * attended], dim=2)
-        integrated = beside(self.integrator(compared, words.mask)[0], words)
-        weights = masked_softmax(self.attention(integrated).squeeze(2), words.mask)
+        integrated = concat_output_mix(self.integrator(compared, mask)[0], features)
+        weights = masked_softmax(self.attention(integrated).squeeze(2), mask)
         pooled = [
-            masked_max(integrated, words.mask),
-            masked_mean(integrated, words.mask),
-            -masked_max(-integrated, words.mask),
+            masked_max(integrated, mask),
+            masked_mean(integrated, mask),
+            -masked_max(-integrated, mask),
             torch.bmm(weights.unsqueeze(1), integrated).squeeze(1),
         ]
         return self.output(torch.cat(pooled, dim=1))  # type: ignore[no-any-return]
 
 
 class _Maxout(nn.Module):
-    """Batch normalisation, then the largest of several linear functions for each unit (Goodfellow et al. 2013)."""
+    """Batch normalisation, dropout and a maxout layer (Goodfellow et al. 2013)."""
 
     def __init__(self, input_size: int, output_size: int, n_pieces: int, *, dropout: float) -> None:
         super().__init__()
@@ -175,6 +274,229 @@ class _Maxout(nn.Module):
         norm = self.norm
         if len(vectors) > 1:
             vectors = norm(vectors)
-        else:  # one alone has no variance
+        else:  # a single example has no variance
             vectors = F.batch_norm(vectors, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
         return self.linear(self.dropout(vectors)).unflatten(1, (-1, self.n_pieces)).amax(dim=2)  # type: ignore[no-any-return]
+
+
+class Tagger(nn.Module):
+    """Sequence tagger: BiLSTM, linear layer for each token."""
+
+    def __init__(
+        self,
+        input_size: int,
+        n_labels: int,
+        *,
+        output_vectors_size: int = 0,
+        hidden_size: int = 200,
+        n_layers: int = 1,
+        dropout: float = 0.0,
+    ) -> None:
+        """Initialise.
+
+        :param output_vectors_size: E, concatenated to the output of the LSTM.
+        :param n_layers: of the LSTM; 0 applies the linear layer to the input features.
+        """
+        super().__init__()
+        self.lstm = BiLSTM(input_size, hidden_size, n_layers=n_layers, dropout=dropout) if n_layers else None
+        size = (self.lstm.output_size if self.lstm else input_size) + output_vectors_size
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(size, n_labels)
+
+    def forward(self, features: TokenFeatures) -> Tensor:
+        """Return the scores (B, T, K)."""
+        vectors = features.vectors if self.lstm is None else self.lstm(features.vectors, features.mask)[0]
+        return self.linear(self.dropout(concat_output_mix(vectors, features)))  # type: ignore[no-any-return]
+
+
+class LinearTagger(Tagger):
+    """Sequence tagger without an encoder: linear layer for each token."""
+
+    def __init__(self, input_size: int, n_labels: int, *, output_vectors_size: int = 0, dropout: float = 0.0) -> None:
+        """:param output_vectors_size: E, concatenated to the input."""
+        super().__init__(input_size, n_labels, output_vectors_size=output_vectors_size, n_layers=0, dropout=dropout)
+
+
+class ESIM(nn.Module):
+    """Enhanced sequential inference model (Chen et al. 2017); the ELMo paper uses it for SNLI.
+
+    BiLSTM over both sentences, cross-attention, a second BiLSTM over the encoded and attended vectors, mean and max
+    pooling, tanh layer. Premise and hypothesis share all weights.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        n_labels: int,
+        *,
+        output_vectors_size: int = 0,
+        hidden_size: int = 300,
+        dropout: float = 0.5,
+    ) -> None:
+        """Initialise.
+
+        :param output_vectors_size: E, concatenated to the output of the first LSTM.
+        :param hidden_size: H, of each direction of both LSTMs and of the feed-forward layers.
+        """
+        super().__init__()
+        self.encoder = BiLSTM(input_size, hidden_size, dropout=dropout)
+        size = self.encoder.output_size + output_vectors_size
+        self.projection = nn.Sequential(nn.Dropout(dropout), nn.Linear(4 * size, hidden_size), nn.ReLU())
+        self.composition = BiLSTM(hidden_size, hidden_size, dropout=dropout)
+        self.output = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(4 * self.composition.output_size, hidden_size),
+            nn.Tanh(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden_size, n_labels),
+        )
+
+    def forward(self, premise: TokenFeatures, hypothesis: TokenFeatures) -> Tensor:
+        """Return the scores (B, K)."""
+        a = concat_output_mix(self.encoder(premise.vectors, premise.mask)[0], premise)
+        b = concat_output_mix(self.encoder(hypothesis.vectors, hypothesis.mask)[0], hypothesis)
+        similarity = a @ b.transpose(1, 2)  # (B, T, S)
+        pooled = [
+            *self._compose(a, attend(b, similarity, hypothesis.mask), premise.mask),
+            *self._compose(b, attend(a, similarity.transpose(1, 2), premise.mask), hypothesis.mask),
+        ]
+        return self.output(torch.cat(pooled, dim=1))  # type: ignore[no-any-return]
+
+    def _compose(self, encoded: Tensor, attended: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        compared = torch.cat([encoded, attended, encoded - attended, encoded * attended], dim=2)
+        composed, _ = self.composition(self.projection(compared), mask)
+        return masked_mean(composed, mask), masked_max(composed, mask)
+
+
+class LinearPairClassifier(nn.Module):
+    """Pair classifier without an encoder: linear layer on ``[u; v; |u - v|; u * v]`` of both means (Conneau 2017)."""
+
+    def __init__(self, input_size: int, n_labels: int, *, output_vectors_size: int = 0) -> None:
+        """:param output_vectors_size: must be 0: there is no encoder output."""
+        super().__init__()
+        if output_vectors_size:
+            raise InputError("input.mixes_at_output: needs a head with an encoder; the linear head has none")
+        self.linear = nn.Linear(4 * input_size, n_labels)
+
+    def forward(self, premise: TokenFeatures, hypothesis: TokenFeatures) -> Tensor:
+        """Return the scores (B, K)."""
+        u, v = (masked_mean(side.vectors, side.mask) for side in (premise, hypothesis))
+        return self.linear(torch.cat([u, v, (u - v).abs(), u * v], dim=1))  # type: ignore[no-any-return]
+
+
+HEADS: Mapping[str, Mapping[str, type[nn.Module]]] = {
+    "classify": {
+        "lstm": PoolingClassifier,
+        "cnn": ConvolutionClassifier,
+        "biattentive": BiattentiveClassifier,
+        "linear": LinearClassifier,
+    },
+    "tag": {"lstm": Tagger, "linear": LinearTagger},
+    "entail": {"esim": ESIM, "linear": LinearPairClassifier},
+}
+"""Task -> kind of head -> class. A head takes the settings of the task's config that its constructor names."""
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    ClassifierKind: TypeAlias = str
+    TaggerKind: TypeAlias = str
+    PairClassifierKind: TypeAlias = str
+else:  # the choices that the command line offers and check_choices accepts
+    ClassifierKind, TaggerKind, PairClassifierKind = (Literal[tuple(HEADS[task])] for task in HEADS)
+
+
+@dataclass
+class HeadConfig:
+    """Base class of the settings of a task's heads."""
+
+    kind: str = "linear"
+
+    def __post_init__(self) -> None:
+        check_choices(self, where="head.")
+        for name, largest in (("hidden_size", 1 << 16), ("n_layers", 100)):
+            value = getattr(self, name, 1)
+            if not 1 <= value <= largest:
+                raise InputError(f"head.{name} must be between 1 and {largest:,}, got {value}")
+        dropout = getattr(self, "dropout", 0.0)
+        if not 0 <= dropout < 1:
+            raise InputError(f"head.dropout must be at least 0 and less than 1, got {dropout}")
+
+
+@dataclass
+class ClassifyConfig(HeadConfig):
+    """Settings of sentence classification heads.
+
+    :param kind: lstm: BiLSTM and pooling; cnn (Kim 2014); biattentive (McCann et al. 2017), as in the ELMo paper;
+        linear: pooling and a linear layer.
+    :param pooling: of lstm and linear: mean, max, attention, or of lstm its final states.
+    :param hidden_size: of each direction of an LSTM; number of filters of each width of cnn.
+    :param n_layers: layers of lstm.
+    :param dropout: in the head.
+    """
+
+    kind: ClassifierKind = "lstm"
+    pooling: Pooling = "max"
+    hidden_size: int = 200
+    n_layers: int = 1
+    dropout: float = 0.3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kind == "linear" and self.pooling == "final":
+            raise InputError("head.pooling: 'final' needs an LSTM; the linear head has none")
+
+
+@dataclass
+class TagConfig(HeadConfig):
+    """Settings of sequence tagging heads.
+
+    :param kind: lstm: BiLSTM and a linear layer; linear: a linear layer on each token.
+    :param hidden_size: of each direction of the LSTM.
+    :param n_layers: layers of the LSTM.
+    :param dropout: in the head.
+    :param crf: decode the tags of a sentence together with a linear-chain CRF; auto: if the tags mark spans (BIO,
+        BIOUL).
+    """
+
+    kind: TaggerKind = "lstm"
+    hidden_size: int = 200
+    n_layers: int = 1
+    dropout: float = 0.3
+    crf: Literal["auto", "always", "never"] = "auto"
+
+
+@dataclass
+class EntailConfig(HeadConfig):
+    """Settings of heads for sentence pairs, such as natural language inference.
+
+    :param kind: esim (Chen et al. 2017), as in the ELMo paper; linear: a linear layer on both means.
+    :param hidden_size: of each direction of the LSTMs and of the feed-forward layers.
+    :param dropout: in the head.
+    """
+
+    kind: PairClassifierKind = "esim"
+    hidden_size: int = 200
+    dropout: float = 0.4
+
+
+HeadFactory = Callable[[int, int], nn.Module]
+"""Makes a custom head from the size of its input and its number of labels."""
+
+
+def build_head(
+    kinds: Mapping[str, type[nn.Module]],
+    config: HeadConfig,
+    *,
+    input_size: int,
+    n_labels: int,
+    output_vectors_size: int = 0,
+) -> nn.Module:
+    """Build the head that a config describes, with random weights.
+
+    :param kinds: the heads of the task.
+    """
+    kind = kinds[config.kind]
+    accepted = inspect.signature(kind).parameters
+    settings = {name: value for name, value in vars(config).items() if name in accepted}
+    return kind(input_size, n_labels, output_vectors_size=output_vectors_size, **settings)

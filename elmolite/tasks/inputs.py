@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from elmolite.errors import InputError, nearest
 from elmolite.nn.scalar_mix import ScalarMix
 from elmolite.tasks.config import Normalization
+from elmolite.tasks.heads import TokenFeatures
 from elmolite.tasks.standardization import Standardization
 from elmolite.tasks.static_vectors import StaticEmbedding
-from elmolite.tasks.words import Words
 
 MIX, NO_LAYERS = "mix", "none"
 
@@ -77,7 +77,7 @@ class WordInputs(nn.Module):
         self.size = (layer_size if self.mix else 0) + (static.size if static else 0)
         self.output_size = layer_size if mixes_at_output else 0
 
-    def forward(self, mask: Tensor, layers: Tensor | None, static_ids: Tensor | None) -> Words:
+    def forward(self, mask: Tensor, layers: Tensor | None, static_ids: Tensor | None) -> TokenFeatures:
         """Return the words of sentences.
 
         :param mask: (B, T).
@@ -94,7 +94,7 @@ class WordInputs(nn.Module):
             assert static_ids is not None
             parts.append(F.dropout(self.static(static_ids), self.dropout, self.training))
         output = None if self.output_mix is None else self.output_mix(layers)
-        return Words(torch.cat(parts, dim=2) * mask.unsqueeze(2), mask, output)
+        return TokenFeatures(torch.cat(parts, dim=2) * mask.unsqueeze(2), mask, output)
 
     def penalty(self) -> Tensor:
         """Return the penalties of the mixes, which pull their weights towards the average."""

@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elmolite.errors import InputError
-from elmolite.tasks.examples.example import Example
 from elmolite.tasks.spans import locate
 from elmolite.utils.console import display_width, printable, table
 
 if TYPE_CHECKING:
-    from elmolite.tasks.model import TaskDescription
+    from elmolite.tasks.examples.example import Example
+    from elmolite.tasks.specs import TaskDescription
 
 logger = logging.getLogger("elmolite")
 
@@ -354,11 +354,17 @@ def score_spans(gold: TaggedExamples, predicted: TaggedExamples) -> TaskScores:
     return TaskScores("F1", report.micro.f1, of_tags.labels, spans=report, confusion=of_tags.confusion)
 
 
-def scorer_of(description: TaskDescription) -> Callable[[TaggedExamples, TaggedExamples], TaskScores]:
-    """Return the scorer of a task."""
-    if description.task == "tag":
-        return score_tags if description.scheme is None else score_spans
+Scorer = Callable[[TaggedExamples, TaggedExamples], TaskScores]
+
+
+def sentence_scorer(description: TaskDescription) -> Scorer:
+    """Return the scorer for one label, or a set of labels, of each sentence or pair."""
     return score_label_sets if description.is_multi_label else score_labels
+
+
+def tag_scorer(description: TaskDescription) -> Scorer:
+    """Return the scorer for one label a token, which may mark spans."""
+    return score_tags if description.scheme is None else score_spans
 
 
 def check_labels(description: TaskDescription, examples: Sequence[Example]) -> None:
@@ -369,7 +375,7 @@ def check_labels(description: TaskDescription, examples: Sequence[Example]) -> N
     """
     known = set(description.labels)
     for example in examples:
-        if description.task != "tag" and not description.is_multi_label and len(example.labels) != 1:
+        if not (description.spec.has_token_labels or description.is_multi_label) and len(example.labels) != 1:
             raise InputError(f"{example.place}: {len(example.labels)} labels; the training examples have one each")
         if description.scheme is not None and not known.issuperset(example.labels):
             try:

@@ -5,8 +5,7 @@ Shapes: L layers, B sentences, T tokens, D width of a layer, K labels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,16 +14,11 @@ from torch import Tensor, nn
 from elmolite.embedding.batching import TokenIds
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
-from elmolite.tasks.config import ClassifyConfig, EntailConfig, HeadConfig, InputConfig, TagConfig
-from elmolite.tasks.entail import ESIM, PairProbe
-from elmolite.tasks.examples.example import Task
-from elmolite.tasks.heads import BiattentiveClassifier, ConvolutionClassifier, PoolingClassifier
+from elmolite.tasks.heads import HeadFactory, TokenFeatures, build_head
 from elmolite.tasks.inputs import NO_LAYERS, WordInputs
-from elmolite.tasks.objectives import MultiLabel, Objective, Prediction, SequenceLabels, SingleLabel, TokenLabels
-from elmolite.tasks.spans import Scheme, allowed_transitions
+from elmolite.tasks.objectives import Objective, Prediction, TokenLabels
+from elmolite.tasks.specs import TaskDescription
 from elmolite.tasks.static_vectors import StaticEmbedding
-from elmolite.tasks.tag import Tagger
-from elmolite.tasks.words import Words
 from elmolite.utils.torch import evaluating
 
 
@@ -42,34 +36,14 @@ class SentenceBatch(NamedTuple):
         return SentenceBatch(self.mask.to(device), self.ids, *moved)
 
 
-@dataclass(frozen=True)
-class TaskDescription:
-    """What a task's model consists of, beside its weights."""
-
-    task: Task
-    labels: tuple[str, ...]
-    inputs: InputConfig
-    head: HeadConfig | None
-    """None where it is one of the user's own."""
-    is_multi_label: bool = False
-    scheme: Scheme | None = None
-    """How tags mark spans; none where they do not."""
-
-    @property
-    def has_crf(self) -> bool:
-        """Whether the tags of a sentence are predicted together."""
-        crf = self.head.crf if isinstance(self.head, TagConfig) else "auto"
-        return self.task == "tag" and (crf == "always" or (crf == "auto" and self.scheme is not None))
-
-
 class TaskModel(nn.Module):
     """Sentences -> scores, loss and predictions."""
 
     def __init__(self, elmo: ELMo | None, inputs: WordInputs, head: nn.Module, objective: Objective) -> None:
         """Initialise.
 
-        :param elmo: ``None`` where a head reads static vectors alone.
-        :param head: takes :class:`Words`, of one sentence or of two, and gives scores: (B, K), or (B, T, K) of words.
+        :param elmo: ``None`` if the head reads static vectors only.
+        :param head: takes :class:`TokenFeatures` of one sentence or two, returns scores (B, K), or (B, T, K) of tokens.
         """
         super().__init__()
         self.elmo = elmo
@@ -106,7 +80,7 @@ class TaskModel(nn.Module):
         """
         mask, n_labels = sentences[0].mask, len(self.objective.labels)
         expected = (*mask.shape, n_labels) if isinstance(self.objective, TokenLabels) else (len(mask), n_labels)
-        reads = "premise and hypothesis, as two arguments" if len(sentences) > 1 else "Words"
+        reads = "premise and hypothesis, as two arguments" if len(sentences) > 1 else "TokenFeatures"
         try:
             with evaluating(self), torch.no_grad():
                 scores = self(sentences)
@@ -116,7 +90,7 @@ class TaskModel(nn.Module):
             found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             raise InputError(f"the head gives {found} where scores {expected} are needed: of {reads}")
 
-    def _words(self, batch: SentenceBatch) -> Words:
+    def _words(self, batch: SentenceBatch) -> TokenFeatures:
         layers = None if self.inputs.mix is None else self._layers(batch)
         return self.inputs(batch.mask, layers, batch.static_ids)  # type: ignore[no-any-return]
 
@@ -134,7 +108,7 @@ def build(
     elmo: ELMo | None,
     static: StaticEmbedding | None,
     *,
-    make_head: Callable[[int, int], nn.Module] | None = None,
+    make_head: HeadFactory | None = None,
 ) -> TaskModel:
     """Make a model, its weights at random but those of the language model and the static vectors.
 
@@ -152,8 +126,15 @@ def build(
         dropout=config.dropout,
     )
     n_labels = len(description.labels)
+    spec = description.spec
     if description.head is not None:
-        head = _head(description.head, inputs, n_labels)
+        head = build_head(
+            spec.heads,
+            description.head,
+            input_size=inputs.size,
+            n_labels=n_labels,
+            output_vectors_size=inputs.output_size,
+        )
     else:
         assert make_head is not None
         try:
@@ -161,56 +142,4 @@ def build(
         except TypeError as error:
             wanted = "it is called with the width of its input and the number of its scores"
             raise InputError(f"the head cannot be made: {error}; {wanted}") from error
-    return TaskModel(elmo, inputs, head, _objective(description))
-
-
-def _objective(description: TaskDescription) -> Objective:
-    if description.task != "tag":
-        return (MultiLabel if description.is_multi_label else SingleLabel)(description.labels)
-    if not description.has_crf:
-        return TokenLabels(description.labels)
-    if description.scheme is None:
-        return SequenceLabels(description.labels)
-    allowed, start, end = map(torch.from_numpy, allowed_transitions(description.labels, description.scheme))
-    return SequenceLabels(description.labels, allowed=allowed, allowed_start=start, allowed_end=end)
-
-
-def _head(config: HeadConfig, inputs: WordInputs, n_labels: int) -> nn.Module:
-    size, beside = inputs.size, inputs.output_size
-    if isinstance(config, TagConfig):
-        n_layers = config.n_layers if config.kind == "lstm" else 0
-        return Tagger(
-            size,
-            n_labels,
-            output_vectors_size=beside,
-            hidden_size=config.hidden_size,
-            n_layers=n_layers,
-            dropout=config.dropout,
-        )
-    if isinstance(config, EntailConfig):
-        if config.kind == "linear":
-            if beside:
-                raise InputError("input.mixes_at_output: a linear head has no output to stand beside")
-            return PairProbe(size, n_labels)
-        return ESIM(size, n_labels, output_vectors_size=beside, hidden_size=config.hidden_size, dropout=config.dropout)
-    return _classifier(config, size, n_labels, beside)
-
-
-def _classifier(config: ClassifyConfig, size: int, n_labels: int, beside: int) -> nn.Module:
-    if config.kind == "cnn":
-        return ConvolutionClassifier(
-            size, n_labels, output_vectors_size=beside, n_filters=config.hidden_size, dropout=config.dropout
-        )
-    if config.kind == "biattentive":
-        return BiattentiveClassifier(
-            size, n_labels, output_vectors_size=beside, hidden_size=config.hidden_size, dropout=config.dropout
-        )
-    return PoolingClassifier(
-        size,
-        n_labels,
-        output_vectors_size=beside,
-        pooling=config.pooling,
-        hidden_size=config.hidden_size,
-        n_layers=config.n_layers if config.kind == "lstm" else 0,
-        dropout=config.dropout,
-    )
+    return TaskModel(elmo, inputs, head, spec.objective(description))

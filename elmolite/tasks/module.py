@@ -13,8 +13,9 @@ from torch import Tensor
 from elmolite.errors import InputError
 from elmolite.tasks.config import FinetuningConfig
 from elmolite.tasks.data import TaskBatch
-from elmolite.tasks.metrics import TaskScores, scorer_of
-from elmolite.tasks.model import TaskDescription, TaskModel
+from elmolite.tasks.metrics import TaskScores
+from elmolite.tasks.model import TaskModel
+from elmolite.tasks.specs import TaskDescription
 
 
 class FinetuningModule(LightningModule):
@@ -82,12 +83,12 @@ class FinetuningModule(LightningModule):
     def validation_step(self, batch: TaskBatch, number: int) -> None:  # noqa: ARG002
         """Predict a batch of the dev examples."""
         scores, mask = self.model(batch.sentences), batch.sentences[0].mask
-        self._predicted += self.model.objective.best(scores, mask)
+        self._predicted += self.model.objective.decode(scores, mask)
         self._dev_loss += float(self.model.objective.loss(scores, batch.targets, mask)) * len(batch.targets)
 
     def on_validation_epoch_end(self) -> None:
         """Measure the predictions of the dev examples."""
-        self.dev_scores = scorer_of(self.description)(self.dev_labels, self._predicted)
+        self.dev_scores = self.description.score(self.dev_labels, self._predicted)
         self.dev_loss = self._dev_loss / len(self.dev_labels)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,10 @@ from torch.nn import functional as F
 
 from elmolite.nn.softmax import IGNORE_INDEX
 from elmolite.tasks.crf import LinearChainCRF
+from elmolite.tasks.spans import allowed_transitions
+
+if TYPE_CHECKING:
+    from elmolite.tasks.specs import TaskDescription
 
 
 class Prediction(NamedTuple):
@@ -49,7 +53,7 @@ class Objective(nn.Module, ABC):
         """
 
     @abstractmethod
-    def best(self, scores: Tensor, mask: Tensor) -> list[tuple[str, ...]]:
+    def decode(self, scores: Tensor, mask: Tensor) -> list[tuple[str, ...]]:
         """Read the labels of B examples."""
 
     @abstractmethod
@@ -58,7 +62,7 @@ class Objective(nn.Module, ABC):
 
     def predict(self, scores: Tensor, mask: Tensor) -> list[Prediction]:
         """Read B predictions."""
-        return list(map(Prediction, self.best(scores, mask), self.probabilities(scores, mask)))
+        return list(map(Prediction, self.decode(scores, mask), self.probabilities(scores, mask)))
 
 
 class SingleLabel(Objective):
@@ -72,7 +76,7 @@ class SingleLabel(Objective):
         """Return the mean cross entropy."""
         return _mean_cross_entropy(scores, targets)
 
-    def best(self, scores: Tensor, mask: Tensor) -> list[tuple[str, ...]]:  # noqa: ARG002
+    def decode(self, scores: Tensor, mask: Tensor) -> list[tuple[str, ...]]:  # noqa: ARG002
         """Read the label with the highest probability."""
         return [(self.labels[i],) for i in scores.argmax(dim=1).tolist()]
 
@@ -95,7 +99,7 @@ class MultiLabel(Objective):
         """Return the mean binary cross entropy."""
         return F.binary_cross_entropy_with_logits(scores, targets.to(scores.dtype))
 
-    def best(self, scores: Tensor, mask: Tensor) -> list[tuple[str, ...]]:  # noqa: ARG002
+    def decode(self, scores: Tensor, mask: Tensor) -> list[tuple[str, ...]]:  # noqa: ARG002
         """Read the labels with a probability of at least a half."""
         return [
             tuple(label for label, holds in zip(self.labels, row, strict=True) if holds)
@@ -121,7 +125,7 @@ class TokenLabels(Objective):
         """Return the mean cross entropy of the words."""
         return _mean_cross_entropy(scores.flatten(0, 1), targets.flatten())
 
-    def best(self, scores: Tensor, mask: Tensor) -> list[tuple[str, ...]]:
+    def decode(self, scores: Tensor, mask: Tensor) -> list[tuple[str, ...]]:
         """Read the tags."""
         rows = zip(self._tags(scores, mask).tolist(), mask.sum(dim=1).tolist(), strict=True)
         return [tuple(self.labels[tag] for tag in tags[:length]) for tags, length in rows]
@@ -177,3 +181,24 @@ def _mean_cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
     """Return the mean over what has a target, 0 where nothing has."""
     total = F.cross_entropy(scores, targets, ignore_index=IGNORE_INDEX, reduction="sum")
     return total / (targets != IGNORE_INDEX).sum().clamp(min=1)
+
+
+def sentence_objective(description: TaskDescription) -> Objective:
+    """Return the objective for one label, or a set of labels, of each sentence or pair."""
+    return (MultiLabel if description.is_multi_label else SingleLabel)(description.labels)
+
+
+def tag_objective(description: TaskDescription) -> Objective:
+    """Return the objective for one label a token: a CRF if the tags mark spans, or as the head's settings say."""
+    if not uses_crf(description):
+        return TokenLabels(description.labels)
+    if description.scheme is None:
+        return SequenceLabels(description.labels)
+    allowed, start, end = map(torch.from_numpy, allowed_transitions(description.labels, description.scheme))
+    return SequenceLabels(description.labels, allowed=allowed, allowed_start=start, allowed_end=end)
+
+
+def uses_crf(description: TaskDescription) -> bool:
+    """Return whether the tags of a sentence are decoded together."""
+    crf = getattr(description.head, "crf", "auto")
+    return description.spec.has_token_labels and (crf == "always" or (crf == "auto" and description.scheme is not None))

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
 from pathlib import Path
 
-from torch import nn
-
 from elmolite.errors import InputError, nearest
-
-MakeHead = Callable[[int, int], nn.Module]
-"""Makes a head of one's own from the width of its input and its number of labels."""
+from elmolite.tasks.heads import HeadFactory
 
 
-def load_head(reference: str) -> MakeHead:
+def load_head(reference: str) -> HeadFactory:
     """Run a Python file, and return the class or function of a name in it.
 
     :param reference: ``FILE.py:NAME``.
@@ -37,5 +32,5 @@ def load_head(reference: str) -> MakeHead:
     if not callable(found):
         valid = [each for each, value in vars(module).items() if callable(value)]
         raise InputError(f"--own-head {reference}: {path} has no class or function {name!r}{nearest(name, valid)}")
-    make_head: MakeHead = found
+    make_head: HeadFactory = found
     return make_head

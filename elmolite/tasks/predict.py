@@ -15,10 +15,10 @@ from elmolite.tasks.examples.columns import RECOGNISED, ExampleColumns
 from elmolite.tasks.examples.example import Example, Task
 from elmolite.tasks.examples.files import read_examples
 from elmolite.tasks.examples.records import Examples
-from elmolite.tasks.metrics import TaskScores, check_labels, scorer_of, warn_unknown_labels
-from elmolite.tasks.model import TaskDescription
+from elmolite.tasks.heads import HeadFactory
+from elmolite.tasks.metrics import TaskScores, check_labels, warn_unknown_labels
 from elmolite.tasks.objectives import Prediction
-from elmolite.tasks.own_heads import MakeHead
+from elmolite.tasks.specs import TaskDescription
 from elmolite.utils.torch import best_device
 
 
@@ -27,7 +27,7 @@ def predict_file(
     path: str | Path,
     columns: ExampleColumns = RECOGNISED,
     *,
-    head: MakeHead | None = None,
+    head: HeadFactory | None = None,
     encoder: str | Path | None = None,
     pretokenized: bool = False,
 ) -> Iterator[dict[str, Any]]:
@@ -78,7 +78,7 @@ def evaluate_file(
     path: str | Path,
     columns: ExampleColumns = RECOGNISED,
     *,
-    head: MakeHead | None = None,
+    head: HeadFactory | None = None,
     encoder: str | Path | None = None,
 ) -> TaskScores:
     """Measure the predictions of the examples of a file.
@@ -99,7 +99,7 @@ def evaluate_file(
     warn_unknown_labels(checkpoint.description.labels, examples)
     _, predictions = _predict(checkpoint, examples)
     predicted = [prediction.labels for prediction in predictions]
-    return scorer_of(checkpoint.description)([example.labels for example in examples], predicted)
+    return checkpoint.description.score([example.labels for example in examples], predicted)
 
 
 def _said(columns: ExampleColumns) -> dict[str, Any]:
@@ -117,17 +117,16 @@ def _record(
 ) -> dict[str, Any]:
     """Return what is written of an example."""
     labels = list(prediction.labels)
-    if description.task == "tag":
+    if description.spec.has_token_labels:
         ids = [description.labels.index(tag) for tag in labels]
         of_tags = [float(each[i]) for each, i in zip(prediction.probabilities, ids, strict=True)]
         record: dict[str, Any] = {"tokens": tokens[0], "tags": labels, "probabilities": of_tags}
     else:
-        names = ("premise", "hypothesis") if description.task == "entail" else ("text",)
         texts = (each if isinstance(each, str) else " ".join(each) for each in example.sentences)
-        record = dict(zip(names, texts, strict=True))
+        record = dict(zip(description.spec.sentences, texts, strict=True))
         record |= {"labels": labels} if description.is_multi_label else {"label": labels[0]}
         record["probabilities"] = dict(zip(description.labels, map(float, prediction.probabilities), strict=True))
     if example.labels:
-        is_one = description.task != "tag" and not description.is_multi_label
+        is_one = not description.spec.has_token_labels and not description.is_multi_label
         record["gold"] = example.labels[0] if is_one else list(example.labels)
     return record

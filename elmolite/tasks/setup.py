@@ -16,17 +16,18 @@ from elmolite.errors import InputError
 from elmolite.formats.source import refuse_legacy
 from elmolite.nn.bilm import BiLM
 from elmolite.released_models import model_folder
-from elmolite.tasks.config import HEAD_CONFIGS, HeadConfig, InputConfig
+from elmolite.tasks.config import InputConfig
 from elmolite.tasks.data import tokenise
 from elmolite.tasks.examples.columns import RECOGNISED, ExampleColumns
 from elmolite.tasks.examples.example import Example, Task
 from elmolite.tasks.examples.files import read_examples
 from elmolite.tasks.examples.hf_datasets import DatasetExamples
+from elmolite.tasks.heads import HeadConfig, HeadFactory
 from elmolite.tasks.inputs import NO_LAYERS
 from elmolite.tasks.metrics import check_labels, warn_unknown_labels
-from elmolite.tasks.model import TaskDescription, TaskModel, build
-from elmolite.tasks.own_heads import MakeHead
+from elmolite.tasks.model import TaskModel, build
 from elmolite.tasks.spans import scheme_of_sequences
+from elmolite.tasks.specs import TASKS, TaskDescription, task_spec
 from elmolite.tasks.static_vectors import StaticEmbedding, StaticVectors
 from elmolite.utils import files
 
@@ -66,6 +67,7 @@ class TaskExamples:
         :raises InputError: one cannot be read, or has a broken example; the message names its place. Or none of the
             training examples has a label.
         """
+        task_spec(task)
         parts = {"train": train, "dev": dev, "test": test}
         read = {name: _read(source, task, columns) for name, source in parts.items() if source is not None}
         if dev is None:
@@ -91,7 +93,7 @@ class TaskExamples:
     @property
     def is_multi_label(self) -> bool:
         """Whether an example of classification has several labels, or none."""
-        return self.task == "classify" and any(len(example.labels) != 1 for example in self.train)
+        return TASKS[self.task].label_kind == "set" and any(len(example.labels) != 1 for example in self.train)
 
 
 def _read(source: Source, task: Task, columns: ExampleColumns) -> list[Example]:
@@ -109,7 +111,7 @@ class FinetuningSetup:
     elmo: ELMo
     """What is there."""
     inputs: InputConfig
-    head: HeadConfig | MakeHead
+    head: HeadConfig | HeadFactory
     tokenizer: SentenceTokenizer
     is_untrained: bool = False
     """Whether the language model is used with weights at random: the baseline that shows what pretraining brings."""
@@ -118,14 +120,14 @@ class FinetuningSetup:
     def description(self) -> TaskDescription:
         """Return what the model consists of."""
         examples = self.examples
-        is_tagging = examples.task == "tag"
+        has_tags = TASKS[examples.task].has_token_labels
         return TaskDescription(
             task=examples.task,
             labels=tuple(examples.labels),
             inputs=self.inputs,
             head=None if callable(self.head) else self.head,
             is_multi_label=examples.is_multi_label,
-            scheme=scheme_of_sequences([each.labels for each in examples.train]) if is_tagging else None,
+            scheme=scheme_of_sequences([each.labels for each in examples.train]) if has_tags else None,
         )
 
     def make_model(self, seed: int) -> TaskModel:
@@ -162,7 +164,7 @@ def set_up(
     *,
     encoder: str | Path,
     inputs: InputConfig | None = None,
-    head: HeadConfig | MakeHead | None = None,
+    head: HeadConfig | HeadFactory | None = None,
     pretokenized: bool = False,
     is_untrained: bool = False,
 ) -> FinetuningSetup:
@@ -173,9 +175,10 @@ def set_up(
     :raises InputError: there is no such model, or it is broken, or a dev or test example has labels that the task
         cannot have.
     """
-    head = head or HEAD_CONFIGS[examples.task]()
-    if not callable(head) and not isinstance(head, HEAD_CONFIGS[examples.task]):
-        raise InputError(f"head: the task {examples.task} takes {HEAD_CONFIGS[examples.task].__name__}, not {head}")
+    kind = TASKS[examples.task].config
+    head = head or kind()
+    if not callable(head) and not isinstance(head, kind):
+        raise InputError(f"head: the task {examples.task} takes {kind.__name__}, got {head}")
     refuse_legacy(encoder)
     elmo = ELMo.from_pretrained(encoder)
     tokenizer = SentenceTokenizer.whitespace() if pretokenized else elmo.tokenizer

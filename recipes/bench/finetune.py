@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from elmolite.tasks.config import FinetuningConfig, InputConfig, TagConfig
+from elmolite.tasks.config import FinetuningConfig, InputConfig
 from elmolite.tasks.data import ShuffledBatches, TaskData
 from elmolite.tasks.examples.files import read_examples
+from elmolite.tasks.heads import TagConfig
 from elmolite.tasks.model import TaskModel
 from elmolite.tasks.setup import FinetuningSetup, TaskExamples, set_up
 

@@ -3,11 +3,13 @@ from pathlib import Path
 
 import pytest
 
-from elmolite.cli.finetune_options import TASKS, parse
+from elmolite.cli.finetune_options import parse
 from elmolite.errors import InputError
-from elmolite.tasks.config import HEAD_CONFIGS, ClassifyConfig, EntailConfig, FinetuningConfig, InputConfig
+from elmolite.tasks.config import FinetuningConfig, InputConfig
 from elmolite.tasks.examples.columns import ExampleColumns
 from elmolite.tasks.examples.hf_datasets import DatasetExamples
+from elmolite.tasks.heads import ClassifyConfig, EntailConfig
+from elmolite.tasks.specs import TASKS
 
 REQUIRED = ["--encoder", "m", "--train", "a", "--dev", "b", "--out", "o"]
 
@@ -17,14 +19,14 @@ def write(folder, text):
     return ["--config", str(folder / "recipe.yaml")]
 
 
-@pytest.mark.parametrize("task", HEAD_CONFIGS)
+@pytest.mark.parametrize("task", TASKS)
 def test_defaults_are_those_of_the_dataclasses(task):
     options = parse([task, *REQUIRED])
     assert (options.task, options.encoder, options.train, options.dev, options.test) == (task, "m", "a", "b", None)
     assert (options.out, options.cache, options.n_seeds) == (Path("o"), None, 1)
     assert options.config == FinetuningConfig()
     assert options.inputs == InputConfig()
-    assert options.head == HEAD_CONFIGS[task]()
+    assert options.head == TASKS[task].config()
     assert options.columns == ExampleColumns()
     switches = ("untrained", "baselines", "probe", "pretokenized", "refer_to_encoder", "overwrite")
     assert not any(getattr(options, name) for name in switches)
@@ -73,12 +75,12 @@ def test_splits_of_a_dataset_are_named_as_usual():
         (["tag", *REQUIRED, "--head.pooling", "max"], "unknown argument --head.pooling"),
         (["tag", *REQUIRED, "--head.hiden-size", "3"], "--head.hiden-size; did you mean 'head.hidden-size'"),
         (["classify", *REQUIRED, "--head.kind", "cnnn"], "head.kind"),
-        (["classify", *REQUIRED, "--head.kind=linear", "--head.pooling=final"], "head.pooling: 'final' is of an LSTM"),
+        (["classify", *REQUIRED, "--head.kind=linear", "--head.pooling=final"], "head.pooling: 'final' needs an LSTM"),
         (["tag", *REQUIRED, "--n-epochs", "0"], "n_epochs: 0 is not greater than 0"),
         (["tag", *REQUIRED, "--n-epochs", "many"], "n_epochs"),
         (["tag", *REQUIRED, "--input.dropout", "1"], r"input.dropout: 1.0 is not in \[0, 1\)"),
         (["tag", *REQUIRED, "--head.dropout", "-0.1"], "head.dropout"),
-        (["tag", *REQUIRED, "--head.hidden-size", "0"], "head.hidden_size: 0 is not at least 1"),
+        (["tag", *REQUIRED, "--head.hidden-size", "0"], "head.hidden_size must be between 1 and 65,536, got 0"),
         (["tag", *REQUIRED, "--cache-limit", "-1"], "cache_limit: -1.0 is negative"),
         (["tag", *REQUIRED, "--seed", "-1"], "seed: -1 is not in"),
         (["tag", *REQUIRED, "--seeds", "0"], "--seeds 0: at least 1 is needed"),
@@ -116,7 +118,7 @@ def test_mistakes_in_a_file_are_explained(tmp_path, yaml, message):
         parse(["tag", *write(tmp_path, yaml), *REQUIRED])
 
 
-@pytest.mark.parametrize("task", HEAD_CONFIGS)
+@pytest.mark.parametrize("task", TASKS)
 def test_help_spells_options_with_hyphens(task, capsys):
     with pytest.raises(SystemExit) as exit_:
         parse([task, "--help"])

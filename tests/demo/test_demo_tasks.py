@@ -8,7 +8,7 @@ from elmolite.demo.examples import Amounts, code_examples, package_examples, pai
 from elmolite.demo.tasks import Recurrence, marked, write_examples
 from elmolite.tasks.checkpoint import TaskCheckpoint
 from elmolite.tasks.examples.files import read_examples
-from elmolite.tasks.words import Words
+from elmolite.tasks.heads import TokenFeatures
 
 AMOUNTS = Amounts(60, 20, 20, n_packages=2)
 
@@ -16,12 +16,12 @@ AMOUNTS = Amounts(60, 20, 20, n_packages=2)
 def words(*lengths, size=4, n=None):
     torch.manual_seed(sum(lengths))
     mask = torch.arange(n or max(lengths)) < torch.tensor(lengths).unsqueeze(1)
-    return Words(torch.randn(*mask.shape, size) * mask.unsqueeze(2), mask)
+    return TokenFeatures(torch.randn(*mask.shape, size) * mask.unsqueeze(2), mask)
 
 
 def padded(given, n):
     vectors = nn.functional.pad(given.vectors, (0, 0, 0, n), value=9.0)
-    return Words(vectors, nn.functional.pad(given.mask, (0, n)))
+    return TokenFeatures(vectors, nn.functional.pad(given.mask, (0, n)))
 
 
 def test_what_is_behind_the_end_of_a_sentence_does_not_count():
@@ -37,7 +37,7 @@ def pairs(n, *, seed):
     first, second = torch.randn(n, 5, 16), torch.randn(n, 6, 16)
     second[::2, 1:3] = first[::2, 2:4]
     mask = torch.ones(n, 6, dtype=torch.bool)
-    return (Words(first, mask[:, :5]), Words(second, mask)), torch.arange(n) % 2
+    return (TokenFeatures(first, mask[:, :5]), TokenFeatures(second, mask)), torch.arange(n) % 2
 
 
 def test_words_that_come_again_make_the_difference():

@@ -32,8 +32,10 @@ from elmolite.pretraining import saved_points
 from elmolite.pretraining.saved_points import SavedPoints
 from elmolite.tasks.cache_folder import CacheFolder
 from elmolite.tasks.checkpoint import TaskCheckpoint
-from elmolite.tasks.config import ClassifyConfig, InputConfig
-from elmolite.tasks.model import TaskDescription, build
+from elmolite.tasks.config import InputConfig
+from elmolite.tasks.heads import ClassifyConfig
+from elmolite.tasks.model import build
+from elmolite.tasks.specs import TaskDescription
 from elmolite.utils import files
 
 IS_LONG = bool(os.environ.get("ELMOLITE_RELIABILITY"))

@@ -6,7 +6,7 @@ from small_tasks import config, setup_of, weights_of, write_classes, write_pairs
 
 from elmolite.errors import InputError
 from elmolite.tasks.compare import Comparison, baselines, compare, draw_profile, probes
-from elmolite.tasks.config import ClassifyConfig, EntailConfig, TagConfig
+from elmolite.tasks.heads import ClassifyConfig, EntailConfig, TagConfig
 
 pytestmark = pytest.mark.usefixtures("no_pictures", "own_cache")
 

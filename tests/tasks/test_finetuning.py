@@ -25,9 +25,10 @@ from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.tasks import layer_cache
 from elmolite.tasks.checkpoint import TaskCheckpoint
-from elmolite.tasks.config import ClassifyConfig, EntailConfig, FinetuningConfig, TagConfig
+from elmolite.tasks.config import FinetuningConfig
 from elmolite.tasks.examples.columns import ExampleColumns
 from elmolite.tasks.finetune import finetune
+from elmolite.tasks.heads import ClassifyConfig, EntailConfig, TagConfig
 from elmolite.tasks.module import BestEpoch, FinetuningModule
 from elmolite.tasks.objectives import MultiLabel, SequenceLabels, SingleLabel, TokenLabels
 from elmolite.tasks.predict import evaluate_file
@@ -461,7 +462,11 @@ class Constant(torch.nn.Module):
         ("tag", lambda size, n: Constant(8, n), r"the head gives \(8, 3\) where scores \(8, \d, 3\) are needed"),
         ("entail", lambda size, n: Constant(8, n), "the head cannot read a batch: .*premise and hypothesis, as two"),
         ("classify", lambda: Constant(1), "the head cannot be made: .*the width of its input and the number of its"),
-        ("classify", lambda size, n: torch.nn.Linear(size, n), "the head cannot read a batch: .*it is given Words"),
+        (
+            "classify",
+            lambda size, n: torch.nn.Linear(size, n),
+            "the head cannot read a batch: .*is given TokenF",
+        ),
     ],
 )
 def test_a_head_of_one_s_own_that_does_not_fit_is_explained(tmp_path, model_folder, task, head, message):

@@ -4,8 +4,9 @@ from small_tasks import setup_of, span_tags, write_classes, write_label_sets, wr
 
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
-from elmolite.tasks.config import ClassifyConfig, InputConfig
+from elmolite.tasks.config import InputConfig
 from elmolite.tasks.examples.columns import ExampleColumns
+from elmolite.tasks.heads import ClassifyConfig
 from elmolite.tasks.setup import TaskExamples, set_up
 
 

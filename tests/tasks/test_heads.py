@@ -4,11 +4,18 @@ import pytest
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from elmolite.tasks.entail import ESIM, PairProbe
-from elmolite.tasks.heads import BiattentiveClassifier, ConvolutionClassifier, PoolingClassifier
+from elmolite.tasks.heads import (
+    ESIM,
+    BiattentiveClassifier,
+    BiLSTM,
+    ConvolutionClassifier,
+    LinearPairClassifier,
+    PoolingClassifier,
+    Tagger,
+    TokenFeatures,
+    masked_max,
+)
 from elmolite.tasks.objectives import SequenceLabels, SingleLabel
-from elmolite.tasks.tag import Tagger
-from elmolite.tasks.words import BiLSTM, Words, masked_max
 
 SIZE, OUTPUT_SIZE, N_LABELS = 6, 4, 3
 LENGTHS = (7, 1, 5, 2, 3, 9, 4, 6)
@@ -22,7 +29,7 @@ SENTENCE_HEADS = {
         for n_layers in (0, 1)
         if (pooling, n_layers) != ("final", 0)
     },
-    "convolutions": lambda **extra: ConvolutionClassifier(SIZE, N_LABELS, n_filters=10, dropout=0.0, **extra),
+    "convolutions": lambda **extra: ConvolutionClassifier(SIZE, N_LABELS, hidden_size=10, dropout=0.0, **extra),
     "biattentive": lambda **extra: BiattentiveClassifier(SIZE, N_LABELS, hidden_size=8, dropout=0.0, **extra),
 }
 TAGGERS = {
@@ -33,7 +40,7 @@ TAGGERS = {
 }
 PAIR_HEADS = {
     "esim": lambda **extra: ESIM(SIZE, N_LABELS, hidden_size=8, dropout=0.0, **extra),
-    "probe": lambda: PairProbe(SIZE, N_LABELS),
+    "probe": lambda: LinearPairClassifier(SIZE, N_LABELS),
 }
 HEADS = {**SENTENCE_HEADS, **TAGGERS, **PAIR_HEADS}
 LINEAR = ("mean of 0", "max of 0", "attention of 0", "0 layers")  # these learn what is linear
@@ -43,7 +50,7 @@ def words_of(lengths, *, seed=0, with_output=False):
     generator = torch.Generator().manual_seed(seed)
     mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
     vectors, output = (torch.randn(*mask.shape, size, generator=generator) for size in (SIZE, OUTPUT_SIZE))
-    return Words(vectors * mask.unsqueeze(2), mask, output * mask.unsqueeze(2) if with_output else None)
+    return TokenFeatures(vectors * mask.unsqueeze(2), mask, output * mask.unsqueeze(2) if with_output else None)
 
 
 def inputs_of(name, *, with_output=False):
@@ -61,7 +68,7 @@ def row(words, i, *, n_more=0):
         part = part[i : i + 1, :length]
         return torch.cat([part, torch.zeros(1, n_more, *part.shape[2:], dtype=part.dtype)], dim=1)
 
-    return Words(*(None if part is None else cut(part) for part in words))
+    return TokenFeatures(*(None if part is None else cut(part) for part in words))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +120,7 @@ def test_eight_examples_can_be_learnt_by_heart(name):
 @pytest.mark.parametrize("name", ["mean of 1", "biattentive", "convolutions", "1 layers"])
 def test_a_sentence_without_words_has_finite_scores_and_gradients(name):
     head = HEADS[name]()
-    words = Words(torch.zeros(2, 1, SIZE), torch.tensor([[True], [False]]))
+    words = TokenFeatures(torch.zeros(2, 1, SIZE), torch.tensor([[True], [False]]))
     scores = head(words)
     scores.sum().backward()
     assert scores.isfinite().all()
@@ -161,8 +168,3 @@ def test_a_pair_head_tells_premise_from_hypothesis_by_order():
     head = PAIR_HEADS["esim"]().eval()
     a, b = inputs_of("esim")
     assert not torch.allclose(head(a, b), head(b, a), atol=1e-3)
-
-
-def test_pooling_final_states_needs_a_network():
-    with pytest.raises(ValueError, match="needs an LSTM"):
-        PoolingClassifier(SIZE, N_LABELS, pooling="final", n_layers=0)

@@ -18,11 +18,10 @@ from elmolite.tasks.metrics import (
     confusion_matrix,
     label_report,
     label_set_report,
-    scorer_of,
     span_report,
     token_report,
 )
-from elmolite.tasks.model import TaskDescription
+from elmolite.tasks.specs import TaskDescription
 
 
 def check_against(report, reference, gold, predicted):
@@ -186,7 +185,7 @@ TAGS, SPANS = describe("tag", ("N", "V")), describe("tag", ("B-X", "I-X", "O"), 
     ],
 )
 def test_metric_of_each_kind_of_labels(description, gold, predicted, name, value, parts):
-    scores = scorer_of(description)(gold, predicted)
+    scores = description.score(gold, predicted)
     assert (scores.name, scores.value) == (name, pytest.approx(value))
     content = json.loads(json.dumps(scores.as_dict()))
     assert content.keys() == {"name", "value", *parts}

@@ -11,7 +11,8 @@ from elmolite.tasks import layer_cache
 from elmolite.tasks.config import InputConfig
 from elmolite.tasks.data import ShuffledBatches, TaskData, predict, tokenise
 from elmolite.tasks.examples.example import Example
-from elmolite.tasks.model import TaskDescription, build
+from elmolite.tasks.model import build
+from elmolite.tasks.specs import TaskDescription
 from elmolite.tasks.static_vectors import StaticEmbedding
 
 SPACES = SentenceTokenizer.whitespace()

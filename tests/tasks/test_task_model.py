@@ -8,9 +8,11 @@ from torch import nn
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
-from elmolite.tasks.config import ClassifyConfig, EntailConfig, InputConfig, TagConfig
-from elmolite.tasks.model import SentenceBatch, TaskDescription, build
+from elmolite.tasks.config import InputConfig
+from elmolite.tasks.heads import ClassifyConfig, EntailConfig, TagConfig
+from elmolite.tasks.model import SentenceBatch, build
 from elmolite.tasks.objectives import MultiLabel, SequenceLabels, SingleLabel, TokenLabels
+from elmolite.tasks.specs import TaskDescription
 
 SENTENCES = random_sentences(6)
 INPUTS = InputConfig(dropout=0.5)
@@ -90,7 +92,7 @@ def test_a_head_of_one_s_own_is_made_for_its_input_and_labels(elmo):
 
 def test_a_linear_pair_head_has_no_output_to_stand_beside(elmo):
     inputs = InputConfig(mixes_at_output=True)
-    with pytest.raises(InputError, match=r"input\.mixes_at_output: a linear head"):
+    with pytest.raises(InputError, match=r"input\.mixes_at_output: needs a head with"):
         build(describe("entail", EntailConfig(kind="linear"), inputs=inputs), elmo, None)
     assert build(describe("entail", inputs=inputs), elmo, None).inputs.output_mix is not None
 

@@ -8,20 +8,9 @@ from typing import Literal, NamedTuple
 
 from elmolite.errors import InputError, check_choices, closest
 from elmolite.tasks.examples.example import Task
+from elmolite.tasks.specs import TASKS, ColumnNames
 
 Format = Literal["auto", "text", "conllu", "conll", "csv", "tsv", "jsonl", "label-text"]
-
-# What columns are called in published data. Of the first group of which one is there, exactly one must be.
-_TEXTS = ("text", "sentence", "content", "review", "comment", "question", "tweet", "utterance", "document")
-_TOKENS = ("tokens", "words", "form")
-_SENTENCE_NAMES = {"classify": (_TEXTS, _TOKENS), "tag": (_TOKENS, _TEXTS)}
-_LABEL_NAMES: dict[Task, tuple[tuple[str, ...], ...]] = {
-    "classify": (("label", "labels", "class", "category", "sentiment", "intent", "gold_label"),),
-    "tag": (("tags", "labels", "tag", "label"), ("upos", "xpos", "pos", "ner", "pos_tags", "ner_tags", "chunk_tags")),
-    "entail": (("gold_label",), ("label", "class", "entailment_judgment", "entailment_label")),
-}
-_FIRST_NAMES = (("sentence1", "premise", "text1", "question1", "sentence_a", "question"),)
-_SECOND_NAMES = (("sentence2", "hypothesis", "text2", "question2", "sentence_b", "sentence"),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +43,9 @@ class ExampleColumns:
         :raises InputError: one has an unknown value or has no meaning for the task.
         """
         check_choices(self)
-        if task != "entail" and self.second_text is not None:
+        if not TASKS[task].is_pair and self.second_text is not None:
             raise InputError(f"second_text: the task {task} has one sentence; this is for entail")
-        if task != "classify" and self.label_separator is not None:
+        if TASKS[task].label_kind != "set" and self.label_separator is not None:
             raise InputError(f"label_separator: the task {task} has one label each; this is for classify")
         for field in fields(self):
             if getattr(self, field.name) == "":
@@ -103,7 +92,7 @@ def choose_columns(
         for option, name in columns.named.items()
     }
 
-    def choose(option: str, groups: Sequence[Sequence[str]], *, required: bool = True) -> str | None:
+    def choose(option: str, groups: ColumnNames, *, required: bool = True) -> str | None:
         if option in found:
             return found[option]
         free = [name for name in there if name not in found.values()]
@@ -116,10 +105,11 @@ def choose_columns(
             raise InputError(f"{where}: the {option} may be {' or '.join(map(repr, several))}: choose one")
         raise InputError(f"{where}: no column of a known name for the {option} among {listing(there)}: name it")
 
-    sentences = [choose("text", _FIRST_NAMES if task == "entail" else _SENTENCE_NAMES[task])]
-    if task == "entail":
-        sentences.append(choose("second_text", _SECOND_NAMES))
-    label = choose("label", _LABEL_NAMES[task], required=needs_labels)
+    spec = TASKS[task]
+    sentences = [
+        choose(option, names) for option, names in zip(("text", "second_text"), spec.text_columns, strict=False)
+    ]
+    label = choose("label", spec.label_columns, required=needs_labels)
     chosen = ChosenColumns(tuple(name for name in sentences if name is not None), label)
     for name in (*chosen.sentences, chosen.label):
         if name is not None and there.count(name) > 1:
@@ -129,8 +119,9 @@ def choose_columns(
 
 def is_known(name: str, task: Task) -> bool:
     """Return whether published data has a column of this name for the task."""
-    sentences = (*_FIRST_NAMES, *_SECOND_NAMES) if task == "entail" else _SENTENCE_NAMES[task]
-    return any(name.strip().casefold() in group for group in (*sentences, *_LABEL_NAMES[task]))
+    spec = TASKS[task]
+    groups = (*(group for names in spec.text_columns for group in names), *spec.label_columns)
+    return any(name.strip().casefold() in group for group in groups)
 
 
 def is_number(column: str) -> bool:
@@ -148,7 +139,7 @@ def _find(name: str, there: Sequence[str], *, option: str, where: str, numbered:
     raise InputError(f"{where}: no column {name!r} ({option}) among {listing(there)}{closest(name, there)}")
 
 
-def _known(groups: Sequence[Sequence[str]], names: Sequence[str]) -> list[str]:
+def _known(groups: ColumnNames, names: Sequence[str]) -> list[str]:
     """Return the names that are of the first group of which there is one."""
     found = ([name for name in names if name.strip().casefold() in group] for group in groups)
     return next(filter(None, found), [])

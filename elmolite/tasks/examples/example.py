@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-Task = Literal["classify", "tag", "entail"]
+Task = str
+"""A key of :data:`elmolite.tasks.specs.TASKS`."""
 
 
 class Example(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -16,6 +16,7 @@ from elmolite.tasks.examples.conll import conll_cells, read_conll, read_conllu
 from elmolite.tasks.examples.example import Example, Task
 from elmolite.tasks.examples.records import Examples, Record, read_records, split_labels
 from elmolite.tasks.examples.tables import named_columns, read_csv, read_json_lines, read_tsv
+from elmolite.tasks.specs import TASKS, TaskSpec
 
 _SUFFIXES: dict[str, Format] = {
     ".conllu": "conllu",
@@ -28,12 +29,13 @@ _SUFFIXES: dict[str, Format] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
 }
-_ONLY_FOR: dict[Format, tuple[Task, ...]] = {
-    "conllu": ("tag",),
-    "conll": ("tag",),
-    "label-text": ("classify",),
-    "text": ("classify", "tag"),
+_IS_FOR: dict[Format, Callable[[TaskSpec], bool]] = {
+    "conllu": lambda spec: spec.has_token_labels,
+    "conll": lambda spec: spec.has_token_labels,
+    "label-text": lambda spec: not (spec.has_token_labels or spec.is_pair),
+    "text": lambda spec: not spec.is_pair,
 }
+"""Formats that not every task can have."""
 _FASTTEXT = "__label__"
 _N_SAMPLE_LINES = 1000
 _FEW_LINES = 20
@@ -75,7 +77,7 @@ def read_examples(
     form = columns.format
     if form == "auto":
         form = _recognise(lines, file, task, needs_labels=needs_labels)
-        if form == "text" and task == "classify" and _all_begin_with(labels, lines):
+        if form == "text" and _IS_FOR["label-text"](TASKS[task]) and _all_begin_with(labels, lines):
             form = "label-text"
         is_named = Path(file.removesuffix(".gz")).suffix.lower() in _SUFFIXES
         if form == "conll" and not (
@@ -91,7 +93,7 @@ def _recognise(lines: Sequence[str], file: str, task: Task, *, needs_labels: boo
     number, first = next((number, line) for number, line in enumerate(lines, start=1) if line.strip())
     suffix = Path(file.removesuffix(".gz")).suffix.lower()
     form = _SUFFIXES.get(suffix)
-    if form == "tsv" and task == "tag" and _is_conll(lines):
+    if form == "tsv" and TASKS[task].has_token_labels and _is_conll(lines):
         return "conll"
     form = form or _recognise_content(lines, first, task, needs_labels=needs_labels)
     if form is not None:
@@ -105,21 +107,21 @@ def _recognise(lines: Sequence[str], file: str, task: Task, *, needs_labels: boo
 def _recognise_content(lines: Sequence[str], first: str, task: Task, *, needs_labels: bool) -> Format | None:
     if first.lstrip().startswith("{"):
         return "jsonl"
-    if task == "tag":
+    if TASKS[task].has_token_labels:
         if _is_conllu(lines):
             return "conllu"
         if _is_conll(lines):
             return "conll"
     cells = first.split("\t")
-    if len(cells) > 1 and (task == "entail" or any(is_known(cell, task) for cell in cells)):
+    if len(cells) > 1 and (TASKS[task].is_pair or any(is_known(cell, task) for cell in cells)):
         return "tsv"
     if " " not in first and "," in first and any(is_known(cell, task) for cell in first.split(",")):
         return "csv"
-    if task == "classify" and first.startswith(_FASTTEXT):
+    if _IS_FOR["label-text"](TASKS[task]) and first.startswith(_FASTTEXT):
         return "label-text"
     if not needs_labels:
-        return None if task == "entail" else "text"
-    return "label-text" if task == "classify" and _has_labels_in_front(lines) else None
+        return None if TASKS[task].is_pair else "text"
+    return "label-text" if _IS_FOR["label-text"](TASKS[task]) and _has_labels_in_front(lines) else None
 
 
 def _is_conllu(lines: Sequence[str]) -> bool:
@@ -163,7 +165,8 @@ def _all_begin_with(labels: Collection[str], lines: Sequence[str]) -> bool:
 
 
 def _formats(task: Task, *, needs_labels: bool) -> list[Format]:
-    usable = [form for form in get_args(Format) if form != "auto" and task in _ONLY_FOR.get(form, (task,))]
+    every = [form for form in get_args(Format) if form != "auto"]
+    usable = [form for form in every if form not in _IS_FOR or _IS_FOR[form](TASKS[task])]
     return [form for form in usable if form != "text" or not needs_labels]
 
 

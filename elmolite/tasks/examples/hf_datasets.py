@@ -13,7 +13,8 @@ from elmolite.data.remarks import Remarks
 from elmolite.errors import InputError
 from elmolite.tasks.examples.columns import RECOGNISED, ChosenColumns, ExampleColumns, choose_columns
 from elmolite.tasks.examples.example import Task
-from elmolite.tasks.examples.records import NO_GOLD_LABEL, Examples, Record, read_records
+from elmolite.tasks.examples.records import Examples, Record, read_records
+from elmolite.tasks.specs import TASKS
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -100,7 +101,7 @@ def _named(value: Any, class_names: Sequence[str], task: Task, place: str) -> An
     if isinstance(value, list):
         return [_named(part, class_names, task, place) for part in value]
     if value is None or value == -1:
-        return NO_GOLD_LABEL if task == "entail" else None
+        return TASKS[task].no_label
     if not 0 <= value < len(class_names):
         raise InputError(f"{place}: no class {value} among the {len(class_names)} of the dataset")
     return class_names[value]

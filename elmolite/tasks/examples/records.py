@@ -10,9 +10,7 @@ from elmolite.data.remarks import Remarks
 from elmolite.errors import InputError
 from elmolite.tasks.examples.columns import ChosenColumns, ExampleColumns, listing
 from elmolite.tasks.examples.example import Example, Task
-
-NO_GOLD_LABEL = "-"
-"""SNLI writes so where the annotators of a pair disagreed."""
+from elmolite.tasks.specs import TASKS
 
 NO_AGREED_LABEL = "pairs without an agreed label left out"
 """For training and evaluation pairs whose annotators agreed on no label (``-``) are left out."""
@@ -65,7 +63,7 @@ def read_records(
     for record in records:
         try:
             labels = _labels(record, chosen, task, columns)
-            if task == "entail" and labels == (NO_GOLD_LABEL,):
+            if labels is not None and labels == (TASKS[task].no_label,):
                 if needs_labels:
                     remarks.note(NO_AGREED_LABEL, record.number)
                     continue
@@ -73,7 +71,7 @@ def read_records(
             if labels is None and needs_labels:
                 raise InputError(f"no label in {chosen.label!r}")
             sentences = tuple(_sentence(record, name, task) for name in chosen.sentences)
-            if task == "tag" and labels is not None:
+            if TASKS[task].has_token_labels and labels is not None:
                 check_lengths(sentences[0], labels)
         except InputError as error:
             raise InputError(f"{record.place}: {error}") from None
@@ -107,7 +105,7 @@ def _sentence(record: Record, name: str, task: Task) -> str | tuple[str, ...]:
     sentence: str | tuple[str, ...]
     if isinstance(value, str):
         sentence = _clean(value).strip()
-        if task == "tag":
+        if TASKS[task].has_token_labels:
             sentence = tuple(sentence.split())
     elif isinstance(value, list):
         for number, token in enumerate(value, start=1):
@@ -133,9 +131,9 @@ def _labels(record: Record, chosen: ChosenColumns, task: Task, columns: ExampleC
     if not isinstance(value, list):
         return (_label(value, chosen.label),)
     labels = tuple(_label(part, chosen.label) for part in value)
-    if task == "tag":
+    if TASKS[task].has_token_labels:
         return labels
-    if task == "entail" and len(labels) != 1:
+    if TASKS[task].label_kind == "single" and len(labels) != 1:
         raise InputError(f"{chosen.label!r} holds {len(labels)} labels; a pair of sentences has one")
     return tuple(dict.fromkeys(labels))
 
@@ -145,7 +143,7 @@ def split_labels(text: str, task: Task, columns: ExampleColumns) -> tuple[str, .
     if columns.label_separator is not None:
         parts = (part.strip() for part in text.split(columns.label_separator))
         return tuple(dict.fromkeys(part for part in parts if part))
-    if task == "tag":
+    if TASKS[task].has_token_labels:
         return tuple(text.split()) or None
     return (text.strip(),) if text.strip() else None
 

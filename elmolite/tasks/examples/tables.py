@@ -14,6 +14,7 @@ from elmolite.errors import InputError
 from elmolite.tasks.examples.columns import ExampleColumns, excerpt, is_known, is_number, listing
 from elmolite.tasks.examples.example import Task
 from elmolite.tasks.examples.records import Record
+from elmolite.tasks.specs import TASKS
 
 _MAX_FIELD = 2**31 - 1
 
@@ -118,12 +119,12 @@ def _recognise_columns(
         if not is_number(name) or not 1 <= int(name) <= width:
             raise InputError(f"{file}: no column {name!r} ({option}); without a header they are 1 to {width}")
     free = [column for column in range(width) if str(column + 1) not in columns.named.values()]
-    options = ("text", "second_text") if task == "entail" else ("text",)
+    options = ("text", "second_text")[: len(TASKS[task].sentences)]
     named = dict(columns.named)
     unsaid = [option for option in options if option not in named]
     if "label" not in named and (needs_labels or len(free) > len(unsaid)):
         plain = [column for column in free if not any(_has_spaces(row.fields[column]) for row in rows)]
-        if task == "tag" or len(plain) != 1:
+        if TASKS[task].has_token_labels or len(plain) != 1:
             raise _unclear(rows[0], file)
         named["label"] = str(plain[0] + 1)
         free.remove(plain[0])
