@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from elmolite.checkpoint import Checkpoint
     from elmolite.cli.pretrain_options import load_recipe
     from elmolite.data.corpus import Corpus
-    from elmolite.data.dataset_text import DatasetText
+    from elmolite.data.hf_datasets import DatasetText
     from elmolite.data.prepare import prepare
     from elmolite.embedding.elmo import ELMo
     from elmolite.embedding.output import EmbeddingFolder
@@ -60,7 +60,7 @@ _HOMES = {
     "CommonComponent": "embedding.pooling",
     "Corpus": "data.corpus",
     "DatasetExamples": "tasks.examples.hf_datasets",
-    "DatasetText": "data.dataset_text",
+    "DatasetText": "data.hf_datasets",
     "ELMo": "embedding.elmo",
     "EmbeddingFolder": "embedding.output",
     "EntailConfig": "tasks.heads",

@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,20 +22,10 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from elmolite.data.corpus import VOCAB_FILE
-from elmolite.data.indexers import (
-    CHARACTERS_FILE,
-    ByteIndexer,
-    CharacterIndexer,
-    TokenIndexer,
-    UnicodeIndexer,
-    WordIndexer,
-    load_characters,
-)
-from elmolite.data.lexicon_indexer import LEXICON_FILE, LexiconIndexer
+from elmolite.data.indexers import CharacterIndexer, TokenIndexer, load_indexer
 from elmolite.data.tokenization import FILE_NAME as TOKENIZER_FILE
 from elmolite.data.tokenization import SentenceTokenizer
-from elmolite.data.vocab import Vocabulary
+from elmolite.data.vocab import VOCAB_FILE, Vocabulary
 from elmolite.errors import InputError, error_prefix
 from elmolite.formats.source import is_legacy, refuse_legacy
 from elmolite.nn.bilm import BiLM, BiLMConfig
@@ -64,8 +54,8 @@ class Checkpoint:
 
     @property
     def characters(self) -> CharacterIndexer:
-        """What a corpus for this model reads words as; bytes where the model reads none."""
-        return self.indexer if isinstance(self.indexer, CharacterIndexer) else ByteIndexer()
+        """The indexer for the character table of a corpus for this model."""
+        return self.indexer.for_corpus()
 
     def to(self, device: torch.device) -> Checkpoint:
         """Move the modules to a device."""
@@ -86,18 +76,15 @@ class Checkpoint:
         with folders.writing_folder(Path(folder), manifest=CONFIG_FILE, overwrite=overwrite) as new:
             files.write_bytes(new / WEIGHTS_FILE, save(_tensors(self.bilm, dtype)))
             files.write_bytes(new / TOKENIZER_FILE, self.tokenizer.to_bytes())
-            if isinstance(self.indexer, UnicodeIndexer):
-                files.write_bytes(new / CHARACTERS_FILE, self.indexer.to_bytes())
-            if isinstance(self.indexer, LexiconIndexer):
-                files.write_bytes(new / LEXICON_FILE, self.indexer.to_bytes())
-            vocabulary = self.indexer.vocabulary if isinstance(self.indexer, WordIndexer) else self.vocabulary
-            if vocabulary is not None:
-                files.write_bytes(new / VOCAB_FILE, vocabulary.to_bytes())
+            if self.vocabulary is not None:
+                files.write_bytes(new / VOCAB_FILE, self.vocabulary.to_bytes())
+            self.indexer.save(new)
             if self.softmax is not None:
                 files.write_bytes(new / SOFTMAX_FILE, save(_tensors(self.softmax, dtype)))
             config = {
                 "format_version": FORMAT_VERSION,
                 "model": asdict(self.bilm.config),
+                "indexer": self.indexer.kind,
                 "softmax": None if self.softmax is None else self.softmax.config(),
                 "training": dict(self.training or {}),
                 "files": folders.file_entries(new),
@@ -124,7 +111,8 @@ class Checkpoint:
             raise InputError(f"{folder / CONFIG_FILE}: 'files' must name {WEIGHTS_FILE} and {TOKENIZER_FILE}")
         model_config = _model_config(config.get("model"), folder / CONFIG_FILE)
         vocabulary = Vocabulary.load(folder / VOCAB_FILE) if VOCAB_FILE in manifest else None
-        indexer = _indexer(folder, manifest, model_config, vocabulary)
+        kind = "words" if model_config.input == "words" else config.get("indexer")
+        indexer = load_indexer(folder, kind=kind, names=manifest, vocabulary=vocabulary)
         tensors = TensorFile(folder / WEIGHTS_FILE)
         tensors.check_holds(model_config.n_weights_at_least)
         with error_prefix(f"{folder / CONFIG_FILE}"), torch.device("meta"):
@@ -139,19 +127,6 @@ class Checkpoint:
         if not isinstance(training, dict | None):
             raise InputError(f"{folder / CONFIG_FILE}: 'training' must be an object")
         return cls(bilm, tokenizer, indexer, softmax, vocabulary, training)
-
-
-def _indexer(
-    folder: Path, manifest: Collection[str], config: BiLMConfig, vocabulary: Vocabulary | None
-) -> TokenIndexer:
-    """Return how a model reads tokens, by the files that its folder has."""
-    if config.input == "words":
-        if vocabulary is None:
-            raise InputError(f"{folder / CONFIG_FILE}: a model that reads words needs {VOCAB_FILE} in 'files'")
-        return WordIndexer(vocabulary)
-    if LEXICON_FILE in manifest:
-        return LexiconIndexer.load(folder / LEXICON_FILE)
-    return load_characters(folder, manifest)
 
 
 def _read_legacy(source: str | Path, weights: str | Path | None = None) -> Checkpoint:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from elmolite.errors import InputError, exit_code, nearest
 
 if TYPE_CHECKING:
-    from elmolite.data.dataset_text import DatasetText
+    from elmolite.data.hf_datasets import DatasetText
     from elmolite.embedding.layer_choice import LayerChoice
 
 
@@ -115,7 +115,7 @@ def _texts(options: argparse.Namespace) -> tuple[list[str] | DatasetText, list[s
     if options.valid and options.valid_split is not None:
         raise InputError("--valid and --valid-split exclude each other")
 
-    from elmolite.data.dataset_text import DatasetText
+    from elmolite.data.hf_datasets import DatasetText
 
     text = DatasetText(options.dataset, streaming=options.streaming, **given)
     return text, options.valid if options.valid_split is None else replace(text, split=options.valid_split)
@@ -258,14 +258,14 @@ def neighbours(arguments: Sequence[str]) -> None:
 
     from itertools import islice
 
-    from elmolite.data.text import read_documents
+    from elmolite.data.text import find_files, read_documents
     from elmolite.embedding.elmo import ELMo
     from elmolite.embedding.neighbours import NeighbourIndex, marked_place
     from elmolite.utils.torch import best_device
 
     elmo = ELMo.from_pretrained(options.model).to(best_device())
     queries = [marked_place(query, elmo) for query in options.query]
-    lines = (line for document in read_documents(options.text) for line in document)
+    lines = (line for document in read_documents(find_files(options.text)) for line in document)
     sentences = (sentence for line in lines for sentence in elmo.tokenizer.sentences(line))
     index = NeighbourIndex(elmo, list(islice(sentences, options.max_sentences)), layers=_layers(options.layers))
     for query in queries:

@@ -28,10 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elmolite.data.checked_array import CheckedArray
-from elmolite.data.indexers import TokenIndexer, UnicodeIndexer, WordIndexer, load_characters
+from elmolite.data.indexers import N_BYTE_IDS, CharacterIndexer, TokenIndexer, WordIndexer, load_indexer
 from elmolite.data.tokenization import FILE_NAME as TOKENIZER_FILE
 from elmolite.data.tokenization import SentenceTokenizer
-from elmolite.data.vocab import SPECIALS, Vocabulary
+from elmolite.data.vocab import SPECIALS, VOCAB_FILE, Vocabulary
 from elmolite.errors import InputError
 from elmolite.nn import MAX_CHARACTERS
 from elmolite.utils import files, folders
@@ -39,7 +39,6 @@ from elmolite.utils import files, folders
 FORMAT_VERSION = 3
 """3 since the ``.npy`` files have checksums of their blocks, and ``corpus.json`` one of its own."""
 SUMMARY_FILE = "corpus.json"
-VOCAB_FILE = "vocab.txt"
 WORDS_FILE = "words.txt"
 
 
@@ -84,7 +83,10 @@ class Corpus:
             raise InputError(f"{folder / SUMMARY_FILE}: 'files' must name {min(missing)}")
         self.vocabulary = Vocabulary.load(folder / VOCAB_FILE)
         self.tokenizer = SentenceTokenizer.load(folder / TOKENIZER_FILE)
-        self.characters = load_characters(folder, summary["files"])
+        characters = load_indexer(folder, kind=summary.get("indexer"), names=summary["files"])
+        if not isinstance(characters, CharacterIndexer):
+            raise InputError(f"{folder / SUMMARY_FILE}: a corpus cannot have an indexer of kind {characters.kind!r}")
+        self.characters = characters
         self._character_rows = self._array("characters", n_dims=2)
         self.vocab_ids = self._array("vocab_ids")
         if self._character_rows.shape != (len(self.vocab_ids), MAX_CHARACTERS):
@@ -195,9 +197,8 @@ class Corpus:
         return "\n".join(lines)
 
     def _describe_characters(self) -> str:
-        if isinstance(self.characters, UnicodeIndexer):
-            return f"{len(self.characters.characters):,} of Unicode"
-        return "bytes"
+        n_characters = self.characters.n_ids - N_BYTE_IDS - 1
+        return f"{n_characters:,} {self.characters.reads}" if n_characters > 0 else self.characters.reads
 
     def _array(self, name: str, *, n_dims: int = 1) -> CheckedArray:
         name = f"{name}.npy"

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elmolite.data import checked_array, vocab
-from elmolite.data.corpus import FORMAT_VERSION, SUMMARY_FILE, VOCAB_FILE, WORDS_FILE
-from elmolite.data.indexers import CHARACTERS_FILE, ByteIndexer, CharacterIndexer, UnicodeIndexer
+from elmolite.data.corpus import FORMAT_VERSION, SUMMARY_FILE, WORDS_FILE
+from elmolite.data.indexers import ByteIndexer, CharacterIndexer, UnicodeIndexer
 from elmolite.data.spooled_split import SpooledSplit
-from elmolite.data.vocab import Vocabulary, WordCounts
+from elmolite.data.vocab import VOCAB_FILE, Vocabulary, WordCounts
 from elmolite.data.word_forms import WordForms
 from elmolite.utils import files
 
@@ -47,11 +47,11 @@ def write_corpus(
     vocab_ids = np.fromiter(chain(marks, map(vocabulary.id, in_order)), np.int32)
     _write_array(folder / "vocab_ids.npy", [vocab_ids], vocab_ids.shape, np.int32)
     files.write_bytes(folder / VOCAB_FILE, vocabulary.to_bytes())
-    if isinstance(characters, UnicodeIndexer):
-        files.write_bytes(folder / CHARACTERS_FILE, characters.to_bytes())
+    characters.save(folder)
     _write_character_table(in_order, len(counts), characters, folder / "characters.npy")
     is_unknown = vocab_ids == vocab.UNKNOWN_ID
     return {
+        "indexer": characters.kind,
         "vocabulary_size": len(vocabulary),
         "word_forms": len(words),
         "cut_share": _cut_shares(in_order, counts + valid_counts),

@@ -1,33 +1,36 @@
-"""A Hugging Face dataset by its name -> tables of rows, and what went wrong in one message.
+"""Read Hugging Face datasets: as Arrow tables of rows, or a text column as documents of lines.
 
-``datasets`` is imported where it is used, so only when a dataset is opened.
+``datasets`` is imported only when a dataset is opened.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from elmolite.data.text import Progress, group_lines
 from elmolite.errors import InputError, closest
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
-    from pyarrow import Table
+    from pyarrow import Schema, Table
 
 _BATCH_ROWS = 100  # a row may be a book
+_TEXT_TYPES = {"string", "large_string", "string_view", "null"}  # names of Arrow types
 
 
 @dataclass(frozen=True)
 class DatasetSource:
-    """A split of a dataset of the hub, or of a folder of parquet, JSON, CSV or text files.
+    """A split of a dataset on the hub, or of a folder of parquet, JSON, CSV or text files.
 
-    :param config: which one, of a dataset that has several.
-    :param split: several are ``train+test``; a part, where it is not streamed, is ``train[:10%]``.
-    :param streaming: read rows when they are needed and keep none, instead of storing the dataset first.
+    :param config: the configuration, if the dataset has several.
+    :param split: may be a sum, ``train+test``, or a part, ``train[:10%]`` (not when streaming).
+    :param streaming: read rows when they are needed, without storing the dataset on disk.
     """
 
     name: str
@@ -36,74 +39,64 @@ class DatasetSource:
     streaming: bool
 
     def open(self, *, column: str | None = None) -> tuple[Dataset | IterableDataset, int]:
-        """Return the dataset and its number of rows, 0 when unknown.
+        """Return the dataset and its number of rows (0: unknown).
 
-        :param column: the only one that is needed; where the files can do so, a stream does not read the others.
-        :raises InputError: the dataset, config or split cannot be had.
+        :param column: the only column needed; streamed parquet files are read without the others.
+        :raises InputError: the dataset, config or split does not exist or cannot be loaded.
         """
         import datasets
-        from datasets.packaged_modules.parquet.parquet import ParquetConfig
 
+        path = self._path()
         try:
-            builder = datasets.load_dataset_builder(self._path(), self.config)
-            is_parquet = isinstance(builder.config, ParquetConfig)
-            if is_parquet:
-                builder.config.batch_size = 1000  # the default, rows of the first group, fails where there are none
+            builder = datasets.load_dataset_builder(path, self.config)
+            if hasattr(builder.config, "batch_size"):  # parquet: the default, rows of the first group, may be 0
+                builder.config.batch_size = 1000
             if not self.streaming:
                 builder.download_and_prepare()
                 dataset = builder.as_dataset(self.split)
                 return dataset, len(dataset)
             dataset = builder.as_streaming_dataset(self.split)
-            if is_parquet and column in dataset.column_names:
+            if hasattr(builder.config, "columns") and column in (dataset.column_names or ()):
                 builder.config.columns = [column]
                 dataset = builder.as_streaming_dataset(self.split)
             split = (builder.info.splits or {}).get(self.split)
             return dataset, split.num_examples if split else 0
-        except InputError:
-            raise
-        except Exception as error:  # it raises what its parts raise, of a dozen kinds
-            raise self._explain(error) from error
+        except Exception as error:  # datasets raises a dozen kinds
+            raise self._explain(error, path) from error
 
     def tables(self, dataset: Dataset | IterableDataset) -> Iterator[Table]:
-        """Yield the rows as Arrow tables of at most 100.
+        """Yield the rows as Arrow tables of up to 100.
 
-        :raises InputError: they cannot be read.
+        :raises InputError: the rows cannot be read.
         """
         try:
             yield from dataset.with_format("arrow").iter(_BATCH_ROWS)
         except Exception as error:
             raise self._unreadable(error) from error
 
-    def missing(self, kind: str, name: str, there: Sequence[str]) -> InputError:
-        """Return an error that names what is there and the nearest of it."""
-        return InputError(f"dataset {self.name}: no {kind} {name!r} among {', '.join(there)}{closest(name, there)}")
+    def missing(self, kind: str, name: str, known: Sequence[str]) -> InputError:
+        """Return an error that lists the known names and suggests the nearest."""
+        return InputError(f"dataset {self.name}: no {kind} {name!r} among {', '.join(known)}{closest(name, known)}")
 
     def _path(self) -> str:
-        """Return what ``datasets`` shall look for: a folder is meant before a file format of the same name."""
-        from datasets import packaged_modules
-
+        """Return the name for ``datasets``; an absolute path for a folder, whose name may be that of a file format."""
         if not self.name:
             raise InputError("a dataset needs a name")
         path = Path(self.name)
-        if path.is_dir():
-            return str(path.resolve())
         if path.is_file():
-            raise InputError(f"{path}: is a file; a dataset is a folder, or on the hub")
-        if self.name in getattr(packaged_modules, "_PACKAGED_DATASETS_MODULES", ()):
-            raise InputError(f"{self.name}: is a file format; a dataset is a folder, or on the hub")
-        return self.name
+            raise InputError(f"{path}: is a file; expected the folder of a dataset, or a name on the hub")
+        return str(path.resolve()) if path.is_dir() else self.name
 
-    def _explain(self, error: Exception) -> InputError:
-        """Return an error that says what was wrong, and what is there."""
+    def _explain(self, error: Exception, path: str) -> InputError:
+        """Return an error that names the cause and the alternatives."""
         import datasets
 
         if isinstance(error, ConnectionError):
             return InputError(
                 f"dataset {self.name}: no such folder, and the Hugging Face hub cannot be reached: {_reason(error)}"
             )
-        if type(error) is ValueError:  # a config or a split that is not there, among others
+        if type(error) is ValueError:  # among others, an unknown config or split
             with suppress(Exception):
-                path = self._path()
                 configs = datasets.get_dataset_config_names(path)
                 if self.config is None and datasets.get_dataset_default_config_name(path) is None:
                     return InputError(f"dataset {self.name} has several configs; choose one: {', '.join(configs)}")
@@ -120,7 +113,7 @@ class DatasetSource:
 
 def _reason(error: BaseException) -> str:
     if type(error).__name__ == "DatasetGenerationError" and error.__cause__ is not None:
-        error = error.__cause__  # itself it says only that there was an error
+        error = error.__cause__  # the message of the outer error has no details
     if isinstance(error, StopIteration):
         return "its first file is empty"
     return " ".join(str(error).split()) or type(error).__name__
@@ -128,7 +121,7 @@ def _reason(error: BaseException) -> str:
 
 @contextmanager
 def quiet(*, show_bars: bool) -> Iterator[None]:
-    """Keep ``datasets`` from writing between our own lines; what went wrong comes as an exception."""
+    """Context in which ``datasets`` logs nothing and, by choice, shows no progress bars; errors are raised anyway."""
     import datasets
     from huggingface_hub import utils
 
@@ -146,3 +139,89 @@ def quiet(*, show_bars: bool) -> Iterator[None]:
             logger.setLevel(level)
         for part in with_bars:
             part.enable_progress_bars()
+
+
+@dataclass(frozen=True)
+class DatasetText:
+    """Text in a column of a Hugging Face dataset.
+
+    A row of several lines is a document. Rows of one line are lines as in a file: an empty row ends a document. With
+    a whitespace tokenizer, a row may also be a list of tokens: a sentence.
+
+    :param name: a dataset on the hub, or a folder of parquet, JSON, CSV or text files.
+    :param config: the configuration, if the dataset has several.
+    :param split: may be a sum, ``train+test``, or a part, ``train[:10%]`` (not when streaming).
+    :param column: the name of the text column.
+    :param streaming: read rows when they are needed, without storing the dataset on disk.
+    """
+
+    name: str
+    config: str | None = None
+    split: str = "train"
+    column: str = "text"
+    streaming: bool = False
+
+    def read_documents(
+        self, progress: Progress, *, pretokenized: bool = False, show_progress: bool = False
+    ) -> Iterator[list[str]]:
+        """Open the dataset, then yield its documents, each a list of non-blank lines.
+
+        :param pretokenized: accept rows that are lists of tokens.
+        :param show_progress: show the download, on a terminal.
+        :raises InputError: the dataset, split or column does not exist (on opening), or a row cannot be read.
+        """
+        with quiet(show_bars=show_progress and sys.stderr.isatty()):
+            dataset, progress.n_total = self._source.open(column=self.column)
+        progress.unit = " rows"
+        if dataset.features is not None:  # a stream may not know them before it is read
+            self._check_column(dataset.features.arrow_schema, pretokenized)
+        return self._documents(dataset, progress, pretokenized)
+
+    @property
+    def _source(self) -> DatasetSource:
+        return DatasetSource(self.name, self.config, self.split, self.streaming)
+
+    def _check_column(self, schema: Schema, pretokenized: bool) -> None:
+        if self.column not in schema.names:
+            raise self._source.missing("column", self.column, schema.names)
+        kind = schema.field(self.column).type
+        is_tokens = str(getattr(kind, "value_type", None)) in _TEXT_TYPES
+        if str(kind) in _TEXT_TYPES or (is_tokens and pretokenized):
+            return
+        hint = "; with --pretokenized, each of its rows is read as a sentence" if is_tokens else ""
+        raise InputError(f"dataset {self.name}: expected text in column {self.column!r}, got {kind}{hint}")
+
+    def _documents(
+        self, dataset: Dataset | IterableDataset, progress: Progress, pretokenized: bool
+    ) -> Iterator[list[str]]:
+        has_text = False
+        with quiet(show_bars=False):
+            for document in group_lines(_lines(self._rows(dataset, progress, pretokenized), progress)):
+                has_text = True
+                yield document
+        if not has_text:
+            raise InputError(f"dataset {self.name}, split {self.split}: column {self.column!r} is empty (no text)")
+
+    def _rows(self, dataset: Dataset | IterableDataset, progress: Progress, pretokenized: bool) -> Iterator[str]:
+        for table in self._source.tables(dataset):
+            self._check_column(table.schema, pretokenized)
+            for number, value in enumerate(table[self.column].to_pylist(), start=progress.n_read + 1):
+                row = value if isinstance(value, str) else _sentence(value or [])
+                if "\0" in row:
+                    raise InputError(f"dataset {self.name}, split {self.split}, row {number}: contains a NUL character")
+                yield row
+            progress.n_read += len(table)
+
+
+def _sentence(tokens: Iterable[str | None]) -> str:
+    """Join tokens to a line; a token with white space is split there."""
+    return " ".join(" ".join(token or "" for token in tokens).split())
+
+
+def _lines(rows: Iterable[str], progress: Progress) -> Iterator[str]:
+    """Yield the lines of rows, with blank lines before and after a row of several."""
+    for row in rows:
+        lines = [line.rstrip("\r") for line in row.strip("\r\n").split("\n")]
+        progress.n_lines += len(lines)
+        progress.n_blank_lines += sum(not line or line.isspace() for line in lines)
+        yield from lines if len(lines) == 1 else ("", *lines, "")

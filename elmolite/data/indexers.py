@@ -1,9 +1,12 @@
-"""Token -> the row of ids that a model reads: its bytes, its Unicode characters, or the word itself.
+"""Token indexers: map a token to the row of ids that a model reads.
 
-This is the only owner of the special ids. The default is bilm-tf's and AllenNLP's: a token is its UTF-8 bytes between
-a begin and an end mark, padded to 50 ids. Ids are shifted by one so that 0 is left for a padded token: 1..256 are
-bytes, 257..261 the marks below, 262 ids in all. Unicode characters keep those marks and follow them: 262 is any
-character that the training text hardly had, the others come after it, most frequent first.
+A token is read as its UTF-8 bytes, its Unicode characters, its id in the vocabulary, or as ELMoForManyLangs reads it.
+:data:`INDEXERS` lists the kinds; a new input scheme is a subclass of :class:`TokenIndexer` and an entry there.
+
+Bytes are encoded as by bilm-tf and AllenNLP: the UTF-8 bytes of a token between a begin and an end mark, padded to 50
+ids. Ids are shifted by one so that 0 stays free for padding tokens: 1 to 256 are bytes, 257 to 261 the marks below, 262
+ids in all. Unicode characters keep those marks: 262 is the unknown character, the known ones follow, most frequent
+first.
 """
 
 from __future__ import annotations
@@ -11,35 +14,52 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from elmolite.data.vocab import BEGIN_SENTENCE_ID, END_SENTENCE_ID, UNKNOWN_ID, Vocabulary, WordCounts
+from elmolite.data.vocab import (
+    BEGIN_SENTENCE_ID,
+    END_SENTENCE_ID,
+    UNKNOWN_ID,
+    VOCAB_FILE,
+    Vocabulary,
+    WordCounts,
+)
 from elmolite.errors import InputError
 from elmolite.nn import MAX_CHARACTERS
 from elmolite.utils import files
 
 N_BYTE_IDS = 262
-"""Number of ids where tokens are bytes, the 0 of a padded token included."""
+"""Number of ids of a byte indexer, including 0, the id of padding tokens."""
+MIN_CHARACTER_COUNT = 5
+"""Default minimum count of a Unicode character."""
 
 _BEGIN_SENTENCE, _END_SENTENCE, _BEGIN_WORD, _END_WORD, PADDING = (i + 1 for i in (256, 257, 258, 259, 260))
 _UNKNOWN_CHARACTER = N_BYTE_IDS
 
-CHARACTERS_FILE = "characters.json"
-"""In a corpus or model folder: the characters, where they are not bytes."""
+_MAX_LEXICON_BYTES = 1 << 26  # more than a million words
+_MAX_LEXICON_ID = 1 << 28
 
 
 class TokenIndexer(ABC):
-    """How tokens become rows of ids.
+    """Encodes tokens as rows of ids.
 
-    ``n_ids`` is the number of different ids, ``width`` the ids of a row, ``padding`` the one that fills rows up,
-    ``unknown_id`` that of what has no id of its own, and ``reads`` what the ids stand for, in words. Where
-    ``n_word_ids`` is not 0, a row begins with one of so many ids of words, and characters follow.
+    :cvar kind: the key in :data:`INDEXERS`.
+    :cvar file: the file that only folders of this kind contain, if there is one.
+    :ivar reads: the symbols that have ids, in words.
+    :ivar n_ids: number of distinct ids.
+    :ivar unknown_id: the id of symbols without an id of their own.
+    :ivar n_word_ids: if not 0, a row begins with an id of the word, below this number, and characters follow.
+    :ivar width: number of ids in a row.
+    :ivar padding: the id that fills up rows.
     """
 
+    kind: ClassVar[str]
+    file: ClassVar[str | None] = None
     reads: str
     n_ids: int
     unknown_id: int
@@ -49,11 +69,11 @@ class TokenIndexer(ABC):
 
     @abstractmethod
     def rows(self, tokens: Sequence[str]) -> NDArray[np.int32]:
-        """Encode tokens, each on its own, as (number of tokens, width)."""
+        """Encode tokens, each independently, as (number of tokens, width)."""
 
     @abstractmethod
     def names(self) -> list[str]:
-        """Return what each id stands for, so that two indexers can be compared."""
+        """Return the symbol of each id, for comparing two indexers."""
 
     def sizes(self) -> dict[str, int]:
         """Return the keyword arguments with which a :class:`~elmolite.nn.bilm.BiLM` reads these ids."""
@@ -63,14 +83,39 @@ class TokenIndexer(ABC):
     def sentence_marks(self) -> NDArray[np.int32]:
         """Return the rows of ``<S>`` and ``</S>``, (2, width)."""
 
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write the files of the indexer to a model or corpus folder."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path, vocabulary: Vocabulary | None) -> TokenIndexer:
+        """Read the files that :meth:`save` wrote.
+
+        :param vocabulary: the vocabulary of the model or corpus.
+        """
+
+    def for_corpus(self) -> CharacterIndexer:
+        """Return the indexer for the character table of a corpus for such a model."""
+        return ByteIndexer()
+
     def trim(self, rows: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Drop the columns that are padding in every row of (U, C); a view."""
+        """Return a view of (U, C) without the columns that are padding in every row."""
         used = (rows != self.padding).any(axis=0)
         return rows[:, : int(used.sum())]
 
 
 class CharacterIndexer(TokenIndexer):
-    """What bytes and Unicode characters share: a word between its marks."""
+    """Base of the indexers that encode a token as its symbols between a begin and an end mark."""
+
+    @classmethod
+    @abstractmethod
+    def from_counts(cls, counts: WordCounts, *, min_count: int | None) -> CharacterIndexer:
+        """Choose the symbols of a corpus.
+
+        :param counts: the word types of the training text with their counts.
+        :param min_count: rarer characters share the id of the unknown character.
+        """
 
     @abstractmethod
     def symbols(self, token: str) -> NDArray[np.int32]:
@@ -81,8 +126,12 @@ class CharacterIndexer(TokenIndexer):
     def length(token: str) -> int:
         """Return the number of symbols of a token."""
 
+    def for_corpus(self) -> CharacterIndexer:
+        """Return the indexer itself."""
+        return self
+
     def rows(self, tokens: Sequence[str]) -> NDArray[np.int32]:
-        """Encode tokens; the marks surround the first 48 symbols."""
+        """Encode the first 48 symbols of each token between the marks."""
         rows = np.full((len(tokens), MAX_CHARACTERS), PADDING, dtype=np.int32)
         rows[:, 0] = _BEGIN_WORD
         for row, token in zip(rows, tokens, strict=True):
@@ -105,11 +154,27 @@ class CharacterIndexer(TokenIndexer):
 
 
 class ByteIndexer(CharacterIndexer):
-    """UTF-8 bytes; lone surrogates, which UTF-8 has no bytes for, are dropped as AllenNLP does."""
+    """Encodes tokens as UTF-8 bytes; lone surrogates, which UTF-8 cannot encode, are dropped as in AllenNLP."""
 
+    kind = "bytes"
     reads = "bytes"
     n_ids = N_BYTE_IDS
-    unknown_id = 0  # there is no unknown byte
+    unknown_id = 0  # no byte is unknown
+
+    @classmethod
+    def from_counts(cls, counts: WordCounts, *, min_count: int | None) -> ByteIndexer:  # noqa: ARG003
+        """Return the indexer; it does not depend on the text."""
+        if min_count is not None:
+            raise InputError("min_character_count requires characters='unicode': bytes have no minimum count")
+        return cls()
+
+    def save(self, folder: Path) -> None:
+        """Write nothing."""
+
+    @classmethod
+    def load(cls, folder: Path, vocabulary: Vocabulary | None) -> ByteIndexer:  # noqa: ARG003
+        """Return the indexer; it has no files."""
+        return cls()
 
     def names(self) -> list[str]:
         """Return the ids themselves."""
@@ -121,53 +186,50 @@ class ByteIndexer(CharacterIndexer):
 
     @staticmethod
     def length(token: str) -> int:
-        """Count the bytes."""
+        """Return the number of bytes."""
         return len(token.encode("utf-8", "ignore"))
 
 
 class UnicodeIndexer(CharacterIndexer):
-    """The Unicode characters of a corpus: in scripts of two or three bytes a character, words are cut later."""
+    """Encodes tokens as the Unicode characters of a corpus; in scripts of 2 or 3 bytes a character, fewer are cut."""
 
+    kind = "unicode"
+    file = "characters.json"
     reads = "Unicode characters"
     unknown_id = _UNKNOWN_CHARACTER
 
     def __init__(self, characters: Sequence[str]) -> None:
-        """:param characters: those that have an id, most frequent first."""
+        """:param characters: the characters with an id, most frequent first."""
         self.characters = list(characters)
         self.n_ids = _UNKNOWN_CHARACTER + 1 + len(self.characters)
         self._ids = {character: _UNKNOWN_CHARACTER + 1 + i for i, character in enumerate(self.characters)}
 
     @classmethod
-    def from_counts(cls, counts: WordCounts, *, min_count: int) -> UnicodeIndexer:
-        """Take the characters of word forms.
-
-        :param counts: how often each word form stands in the text.
-        :param min_count: rarer characters share the id of the unknown one.
-        """
+    def from_counts(cls, counts: WordCounts, *, min_count: int | None) -> UnicodeIndexer:
+        """Take the characters of the word types, ordered by frequency, then by code point."""
+        least = MIN_CHARACTER_COUNT if min_count is None else min_count
         characters: Counter[str] = Counter()
         for word, count in counts:
             for character in word:
                 characters[character] += count
-        kept = [character for character in characters if characters[character] >= min_count]
+        kept = [character for character in characters if characters[character] >= least]
         return cls(sorted(kept, key=lambda character: (-characters[character], character)))
 
-    @classmethod
-    def load(cls, path: Path) -> UnicodeIndexer:
-        """Read the file that :meth:`to_bytes` made.
+    def save(self, folder: Path) -> None:
+        """Write the characters as one string in a JSON file."""
+        files.write_bytes(folder / self.file, json.dumps({"characters": "".join(self.characters)}).encode())
 
-        :raises InputError: it is not one.
-        """
+    @classmethod
+    def load(cls, folder: Path, vocabulary: Vocabulary | None) -> UnicodeIndexer:  # noqa: ARG003
+        """Read the characters."""
+        path = folder / cls.file
         characters = files.read_json(path, kind="model").get("characters")
         if not isinstance(characters, str) or len(set(characters)) != len(characters):
-            raise InputError(f"{path}: 'characters' must be a string in which no character stands twice")
+            raise InputError(f"{path}: 'characters' must be a string of distinct characters")
         return cls(list(characters))
 
-    def to_bytes(self) -> bytes:
-        """Serialise as JSON, the characters as one string."""
-        return json.dumps({"characters": "".join(self.characters)}).encode()
-
     def names(self) -> list[str]:
-        """Return the characters behind the marks."""
+        """Return names of the marks, then the characters."""
         return [*_mark_names(_UNKNOWN_CHARACTER + 1), *self.characters]
 
     def symbols(self, token: str) -> NDArray[np.int32]:
@@ -176,21 +238,33 @@ class UnicodeIndexer(CharacterIndexer):
 
     @staticmethod
     def length(token: str) -> int:
-        """Count the characters."""
+        """Return the number of characters."""
         return len(token)
 
 
 class WordIndexer(TokenIndexer):
-    """The id of the word in a vocabulary; words outside it are ``<UNK>``."""
+    """Encodes a token as its id in a vocabulary; other words are ``<UNK>``."""
 
+    kind = "words"
     reads = "words"
     unknown_id = UNKNOWN_ID
     width = 1
-    padding = BEGIN_SENTENCE_ID  # any id does: what is padded is never looked at
+    padding = BEGIN_SENTENCE_ID  # any id: padding is masked
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
         self.n_ids = len(vocabulary)
+
+    def save(self, folder: Path) -> None:
+        """Write the vocabulary."""
+        files.write_bytes(folder / VOCAB_FILE, self.vocabulary.to_bytes())
+
+    @classmethod
+    def load(cls, folder: Path, vocabulary: Vocabulary | None) -> WordIndexer:
+        """Take the vocabulary of the model."""
+        if vocabulary is None:
+            raise InputError(f"{folder}: 'files' must name {VOCAB_FILE} for a model that reads words")
+        return cls(vocabulary)
 
     def names(self) -> list[str]:
         """Return the words."""
@@ -205,15 +279,119 @@ class WordIndexer(TokenIndexer):
         return np.array([[BEGIN_SENTENCE_ID], [END_SENTENCE_ID]], np.int32)
 
     def trim(self, rows: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Return the rows: a word is its one id."""
+        """Return the rows unchanged."""
         return rows
 
 
+class ManyLangsIndexer(TokenIndexer):
+    """Encodes tokens as ELMoForManyLangs does: the id of the word, if the model reads words, and of its characters."""
+
+    kind = "manylangs"
+    file = "lexicon.json"
+    reads = "words and Unicode characters"
+
+    BEGIN_SENTENCE, END_SENTENCE, UNKNOWN, PADDING = "<bos>", "<eos>", "<oov>", "<pad>"
+    BEGIN_WORD, END_WORD = "<eow>", "<bow>"
+    """Swapped, as in the published models: they were trained so."""
+
+    def __init__(self, characters: Mapping[str, int], words: Mapping[str, int] | None) -> None:
+        """Check and take both lexicons.
+
+        :param characters: the id of each character and mark.
+        :param words: the id of each word; ``None`` for a model that reads characters only.
+        :raises InputError: an id is out of range, or a mark is missing.
+        """
+        word_marks = (self.BEGIN_SENTENCE, self.END_SENTENCE, self.UNKNOWN)
+        character_marks = (*word_marks, self.PADDING, self.BEGIN_WORD, self.END_WORD)
+        for name, marks, ids in (("characters", character_marks, characters), ("words", word_marks, words)):
+            if ids is None:
+                continue
+            if not all(0 <= each < _MAX_LEXICON_ID for each in ids.values()):
+                raise InputError(f"ids of {name} must be from 0 to {_MAX_LEXICON_ID - 1:,}")
+            missing = [mark for mark in marks if mark not in ids]
+            if missing:
+                raise InputError(f"{missing[0]} is missing among the {name}")
+        self.characters = dict(characters)
+        self.words = None if words is None else dict(words)
+        self.n_ids = 1 + max(self.characters.values())
+        self.n_word_ids = 1 + max((self.words or {}).values(), default=-1)
+        self.width = MAX_CHARACTERS + (self.words is not None)
+        self.padding = self.characters[self.PADDING]
+        self.unknown_id = self.characters[self.UNKNOWN]
+
+    def save(self, folder: Path) -> None:
+        """Write both lexicons as JSON."""
+        content = json.dumps({"characters": self.characters, "words": self.words}, ensure_ascii=False)
+        files.write_bytes(folder / self.file, content.encode())
+
+    @classmethod
+    def load(cls, folder: Path, vocabulary: Vocabulary | None) -> ManyLangsIndexer:  # noqa: ARG003
+        """Read both lexicons."""
+        path = folder / cls.file
+        content = files.read_json(path, kind="model", max_bytes=_MAX_LEXICON_BYTES)
+        characters: Any = content.get("characters")
+        words: Any = content.get("words")
+        for ids in (characters, {} if words is None else words):
+            if not isinstance(ids, dict) or not all(type(each) is int for each in ids.values()):
+                raise InputError(f"{path}: 'characters' and 'words' must map strings to integers")
+        try:
+            return cls(characters, words)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+
+    def names(self) -> list[str]:
+        """Return characters and words with their ids, ordered by id."""
+        lists = (self.characters, self.words or {})
+        return [f"{name} {ids[name]}" for ids in lists for name in sorted(ids, key=ids.__getitem__)]
+
+    def rows(self, tokens: Sequence[str]) -> NDArray[np.int32]:
+        """Encode the first 48 characters of each token, which also decide the word."""
+        rows = np.full((len(tokens), self.width), self.padding, dtype=np.int32)
+        first = int(self.words is not None)
+        for row, token in zip(rows, tokens, strict=True):
+            cut = token[: MAX_CHARACTERS - 2]
+            if self.words is not None:
+                row[0] = self.words.get(cut, self.words[self.UNKNOWN])
+            is_mark = cut in (self.BEGIN_SENTENCE, self.END_SENTENCE)
+            symbols = [self.characters.get(each, self.unknown_id) for each in ([cut] if is_mark else cut)]
+            symbols = [self.characters[self.BEGIN_WORD], *symbols, self.characters[self.END_WORD]]
+            row[first : first + len(symbols)] = symbols
+        return rows
+
+    def sentence_marks(self) -> NDArray[np.int32]:
+        """Return the rows of the marks, which are words of one symbol."""
+        return self.rows([self.BEGIN_SENTENCE, self.END_SENTENCE])
+
+    def trim(self, rows: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Return a view without the character columns that are padding in every row."""
+        first = int(self.words is not None)
+        return rows[:, : first + int((rows[:, first:] != self.padding).any(axis=0).sum())]
+
+
+INDEXERS: dict[str, type[TokenIndexer]] = {
+    cls.kind: cls for cls in (ByteIndexer, UnicodeIndexer, WordIndexer, ManyLangsIndexer)
+}
+
+
+def load_indexer(
+    folder: Path, *, kind: str | None, names: Container[str], vocabulary: Vocabulary | None = None
+) -> TokenIndexer:
+    """Read the indexer of a model or corpus folder.
+
+    :param kind: a key of :data:`INDEXERS`; ``None``, in folders of version 0.1, to recognise it by its file.
+    :param names: the files that the manifest of the folder lists.
+    :raises InputError: the kind is unknown, or a file is missing or invalid.
+    """
+    if kind is None:
+        kind = next((each.kind for each in INDEXERS.values() if each.file is not None and each.file in names), "bytes")
+    if kind not in INDEXERS:
+        raise InputError(f"{folder}: the kind of indexer must be one of {', '.join(INDEXERS)}, got {kind!r}")
+    indexer = INDEXERS[kind]
+    if indexer.file is not None and indexer.file not in names:
+        raise InputError(f"{folder}: 'files' must name {indexer.file} for an indexer of kind {kind}")
+    return indexer.load(folder, vocabulary)
+
+
 def _mark_names(n: int) -> list[str]:
-    """Name ids in a way that no character is named."""
+    """Return names of ids that no character has."""
     return [f"id {i}" for i in range(n)]
-
-
-def load_characters(folder: Path, names: Container[str]) -> CharacterIndexer:
-    """Return the characters of a corpus or model folder: bytes, unless there is a file of them among its ``names``."""
-    return UnicodeIndexer.load(folder / CHARACTERS_FILE) if CHARACTERS_FILE in names else ByteIndexer()

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -20,11 +21,11 @@ from tqdm import tqdm
 
 from elmolite.data import corpus, tokenization, vocab
 from elmolite.data.corpus_writer import write_corpus, write_summary
-from elmolite.data.dataset_text import DatasetText
-from elmolite.data.indexers import ByteIndexer, CharacterIndexer, UnicodeIndexer
+from elmolite.data.hf_datasets import DatasetText
+from elmolite.data.indexers import INDEXERS, CharacterIndexer
 from elmolite.data.parallel_tokenization import Tokenised, tokenise_in_parallel
 from elmolite.data.spooled_split import SpooledSplit
-from elmolite.data.text import Progress, find_files, read_found
+from elmolite.data.text import Progress, find_files, read_documents
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import Vocabulary, WordCounts
 from elmolite.data.word_forms import WordForms
@@ -37,7 +38,6 @@ HELD_OUT_TOKENS = 200_000
 """... up to so many tokens, sentence marks among them."""
 
 DEFAULT_MIN_COUNT = 2
-DEFAULT_MIN_CHARACTER_COUNT = 5
 
 
 class _Collector:
@@ -103,17 +103,19 @@ def _vocabulary_chooser(
 
 
 def _characters_chooser(
-    characters: Literal["bytes", "unicode"] | CharacterIndexer, min_count: int | None
+    characters: str | CharacterIndexer, min_count: int | None
 ) -> Callable[[WordCounts], CharacterIndexer]:
-    """Return what makes the characters from the counts of the word forms."""
-    if characters == "unicode":
-        least = DEFAULT_MIN_CHARACTER_COUNT if min_count is None else min_count
-        return lambda counts: UnicodeIndexer.from_counts(counts, min_count=least)
-    if min_count is not None:
-        raise InputError("a minimum count of characters has a meaning only where Unicode characters are collected")
-    if characters != "bytes" and isinstance(characters, str):
-        raise InputError(f"characters: {characters!r} is not one of bytes, unicode")
-    return lambda counts: ByteIndexer() if isinstance(characters, str) else characters  # noqa: ARG005
+    """Return the function from the counts of the word types to the indexer."""
+    if isinstance(characters, CharacterIndexer):
+        if min_count is not None:
+            raise InputError("min_character_count requires characters='unicode', got the characters of a model")
+        return lambda counts: characters  # noqa: ARG005
+    kinds = {kind: cls for kind, cls in INDEXERS.items() if issubclass(cls, CharacterIndexer)}
+    if characters not in kinds:
+        raise InputError(f"characters must be one of {', '.join(kinds)}, got {characters!r}")
+    choose = partial(kinds[characters].from_counts, min_count=min_count)
+    choose(())  # refuses min_count before the long work
+    return choose
 
 
 def prepare(
@@ -240,7 +242,7 @@ def _open(text: list[str] | DatasetText, tokenizer: SentenceTokenizer, show_prog
         pretokenized = tokenizer.is_whitespace
         return _Opened(text.read_documents(progress, pretokenized=pretokenized, show_progress=show_progress), progress)
     found = find_files(text)
-    return _Opened(read_found(found, progress), progress, found)
+    return _Opened(read_documents(found, progress), progress, found)
 
 
 def _tokenised(

@@ -1,11 +1,11 @@
-r"""Text files -> documents of lines.
+r"""Read text files as documents of lines.
 
-A document is a block of lines between blank lines; where a text has none, a run of 1,000 lines. A file's end is
-always a document's end. Files may be compressed with gzip; ``-`` is standard input.
+A document is a block of lines between blank lines; a text without blank lines is split into documents of 1,000 lines.
+The end of a file always ends a document. Files may be compressed with gzip; ``-`` is standard input.
 
-A line ends in ``\n`` or ``\r\n``. A NUL byte, or what is not of the encoding, is an error that names file and line.
-What is read otherwise than it stands (a carriage return inside a line, a byte order mark between texts that were put
-together, a line too long for memory) is told on standard error.
+Lines end in ``\n`` or ``\r\n``. NUL bytes and bytes invalid in the encoding are errors that name file and line.
+Input that is altered while reading (a carriage return inside a line, a byte order mark in the middle of a text, a very
+long line) is counted in a :class:`ReadReport` and logged.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import codecs
 import glob
 import gzip
 import io
+import logging
 import os
 import sys
 import zlib
@@ -23,24 +24,49 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from elmolite.data.file_signatures import not_text
-from elmolite.data.remarks import Remarks
 from elmolite.errors import InputError
 
-MAX_DOCUMENT_LINES = 1000
-"""A longer document is cut here, so that one without blank lines needs no more memory than this many lines ..."""
-MAX_DOCUMENT_CHARACTERS = 4 << 20
-"""... or about so many characters, which is more than War and Peace has."""
+logger = logging.getLogger("elmolite")
 
+MAX_DOCUMENT_LINES = 1000
+"""Maximum number of lines of a document; longer ones are split, so that memory stays bounded."""
+MAX_DOCUMENT_CHARACTERS = 4 << 20
+"""Maximum number of characters of a document, more than "War and Peace" has."""
 MAX_LINE_BYTES = 16 << 20
-"""A line is in memory as a whole, so it has a bound ..."""
+"""Maximum size of a line of a sentence or task file."""
 PIECE_BYTES = 1 << 20
-"""... but running text goes on behind a line of any length, in pieces of at most so many bytes."""
+"""Maximum size of a line of running text; longer ones are read in pieces of at most this size."""
+
+BLANK_LINES = "blank lines left out"
+
+_CONVERT = "; convert it: iconv -f {0} -t UTF-8"
+_SIGNATURES = [  # the first match counts: UTF-32 starts as UTF-16 does
+    (b"\xff\xfe\0\0", "UTF-32" + _CONVERT.format("UTF-32")),
+    (b"\0\0\xfe\xff", "UTF-32" + _CONVERT.format("UTF-32")),
+    (b"\xff\xfe", "UTF-16" + _CONVERT.format("UTF-16")),
+    (b"\xfe\xff", "UTF-16" + _CONVERT.format("UTF-16")),
+    (b"\x1f\x8b", "compressed with gzip; rename it to end in .gz"),
+    (b"BZh", "compressed with bzip2; decompress it first"),
+    (b"\xfd7zXZ\0", "compressed with xz; decompress it first"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd; decompress it first"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive; unpack it first"),
+    (b"PK\x03\x04", "a zip archive (as office documents and .npz files are); unpack it first"),
+    (b"%PDF-", "a PDF document; extract its text first"),
+    (b"{\\rtf", "an RTF document; save it as plain text first"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an office document; save it as plain text first"),
+    (b"\x89PNG\r\n", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"\x93NUMPY", "a NumPy array"),
+    (b"\x89HDF\r\n", "an HDF5 file"),
+    (b"PAR1\x15", "a parquet file; pass its folder as --dataset"),
+    (b"SQLite format 3\0", "an SQLite database"),
+    (b"\x7fELF", "an executable"),
+]
 
 
 @dataclass
 class Progress:
-    """How much has been read, for a progress bar: ``n_read`` of ``n_total`` (0 when unknown) bytes on disk or rows."""
+    """Amount of input read, for a progress bar: ``n_read`` of ``n_total`` (0: unknown) bytes on disk, or rows."""
 
     n_total: int = 0
     n_read: int = 0
@@ -49,11 +75,48 @@ class Progress:
     n_blank_lines: int = 0
 
 
-def find_files(sources: Sequence[str]) -> list[Path | None]:
-    """Expand files, folders (all files below, hidden ones excepted), globs and ``-`` (``None``), in order.
+class ReadReport:
+    """Counts of skipped or altered input, reported in one line.
 
-    :raises InputError: a source, or what a link in it stands for, does not exist, a folder cannot be listed, or a
-        folder or pattern holds no file.
+    :ivar source: the name of the file or dataset, for messages.
+    :ivar unit: the name of its parts, "line" or "row".
+    """
+
+    def __init__(self, source: str, *, unit: str = "line") -> None:
+        self.source = source
+        self.unit = unit
+        self._found: dict[str, tuple[int, int]] = {}
+        """Issue -> (count, number of the first line or row)."""
+
+    def add(self, issue: str, number: int, *, times: int = 1) -> None:
+        """Count an issue.
+
+        :param issue: in the plural, as "blank lines left out".
+        :param number: the line or row.
+        """
+        count, first = self._found.get(issue, (0, number))
+        self._found[issue] = count + times, first
+
+    def count(self, issue: str) -> int:
+        """Return how often an issue was counted."""
+        return self._found.get(issue, (0, 0))[0]
+
+    def describe(self) -> str:
+        """Return all counts in one line, which is empty if there are none."""
+        found = self._found.items()
+        return "; ".join(f"{issue}: {times:,} (first in {self.unit} {number:,})" for issue, (times, number) in found)
+
+    def log(self) -> None:
+        """Log all counts as one warning, if there are any."""
+        if self._found:
+            logger.warning("%s: %s", self.source, self.describe())
+
+
+def find_files(sources: Sequence[str]) -> list[Path | None]:
+    """Expand files, folders (all files below, except hidden ones), globs and ``-`` (``None``), in order.
+
+    :raises InputError: a source or the target of a link does not exist, a folder cannot be listed, or a folder or
+        pattern matches no file.
     """
     found: list[Path | None] = []
     for source in sources:
@@ -62,7 +125,7 @@ def find_files(sources: Sequence[str]) -> list[Path | None]:
         except OSError as error:
             raise InputError(f"{error.filename or source}: cannot be read: {error.strerror}") from None
     if not found:
-        raise InputError("no text was given: name files, folders, patterns or - for standard input")
+        raise InputError("no text given; expected files, folders, patterns or - for standard input")
     return found
 
 
@@ -71,39 +134,41 @@ def _find(source: str) -> list[Path]:
     if path.is_dir():
         inside = _files_below(path)
         if not inside:
-            raise InputError(f"{source}: the folder holds no files")
+            raise InputError(f"{source}: the folder contains no files")
         return inside
     if path.exists():
         return [path]
     if path.is_symlink():
-        raise InputError(f"{source}: is a link to {path.readlink()}, which does not exist")
-    names = glob.glob(source, recursive=True)  # noqa: PTH207 (Path.glob takes no absolute patterns)
-    matches = [
-        file for name in sorted(names) for file in (_files_below(Path(name)) if Path(name).is_dir() else _find(name))
-    ]
+        raise _broken_link(path)
+    names = sorted(glob.glob(source, recursive=True))  # noqa: PTH207 (Path.glob takes no absolute patterns)
+    matches = [file for name in names for file in (_files_below(Path(name)) if Path(name).is_dir() else _find(name))]
     if not matches:
         raise InputError(f"{source}: no such file, folder or pattern")
-    return list(dict.fromkeys(matches))  # ** matches a folder and what is in it
+    return list(dict.fromkeys(matches))  # ** matches a folder and the files in it
 
 
 def _files_below(folder: Path) -> list[Path]:
-    """List the files of a folder and of the folders in it, linked ones too, but no folder twice."""
+    """List the files below a folder, following links but visiting no folder twice."""
     found: list[Path] = []
     seen: set[Path] = set()
 
     def refuse(error: OSError) -> None:
         raise error
 
-    for at, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        is_new = (real := Path(at).resolve()) not in seen
+    for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        is_new = (real := Path(parent).resolve()) not in seen
         seen.add(real)
         folders[:] = [name for name in folders if is_new and not name.startswith(".")]
-        paths = [Path(at, name) for name in names if is_new and not name.startswith(".")]
-        for path in paths:
+        for path in [Path(parent, name) for name in names if is_new and not name.startswith(".")]:
             if path.is_symlink() and not path.exists():
-                raise InputError(f"{path}: is a link to {path.readlink()}, which does not exist")
-        found.extend(path for path in paths if path.is_file())
+                raise _broken_link(path)
+            if path.is_file():
+                found.append(path)
     return sorted(found)
+
+
+def _broken_link(path: Path) -> InputError:
+    return InputError(f"{path}: is a link to {path.readlink()}, which does not exist")
 
 
 def read_lines(
@@ -113,44 +178,42 @@ def read_lines(
     encoding: str = "utf-8",
     drops_marks: bool = False,
     cuts_long_lines: bool = False,
-    remarks: Remarks | None = None,
+    report: ReadReport | None = None,
 ) -> Iterator[str]:
-    """Yield the lines of a text without their line ends; a byte order mark of UTF-8 at its start is dropped.
+    """Yield the lines of a text file without line ends, and without a UTF-8 byte order mark at its start.
 
     :param path: a file, compressed if its name ends in ``.gz``; ``None`` is standard input.
-    :param encoding: one that contains ASCII, as ``latin-1`` does.
-    :param drops_marks: drop byte order marks at the start of other lines too, as in texts that were put together.
+    :param encoding: an encoding that contains ASCII, as ``latin-1`` does.
+    :param drops_marks: also drop byte order marks at the start of other lines, as concatenated files have them.
     :param cuts_long_lines: yield a line of more than :data:`PIECE_BYTES` in pieces, cut at white space.
-    :param remarks: takes what was read otherwise than it stands; without it, that is told at the end.
+    :param report: counts altered input; by default, these counts are logged at the end.
     :raises InputError: the file cannot be read, is binary or in another encoding, or has a line of more than
         :data:`MAX_LINE_BYTES`; the message names the line.
     """
     name = "standard input" if path is None else str(path)
     progress = progress or Progress()
-    lines = _Lines(name, encoding, drops_marks, cuts_long_lines, remarks or Remarks(name), progress)
+    reader = _LineReader(name, encoding, drops_marks, cuts_long_lines, report or ReadReport(name), progress)
     try:
         with _open(path) as raw:
             file = io.BufferedReader(gzip.GzipFile(fileobj=raw)) if name.endswith(".gz") else raw
-            where: Callable[[], int] = raw.tell if raw.seekable() else int
-            at = 0
-            for count, line in enumerate(lines.read(file), start=1):
+            tell: Callable[[], int] = raw.tell if raw.seekable() else int
+            position = 0
+            for count, line in enumerate(reader.read(file), start=1):
                 if count % 256 == 0:
-                    here = where()
-                    progress.n_read += here - at
-                    at = here
+                    progress.n_read, position = progress.n_read + tell() - position, tell()
                 yield line
-            progress.n_read += where() - at
+            progress.n_read += tell() - position
     except UnicodeDecodeError as error:
         bad = error.object[error.start]
         raise InputError(
-            f"{name}, line {lines.number}: not {encoding.upper()} (byte 0x{bad:02x} at column {error.start + 1})"
+            f"{name}, line {reader.number}: not {encoding.upper()} (byte 0x{bad:02x} at column {error.start + 1})"
         ) from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{name}: broken gzip file after line {lines.number}: {error}") from None
+        raise InputError(f"{name}: broken gzip file after line {reader.number}: {error}") from None
     except OSError as error:
         raise InputError(f"{name}: cannot be read: {error.strerror or error}") from None
-    if remarks is None:
-        lines.remarks.tell()
+    if report is None:
+        reader.report.log()
 
 
 def _open(path: Path | None) -> AbstractContextManager[IO[bytes]]:
@@ -158,114 +221,93 @@ def _open(path: Path | None) -> AbstractContextManager[IO[bytes]]:
 
 
 @dataclass
-class _Lines:
-    """The lines of one file; ``number`` is that of the last."""
+class _LineReader:
+    """Reads, checks and decodes the lines of one file; ``number`` is that of the last line read."""
 
     name: str
     encoding: str
     drops_marks: bool
     cuts_long_lines: bool
-    remarks: Remarks
+    report: ReadReport
     progress: Progress
     number: int = 0
 
     def read(self, file: IO[bytes]) -> Iterator[str]:
         """Yield the lines, or the pieces of long ones."""
         limit = PIECE_BYTES if self.cuts_long_lines else MAX_LINE_BYTES
-        kept, is_start = b"", True
-        while chunk := kept + file.readline(limit - len(kept)):
+        rest, is_start = b"", True
+        while chunk := rest + file.readline(limit - len(rest)):
             is_whole = chunk.endswith(b"\n") or len(chunk) < limit
             if is_start:
                 self.number += 1
                 self.progress.n_lines += 1
                 if self.number == 1 or chunk.startswith(codecs.BOM_UTF8):
                     chunk = self._checked_start(chunk)
-            kept = b""
+            rest = b""
             if not is_whole:
-                chunk, kept = self._cut(chunk, is_start=is_start)
+                chunk, rest = self._cut(chunk, is_start=is_start)
             text = self._decoded(chunk)
             is_blank = not text or text.isspace()
             if is_start and is_whole:
                 self.progress.n_blank_lines += is_blank
                 yield text
-            elif not is_blank:  # a blank piece would be taken for the end of a document
+            elif not is_blank:  # a blank piece would end the document
                 yield text
             is_start = is_whole
 
     def _checked_start(self, line: bytes) -> bytes:
-        """Return the start of the first line, or of one with a byte order mark, without the mark.
-
-        :raises InputError: it is the start of a file that is no text, or whose lines end otherwise.
-        """
+        """Return a first line, or one with a byte order mark, without the mark; refuse files that are not text."""
         if self.number == 1:
-            kind = not_text(line[:16])
-            if kind is not None:
-                raise InputError(f"{self.name}, line 1: this is not text in UTF-8 but {kind}")
+            kind = next((kind for signature, kind in _SIGNATURES if line.startswith(signature)), None)
+            if kind is not None and (not line.startswith(b"BZh") or line[4:10] == b"1AY&SY"):
+                raise InputError(f"{self.name}, line 1: expected UTF-8 text, but the file is {kind}")
             if not line.endswith(b"\n") and b"\r" in line.rstrip(b"\r"):
-                raise InputError(f"{self.name}, line 1: the lines end in \\r alone; expected \\n or \\r\\n")
+                raise InputError(f"{self.name}, line 1: lines end in \\r alone; expected \\n or \\r\\n")
             line = line.removeprefix(codecs.BOM_UTF8)
         while self.drops_marks and line.startswith(codecs.BOM_UTF8):
-            self.remarks.note("byte order marks inside the text, left out", self.number)
+            self.report.add("byte order marks inside the text, left out", self.number)
             line = line.removeprefix(codecs.BOM_UTF8)
         return line
 
     def _cut(self, line: bytes, *, is_start: bool) -> tuple[bytes, bytes]:
-        """Cut what is long behind its last word, or in it where there is but one.
-
-        :raises InputError: the line must not be cut.
-        """
+        """Cut a long line after its last word, or inside a word that is as long."""
         if not self.cuts_long_lines:
-            raise InputError(f"{self.name}, line {self.number}: is longer than {MAX_LINE_BYTES:,} bytes")
+            raise InputError(f"{self.name}, line {self.number}: longer than the maximum of {MAX_LINE_BYTES:,} bytes")
         if is_start:
-            self.remarks.note(f"lines of more than {PIECE_BYTES:,} bytes, read in pieces", self.number)
-        at = max(line.rfind(b" "), line.rfind(b"\t"))
-        if at <= 0:
-            self.remarks.note(f"words of more than {PIECE_BYTES:,} bytes, cut", self.number)
-            at = _character_start(line)
-        return line[:at], line[at:]
+            self.report.add(f"lines of more than {PIECE_BYTES:,} bytes, read in pieces", self.number)
+        end = max(line.rfind(b" "), line.rfind(b"\t"))
+        if end <= 0:
+            self.report.add(f"words of more than {PIECE_BYTES:,} bytes, cut", self.number)
+            end = _start_of_last_character(line)
+        return line[:end], line[end:]
 
     def _decoded(self, line: bytes) -> str:
-        """Return a line without its end.
-
-        :raises InputError: it holds a NUL byte.
-        :raises UnicodeDecodeError: it is of another encoding.
-        """
+        """Return a line as text without its line end."""
         if b"\0" in line:
-            raise InputError(f"{self.name}, line {self.number}: holds a NUL byte; this is a binary file or UTF-16")
+            raise InputError(f"{self.name}, line {self.number}: contains a NUL byte; is this a binary file or UTF-16?")
         text = line.decode(self.encoding).rstrip("\r\n")
         if "\r" in text:
-            self.remarks.note("carriage returns inside lines, which end none", self.number, times=text.count("\r"))
+            self.report.add("carriage returns inside lines, read as white space", self.number, times=text.count("\r"))
         return text
 
 
-def _character_start(line: bytes) -> int:
-    """Return where the last character of UTF-8 starts, which may not be whole, or the end if it is ASCII."""
-    at = len(line)
-    while at > len(line) - 3 and line[at - 1] & 0b1100_0000 == 0b1000_0000:
-        at -= 1
-    return at - (line[at - 1] >= 0b1100_0000)
+def _start_of_last_character(line: bytes) -> int:
+    """Return the offset of the last UTF-8 character, which may be incomplete, or the end if that is ASCII."""
+    start = len(line)
+    while start > len(line) - 3 and line[start - 1] & 0b1100_0000 == 0b1000_0000:
+        start -= 1
+    return start - (line[start - 1] >= 0b1100_0000)
 
 
-def read_documents(sources: Sequence[str], progress: Progress | None = None) -> Iterator[list[str]]:
-    """Find the files, then yield their documents.
+def read_documents(files: Sequence[Path | None], progress: Progress | None = None) -> Iterator[list[str]]:
+    """Yield the documents of text files, each a list of non-blank lines.
 
-    :param sources: what :func:`find_files` takes.
-    :raises InputError: a source is missing (at once), empty, binary or undecodable (when its turn comes).
+    :param files: as :func:`find_files` returns them.
+    :raises InputError: a file is empty, binary or undecodable.
     """
-    return read_found(find_files(sources), progress)
-
-
-def read_found(files: Sequence[Path | None], progress: Progress | None = None) -> Iterator[list[str]]:
-    """Yield the documents of what :func:`find_files` found.
-
-    :raises InputError: a file is empty, binary or undecodable (when its turn comes).
-    """
-    if progress is not None and None not in files:
+    progress = progress or Progress()
+    if None not in files:
         progress.n_total = sum(file.stat().st_size for file in files if file is not None)
-    return _documents_of(files, progress)
-
-
-def _documents_of(files: Sequence[Path | None], progress: Progress | None) -> Iterator[list[str]]:
     for file in files:
         has_text = False
         for document in group_lines(read_lines(file, progress, drops_marks=True, cuts_long_lines=True)):
@@ -276,7 +318,7 @@ def _documents_of(files: Sequence[Path | None], progress: Progress | None) -> It
 
 
 def group_lines(lines: Iterable[str]) -> Iterator[list[str]]:
-    """Yield documents, each a list of lines that are not blank: blocks between blank lines, cut when they are long."""
+    """Yield documents, each a list of non-blank lines: the blocks between blank lines, split if they are long."""
     document: list[str] = []
     n_characters = 0
     for line in lines:

@@ -9,6 +9,9 @@ from pathlib import Path
 from elmolite.data.text import read_lines
 from elmolite.errors import InputError
 
+VOCAB_FILE = "vocab.txt"
+"""Name of the vocabulary in a model or corpus folder."""
+
 BEGIN_SENTENCE = "<S>"
 END_SENTENCE = "</S>"
 UNKNOWN = "<UNK>"

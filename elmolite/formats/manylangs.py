@@ -14,7 +14,7 @@ from pathlib import PurePath, PureWindowsPath
 import torch
 from torch import Tensor
 
-from elmolite.data.lexicon_indexer import LexiconIndexer
+from elmolite.data.indexers import ManyLangsIndexer
 from elmolite.errors import InputError, error_prefix
 from elmolite.formats.source import MANY_LANGS_MARK, Options, Source
 from elmolite.formats.torch_file import TorchFile
@@ -24,7 +24,7 @@ from elmolite.nn.bilm import MAX_LAYERS, BiLM, BiLMConfig
 _IDEOGRAPHIC_SPACE = "\u3000"
 
 
-def read(source: Source) -> tuple[BiLM, LexiconIndexer]:
+def read(source: Source) -> tuple[BiLM, ManyLangsIndexer]:
     """Read a model; it comes in evaluation mode, on the CPU.
 
     :raises InputError: a file is missing or misshapen, or the model is of a kind that cannot be read.
@@ -57,7 +57,7 @@ def read(source: Source) -> tuple[BiLM, LexiconIndexer]:
     words = _ids(source, "word.dic") if config.word_embedding_size else None
     characters = _ids(source, MANY_LANGS_MARK)
     with error_prefix(source.place):
-        indexer = LexiconIndexer(characters, words)
+        indexer = ManyLangsIndexer(characters, words)
     with torch.device("meta"):
         bilm = BiLM(config, **indexer.sizes())
     embedder_weights, encoder_weights = (_Weights(source, f"{name}.pkl") for name in ("token_embedder", "encoder"))
@@ -131,7 +131,7 @@ class _Weights:
             raise InputError(f"{self.where}: holds {strange[0]!r}, which is not of a model with these options")
 
 
-def _token_encoder(weights: _Weights, config: BiLMConfig, indexer: LexiconIndexer) -> dict[str, Tensor]:
+def _token_encoder(weights: _Weights, config: BiLMConfig, indexer: ManyLangsIndexer) -> dict[str, Tensor]:
     ours = "token_encoder."
     n_filters, n_channels = sum(count for _, count in config.filters), config.character_embedding_size
     state = {ours + "embedding.weight": weights.take("char_emb_layer.embedding.weight", indexer.n_ids, n_channels)}

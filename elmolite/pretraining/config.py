@@ -11,7 +11,7 @@ from elmolite.nn.softmax import SOFTMAXES, Softmax
 from elmolite.utils.config import Precision
 
 if TYPE_CHECKING:
-    from elmolite.data.bptt import Streams
+    from elmolite.data.bptt import BPTTBatches
 
 RUN_VERSION = 1
 RUN_FILE = "pretraining.json"
@@ -110,7 +110,7 @@ class PretrainingConfig:
                 f"n_rows: {self.n_rows} cannot be dealt evenly to {self.n_devices * self.n_nodes} processes"
             )
 
-    def n_steps(self, streams: Streams) -> int:
+    def n_steps(self, streams: BPTTBatches) -> int:
         """Return the number of optimizer steps of the run."""
         n_windows = epoch = 0
         while epoch < self.n_epochs and not (self.max_steps and n_windows >= self.max_steps * self.n_accumulated):

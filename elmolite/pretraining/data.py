@@ -8,7 +8,7 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from elmolite.data.bptt import Batch, Streams
+from elmolite.data.bptt import Batch, BPTTBatches
 from elmolite.pretraining.consumed_text import ConsumedText
 
 
@@ -21,7 +21,7 @@ def rows_of(trainer: Trainer, n_rows: int) -> slice:
 class _Steps(Dataset[list[Batch]]):
     """The batches of streams, as a map from the step; a step may have several."""
 
-    def __init__(self, streams: Streams, n_steps: int, *, rows: slice = slice(None), n_batches: int = 1) -> None:
+    def __init__(self, streams: BPTTBatches, n_steps: int, *, rows: slice = slice(None), n_batches: int = 1) -> None:
         self.streams, self.n_steps, self.rows, self.n_batches = streams, n_steps, rows, n_batches
 
     def __len__(self) -> int:
@@ -50,8 +50,8 @@ class PretrainingData(LightningDataModule):
 
     def __init__(
         self,
-        train: Streams,
-        valid: Streams | None,
+        train: BPTTBatches,
+        valid: BPTTBatches | None,
         n_steps: int,
         *,
         n_accumulated: int = 1,
@@ -77,7 +77,7 @@ class PretrainingData(LightningDataModule):
     def train_dataloader(self) -> DataLoader[list[Batch]]:
         """Return the steps that are left."""
         assert self.trainer is not None
-        rows = rows_of(self.trainer, self.train.n_rows)
+        rows = rows_of(self.trainer, self.train.batch_size)
         steps = _Steps(self.train, self.n_steps, rows=rows, n_batches=self.n_accumulated)
         return DataLoader(steps, batch_size=None, sampler=_FromStep(self.trainer.global_step, self.n_steps))
 

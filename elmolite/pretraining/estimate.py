@@ -78,7 +78,7 @@ def plan(
     n_processes = config.n_devices * config.n_nodes
     whole = set_up(config, model=model, corpus=corpus, init_from=init_from)
     alone = replace(config, n_rows=config.n_rows // n_processes, n_devices=1, n_nodes=1)
-    setup = replace(whole, config=alone, train=replace(whole.train, n_rows=alone.n_rows))
+    setup = replace(whole, config=alone, train=replace(whole.train, batch_size=alone.n_rows))
     step_seconds = _measure_steps(setup)
     validation_seconds = _measure_validation(setup)
     n_validations = 0

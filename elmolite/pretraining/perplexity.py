@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from elmolite.data.bptt import Batch, Streams
+from elmolite.data.bptt import Batch, BPTTBatches
 from elmolite.data.corpus import Corpus, Split
 from elmolite.data.vocab import UNKNOWN_ID
 from elmolite.nn.bilm import BiLM, BiLMState
@@ -39,12 +39,12 @@ def run_batch(bilm: BiLM, batch: Batch, state: BiLMState) -> tuple[Tensor, Tenso
     """
     n_rows, n_steps = batch.forward_inputs.shape
     forward_layers, backward_layers, state = bilm(
-        batch.forms,
+        batch.unique_words,
         time_major(batch.forward_inputs),
         time_major(batch.backward_inputs),
         [n_rows] * n_steps,
         state,
-        None if batch.starts is None else time_major(batch.starts),
+        None if batch.reset_mask is None else time_major(batch.reset_mask),
     )
     return forward_layers[-1], backward_layers[-1], state
 
@@ -99,17 +99,17 @@ def _exp(x: float) -> float:
     return math.inf if x > 700 else math.exp(x)
 
 
-def evaluation_streams(corpus: Corpus, split: Split, *, by_sentence: bool, model_input: str) -> Streams:
+def evaluation_batches(corpus: Corpus, split: Split, *, by_sentence: bool, model_input: str) -> BPTTBatches:
     """Return the batches of an evaluation: every target once, over 32 rows or as many as there are sentences.
 
     :param by_sentence: start each sentence from zero state instead of carrying the state through the text.
     :param model_input: what the model reads, ``BiLMConfig.input``.
     """
-    return Streams(
+    return BPTTBatches(
         corpus,
         split,
-        n_rows=min(EVALUATION_ROWS, split.n_sentences),
-        window=EVALUATION_WINDOW,
+        batch_size=min(EVALUATION_ROWS, split.n_sentences),
+        bptt_length=EVALUATION_WINDOW,
         reset_probability=1.0 if by_sentence else 0.0,
         model_input=model_input,
     )
@@ -126,11 +126,11 @@ def evaluate(
 ) -> Perplexity:
     """Compute the perplexity of a split.
 
-    :param by_sentence: see :func:`evaluation_streams`.
+    :param by_sentence: see :func:`evaluation_batches`.
     :param on_batch: called with the number of targets after each batch.
     """
     meter = PerplexityMeter(bilm, softmax)
-    streams = evaluation_streams(corpus, split, by_sentence=by_sentence, model_input=bilm.config.input)
+    streams = evaluation_batches(corpus, split, by_sentence=by_sentence, model_input=bilm.config.input)
     with evaluating(bilm):
         for step in range(streams.epoch_steps(0)):
             batch = streams.batch(step)

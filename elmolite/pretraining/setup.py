@@ -9,13 +9,13 @@ from typing import Any
 import torch
 
 from elmolite.checkpoint import Checkpoint
-from elmolite.data.bptt import Streams
+from elmolite.data.bptt import BPTTBatches
 from elmolite.data.corpus import Corpus
 from elmolite.errors import InputError
 from elmolite.nn.bilm import BiLM, BiLMConfig
 from elmolite.nn.softmax import Softmax, make_softmax
 from elmolite.pretraining.config import PretrainingConfig
-from elmolite.pretraining.perplexity import evaluation_streams
+from elmolite.pretraining.perplexity import evaluation_batches
 from elmolite.pretraining.warm_start import start_from
 
 MIN_HEAD_SHARE = 0.9
@@ -28,8 +28,8 @@ class Setup:
 
     corpus: Corpus
     config: PretrainingConfig
-    train: Streams
-    valid: Streams | None
+    train: BPTTBatches
+    valid: BPTTBatches | None
     n_steps: int
     model: Checkpoint
     notes: list[str]  # what the user should know about how the model starts
@@ -86,11 +86,13 @@ def set_up(
             f"{corpus}: {len(data.train.tokens):,} positions of text are less than one batch of {config.n_rows} x "
             f"{config.window}; give more text or fewer --n-rows"
         )
-    train = Streams(data, data.train, config.n_rows, config.window, config.seed, config.reset_probability, model.input)
+    train = BPTTBatches(
+        data, data.train, config.n_rows, config.window, config.seed, config.reset_probability, model.input
+    )
     valid = None
     if data.valid.n_tokens:
         capped = data.valid.first_sentences(config.valid_tokens)
-        valid = evaluation_streams(data, capped, by_sentence=False, model_input=model.input)
+        valid = evaluation_batches(data, capped, by_sentence=False, model_input=model.input)
     source = None if init_from is None else Checkpoint.from_pretrained(init_from)
     torch.manual_seed(config.seed)
     indexer = data.indexer(model.input)

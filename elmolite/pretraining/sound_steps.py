@@ -36,7 +36,7 @@ class SkippedSteps:
     def skip(self, module: nn.Module, step: int, *, loss: float, gradient_norm: float) -> None:
         """Note that a step was not taken, and say so.
 
-        :param step: counted from 0: its batch is that of :meth:`elmolite.data.bptt.Streams.batch`.
+        :param step: counted from 0: its batch is that of :meth:`elmolite.data.bptt.BPTTBatches.batch`.
         :param loss: of this process.
         :raises InputError: it cannot go on: a weight is no number, or this was one too many in a row.
         """

@@ -46,7 +46,7 @@ def predict_file(
     checkpoint = TaskCheckpoint.from_pretrained(folder, head=head, encoder=encoder)
     task, labels = checkpoint.description.task, checkpoint.description.labels
     read = _read_to_predict(path, task, labels, columns, checkpoint.columns)
-    read.remarks.tell()
+    read.report.log()
     if pretokenized:
         checkpoint.tokenizer = SentenceTokenizer.whitespace()
     data, predictions = _predict(checkpoint, read.examples)
@@ -93,7 +93,7 @@ def evaluate_file(
     checkpoint = TaskCheckpoint.from_pretrained(folder, head=head, encoder=encoder)
     columns = replace(checkpoint.columns, **_said(columns))
     read = read_examples(path, checkpoint.description.task, columns)
-    read.remarks.tell()
+    read.report.log()
     examples = read.examples
     check_labels(checkpoint.description, examples)
     warn_unknown_labels(checkpoint.description.labels, examples)

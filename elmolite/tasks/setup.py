@@ -98,7 +98,7 @@ class TaskExamples:
 
 def _read(source: Source, task: Task, columns: ExampleColumns) -> list[Example]:
     read = source.read(task, columns) if isinstance(source, DatasetExamples) else read_examples(source, task, columns)
-    read.remarks.tell()
+    read.report.log()
     return read.examples
 
 

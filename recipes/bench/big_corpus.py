@@ -179,7 +179,7 @@ def first_step(corpus: Path, place: str) -> None:
     begun = time.monotonic()
     import torch
 
-    from elmolite.data.bptt import Streams
+    from elmolite.data.bptt import BPTTBatches
     from elmolite.nn.bilm import PRESETS
     from elmolite.pretraining.config import PretrainingConfig
     from elmolite.pretraining.perplexity import run_batch, time_major
@@ -190,7 +190,7 @@ def first_step(corpus: Path, place: str) -> None:
     bilm, softmax, n_steps = setup.model.bilm, setup.softmax, setup.n_steps
     step = {"beginning": 0, "middle": n_steps // 2, "last epoch": n_steps - 2}[place]
     loaded = time.monotonic()
-    streams = Streams(setup.corpus, setup.corpus.train, config.n_rows, config.window, config.seed)
+    streams = BPTTBatches(setup.corpus, setup.corpus.train, config.n_rows, config.window, config.seed)
     batch = streams.batch(step)
     read = time.monotonic()
     forward, backward, _ = run_batch(bilm, batch, bilm.zero_state(config.n_rows))

@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 from peers import peak_memory
 
 from elmolite import Checkpoint, Corpus, prepare
-from elmolite.data.text import read_documents
+from elmolite.data.text import find_files, read_documents
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.pretraining.perplexity import evaluate
 
@@ -40,7 +40,7 @@ def write_text(sources: list[str], path: Path) -> None:
     """Write the text tokenised, one sentence a line, with a random ending on one token in twenty."""
     rng, tokenizer = random.Random(0), SentenceTokenizer.english()
     with path.open("w", encoding="utf-8") as file:
-        for document in read_documents(sources):
+        for document in read_documents(find_files(sources)):
             for line in document:
                 for sentence in tokenizer.sentences(line):
                     tokens = [

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from elmolite.data.text import read_documents
+from elmolite.data.text import find_files, read_documents
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.demo.docstrings import topics
 
@@ -45,7 +45,7 @@ def training_text(path: str | None = None) -> list[list[str]]:
     if path is None:
         return list(_reference())
     cut = SentenceTokenizer.whitespace().sentences
-    return [sentence for document in read_documents([path]) for line in document for sentence in cut(line)]
+    return [sentence for document in read_documents(find_files([path])) for line in document for sentence in cut(line)]
 
 
 def _reference() -> Iterator[list[str]]:
@@ -55,5 +55,5 @@ def _reference() -> Iterator[list[str]]:
 
 def _of_file(path: str) -> Iterator[list[str]]:
     tokenizer = SentenceTokenizer.english()
-    lines = (line for document in read_documents([path]) for line in document)
+    lines = (line for document in read_documents(find_files([path])) for line in document)
     return (sentence for line in lines for sentence in tokenizer.sentences(line))

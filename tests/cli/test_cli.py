@@ -111,7 +111,10 @@ BAD = {
     "held-out split of files": (["prepare", "good.txt", "--valid-split", "a", "--out", "c"], "--valid-split: has a"),
     "missing text": (["prepare", "nowhere.txt", "--out", "c"], "nowhere.txt: no such file"),
     "empty text": (["prepare", "empty.txt", "--out", "c"], "empty.txt: the file is empty"),
-    "binary text": (["prepare", "binary", "--out", "c"], "binary, line 1: this is not text in UTF-8 but a program"),
+    "binary text": (
+        ["prepare", "binary", "--out", "c"],
+        "binary, line 1: expected UTF-8 text, but",
+    ),
     "undecodable text": (["prepare", "latin1.txt", "--out", "c"], "latin1.txt, line 2: not UTF-8"),
     "corpus exists": (["prepare", "good.txt", "--out", "."], "--overwrite"),
     "no vocabulary": (["prepare", "good.txt", "--out", "c", "--vocab", "nowhere"], "nowhere"),

@@ -3,7 +3,7 @@ import pytest
 from conftest import make_corpus, random_sentences
 
 from elmolite.data import checked_array
-from elmolite.data.bptt import Streams
+from elmolite.data.bptt import BPTTBatches
 from elmolite.data.corpus import FORMAT_VERSION, Corpus
 from elmolite.errors import InputError
 from elmolite.utils import files
@@ -148,7 +148,7 @@ def test_ids_that_are_none_are_refused_where_they_are_read(tmp_path, name, value
     corpus = Corpus.open(folder)
     with pytest.raises(InputError, match=message):
         for step in range(20):
-            Streams(corpus, corpus.train, 4, 20).batch(step)
+            BPTTBatches(corpus, corpus.train, 4, 20).batch(step)
 
 
 def test_sentences_with_word_forms_that_are_none_are_refused(tmp_path):

@@ -11,8 +11,7 @@ from helpers.models import make_bilm
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from elmolite.data.indexers import ByteIndexer, UnicodeIndexer, WordIndexer
-from elmolite.data.lexicon_indexer import LexiconIndexer
+from elmolite.data.indexers import ByteIndexer, ManyLangsIndexer, UnicodeIndexer, WordIndexer
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import Vocabulary
 from elmolite.embedding.elmo import ELMo
@@ -23,7 +22,7 @@ INDEXERS = {
     "bytes": ByteIndexer(),
     "unicode": UnicodeIndexer("abc東\u0301"),
     "words": WordIndexer(Vocabulary(["<S>", "</S>", "<UNK>", "a"], [1] * 4)),
-    "lexicon": LexiconIndexer(
+    "lexicon": ManyLangsIndexer(
         {c: i for i, c in enumerate([*MARKS, "a", "\u0301"])}, {w: i for i, w in enumerate(MARKS)}
     ),
 }

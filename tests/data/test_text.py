@@ -11,7 +11,7 @@ from elmolite.errors import InputError
 
 
 def documents(*paths):
-    return list(read_documents([str(path) for path in paths]))
+    return list(read_documents(find_files([str(path) for path in paths])))
 
 
 def test_documents_are_blocks_between_blank_lines(tmp_path):
@@ -56,7 +56,7 @@ def test_pipes(tmp_path):
     os.mkfifo(path)
     writer = Thread(target=path.write_text, args=("through a pipe\n",))
     writer.start()
-    assert list(read_documents([str(path)], Progress())) == [["through a pipe"]]
+    assert list(read_documents(find_files([str(path)]), Progress())) == [["through a pipe"]]
     writer.join()
 
 
@@ -71,7 +71,7 @@ def test_progress_counts_the_bytes_on_disk(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("words\n" * 5000)
     progress = Progress()
-    list(read_documents([str(path)], progress))
+    list(read_documents(find_files([str(path)]), progress))
     assert progress.n_read == progress.n_total == path.stat().st_size
 
 
@@ -81,9 +81,9 @@ def test_progress_counts_the_bytes_on_disk(tmp_path):
         (b"", "empty"),
         (b"\n \n", "empty"),
         (b"good\nbad \xff here\n", "line 2: not UTF-8 .byte 0xff at column 5"),
-        (b"good\ngood\n\0\1\2", "line 3: holds a NUL byte"),
-        ("text".encode("utf-16"), "line 1: this is not text in UTF-8 but UTF-16"),
-        ("text".encode("utf-16-be"), "line 1: holds a NUL byte"),
+        (b"good\ngood\n\0\1\2", "line 3: contains a NUL byte"),
+        ("text".encode("utf-16"), "line 1: expected UTF-8 text, but the file is UTF-16"),
+        ("text".encode("utf-16-be"), "line 1: contains a NUL byte"),
     ],
 )
 def test_bad_files_are_named_with_the_line(tmp_path, content, message):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from elmolite.data.indexers import ByteIndexer, UnicodeIndexer, WordIndexer, load_characters
+from elmolite.data.indexers import ByteIndexer, UnicodeIndexer, WordIndexer, load_indexer
 from elmolite.data.vocab import Vocabulary
 from elmolite.errors import InputError
 
@@ -58,15 +58,16 @@ def test_unicode_characters_follow_the_marks():
 
 def test_unicode_characters_come_back_from_their_file(tmp_path):
     indexer = UnicodeIndexer(['"', "\\", "é", "👍", "\u2028", "ก"])
-    (tmp_path / "characters.json").write_bytes(indexer.to_bytes())
-    assert load_characters(tmp_path, ["characters.json"]).characters == indexer.characters
+    indexer.save(tmp_path)
+    for kind in ("unicode", None):
+        assert load_indexer(tmp_path, kind=kind, names=["characters.json"]).characters == indexer.characters
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"characters": "aa"}', b'{"characters": 3}', b"\xff"])
 def test_a_broken_file_of_characters_is_named(tmp_path, content):
     (tmp_path / "characters.json").write_bytes(content)
     with pytest.raises(InputError, match=r"characters\.json"):
-        load_characters(tmp_path, ["characters.json"])
+        load_indexer(tmp_path, kind="unicode", names=["characters.json"])
 
 
 def test_words_are_one_id():

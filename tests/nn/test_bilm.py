@@ -3,7 +3,7 @@ import torch
 from conftest import make_corpus, random_sentences, small_config
 from helpers.models import make_bilm
 
-from elmolite.data.bptt import Streams
+from elmolite.data.bptt import BPTTBatches
 from elmolite.data.indexers import ByteIndexer
 from elmolite.errors import InputError
 from elmolite.nn import bilm as module
@@ -45,7 +45,7 @@ def test_impossible_sizes_are_refused(changes):
 
 def hidden_states(bilm, corpus, n_windows, window=5):
     """Run one stream through several windows with carried state: top layers (positions, P) of both directions."""
-    streams = Streams(corpus, corpus.train, n_rows=1, window=window)
+    streams = BPTTBatches(corpus, corpus.train, batch_size=1, bptt_length=window)
     state = bilm.zero_state(1)
     forward, backward = [], []
     for step in range(n_windows):
@@ -84,7 +84,7 @@ def test_no_prediction_sees_its_target_or_what_lies_beyond(tmp_path, bilm, direc
 
 
 def test_directions_share_no_state(bilm, corpus):
-    batch = Streams(corpus, corpus.train, 4, 10).batch(0)
+    batch = BPTTBatches(corpus, corpus.train, 4, 10).batch(0)
     forward, backward, _ = run_batch(bilm, batch, bilm.zero_state(4))
     with torch.no_grad():
         for parameter in bilm.backward_stack.parameters():

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from elmolite.data.bptt import Streams
+from elmolite.data.bptt import BPTTBatches
 from elmolite.data.corpus import Split
 from elmolite.nn.softmax import FullSoftmax
 from elmolite.pretraining.perplexity import evaluate, run_batch
@@ -38,7 +38,7 @@ def test_by_sentence_is_each_sentence_alone(corpus, bilm, softmax):
             part.sentences[s : s + 2] - part.sentences[s],
             part.documents[:2] * 0 + torch.tensor([0, 1]).numpy(),
         )
-        batch = Streams(corpus, alone, 1, window=len(alone.tokens)).batch(0)
+        batch = BPTTBatches(corpus, alone, 1, bptt_length=len(alone.tokens)).batch(0)
         forward, backward, _ = run_batch(bilm, batch, bilm.zero_state(1))
         losses[0] += softmax.full_loss(forward, batch.forward_targets[0]).item()
         losses[1] += softmax.full_loss(backward, batch.backward_targets[0]).item()

@@ -12,7 +12,7 @@ import torch
 from conftest import make_corpus, point_of, random_sentences, small_config
 
 from elmolite.checkpoint import Checkpoint
-from elmolite.data.bptt import Streams
+from elmolite.data.bptt import BPTTBatches
 from elmolite.data.vocab import Vocabulary
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
@@ -477,7 +477,7 @@ def test_a_run_ends_when_nothing_gets_better(tmp_path, corpus, capsys):
 
 
 def test_epochs_become_steps(corpus):
-    streams = Streams(corpus, corpus.train, 4, 10, seed=0)
+    streams = BPTTBatches(corpus, corpus.train, 4, 10, seed=0)
     n = streams.epoch_steps(0)
     assert PretrainingConfig(n_epochs=1).n_steps(streams) == n
     assert PretrainingConfig(n_epochs=2).n_steps(streams) == streams.end_of_epoch(1)
@@ -485,7 +485,7 @@ def test_epochs_become_steps(corpus):
     assert PretrainingConfig(n_epochs=2, n_accumulated=3, max_steps=2).n_steps(streams) == 2
     assert PretrainingConfig(n_epochs=0.5).n_steps(streams) == math.ceil(n / 2)
     assert PretrainingConfig(n_epochs=10, max_steps=7).n_steps(streams) == 7
-    fresh = Streams(corpus, corpus.train, 4, 10, seed=0)
+    fresh = BPTTBatches(corpus, corpus.train, 4, 10, seed=0)
     assert PretrainingConfig(n_epochs=10**9, max_steps=7).n_steps(fresh) == 7
 
 

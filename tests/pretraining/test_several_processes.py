@@ -21,7 +21,7 @@ from conftest import make_corpus, point_of, random_sentences, small_config
 from test_pretraining import read_log, weights_of
 
 from elmolite.cli.main import COMMANDS, main
-from elmolite.data.bptt import Streams
+from elmolite.data.bptt import BPTTBatches
 from elmolite.errors import InputError, ReportedByRankZero
 from elmolite.nn import softmax as softmax_module
 from elmolite.pretraining import distributed, module
@@ -119,7 +119,7 @@ def largest_difference(expected, found):
 
 def test_steps_in_which_a_process_has_no_target(small_corpus):
     """Among those that are compared below: the last of an epoch, and once for each of the processes."""
-    streams = Streams(small_corpus, small_corpus.train, 4, 5, seed=0)
+    streams = BPTTBatches(small_corpus, small_corpus.train, 4, 5, seed=0)
     assert streams.end_of_epoch(1) < SETTINGS["max_steps"]
     targets = [
         [streams.batch(step, rows=rows).n_targets for rows in (slice(0, 2), slice(2, 4))]

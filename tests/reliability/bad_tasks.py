@@ -70,7 +70,7 @@ CONLLU = {
     "conllu with spaces in a blank line": conllu(f"{TWO} \t\n{TWO}", Read(2)),
     "conllu with words with spaces": conllu(row(1, "10 000") + row(2, "kin"), Read(1)),
     "conllu with a mark between files": conllu(f"{TWO}\n\ufeff{TWO}", Read(2, "byte order marks inside the text")),
-    "conllu with NUL": conllu(TWO + row(3, "l\0n"), "line 3: holds a NUL byte"),
+    "conllu with NUL": conllu(TWO + row(3, "l\0n"), "line 3: contains a NUL byte"),
     "conllu in latin-1": conllu((TWO + row(3, "né")).encode("latin-1"), "line 3: not UTF-8 .*encoding latin-1"),
     "conllu cut short": conllu(TWO[:-12], "line 2: .* columns where CoNLL-U has 10"),
     "conllu to classify": TaskFile("classify", "a.conllu", TWO.encode(), Refused("conllu is not for the task")),
@@ -121,15 +121,15 @@ CSV = {
     "csv quoted and empty": csv(HEAD + '"",a\n', "line 2: the sentence in 'text' is empty"),
     "csv sentence of spaces": csv(HEAD + "   ,a\n", "line 2: the sentence in 'text' is empty"),
     "csv of 100,000 columns": csv("text,label" + ",x" * 99_998 + "\nban,a" + "," * 99_998 + "\n", Read(1)),
-    "csv with NUL": csv(HEAD + "b\0n,a\n", "line 2: holds a NUL byte"),
+    "csv with NUL": csv(HEAD + "b\0n,a\n", "line 2: contains a NUL byte"),
     "csv with blank lines": csv(HEAD + "ban,a\n\n  \nkin,b\n\n", Read(2, r"blank lines left out: 3 .first in line 3")),
     "csv with CR in a row": csv(HEAD + "ban,a\nk\rn,b\n", "line 3: .*a carriage return outside quotes"),
     "csv with CRLF": csv(HEAD.replace("\n", "\r\n") + "ban,a\r\n", Read(1)),
     "csv with long fields": csv(HEAD + "ban " * 500 + ",a\n", Read(1)),
     "csv of a column not there": csv(HEAD + "ban,a\n", "line 1: no column 'body'", "--columns.text=body"),
     "csv of a number not there": csv(HEAD + "ban,a\n", "line 1: no column 7", "--columns.label=7"),
-    "csv in utf-16": csv((HEAD + "ban,a\n").encode("utf-16"), "line 1: this is not text in UTF-8 but UTF-16"),
-    "csv that is a spreadsheet": csv(b"PK\x03\x04\x14\0", "line 1: this is not text in UTF-8 but a zip archive"),
+    "csv in utf-16": csv((HEAD + "ban,a\n").encode("utf-16"), "line 1: expected UTF-8 text, but the file is UTF-16"),
+    "csv that is a spreadsheet": csv(b"PK\x03\x04\x14\0", "line 1: expected UTF-8 text, but the file is a zip archive"),
     "csv of excel with sep=": csv("sep=,\n" + HEAD + "ban,a\n", "not clear which column holds what.*line 1: 'sep='"),
 }  # fmt: skip
 
@@ -163,7 +163,7 @@ JSON_LINES = {
     "json over several lines": jsonl('{\n "text": "ban"\n}\n', "line 1: no JSON"),
     "json in single quotes": jsonl("{'text': 'ban', 'label': 'a'}\n", "line 1: no JSON"),
     "json with blank lines": jsonl(OBJECT + "\n\n" + OBJECT, Read(2, "blank lines left out: 2")),
-    "json in utf-16": jsonl(OBJECT.encode("utf-16"), "line 1: this is not text in UTF-8 but UTF-16"),
+    "json in utf-16": jsonl(OBJECT.encode("utf-16"), "line 1: expected UTF-8 text, but the file is UTF-16"),
     "json with half a surrogate pair": jsonl(
         '{"text": "ban \\ud83d", "label": "a"}\n', Read(1, r"lone surrogates replaced by U\+FFFD: 1")
     ),

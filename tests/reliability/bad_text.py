@@ -36,9 +36,9 @@ class Text(NamedTuple):
 
 
 ALL_BLANK = Refused(r"the file is empty \(no line with text\)")
-NUL = "holds a NUL byte"
+NUL = "contains a NUL byte"
 MARKS = r"byte order marks inside the text, left out: {} \(first in line {}\)"
-RETURNS = r"carriage returns inside lines, which end none: {} \(first in line {}\)"
+RETURNS = r"carriage returns inside lines, read as white space: {} \(first in line {}\)"
 
 
 def blank(content, n_lines):
@@ -55,7 +55,7 @@ def not_utf8(content, line, byte, column):
 
 
 def not_text(content, kind, name="text.txt"):
-    return Text(content, Refused(f"line 1: this is not text in UTF-8 but {kind}"), name=name)
+    return Text(content, Refused(f"line 1: expected UTF-8 text, but the file is {kind}"), name=name)
 
 
 def nul(content, line):
@@ -82,7 +82,7 @@ ENCODINGS = {
     "utf-16 big-endian with mark": not_text(b"\xfe\xff" + "good text\n".encode("utf-16-be"), "UTF-16"),
     "utf-16 little-endian without mark": nul("good text\n".encode("utf-16-le"), 1),
     "utf-16 big-endian without mark": nul("good text\n".encode("utf-16-be"), 1),
-    "utf-16 of Chinese without mark": Text("中文\n".encode("utf-16-le"), Refused("line [12]: (not UTF-8|holds a NUL)")),
+    "utf-16 of Chinese without mark": Text("中文\n".encode("utf-16-le"), Refused("line [12]: (not UTF-8|contains)")),
     "utf-32 with mark": not_text("good text\n".encode("utf-32"), "UTF-32"),
     "utf-32 without mark": nul("good text\n".encode("utf-32-be"), 1),
     "mark at the start": utf8("\ufeffgood text\n"),
@@ -217,7 +217,7 @@ TOKENS = {
     "word over a piece": utf8("é" * (PIECE_BYTES // 2 + 100) + "\n"),
     "line over the bound": Text(
         b"word " * (MAX_LINE_BYTES // 5 + 1),
-        Refused("line 1: is longer than 16,777,216 bytes"),
+        Refused("line 1: longer than the maximum of 16,777,216 bytes"),
     ),
 }
 
@@ -234,23 +234,23 @@ OTHER_FILES = {
     "gzip without a byte": Text(b"", ALL_BLANK, {"embed": Refused("the file is empty")}, name="text.gz"),
     "gzip of utf-16": not_text(gzip.compress("good".encode("utf-16")), "UTF-16", name="text.gz"),
     "gzip twice": not_text(gzip.compress(GZIPPED), "compressed with gzip", name="text.gz"),
-    "gzip without its ending": not_text(GZIPPED, r"compressed with gzip, which its name does not say \(.gz\)"),
+    "gzip without its ending": not_text(GZIPPED, r"compressed with gzip; rename it to end in .gz"),
     "plain with the ending of gzip": Text(b"good text\n", BROKEN_GZIP, name="text.gz"),
     "bzip2": not_text(bz2.compress(b"good text\n"), "compressed with bzip2"),
     "xz": not_text(lzma.compress(b"good text\n"), "compressed with xz"),
     "zstd": not_text(b"\x28\xb5\x2f\xfd\x20\x0agood", "compressed with zstd"),
     "7z": not_text(b"7z\xbc\xaf\x27\x1c\0\4", "a 7z archive"),
-    "zip": not_text(b"PK\x03\x04\x14\0\0\0", "a zip archive, as office documents and .npz files are"),
+    "zip": not_text(b"PK\x03\x04\x14\0\0\0", r"a zip archive \(as office documents and .npz files are\)"),
     "PDF": not_text(b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "a PDF document"),
     "RTF": not_text(b"{\\rtf1\\ansi good text}\n", "an RTF document"),
     "old office document": not_text(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0\0", "an office document"),
     "PNG": not_text(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "a PNG image"),
     "JPEG": not_text(b"\xff\xd8\xff\xe0\0\x10JFIF\0", "a JPEG image"),
-    "array of NumPy": not_text(b"\x93NUMPY\x01\0v\0{'descr'", "an array of NumPy"),
+    "array of NumPy": not_text(b"\x93NUMPY\x01\0v\0{'descr'", "a NumPy array"),
     "HDF5": not_text(b"\x89HDF\r\n\x1a\n\0\0", "an HDF5 file"),
     "parquet": not_text(b"PAR1\x15\x04\x15\x10", "a parquet file"),
     "SQLite": not_text(b"SQLite format 3\0\x10\0", "an SQLite database"),
-    "program": not_text(b"\x7fELF\x02\x01\x01\0", "a program"),
+    "program": not_text(b"\x7fELF\x02\x01\x01\0", "an executable"),
     "pickle": nul(b"\x80\x04\x95\x0b\0\0\0", 1),
     "safetensors": nul(b'\x10\0\0\0\0\0\0\0{"a":{"dtype"', 1),
     "sound": nul(b"RIFF\x24\x08\0\0WAVEfmt ", 1),

@@ -22,7 +22,7 @@ from strangers import (
 from elmolite.cli.info import describe_model
 from elmolite.cli.main import main
 from elmolite.cli.pretrain_options import load_recipe
-from elmolite.data.bptt import Streams
+from elmolite.data.bptt import BPTTBatches
 from elmolite.data.corpus import Corpus
 from elmolite.embedding.elmo import ELMo
 from elmolite.embedding.output import EmbeddingFolder
@@ -101,7 +101,7 @@ def read_lexicon(folder):
 
 def read_corpus(folder):
     corpus = Corpus.open(folder / "corpus")
-    Streams(corpus, corpus.train, 2, 8, seed=0).batch(0)
+    BPTTBatches(corpus, corpus.train, 2, 8, seed=0).batch(0)
     corpus.sentences(corpus.train, 3)
 
 

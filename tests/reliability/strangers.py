@@ -25,7 +25,7 @@ from small_tasks import setup_of, train, write_classes, write_vectors
 
 from elmolite.checkpoint import Checkpoint
 from elmolite.data import checked_array
-from elmolite.data.lexicon_indexer import LexiconIndexer
+from elmolite.data.indexers import ManyLangsIndexer
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.embedding.elmo import ELMo
 from elmolite.embedding.embedding_files import embed_file
@@ -105,7 +105,7 @@ def make_all(folder):
     for name, is_zip in (("many_langs", True), ("many_langs_old", False)):
         write_many_langs(folder / name, is_zip=is_zip)
     ELMo.from_pretrained(folder / "many_langs").save_pretrained(folder / "lexicon")
-    assert isinstance(ELMo.from_pretrained(folder / "lexicon").indexer, LexiconIndexer)
+    assert isinstance(ELMo.from_pretrained(folder / "lexicon").indexer, ManyLangsIndexer)
     write_vectors(folder / "vectors.txt")
     write_binary_vectors(folder / "vectors.bin")
     static = str(folder / "vectors.txt")

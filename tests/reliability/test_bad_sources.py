@@ -76,16 +76,16 @@ def name_too_long(folder):
 
 
 REFUSED = {
-    empty_folder: "empty: the folder holds no files",
-    folder_of_hidden_files: "hidden: the folder holds no files",
+    empty_folder: "empty: the folder contains no files",
+    folder_of_hidden_files: "hidden: the folder contains no files",
     missing: "nowhere.txt: no such file, folder or pattern",
     pattern_without_match: "*.md: no such file, folder or pattern",
     link_to_nothing: "link.txt: is a link to gone.txt, which does not exist",
     link_to_nothing_in_a_folder: "in/link.txt: is a link to gone.txt, which does not exist",
     link_to_nothing_in_a_pattern: "tex.txt: is a link to gone.txt, which does not exist",
     second_file_empty: "b.txt: the file is empty (no line with text)",
-    second_file_in_utf16: "in/b.txt, line 1: this is not text in UTF-8 but UTF-16",
-    image_in_a_folder: "in/b.png, line 1: this is not text in UTF-8 but a PNG image",
+    second_file_in_utf16: "in/b.txt, line 1: expected UTF-8 text, but the file is UTF-16",
+    image_in_a_folder: "in/b.png, line 1: expected UTF-8 text, but the file is a PNG image",
     standard_input_twice: "standard input (-) can be read only once",
     name_too_long: "cannot be read: File name too long",
 }
@@ -210,7 +210,7 @@ VOCABULARIES = {
     "count of letters": (b"word\tmany\n", "vocab.txt, line 1: the count 'many' is not a number"),
     "empty": (b"", "vocab.txt: the vocabulary is empty"),
     "latin-1": (b"word\ncaf\xe9\n", "vocab.txt, line 2: not UTF-8"),
-    "utf-16": ("word\n".encode("utf-16"), "vocab.txt, line 1: this is not text in UTF-8 but UTF-16"),
+    "utf-16": ("word\n".encode("utf-16"), "vocab.txt, line 1: expected UTF-8 text, but the file is UTF-16"),
     "CR alone": (b"word\rtext\r", "vocab.txt, line 1: the lines end in \\r alone"),
     "specials missing": (b"word\ntext\n", None),
     "specials elsewhere": (b"word\n</S>\ntext\n<UNK>\n<S>\n", None),

@@ -187,9 +187,9 @@ def test_task_files_are_read_whole_or_refused_before_training(tmp_path, model_fo
         return
     read = read_examples(path, case.task)
     assert len(read.examples) == case.expected.n_examples
-    assert re.search(case.expected.remark, read.remarks.describe()), read.remarks.describe()
+    assert re.search(case.expected.remark, read.report.describe()), read.report.describe()
     answer = run("predict", tasks / case.task, "--input", path, *case.options)
-    keeps_all = read.remarks.count(NO_AGREED_LABEL)  # what cannot be learnt from can be predicted
+    keeps_all = read.report.count(NO_AGREED_LABEL)  # what cannot be learnt from can be predicted
     check_taken(answer, "" if keeps_all else case.expected.remark, path)
     records = [json.loads(line) for line in answer[1].split("\n")[:-1]]
     assert sum("gold" in record for record in records) == case.expected.n_examples

@@ -18,7 +18,7 @@ import pytest
 from conftest import SHARED, make_corpus, needs_shared, random_sentences, write_sentences
 
 from elmolite.data import corpus_writer, parallel_tokenization, spooled_split, word_forms
-from elmolite.data.bptt import Streams
+from elmolite.data.bptt import BPTTBatches
 from elmolite.data.corpus import Split
 from elmolite.data.prepare import prepare
 from elmolite.data.tokenization import SentenceTokenizer
@@ -72,11 +72,11 @@ def test_memory_of_preparing_is_tens_of_bytes_a_distinct_word(tmp_path, small_st
 
 def test_any_step_gives_the_batch_that_walking_there_gives(tmp_path):
     corpus = make_corpus(tmp_path, random_sentences(300))
-    walking = Streams(corpus, corpus.train, 4, 9, seed=5, reset_probability=0.5)
+    walking = BPTTBatches(corpus, corpus.train, 4, 9, seed=5, reset_probability=0.5)
     far = walking.end_of_epoch(3)
     batches = [walking.batch(step) for step in range(far)]
     for step in [0, 1, far // 2, walking.end_of_epoch(1) - 1, walking.end_of_epoch(1), far - 1]:
-        jumped = Streams(corpus, corpus.train, 4, 9, seed=5, reset_probability=0.5).batch(step)
+        jumped = BPTTBatches(corpus, corpus.train, 4, 9, seed=5, reset_probability=0.5).batch(step)
         for a, b in zip(jumped, batches[step], strict=True):
             assert np.array_equal(a, b)
 
@@ -89,7 +89,7 @@ def test_a_step_of_the_fifth_epoch_is_there_in_seconds_however_many_documents_th
     tokens[sentences[:-1]] = 0
     split = Split(tokens, sentences, np.arange(n_documents + 1))
     begun = time.perf_counter()
-    streams = Streams(corpus, split, 32, 20, seed=0)
+    streams = BPTTBatches(corpus, split, 32, 20, seed=0)
     batch = streams.batch(4 * streams.epoch_steps(0) + 100)
     seconds = time.perf_counter() - begun
     print(f"{seconds:.1f} s")

@@ -15,7 +15,7 @@ from test_faults import SENTENCES, Embedding, Model, Task
 
 from elmolite.checkpoint import Checkpoint
 from elmolite.data import checked_array
-from elmolite.data.bptt import Streams
+from elmolite.data.bptt import BPTTBatches
 from elmolite.data.corpus import Corpus
 from elmolite.embedding.output import EmbeddingFolder
 from elmolite.errors import InputError
@@ -114,7 +114,7 @@ def test_training_ends_at_a_damaged_block_and_goes_on_when_it_is_mended(tmp_path
     monkeypatch.setattr(checked_array, "BLOCK_BYTES", 256)
     corpus = make_corpus(tmp_path, random_sentences(120))
     run = Run(corpus.folder, settings={"n_validations": 1}, patches=SAVE_EVERY_STEP)
-    streams = Streams(corpus, corpus.train, 4, 10, seed=0)
+    streams = BPTTBatches(corpus, corpus.train, 4, 10, seed=0)
     read_after = []
     for step in range(12):
         streams.batch(step)

@@ -17,10 +17,9 @@ from strangers import SENTENCES, limits, made_once, reseal, write_json
 
 from elmolite.checkpoint import Checkpoint
 from elmolite.cli.pretrain_options import load_recipe
-from elmolite.data.bptt import Streams
+from elmolite.data.bptt import BPTTBatches
 from elmolite.data.corpus import Corpus
-from elmolite.data.indexers import load_characters
-from elmolite.data.lexicon_indexer import LexiconIndexer
+from elmolite.data.indexers import ManyLangsIndexer, load_indexer
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import Vocabulary
 from elmolite.embedding.elmo import ELMo
@@ -44,7 +43,7 @@ def read_model_only(folder):
 
 def read_corpus(folder):
     corpus = Corpus.open(folder / "corpus")
-    Streams(corpus, corpus.train, 2, 8, seed=0).batch(0)
+    BPTTBatches(corpus, corpus.train, 2, 8, seed=0).batch(0)
     corpus.sentences(corpus.train, 2)
 
 
@@ -67,11 +66,11 @@ def read_tokenizer(folder):
 
 
 def read_characters(folder):
-    load_characters(folder / "model", ["characters.json"]).rows(["é"])
+    load_indexer(folder / "model", kind="unicode", names=["characters.json"]).rows(["é"])
 
 
 def read_lexicon(folder):
-    LexiconIndexer.load(folder / "lexicon" / "lexicon.json").rows(["bad", "é"])
+    ManyLangsIndexer.load(folder / "lexicon", None).rows(["bad", "é"])
 
 
 def of_bilm_tf(folder):

@@ -19,7 +19,7 @@ import torch
 from conftest import make_corpus, point_of, random_sentences
 from runs import SAVE_EVERY_STEP, Run, check_same, finish, kill_in, log_of, said_by, start, wait_for_log
 
-from elmolite.data.bptt import Streams
+from elmolite.data.bptt import BPTTBatches
 from elmolite.data.corpus import Corpus
 from elmolite.errors import PREEMPTED_EXIT_CODE
 from elmolite.nn.softmax import IGNORE_INDEX
@@ -122,7 +122,7 @@ def test_killed_at_any_moment(tmp_path, corpus, whole, seed):
 def border(corpus):
     """Return the step at which the second epoch begins."""
     opened = Corpus.open(corpus)
-    return Streams(opened, opened.train, 4, 10, seed=0).end_of_epoch(0)
+    return BPTTBatches(opened, opened.train, 4, 10, seed=0).end_of_epoch(0)
 
 
 EDGES = {
@@ -309,7 +309,7 @@ def test_each_item_of_a_point_matters(tmp_path, halfway):
 
 def test_the_text_has_no_two_rows_alike(corpus):
     opened = Corpus.open(corpus)
-    streams = Streams(opened, opened.train, 4, 10, seed=0)
+    streams = BPTTBatches(opened, opened.train, 4, 10, seed=0)
     rows = [tuple(row.tolist()) for step in range(24) for row in streams.batch(step).forward_targets]
     rows = [row for row in rows if set(row) != {IGNORE_INDEX}]  # a row that has come to its end before the others
     assert len(set(rows)) == len(rows) > 90
@@ -321,7 +321,7 @@ def test_the_order_of_what_was_read_is_in_the_log(corpus, whole):
     digests = [row["text_sha256"] for row in log if row["text_sha256"]]
     assert len(set(digests)) == 24
     opened = Corpus.open(corpus)
-    streams = Streams(opened, opened.train, 4, 10, seed=0)
+    streams = BPTTBatches(opened, opened.train, 4, 10, seed=0)
     read, exchanged = ConsumedText(), ConsumedText()
     for step in range(2):
         read.add(streams.batch(step))

@@ -60,7 +60,7 @@ def test_pairs_of_class_minus_one_are_left_out_and_counted(tmp_path, streaming):
     name = write(tmp_path / "d", features, premise=["a", "b", "c"], hypothesis=["d", "e", "f"], label=[0, -1, None])
     found = DatasetExamples(name, streaming=streaming).read("entail")
     assert [(*example.sentences, example.labels) for example in found.examples] == [("a", "d", ("e",))]
-    assert found.remarks.count(NO_AGREED_LABEL) == 2
+    assert found.report.count(NO_AGREED_LABEL) == 2
     assert [labels for *_, labels in read(name, "entail", needs_labels=False)] == [("e",), (), ()]
 
 

@@ -117,7 +117,7 @@ def test_other_encodings(tmp_path):
         ("classify", "a", "", {}, "a: the file is empty"),
         ("classify", "a", " \n\n", {}, "a: the file is empty"),
         ("classify", "a", b"x y\nx \xff\n", {}, "a, line 2: not UTF-8 .byte 0xff at column 3"),
-        ("classify", "a", "x y\n".encode("utf-16"), {}, "a, line 1: this is not text in UTF-8 but UTF-16"),
+        ("classify", "a", "x y\n".encode("utf-16"), {}, "a, line 1: expected UTF-8 text, but the file is UTF-16"),
         ("classify", "a.gz", gzip.compress(b"x y\n" * 9)[:-3], {}, "a.gz: broken gzip file"),
         ("classify", "a.gz", "x y\n", {}, "a.gz: broken gzip file"),
     ],

@@ -45,15 +45,14 @@ def test_lone_surrogates_are_replaced(tmp_path):
 def test_pairs_without_an_agreed_label_are_left_out_and_counted(tmp_path):
     records = [{"sentence1": "a", "sentence2": "b", "gold_label": label} for label in ("-", "neutral", "-")]
     assert of_json(tmp_path, "entail", *records) == [("a", "b", ("neutral",))]
-    assert read_examples(tmp_path / "a.jsonl", "entail").remarks.count(NO_AGREED_LABEL) == 2
+    assert read_examples(tmp_path / "a.jsonl", "entail").report.count(NO_AGREED_LABEL) == 2
     assert [labels for *_, labels in of_json(tmp_path, "entail", *records, needs_labels=False)] == [
         (),
         ("neutral",),
         (),
     ]
     assert (
-        read_examples(tmp_path / "a.jsonl", "entail", RECOGNISED, needs_labels=False).remarks.count(NO_AGREED_LABEL)
-        == 0
+        read_examples(tmp_path / "a.jsonl", "entail", RECOGNISED, needs_labels=False).report.count(NO_AGREED_LABEL) == 0
     )
     with pytest.raises(InputError, match=r"is empty \(no example\); pairs without an agreed label left out: 1"):
         of_json(tmp_path, "entail", records[0])

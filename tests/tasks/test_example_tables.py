@@ -132,6 +132,6 @@ def test_broken_rows_are_named(tmp_path, name, content, columns, message):
     [("snli_small.dev", {"entailment", "neutral", "contradiction"}), ("snli_official_tokenised.dev", {"0", "1", "2"})],
 )
 def test_published_pairs_are_read(name, labels):
-    examples, remarks = read_examples(SHARED / "entailment" / f"{name}.tsv.gz", "entail")
-    assert (len(examples), remarks.describe()) == ({3: 9842}.get(len(name.split("_")), 1000), "")
+    examples, report = read_examples(SHARED / "entailment" / f"{name}.tsv.gz", "entail")
+    assert (len(examples), report.describe()) == ({3: 9842}.get(len(name.split("_")), 1000), "")
     assert {label for example in examples for label in example.labels} == labels

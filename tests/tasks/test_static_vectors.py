@@ -147,7 +147,7 @@ def test_text_format(tmp_path, header, ends, packed):
         ("2 2\nthe 1 2\n", "expected 2 words according to the first line, got 1"),
         ("1 2\nthe 1 2\na 1 2\n", "expected 1 words according to the first line, got 2"),
         (b"the 1 2\n\xff 1 2\n", "line 2: not UTF-8"),
-        (b"1 2\n\x00", "line 2: holds a NUL byte"),
+        (b"1 2\n\x00", "line 2: contains a NUL byte"),
     ],
 )
 def test_invalid_text_files(tmp_path, content, message):

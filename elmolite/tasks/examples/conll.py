@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from elmolite.data.remarks import Remarks
+from elmolite.data.text import ReadReport
 from elmolite.errors import InputError, nearest
 from elmolite.tasks.examples.columns import ExampleColumns, excerpt, is_number
 from elmolite.tasks.examples.example import Example
@@ -29,24 +29,24 @@ class _Sentence:
 
 
 def read_conllu(
-    lines: Sequence[str], remarks: Remarks, columns: ExampleColumns, *, needs_labels: bool
+    lines: Sequence[str], report: ReadReport, columns: ExampleColumns, *, needs_labels: bool
 ) -> Iterator[Example]:
     """Yield the sentences of a CoNLL-U file; multiword tokens, empty nodes and comments are skipped.
 
-    :param remarks: takes how many words and sentences are skipped.
+    :param report: takes how many words and sentences are skipped.
     :param columns: FORM and UPOS, unless others of the ten are named.
     :raises InputError: a line is broken or a sentence has no tags.
     """
     token_column, tag_column = (
-        _conllu_column(name, remarks.source) for name in (columns.text or "FORM", columns.label or "UPOS")
+        _conllu_column(name, report.source) for name in (columns.text or "FORM", columns.label or "UPOS")
     )
-    file, sentence = remarks.source, _Sentence()
+    file, sentence = report.source, _Sentence()
     for number, line in enumerate((*lines, ""), start=1):
         if not line.strip(" \t"):
             if sentence.tokens:
                 yield _finish(sentence, file, CONLLU_COLUMNS[tag_column], needs_labels=needs_labels)
             elif sentence.has_comments:
-                remarks.note("sentences without words left out", number)
+                report.add("sentences without words left out", number)
             sentence = _Sentence()
             continue
         if line.startswith("#"):
@@ -57,7 +57,7 @@ def read_conllu(
             raise InputError(f"{file}, line {number}: {len(cells)} columns where CoNLL-U has 10: {excerpt(line)}")
         if cells[0] != str(len(sentence.tokens) + 1):
             if skipped := _SKIPPED_ID.fullmatch(cells[0]):
-                remarks.note("multiword tokens left out" if skipped[1] == "-" else "empty nodes left out", number)
+                report.add("multiword tokens left out" if skipped[1] == "-" else "empty nodes left out", number)
                 continue
             expected = f"expected token {len(sentence.tokens) + 1} of the sentence"
             raise InputError(f"{file}, line {number}: {expected}, found the ID {excerpt(cells[0])}")
@@ -80,21 +80,21 @@ def _finish(sentence: _Sentence, file: str, tag_column: str, *, needs_labels: bo
 
 
 def read_conll(
-    lines: Sequence[str], remarks: Remarks, columns: ExampleColumns, *, needs_labels: bool
+    lines: Sequence[str], report: ReadReport, columns: ExampleColumns, *, needs_labels: bool
 ) -> Iterator[Example]:
     """Yield the sentences of a file of columns, with a blank line between; ``-DOCSTART-`` lines are skipped.
 
-    :param remarks: takes how many such lines.
+    :param report: takes how many such lines.
     :param columns: the first is the token and the last the tag, unless other numbers are given. Without need for
         labels there may be no more than tokens.
     :raises InputError: a line has fewer or more columns than the first, or there are no tags.
     """
-    file, sentence, width = remarks.source, _Sentence(), 0
+    file, sentence, width = report.source, _Sentence(), 0
     token_column, tag_column = 0, -1
     for number, line in enumerate((*lines, ""), start=1):
         is_document_start = line.startswith("-DOCSTART-")
         if is_document_start:
-            remarks.note("-DOCSTART- lines left out", number)
+            report.add("-DOCSTART- lines left out", number)
         if is_document_start or not line.strip(" \t"):
             if sentence.tokens:
                 yield sentence.example(file, has_tags=width > 1)

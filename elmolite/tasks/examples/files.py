@@ -8,8 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import get_args
 
-from elmolite.data.remarks import BLANK_LINES, Remarks
-from elmolite.data.text import read_lines
+from elmolite.data.text import BLANK_LINES, ReadReport, read_lines
 from elmolite.errors import InputError
 from elmolite.tasks.examples.columns import RECOGNISED, ExampleColumns, Format, choose_columns, excerpt, is_known
 from elmolite.tasks.examples.conll import conll_cells, read_conll, read_conllu
@@ -65,10 +64,10 @@ def read_examples(
     columns.check(task)
     is_stdin = str(path) == "-"
     file = "standard input" if is_stdin else str(path)
-    remarks = Remarks(file)
+    report = ReadReport(file)
     try:
         source = None if is_stdin else Path(path)
-        lines = list(read_lines(source, encoding=columns.encoding, drops_marks=True, remarks=remarks))
+        lines = list(read_lines(source, encoding=columns.encoding, drops_marks=True, report=report))
     except InputError as error:
         hint = "; if it is of another encoding, say so: encoding latin-1" if "not UTF-8" in str(error) else ""
         raise InputError(f"{error}{hint}") from None
@@ -85,7 +84,7 @@ def read_examples(
         ):
             form = "text"  # prose whose lines happen to have as many words
     _check_format(form, file, task, columns, needs_labels=needs_labels)
-    return _read(lines, remarks, form, task, columns, needs_labels=needs_labels).checked()
+    return _read(lines, report, form, task, columns, needs_labels=needs_labels).checked()
 
 
 def _recognise(lines: Sequence[str], file: str, task: Task, *, needs_labels: bool) -> Format:
@@ -184,39 +183,39 @@ def _check_format(form: Format, file: str, task: Task, columns: ExampleColumns, 
 
 
 def _read(
-    lines: Sequence[str], remarks: Remarks, form: Format, task: Task, columns: ExampleColumns, *, needs_labels: bool
+    lines: Sequence[str], report: ReadReport, form: Format, task: Task, columns: ExampleColumns, *, needs_labels: bool
 ) -> Examples:
     if form == "conllu":
-        return Examples(list(read_conllu(lines, remarks, columns, needs_labels=needs_labels)), remarks)
+        return Examples(list(read_conllu(lines, report, columns, needs_labels=needs_labels)), report)
     if form == "conll":
-        return Examples(list(read_conll(lines, remarks, columns, needs_labels=needs_labels)), remarks)
+        return Examples(list(read_conll(lines, report, columns, needs_labels=needs_labels)), report)
     if form == "label-text":
-        return Examples(list(_read_label_lines(lines, remarks, columns, needs_labels=needs_labels)), remarks)
+        return Examples(list(_read_label_lines(lines, report, columns, needs_labels=needs_labels)), report)
     if form == "text":
-        return Examples(list(_read_plain_lines(lines, remarks)), remarks)
+        return Examples(list(_read_plain_lines(lines, report)), report)
     if form == "jsonl":
-        records = list(read_json_lines(lines, remarks))
+        records = list(read_json_lines(lines, report))
         names, where, numbered = list(records[0].values), records[0].place, False
     else:
-        file = remarks.source
-        rows = read_csv(lines, remarks) if form == "csv" else read_tsv(lines, remarks)
+        file = report.source
+        rows = read_csv(lines, report) if form == "csv" else read_tsv(lines, report)
         where, numbered = f"{file}, line {rows[0].line}", True
         names, rows, columns = named_columns(rows, task, columns, needs_labels=needs_labels, file=file)
         records = [
             Record(dict(zip(names, row.fields, strict=True)), f"{file}, line {row.line}", row.line) for row in rows
         ]
     chosen = choose_columns(names, task, columns, needs_labels=needs_labels, where=where, numbered=numbered)
-    return read_records(records, chosen, task, columns, remarks, needs_labels=needs_labels)
+    return read_records(records, chosen, task, columns, report, needs_labels=needs_labels)
 
 
 def _read_label_lines(
-    lines: Iterable[str], remarks: Remarks, columns: ExampleColumns, *, needs_labels: bool
+    lines: Iterable[str], report: ReadReport, columns: ExampleColumns, *, needs_labels: bool
 ) -> Iterator[Example]:
     is_fasttext = next(line for line in lines if line.strip()).startswith(_FASTTEXT)
     for number, line in enumerate(lines, start=1):
-        place = f"{remarks.source}, line {number}"
+        place = f"{report.source}, line {number}"
         if not line.strip():
-            remarks.note(BLANK_LINES, number)
+            report.add(BLANK_LINES, number)
             continue
         labels, text = _split_fasttext(line) if is_fasttext else _split_label(line, columns)
         if not labels and needs_labels:
@@ -241,10 +240,10 @@ def _split_fasttext(line: str) -> tuple[tuple[str, ...], str]:
     return tuple(dict.fromkeys(filter(None, labels))), text
 
 
-def _read_plain_lines(lines: Iterable[str], remarks: Remarks) -> Iterator[Example]:
+def _read_plain_lines(lines: Iterable[str], report: ReadReport) -> Iterator[Example]:
     for number, line in enumerate(lines, start=1):
         text = line.strip()
         if text:
-            yield Example((text,), (), f"{remarks.source}, line {number}")
+            yield Example((text,), (), f"{report.source}, line {number}")
         else:
-            remarks.note(BLANK_LINES, number)
+            report.add(BLANK_LINES, number)

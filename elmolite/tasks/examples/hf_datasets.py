@@ -9,7 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from elmolite.data.hf_datasets import DatasetSource, quiet
-from elmolite.data.remarks import Remarks
+from elmolite.data.text import ReadReport
 from elmolite.errors import InputError
 from elmolite.tasks.examples.columns import RECOGNISED, ChosenColumns, ExampleColumns, choose_columns
 from elmolite.tasks.examples.example import Task
@@ -68,8 +68,8 @@ class DatasetExamples:
             chosen = choose_columns(names, task, columns, needs_labels=needs_labels, where=where)
             class_names = _class_names(dataset, chosen.label)
             records = _records(chain([first], tables), chosen, class_names, task, where)
-            remarks = Remarks(where, unit="row")
-            found = read_records(records, chosen, task, columns, remarks, needs_labels=needs_labels)
+            report = ReadReport(where, unit="row")
+            found = read_records(records, chosen, task, columns, report, needs_labels=needs_labels)
         return found.checked()
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from elmolite.data.remarks import Remarks
+from elmolite.data.text import ReadReport
 from elmolite.errors import InputError
 from elmolite.tasks.examples.columns import ChosenColumns, ExampleColumns, listing
 from elmolite.tasks.examples.example import Example, Task
@@ -31,7 +31,7 @@ class Examples(NamedTuple):
     """What was read."""
 
     examples: list[Example]
-    remarks: Remarks
+    report: ReadReport
     """What is not among them, or not as it stands: blank lines, pairs without an agreed label and the like."""
 
     def checked(self) -> Examples:
@@ -40,8 +40,8 @@ class Examples(NamedTuple):
         :raises InputError: there is none.
         """
         if not self.examples:
-            reasons = self.remarks.describe()
-            raise InputError(f"{self.remarks.source}: is empty (no example){reasons and f'; {reasons}'}")
+            reasons = self.report.describe()
+            raise InputError(f"{self.report.source}: is empty (no example){reasons and f'; {reasons}'}")
         return self
 
 
@@ -50,13 +50,13 @@ def read_records(
     chosen: ChosenColumns,
     task: Task,
     columns: ExampleColumns,
-    remarks: Remarks,
+    report: ReadReport,
     *,
     needs_labels: bool,
 ) -> Examples:
     """Return the examples of all records.
 
-    :param remarks: takes how many are left out, and how many lone surrogates are replaced.
+    :param report: takes how many are left out, and how many lone surrogates are replaced.
     :raises InputError: a record has no sentence or no label, or something else in their place.
     """
     examples: list[Example] = []
@@ -65,7 +65,7 @@ def read_records(
             labels = _labels(record, chosen, task, columns)
             if labels is not None and labels == (TASKS[task].no_label,):
                 if needs_labels:
-                    remarks.note(NO_AGREED_LABEL, record.number)
+                    report.add(NO_AGREED_LABEL, record.number)
                     continue
                 labels = None
             if labels is None and needs_labels:
@@ -75,18 +75,18 @@ def read_records(
                 check_lengths(sentences[0], labels)
         except InputError as error:
             raise InputError(f"{record.place}: {error}") from None
-        _note_surrogates(record, chosen, remarks)
+        _note_surrogates(record, chosen, report)
         examples.append(Example(sentences, labels or (), record.place))
-    return Examples(examples, remarks)
+    return Examples(examples, report)
 
 
-def _note_surrogates(record: Record, chosen: ChosenColumns, remarks: Remarks) -> None:
+def _note_surrogates(record: Record, chosen: ChosenColumns, report: ReadReport) -> None:
     """Count what :func:`_clean` replaces."""
     for name in (*chosen.sentences, chosen.label):
         value = record.values.get(name or "")
         for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str) and not text.isascii() and (n_found := len(_LONE_SURROGATE.findall(text))):
-                remarks.note("lone surrogates replaced by U+FFFD", record.number, times=n_found)
+                report.add("lone surrogates replaced by U+FFFD", record.number, times=n_found)
 
 
 def check_lengths(tokens: str | tuple[str, ...], tags: tuple[str, ...]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from elmolite.data.remarks import BLANK_LINES, Remarks
+from elmolite.data.text import BLANK_LINES, ReadReport
 from elmolite.errors import InputError
 from elmolite.tasks.examples.columns import ExampleColumns, excerpt, is_known, is_number, listing
 from elmolite.tasks.examples.example import Task
@@ -26,10 +26,10 @@ class Row(NamedTuple):
     line: int
 
 
-def read_csv(lines: Sequence[str], remarks: Remarks) -> list[Row]:
+def read_csv(lines: Sequence[str], report: ReadReport) -> list[Row]:
     """Split lines at commas; a field in quotes may hold commas and line ends. Blank lines are skipped.
 
-    :param remarks: takes how many, and the line ends in quotes.
+    :param report: takes how many, and the line ends in quotes.
     :raises InputError: a quote is not closed, or something stands behind a closed one.
     """
     rows, start = [], 1
@@ -38,39 +38,39 @@ def read_csv(lines: Sequence[str], remarks: Remarks) -> list[Row]:
         reader = csv.reader((line + "\n" for line in lines), strict=True)
         for fields in reader:
             if not fields or (len(fields) == 1 and fields[0].isspace()):
-                remarks.note(BLANK_LINES, start)
+                report.add(BLANK_LINES, start)
             else:
                 rows.append(Row(fields, start))
             if reader.line_num > start:
-                remarks.note("line ends in quotes, which end no row", start, times=reader.line_num - start)
+                report.add("line ends in quotes, which end no row", start, times=reader.line_num - start)
             start = reader.line_num + 1
     except csv.Error as error:
         reason = "a carriage return outside quotes" if "new-line character" in str(error) else error
-        raise InputError(f"{remarks.source}, line {start}: the row that starts here is broken: {reason}") from None
+        raise InputError(f"{report.source}, line {start}: the row that starts here is broken: {reason}") from None
     finally:
         csv.field_size_limit(limit)
     return rows
 
 
-def read_tsv(lines: Sequence[str], remarks: Remarks) -> list[Row]:
+def read_tsv(lines: Sequence[str], report: ReadReport) -> list[Row]:
     """Split lines at tabs. Blank lines are skipped.
 
-    :param remarks: takes how many.
+    :param report: takes how many.
 
     A quote is a character like others; but a field in quotes whose inner quotes are all doubled is as spreadsheets
     write it, and means what is between them.
     """
-    filled = _numbered_filled(lines, remarks)
+    filled = _numbered_filled(lines, report)
     return [Row([_unquoted(field) for field in line.split("\t")], number) for number, line in filled]
 
 
-def _numbered_filled(lines: Sequence[str], remarks: Remarks) -> Iterator[tuple[int, str]]:
+def _numbered_filled(lines: Sequence[str], report: ReadReport) -> Iterator[tuple[int, str]]:
     """Yield the lines that are not blank with their numbers, and count the others."""
     for number, line in enumerate(lines, start=1):
         if line.strip():
             yield number, line
         else:
-            remarks.note(BLANK_LINES, number)
+            report.add(BLANK_LINES, number)
 
 
 def _unquoted(field: str) -> str:
@@ -155,14 +155,14 @@ def _has_spaces(field: str) -> bool:
     return len(field.split()) > 1
 
 
-def read_json_lines(lines: Sequence[str], remarks: Remarks) -> Iterator[Record]:
+def read_json_lines(lines: Sequence[str], report: ReadReport) -> Iterator[Record]:
     """Yield the JSON object of each line; blank lines are skipped.
 
-    :param remarks: takes how many.
+    :param report: takes how many.
     :raises InputError: a line holds something else.
     """
-    for number, line in _numbered_filled(lines, remarks):
-        place = f"{remarks.source}, line {number}"
+    for number, line in _numbered_filled(lines, report):
+        place = f"{report.source}, line {number}"
         try:
             content = json.loads(line, object_pairs_hook=_object, parse_constant=_nothing)
         except json.JSONDecodeError as error:

@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from elmolite.data.bptt import Streams
+from elmolite.data.bptt import BPTTBatches
 from elmolite.data.vocab import BEGIN_SENTENCE_ID, END_SENTENCE_ID
 from elmolite.errors import InputError
 from elmolite.nn.softmax import IGNORE_INDEX
@@ -16,8 +16,8 @@ def words_of(batch, corpus, direction):
     by_characters = {
         row.tobytes(): word for row, word in zip(corpus.rows(slice(None), "characters"), corpus.words(), strict=True)
     }
-    rows = np.full((len(batch.forms), 50), 261, np.int32)
-    rows[:, : batch.forms.shape[1]] = batch.forms
+    rows = np.full((len(batch.unique_words), 50), 261, np.int32)
+    rows[:, : batch.unique_words.shape[1]] = batch.unique_words
     names = np.array([by_characters.get(row.tobytes(), "(padding)") for row in rows], dtype=object)
     return names[getattr(batch, f"{direction}_inputs").numpy()]
 
@@ -27,7 +27,8 @@ def run(streams, steps):
     batches = [streams.batch(step) for step in steps]
     found = {
         "starts": [
-            b.starts.numpy() if b.starts is not None else np.zeros_like(b.forward_targets, bool) for b in batches
+            b.reset_mask.numpy() if b.reset_mask is not None else np.zeros_like(b.forward_targets, bool)
+            for b in batches
         ]
     }
     for direction in DIRECTIONS:
@@ -66,7 +67,7 @@ def expected_rows(corpus, split, order, n_rows):
 @pytest.mark.parametrize(("n_rows", "window"), [(1, 5), (4, 7), (32, 20)])
 @pytest.mark.parametrize("seed", [None, 3])
 def test_an_epoch_is_every_sentence_once_in_contiguous_rows(corpus, n_rows, window, seed):
-    streams = Streams(corpus, corpus.train, n_rows, window, seed)
+    streams = BPTTBatches(corpus, corpus.train, n_rows, window, seed)
     found = run(streams, range(streams.epoch_steps(0)))
     order = range(corpus.train.n_documents)
     if seed is not None:
@@ -80,13 +81,13 @@ def test_an_epoch_is_every_sentence_once_in_contiguous_rows(corpus, n_rows, wind
 
 
 def test_targets_of_an_epoch_are_the_tokens_and_one_more_a_sentence(corpus):
-    streams = Streams(corpus, corpus.train, 8, 20, seed=0)
+    streams = BPTTBatches(corpus, corpus.train, 8, 20, seed=0)
     counts = sum(streams.batch(step).n_targets for step in range(streams.epoch_steps(0)))
     assert counts == corpus.train.n_tokens + corpus.train.n_sentences
 
 
 def test_a_batch_depends_on_the_step_alone(corpus):
-    one, other = (Streams(corpus, corpus.train, 4, 9, seed=5, reset_probability=0.5) for _ in range(2))
+    one, other = (BPTTBatches(corpus, corpus.train, 4, 9, seed=5, reset_probability=0.5) for _ in range(2))
     far = one.end_of_epoch(2) + 3
     list(map(other.batch, range(7)))
     for a, b in zip(one.batch(far), other.batch(far), strict=True):
@@ -94,7 +95,7 @@ def test_a_batch_depends_on_the_step_alone(corpus):
 
 
 def test_epochs_and_seeds_differ_in_order_and_not_in_content(corpus):
-    streams = Streams(corpus, corpus.train, 1, 10, seed=0)
+    streams = BPTTBatches(corpus, corpus.train, 1, 10, seed=0)
     epochs = [
         run(streams, range(start, start + streams.epoch_steps(epoch)))["forward_inputs"][0].tolist()
         for epoch, start in enumerate([0, streams.end_of_epoch(0)])
@@ -102,23 +103,23 @@ def test_epochs_and_seeds_differ_in_order_and_not_in_content(corpus):
     n = corpus.train.n_tokens + corpus.train.n_sentences
     assert epochs[0][:n] != epochs[1][:n]
     assert Counter(epochs[0][:n]) == Counter(epochs[1][:n])
-    other = Streams(corpus, corpus.train, 1, 10, seed=1).batch(0)
+    other = BPTTBatches(corpus, corpus.train, 1, 10, seed=1).batch(0)
     assert not np.array_equal(other.forward_targets, streams.batch(0).forward_targets)
 
 
 def test_some_rows_of_a_batch_are_those_rows(corpus):
-    streams = Streams(corpus, corpus.train, 6, 8, seed=0, reset_probability=0.7)
+    streams = BPTTBatches(corpus, corpus.train, 6, 8, seed=0, reset_probability=0.7)
     whole, part = streams.batch(4), streams.batch(4, rows=slice(2, 5))
     for direction in DIRECTIONS:
         assert words_of(whole, corpus, direction)[2:5].tolist() == words_of(part, corpus, direction).tolist()
         name = f"{direction}_targets"
         assert np.array_equal(getattr(whole, name)[2:5], getattr(part, name))
-    assert np.array_equal(whole.starts[2:5], part.starts)
+    assert np.array_equal(whole.reset_mask[2:5], part.reset_mask)
 
 
 def test_where_the_state_is_reset(corpus):
     carried, each, some = (
-        run(Streams(corpus, corpus.train, 2, 10, 0, probability), range(30)) for probability in (0.0, 1.0, 0.5)
+        run(BPTTBatches(corpus, corpus.train, 2, 10, 0, probability), range(30)) for probability in (0.0, 1.0, 0.5)
     )
     assert carried["starts"][:, 0].all()  # an epoch begins
     assert not carried["starts"][:, 1:].any()
@@ -129,5 +130,5 @@ def test_where_the_state_is_reset(corpus):
 
 
 def test_too_little_text_is_said(corpus):
-    with pytest.raises(InputError, match=r"sentences are too few for 5000 rows"):
-        Streams(corpus, corpus.train, 5000, 20)
+    with pytest.raises(InputError, match=r"sentences are too few for batch_size 5000"):
+        BPTTBatches(corpus, corpus.train, 5000, 20)
