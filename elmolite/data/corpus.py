@@ -1,17 +1,18 @@
-"""A tokenised corpus on disk, memory-mapped.
+"""Tokenized corpus on disk, memory-mapped.
 
-The folder holds, besides ``vocab.txt``, ``tokenizer.json`` and, for Unicode characters, ``characters.json``:
+The folder contains, besides ``vocab.txt``, ``tokenizer.json`` and, for Unicode characters, ``characters.json``:
 
 =====================  ======================================================================================
-``corpus.json``        counts, and the size and checksum of every other file, of an ``.npy`` file also those
-                       of its blocks, which are checked when they are first read; written last
-``words.txt``          the distinct word forms; form i + 2 is line i (0 is ``<S>``, 1 is ``</S>``)
-``characters.npy``     their character ids, (number of forms, 50)
-``vocab_ids.npy``      their ids in the softmax vocabulary, (number of forms)
-``*.tokens.npy``       ``train`` and ``valid``: the forms of all sentences on end, ``<S>`` in front of each
-``*.sentences.npy``    where each sentence begins in the tokens, and the end
-``*.documents.npy``    which sentence each document begins with, and the end
+``corpus.json``        counts, and the size and SHA-256 of every other file; written last
+``words.txt``          the distinct word types; type i + 2 is line i (0 is ``<S>``, 1 is ``</S>``)
+``characters.npy``     their character ids, (number of types, 50)
+``vocab_ids.npy``      their ids in the softmax vocabulary, (number of types)
+``*.tokens.npy``       ``train`` and ``valid``: the word types of all sentences, ``<S>`` before each
+``*.sentences.npy``    the offset of each sentence in the tokens, and the end
+``*.documents.npy``    the first sentence of each document, and the end
 =====================  ======================================================================================
+
+Opening a corpus verifies the sizes of the arrays, :meth:`Corpus.verify` the checksums of all files.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elmolite.data.checked_array import CheckedArray
 from elmolite.data.indexers import N_BYTE_IDS, CharacterIndexer, TokenIndexer, WordIndexer, load_indexer
 from elmolite.data.tokenization import FILE_NAME as TOKENIZER_FILE
 from elmolite.data.tokenization import SentenceTokenizer
@@ -37,18 +37,18 @@ from elmolite.nn import MAX_CHARACTERS
 from elmolite.utils import files, folders
 
 FORMAT_VERSION = 3
-"""3 since the ``.npy`` files have checksums of their blocks, and ``corpus.json`` one of its own."""
+"""Version 0.1 of elmolite also wrote checksums of the blocks of arrays, which are ignored."""
 SUMMARY_FILE = "corpus.json"
 WORDS_FILE = "words.txt"
 
 
 @dataclass
 class Split:
-    """Sentences on end, of the training or of the held-out text."""
+    """The sentences of the training or validation text."""
 
-    tokens: NDArray[np.uint32] | CheckedArray  # (number of positions): word forms
-    sentences: NDArray[np.int64] | CheckedArray  # (n_sentences + 1): offsets in tokens
-    documents: NDArray[np.int64] | CheckedArray  # (n_documents + 1): offsets in sentences
+    tokens: NDArray[np.uint32]  # (number of positions): word types
+    sentences: NDArray[np.int64]  # (n_sentences + 1): offsets in tokens
+    documents: NDArray[np.int64]  # (n_documents + 1): offsets in sentences
 
     @property
     def n_sentences(self) -> int:
@@ -62,19 +62,19 @@ class Split:
 
     @property
     def n_tokens(self) -> int:
-        """Number of tokens, sentence marks not counted."""
+        """Number of tokens, without sentence marks."""
         return len(self.tokens) - self.n_sentences
 
     def first_sentences(self, max_tokens: int) -> Split:
-        """Return as many whole sentences from the start as have at most ``max_tokens`` tokens, at least one."""
-        tokens_before = np.asarray(self.sentences) - np.arange(len(self.sentences))
+        """Return the first whole sentences, at least one, of up to ``max_tokens`` tokens."""
+        tokens_before = self.sentences - np.arange(len(self.sentences))
         n = max(1, int(np.searchsorted(tokens_before, max_tokens, side="right")) - 1)
-        documents = np.asarray(self.documents)
-        return Split(self.tokens[: self.sentences[n]], self.sentences[: n + 1], np.append(documents[documents < n], n))
+        documents = np.append(self.documents[self.documents < n], n)
+        return Split(self.tokens[: self.sentences[n]], self.sentences[: n + 1], documents)
 
 
 class Corpus:
-    """A corpus folder that :func:`elmolite.data.prepare.prepare` made."""
+    """A corpus folder written by :func:`elmolite.data.prepare.prepare`."""
 
     def __init__(self, folder: Path, summary: dict[str, Any]) -> None:
         self.folder = folder
@@ -90,133 +90,134 @@ class Corpus:
         self._character_rows = self._array("characters", n_dims=2)
         self.vocab_ids = self._array("vocab_ids")
         if self._character_rows.shape != (len(self.vocab_ids), MAX_CHARACTERS):
-            raise InputError(f"{folder}: characters.npy and vocab_ids.npy are not of the same word forms")
+            raise InputError(f"{folder}: characters.npy and vocab_ids.npy do not have the same word types")
         self.train = self._split("train")
         self.valid = self._split("valid")
 
     @classmethod
     def open(cls, folder: str | Path) -> Corpus:
-        """Open a corpus; where sentences begin is read and checked, of what is larger only the heading.
+        """Open a corpus; arrays are memory-mapped, and only their sizes are verified.
 
-        What reads from it raises an :class:`InputError` where it comes upon a damaged block, or an id that is none.
-
-        :raises InputError: the folder is not a whole corpus, a file is damaged, or files do not fit each other; the
-            message names the file.
+        :raises InputError: the folder is incomplete, a file is damaged, or files do not fit each other.
         """
         folder = folders.resolve_committed(Path(folder))
-        return cls(folder, folders.open_folder(folder, SUMMARY_FILE, kind="corpus", version=FORMAT_VERSION))
+        summary = folders.open_folder(
+            folder, SUMMARY_FILE, kind="corpus", version=FORMAT_VERSION, unhashed_suffix=".npy"
+        )
+        return cls(folder, summary)
+
+    def verify(self) -> None:
+        """Verify the checksums of all files, which reads them whole.
+
+        :raises InputError: a file is missing or damaged; the message names it.
+        """
+        for name, entry in self.summary["files"].items():
+            files.check_file(self.folder / name, entry)
 
     def indexer(self, model_input: str) -> TokenIndexer:
-        """Return how a model with this ``input`` ("characters" or "words") reads tokens."""
+        """Return the indexer of a model with this ``input``, "characters" or "words"."""
         return WordIndexer(self.vocabulary) if model_input == "words" else self.characters
 
-    def rows(self, forms: NDArray[Any] | slice, model_input: str) -> NDArray[np.int32]:
-        """Return word forms as a model with this ``input`` reads them, (number of forms, width).
+    def rows(self, types: NDArray[Any] | slice, model_input: str) -> NDArray[np.int32]:
+        """Return the rows of ids of word types, (number of types, width), for a model with this ``input``.
 
-        :raises InputError: there is no such form, or it has ids that there are not.
+        :raises InputError: the corpus is damaged: a word type or an id is out of range.
         """
-        with self._explaining():
-            rows = self.vocab_ids[forms][:, None] if model_input == "words" else self._character_rows[forms]
+        with self._checking_types():
+            rows = self.vocab_ids[types][:, None] if model_input == "words" else self._character_rows[types]
         return self._checked(rows, self.indexer(model_input).n_ids).astype(np.int32)
 
-    def targets(self, forms: NDArray[Any]) -> NDArray[np.int32]:
-        """Return the ids of word forms in the vocabulary.
+    def targets(self, types: NDArray[Any]) -> NDArray[np.int32]:
+        """Return the ids of word types in the vocabulary.
 
-        :raises InputError: there is no such form, or it has an id that there is not.
+        :raises InputError: the corpus is damaged: a word type or an id is out of range.
         """
-        with self._explaining():
-            return self._checked(self.vocab_ids[forms], len(self.vocabulary))
+        with self._checking_types():
+            return self._checked(self.vocab_ids[types], len(self.vocabulary))
 
     @contextmanager
-    def _explaining(self) -> Iterator[None]:
-        """Make of an index that is none an error that says whose it is."""
+    def _checking_types(self) -> Iterator[None]:
         try:
             yield
         except IndexError:
-            raise InputError(f"{self.folder}: the text has word forms that {WORDS_FILE} has not") from None
+            raise InputError(f"{self.folder}: the text has word types that are not in {WORDS_FILE}") from None
 
     def _checked(self, ids: NDArray[Any], n_ids: int) -> NDArray[Any]:
         if ids.size and not (ids.min() >= 0 and ids.max() < n_ids):
-            raise InputError(f"{self.folder}: word forms have ids that are not of 0 to {n_ids - 1:,}")
+            raise InputError(
+                f"{self.folder}: character or word ids out of range [0, {n_ids - 1}]; run `elmolite prepare` again"
+            )
         return ids
 
     def fingerprint(self) -> str:
-        """Return what tells this corpus from any other: a hash over the checksums of its files."""
+        """Return a hash over the checksums of all files, which identifies the corpus."""
         return hashlib.sha256(files.json_bytes(self.summary["files"])).hexdigest()
 
     def words(self) -> list[str]:
-        """Return the word forms, ``<S>`` and ``</S>`` first, so that the index is the form.
-
-        :raises InputError: there are others than those whose ids the corpus has.
-        """
+        """Return the word types, ``<S>`` and ``</S>`` first, in the order of their numbers."""
         path = self.folder / WORDS_FILE
         try:
             words = ["<S>", "</S>", *path.read_text(encoding="utf-8").split("\n")[:-1]]
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: cannot be read: {error}") from None
         if len(words) != len(self.vocab_ids):
-            raise InputError(f"{path}: {len(words) - 2:,} word forms where {len(self.vocab_ids) - 2:,} have ids")
+            raise InputError(f"{path}: expected {len(self.vocab_ids) - 2:,} word types, got {len(words) - 2:,}")
         return words
 
     def sentences(self, split: Split, max_sentences: int) -> list[list[str]]:
-        """Return the tokens of the first sentences of a split.
-
-        :raises InputError: there are word forms that are none.
-        """
+        """Return the tokens of the first sentences of a split."""
         words = self.words()
         bounds = split.sentences[: max_sentences + 1]
-        with self._explaining():
-            return [[words[form] for form in split.tokens[begin + 1 : end]] for begin, end in pairwise(bounds)]
+        with self._checking_types():
+            return [[words[each] for each in split.tokens[begin + 1 : end]] for begin, end in pairwise(bounds)]
 
     def describe(self) -> str:
-        """Return the counts, for a person.
-
-        :raises InputError: the summary has not all of them.
-        """
+        """Return the counts as text."""
         try:
             return self._described()
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{self.folder / SUMMARY_FILE}: its counts are not all there: {error!r}") from None
+            raise InputError(f"{self.folder / SUMMARY_FILE}: counts are missing or invalid: {error!r}") from None
 
     def _described(self) -> str:
         summary, train, valid = self.summary, self.summary["train"], self.summary["valid"]
+        characters = self.characters.reads
+        if (n_characters := self.characters.n_ids - N_BYTE_IDS - 1) > 0:
+            characters = f"{n_characters:,} {characters}"
         lines = [
             f"corpus      {self.folder}",
             f"training    {_counts(train)}",
-            f"held out    {_counts(valid)}",
-            f"vocabulary  {summary['vocabulary_size']:,} words of the softmax; "
-            f"{summary['word_forms']:,} word forms with characters",
-            f"characters  {self._describe_characters()}; words longer than {MAX_CHARACTERS - 2} are cut: "
-            f"of bytes {summary['cut_share']['bytes']:.2%} of the tokens, of Unicode characters "
-            f"{summary['cut_share']['unicode']:.2%}",
+            f"validation  {_counts(valid)}",
+            f"vocabulary  {summary['vocabulary_size']:,} words of the softmax, of {summary['word_forms']:,} word types",
+            f"characters  {characters}; the first {MAX_CHARACTERS - 2} of a word are read: this cuts "
+            f"{summary['cut_share']['bytes']:.2%} of the tokens as bytes, {summary['cut_share']['unicode']:.2%} as "
+            "Unicode characters",
         ]
         if not valid["tokens"]:
-            lines.append("warning     there is no held-out text: training will not be validated (see --valid)")
+            lines.append("warning     no validation text: training will not be validated (see --valid)")
         if summary["vocabulary_size"] == len(SPECIALS):
             lines.append("warning     no word is frequent enough for the vocabulary (see --min-count)")
         return "\n".join(lines)
 
-    def _describe_characters(self) -> str:
-        n_characters = self.characters.n_ids - N_BYTE_IDS - 1
-        return f"{n_characters:,} {self.characters.reads}" if n_characters > 0 else self.characters.reads
-
-    def _array(self, name: str, *, n_dims: int = 1) -> CheckedArray:
+    def _array(self, name: str, *, n_dims: int = 1) -> NDArray[Any]:
         name = f"{name}.npy"
         if name not in self.summary["files"]:
             raise InputError(f"{self.folder / SUMMARY_FILE}: 'files' must name {name}")
-        return CheckedArray(self.folder / name, self.summary["files"][name], kinds="iu", n_dims=n_dims)
+        return np.asarray(files.map_array(self.folder / name, kinds="iu", n_dims=n_dims))
 
     def _split(self, name: str) -> Split:
         tokens, sentences, documents = (self._array(f"{name}.{part}") for part in ("tokens", "sentences", "documents"))
-        for begins, end in ((sentences, len(tokens)), (documents, len(sentences) - 1)):
-            offsets = begins[:]
+        for part, offsets, end in (
+            ("sentences", sentences, len(tokens)),
+            ("documents", documents, len(sentences) - 1),
+        ):
             if not len(offsets) or offsets[0] != 0 or offsets[-1] != end or (offsets[1:] < offsets[:-1]).any():
-                raise InputError(f"{begins.path}: must begin with 0, never fall and end with {end:,}")
+                path = self.folder / f"{name}.{part}.npy"
+                raise InputError(f"{path}: offsets must start at 0, ascend and end at {end:,}")
         return Split(tokens, sentences, documents)
 
 
 def _counts(part: dict[str, Any]) -> str:
     return (
         f"{part['tokens']:,} tokens, {part['sentences']:,} sentences, {part['documents']:,} documents, "
-        f"{part['unknown_share']:.2%} outside the vocabulary"
+        f"out-of-vocabulary rate {part['unknown_share']:.2%}"
     )

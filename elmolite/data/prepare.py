@@ -1,102 +1,214 @@
-"""Text -> corpus folder: tokenise in parallel, count, number the word forms, write memory maps.
-
-Two passes, so that memory holds the distinct words, some 80 bytes each, and never the text: the first tokenises and
-spools word forms in the order in which they appear, the second renumbers them by frequency.
-"""
+"""Prepare a corpus: tokenize text in parallel and write it as a corpus folder."""
 
 from __future__ import annotations
 
-import os
-import sys
+import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
-from elmolite.data import corpus, tokenization, vocab
-from elmolite.data.corpus_writer import write_corpus, write_summary
+from elmolite.data import vocab
+from elmolite.data.corpus import SUMMARY_FILE, Corpus
+from elmolite.data.corpus_writer import CorpusWriter
 from elmolite.data.hf_datasets import DatasetText
 from elmolite.data.indexers import INDEXERS, CharacterIndexer
-from elmolite.data.parallel_tokenization import Tokenised, tokenise_in_parallel
-from elmolite.data.spooled_split import SpooledSplit
 from elmolite.data.text import Progress, find_files, read_documents
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import Vocabulary, WordCounts
-from elmolite.data.word_forms import WordForms
 from elmolite.errors import InputError
-from elmolite.utils import files, folders
+from elmolite.utils import folders
 
-HELD_OUT_EVERY = 100
-"""Every so-manyth document is held out where no validation text is given ..."""
-HELD_OUT_TOKENS = 200_000
-"""... up to so many tokens, sentence marks among them."""
+logger = logging.getLogger("elmolite")
 
-DEFAULT_MIN_COUNT = 2
+MIN_COUNT = 2
+"""Default minimum count of a word of the vocabulary."""
+
+_TASK_CHARACTERS = 1_000_000  # tokenized by a worker at once
 
 
-class _Collector:
-    """Gathers tokenised text of all workers under one numbering, and sets held-out documents aside."""
+class TokenizedDocuments(NamedTuple):
+    """Documents as numbers of their distinct words."""
 
-    def __init__(self, folder: Path) -> None:
-        self.words = WordForms(folder / "words.spool", n_reserved=2)  # <S> and </S>
-        self.train = SpooledSplit(folder, "train")
-        self.valid = SpooledSplit(folder, "valid")
-        self.n_bytes = 0
-        self._n_documents = 0
+    words: list[str]  # in order of appearance
+    ids: NDArray[np.uint32]  # positions in words counted from 1, 0 before each sentence
+    document_lengths: NDArray[np.int64]  # in ids
+    n_bytes: int
 
-    def add(self, part: Tokenised, *, hold_out: bool) -> None:
-        """Add training text, some of which may be held out."""
-        ids = self._renumber(part)
-        held_out = np.zeros(len(part.document_lengths), bool)
-        if hold_out:
-            first = -(self._n_documents + 1) % HELD_OUT_EVERY
-            for index in range(first, len(held_out), HELD_OUT_EVERY):
-                n_new = int(part.document_lengths[held_out].sum() + part.document_lengths[index])
-                held_out[index] = self.valid.n_positions + n_new <= HELD_OUT_TOKENS
-        self._n_documents += len(held_out)
-        in_held_out = np.repeat(held_out, part.document_lengths)
-        self.train.add(ids[~in_held_out], part.document_lengths[~held_out])
-        self.valid.add(ids[in_held_out], part.document_lengths[held_out])
 
-    def add_valid(self, part: Tokenised) -> None:
-        """Add text that was given for validation."""
-        self.valid.add(self._renumber(part), part.document_lengths)
+class _Numbering(dict[str, int]):
+    """Word -> number in order of appearance, from 1."""
 
-    def hold_out_tail(self) -> None:
-        """Set the last hundredth aside, of a text that has too few documents to hold out whole ones."""
-        if not self.valid.n_sentences and self.train.n_sentences > 1:
-            n_held_out = min(HELD_OUT_TOKENS, max(1, self.train.n_positions // HELD_OUT_EVERY))
-            self.valid.add(*self.train.cut_off(n_held_out))
+    def __missing__(self, word: str) -> int:
+        number = self[word] = len(self) + 1
+        return number
 
-    def close(self) -> None:
-        """Delete what is only a step on the way."""
-        with ExitStack() as stack:
-            for spool in (self.words, self.train, self.valid):
-                stack.callback(spool.close)
 
-    def _renumber(self, part: Tokenised) -> NDArray[np.uint32]:
-        self.n_bytes += part.n_bytes
-        numbers = np.append(np.uint32(0), self.words.numbers(part.words, part.digests))
-        return numbers[part.ids]
+def tokenize_documents(tokenizer: SentenceTokenizer, documents: Iterable[list[str]]) -> TokenizedDocuments:
+    """Split documents (lists of lines) into sentences and words."""
+    numbering = _Numbering()
+    ids: list[int] = []
+    lengths: list[int] = []
+    n_bytes = 0
+    for document in documents:
+        n_before = len(ids)
+        for line in document:
+            encoded = line.encode("utf-8", "replace")  # lone surrogates, which UTF-8 cannot encode, become "?"
+            n_bytes += len(encoded) + 1
+            for sentence in tokenizer.sentences(encoded.decode()):
+                ids.append(0)
+                ids.extend(map(numbering.__getitem__, sentence))
+        lengths.append(len(ids) - n_before)
+    words = list(numbering)
+    for word in words:
+        if "\n" in word:
+            raise InputError(f"the tokenizer leaves a line end in the token {word!r}; a corpus cannot store it")
+    return TokenizedDocuments(words, np.array(ids, np.uint32), np.array(lengths, np.int64), n_bytes)
+
+
+def tokenize_in_parallel(
+    documents: Iterable[list[str]], tokenizer: SentenceTokenizer, *, n_workers: int
+) -> Generator[TokenizedDocuments]:
+    """Tokenize documents in order, about a megabyte at a time, in worker processes if there is more.
+
+    Each worker has at most two tasks waiting, so memory does not grow with the text.
+    """
+    tasks = _tasks(documents)
+    first = list(islice(tasks, 2))
+    tasks = chain(first, tasks)
+    if len(first) < 2 or n_workers == 1:
+        yield from (tokenize_documents(tokenizer, task) for task in tasks)
+        return
+
+    from loky import ProcessPoolExecutor  # its workers do not import the caller's script
+
+    pool = ProcessPoolExecutor(n_workers)
+    running: deque[Future[TokenizedDocuments]] = deque()
+    try:
+        for task in tasks:
+            running.append(pool.submit(tokenize_documents, tokenizer, task))
+            if len(running) > 2 * n_workers:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+    except BrokenProcessPool:
+        raise InputError("a worker process was killed, probably out of memory: use fewer workers") from None
+    finally:
+        pool.shutdown(kill_workers=True)
+
+
+def _tasks(documents: Iterable[list[str]]) -> Iterator[list[list[str]]]:
+    """Group documents into tasks of about the same size."""
+    task: list[list[str]] = []
+    size = 0
+    for document in documents:
+        task.append(document)
+        size += sum(map(len, document))
+        if size >= _TASK_CHARACTERS:
+            yield task
+            task, size = [], 0
+    if task:
+        yield task
+
+
+def prepare(
+    text: str | Sequence[str] | DatasetText,
+    out: str | Path,
+    *,
+    valid: str | Sequence[str] | DatasetText = (),
+    hold_out: bool = True,
+    tokenizer: SentenceTokenizer | None = None,
+    vocab_size: int | None = None,
+    min_count: int | None = None,
+    vocabulary: Vocabulary | None = None,
+    characters: str | CharacterIndexer = "bytes",
+    min_character_count: int | None = None,
+    n_workers: int | None = None,
+    overwrite: bool = False,
+    show_progress: bool = True,
+) -> Corpus:
+    """Tokenize text and write it as a corpus folder.
+
+    :param text: one or several files, folders, globs or ``-``; or a dataset.
+    :param out: the folder to write.
+    :param valid: validation text.
+    :param hold_out: without validation text, set every hundredth document aside, up to 200,000 tokens; of fewer than a
+        hundred documents, the last hundredth of the text.
+    :param tokenizer: ``None`` for :meth:`SentenceTokenizer.english`.
+    :param vocab_size: maximum number of words of the softmax, the three specials included; ``None`` for all.
+    :param min_count: minimum count of a word of the vocabulary; ``None`` for 2: from words that occur once the model
+        learns to expect unknown words.
+    :param vocabulary: a given vocabulary, whose words are counted anew.
+    :param characters: the symbols of a token: ``"bytes"`` (UTF-8), ``"unicode"`` (the characters of the training text)
+        or the indexer of a model (``Checkpoint.characters``).
+    :param min_character_count: minimum count of a Unicode character with an id of its own; ``None`` for 5.
+    :param n_workers: number of processes; ``None`` for one a core.
+    :param overwrite: replace ``out`` if it exists.
+    :raises InputError: the text, the vocabulary or ``out`` cannot be used; nothing is written then.
+    """
+    from loky import cpu_count
+
+    text, valid = (_sources(part) for part in (text, valid))
+    if sum(part.count("-") for part in (text, valid) if isinstance(part, list)) > 1:
+        raise InputError("standard input (-) can be read only once")
+    for name, value in (("min_count", min_count), ("min_character_count", min_character_count)):
+        if value is not None and value < 1:
+            raise InputError(f"{name} must be positive, got {value}")
+    choose_vocabulary = _vocabulary_chooser(vocabulary, vocab_size, min_count)
+    choose_characters = _characters_chooser(characters, min_character_count)
+    tokenizer = tokenizer or SentenceTokenizer.english()
+    n_workers = n_workers or cpu_count()
+    started = time.perf_counter()
+    out = Path(out)
+    n_bytes = 0
+    with (
+        folders.writing_folder(out, manifest=SUMMARY_FILE, overwrite=overwrite) as folder,
+        closing(CorpusWriter(folder)) as writer,
+    ):
+        train_text = _open(text, tokenizer, show_progress)
+        valid_text = _open(valid, tokenizer, show_progress) if valid else None  # a missing one is an error at once
+        for part in _tokenized(train_text, tokenizer, n_workers, "tokenizing", show_progress):
+            writer.add(*part[:3], hold_out=hold_out and valid_text is None)
+            n_bytes += part.n_bytes
+        if valid_text is not None:
+            _warn_of_overlap(train_text, valid_text)
+            for part in _tokenized(valid_text, tokenizer, n_workers, "validation text", show_progress):
+                writer.add_validation(*part[:3])
+                n_bytes += part.n_bytes
+            if not writer.valid.n_tokens:
+                raise InputError("the validation text contains no tokens")
+        if not writer.train.n_tokens:
+            raise InputError("the text contains no tokens")
+        if hold_out and valid_text is None:
+            writer.hold_out_tail()
+        writer.finish(tokenizer, choose_vocabulary, choose_characters)
+    if show_progress:
+        progress = [part.progress for part in (train_text, valid_text) if part is not None]
+        logger.info(_describe_reading(progress, n_bytes, time.perf_counter() - started))
+    return Corpus.open(out)
 
 
 def _vocabulary_chooser(
     given: Vocabulary | None, max_size: int | None, min_count: int | None
 ) -> Callable[[WordCounts, int], Vocabulary]:
-    """Return what makes the vocabulary from the counts of the word forms and the number of sentences."""
+    """Return the function from the counts of the word types and the number of sentences to the vocabulary."""
     if given is not None:
         if max_size is not None or min_count is not None:
-            raise InputError("a given vocabulary has its words: a size and a minimum count have no meaning beside it")
+            raise InputError("vocab_size and min_count cannot be combined with a given vocabulary")
         return lambda counts, n_sentences: given.with_counts(counts, n_sentences=n_sentences)
     if max_size is not None and max_size <= len(vocab.SPECIALS):
-        raise InputError(f"vocabulary size {max_size}: at least {len(vocab.SPECIALS) + 1} are needed")
-    least = DEFAULT_MIN_COUNT if min_count is None else min_count
+        raise InputError(f"vocab_size must be at least {len(vocab.SPECIALS) + 1}, got {max_size}")
+    least = MIN_COUNT if min_count is None else min_count
     return lambda counts, n_sentences: Vocabulary.from_counts(
         counts, n_sentences=n_sentences, max_size=max_size, min_count=least
     )
@@ -118,115 +230,10 @@ def _characters_chooser(
     return choose
 
 
-def prepare(
-    text: str | Sequence[str] | DatasetText,
-    out: str | Path,
-    *,
-    valid: str | Sequence[str] | DatasetText = (),
-    hold_out: bool = True,
-    tokenizer: SentenceTokenizer | None = None,
-    vocab_size: int | None = None,
-    min_count: int | None = None,
-    vocabulary: Vocabulary | None = None,
-    characters: Literal["bytes", "unicode"] | CharacterIndexer = "bytes",
-    min_character_count: int | None = None,
-    n_workers: int | None = None,
-    overwrite: bool = False,
-    show_progress: bool = True,
-) -> corpus.Corpus:
-    """Make a corpus folder from text.
-
-    :param text: files, folders, globs or ``-``, one or several; or a dataset.
-    :param out: the folder to make.
-    :param valid: held-out text.
-    :param hold_out: where no held-out text is given, set every hundredth document aside, up to 200,000 tokens, or, of
-        fewer than a hundred documents, the last hundredth of the text.
-    :param tokenizer: how to cut the text; ``None`` for :meth:`SentenceTokenizer.english`.
-    :param vocab_size: number of words of the softmax, the three specials included; ``None`` for all.
-    :param min_count: rarer words are outside the vocabulary; ``None`` for 2, so that the model learns from the words
-        that stand once what to expect of words that it does not know.
-    :param vocabulary: a given one instead; its counts are taken anew.
-    :param characters: what tokens are read as: UTF-8 bytes, the Unicode characters of the training text, or those of
-        a model (``Checkpoint.indexer``).
-    :param min_character_count: rarer Unicode characters share the id of the unknown one; ``None`` for 5.
-    :param n_workers: processes; ``None`` for one a core.
-    :param overwrite: replace ``out`` if it exists.
-    :raises InputError: the text, the vocabulary or ``out`` cannot be used; nothing is left in ``out`` then.
-    """
-    text, valid = (_sources(part) for part in (text, valid))
-    _check(text, valid, min_count, min_character_count)
-    choose_vocabulary = _vocabulary_chooser(vocabulary, vocab_size, min_count)
-    choose_characters = _characters_chooser(characters, min_character_count)
-    tokenizer = tokenizer or SentenceTokenizer.english()
-    n_workers = n_workers or os.cpu_count() or 1
-    started = time.perf_counter()
-    out = Path(out)
-    with (
-        folders.writing_folder(out, manifest=corpus.SUMMARY_FILE, overwrite=overwrite) as folder,
-        closing(_Collector(folder)) as collector,
-    ):
-        train_text = _open(text, tokenizer, show_progress)
-        valid_text = _open(valid, tokenizer, show_progress) if valid else None  # if it is missing, say so at once
-        for part in _tokenised(train_text, tokenizer, n_workers, "tokenising", show_progress):
-            collector.add(part, hold_out=hold_out and valid_text is None)
-        if valid_text is not None:
-            _tell_what_is_both(train_text, valid_text)
-            for part in _tokenised(valid_text, tokenizer, n_workers, "held-out text", show_progress):
-                collector.add_valid(part)
-            if not collector.valid.n_tokens:
-                raise InputError("the held-out text holds no tokens")
-        if not collector.train.n_tokens:
-            raise InputError("the text holds no tokens")
-        if hold_out and valid_text is None:
-            collector.hold_out_tail()
-        files.write_bytes(folder / tokenization.FILE_NAME, tokenizer.to_bytes())
-        summary = write_corpus(
-            folder,
-            collector.words,
-            collector.train,
-            collector.valid,
-            choose_vocabulary=choose_vocabulary,
-            choose_characters=choose_characters,
-        )
-        collector.close()
-        write_summary(folder, summary)
-    if show_progress:
-        progress = [part.progress for part in (train_text, valid_text) if part is not None]
-        print(_describe_reading(progress, collector.n_bytes, time.perf_counter() - started))
-    return corpus.Corpus.open(out)
-
-
-def _check(
-    text: list[str] | DatasetText,
-    valid: list[str] | DatasetText,
-    min_count: int | None,
-    min_character_count: int | None,
-) -> None:
-    if sum(part.count("-") for part in (text, valid) if isinstance(part, list)) > 1:
-        raise InputError("standard input (-) can be read only once")
-    for name, count in (("minimum count", min_count), ("minimum count of characters", min_character_count)):
-        if count is not None and count < 1:
-            raise InputError(f"{name} {count}: at least 1 is needed")
-
-
 def _sources(text: str | Sequence[str] | DatasetText) -> list[str] | DatasetText:
     if isinstance(text, DatasetText):
         return text
     return [text] if isinstance(text, str) else list(text)
-
-
-def _tell_what_is_both(train: _Opened, valid: _Opened) -> None:
-    """Say if a file is trained on and held out: what is measured on it says nothing of other text."""
-    both = {str(file) for file in train.files if file is not None and file in valid.files}
-    if both:
-        print(f"{min(both)}: is both training and held-out text; what a model has read, it knows", file=sys.stderr)
-
-
-def _describe_reading(parts: Sequence[Progress], n_bytes: int, seconds: float) -> str:
-    """Return how much was read, in words."""
-    n_lines, n_blank = (sum(counts) for counts in ([p.n_lines for p in parts], [p.n_blank_lines for p in parts]))
-    lines = f"{n_lines:,} lines, {n_blank:,} of them blank"
-    return f"{lines}: {n_bytes / 1e6:.1f} MB of text in {seconds:.1f} s: {n_bytes / 1e6 / seconds:.1f} MB/s"
 
 
 class _Opened(NamedTuple):
@@ -236,7 +243,7 @@ class _Opened(NamedTuple):
 
 
 def _open(text: list[str] | DatasetText, tokenizer: SentenceTokenizer, show_progress: bool) -> _Opened:
-    """Find files, or open a dataset."""
+    """Find the files or open the dataset."""
     progress = Progress()
     if isinstance(text, DatasetText):
         pretokenized = tokenizer.is_whitespace
@@ -245,14 +252,32 @@ def _open(text: list[str] | DatasetText, tokenizer: SentenceTokenizer, show_prog
     return _Opened(read_documents(found, progress), progress, found)
 
 
-def _tokenised(
+def _tokenized(
     text: _Opened, tokenizer: SentenceTokenizer, n_workers: int, title: str, show_progress: bool
-) -> Iterator[Tokenised]:
-    """Tokenise text behind a progress bar (bytes of the files as they lie on disk, or rows)."""
+) -> Iterator[TokenizedDocuments]:
+    """Tokenize text with a progress bar (bytes of the files on disk, or rows)."""
     documents, progress, _ = text
-    with tqdm(desc=title, unit=progress.unit, unit_scale=True, disable=None if show_progress else True) as bar:
-        for part in tokenise_in_parallel(documents, tokenizer, n_workers=n_workers):
+    with (
+        tqdm(desc=title, unit=progress.unit, unit_scale=True, disable=None if show_progress else True) as bar,
+        closing(tokenize_in_parallel(documents, tokenizer, n_workers=n_workers)) as parts,
+    ):
+        for part in parts:
             bar.total = progress.n_total or None
             bar.update(progress.n_read - bar.n)
             yield part
         bar.update(progress.n_read - bar.n)
+
+
+def _warn_of_overlap(train: _Opened, valid: _Opened) -> None:
+    """Warn about files in both texts."""
+    both = {str(file) for file in train.files if file is not None and file in valid.files}
+    if both:
+        logger.warning("%s: appears in training and validation text: validation perplexity will be too low", min(both))
+
+
+def _describe_reading(parts: Sequence[Progress], n_bytes: int, seconds: float) -> str:
+    """Return the amount and speed of reading, in words."""
+    n_lines, n_blank = sum(part.n_lines for part in parts), sum(part.n_blank_lines for part in parts)
+    megabytes = n_bytes / 1e6
+    speed = f"in {seconds:.1f} s ({megabytes / seconds:.1f} MB/s)"
+    return f"read {n_lines:,} lines ({n_blank:,} blank), {megabytes:.1f} MB of text, {speed}"

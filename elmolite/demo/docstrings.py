@@ -11,8 +11,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from elmolite.data.worker_pool import worker_pool
-
 PACKAGES = (
     "torch",
     "numpy",
@@ -91,7 +89,9 @@ def modules(*, n_workers: int | None = None, max_modules: int | None = None) -> 
     for package, root in _roots():
         paths = [path for path in sorted(root.rglob("*.py")) if _is_wanted(path, root)]
         found += [(package, path.relative_to(root).as_posix(), str(path)) for path in paths[:max_modules]]
-    with worker_pool(n_workers) as pool:
+    from loky import ProcessPoolExecutor
+
+    with ProcessPoolExecutor(n_workers) as pool:
         yield from pool.map(_module, *zip(*found, strict=True), chunksize=64)
 
 

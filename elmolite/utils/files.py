@@ -36,8 +36,6 @@ FOOTER_BYTES = 73
 """Length of the checksum footer of :func:`write_checksummed`."""
 MANIFEST_FOOTER_BYTES = 83
 """Length of the checksum at the end of a manifest."""
-BLOCKS = "crc32_of_blocks"
-"""Key of a file entry with checksums by block, whose reader verifies the file instead of :func:`check_file`."""
 
 _PARTIAL = f".*.{'[0-9a-f]' * 32}.partial"
 _INSTALLATION = Path(__file__).parents[1]
@@ -204,9 +202,9 @@ def file_entry(path: Path) -> dict[str, Any]:
 
 
 def check_file(path: Path, entry: dict[str, Any]) -> None:
-    """Verify the size and checksum of a file; of one with block checksums only the size."""
+    """Verify the size and checksum of a file."""
     check_size(path, entry)
-    if BLOCKS not in entry and file_entry(path)["sha256"] != entry["sha256"]:
+    if file_entry(path)["sha256"] != entry["sha256"]:
         raise InputError(f"{path} is damaged (checksum mismatch): copy or make it again")
 
 

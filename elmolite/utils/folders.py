@@ -94,15 +94,22 @@ def remove_shared_folder(folder: Path) -> bool:
     return not folder.exists()
 
 
-def open_folder(folder: Path, manifest: str, *, kind: str, version: int, skip: Collection[str] = ()) -> dict[str, Any]:
+def open_folder(
+    folder: Path,
+    manifest: str,
+    *,
+    kind: str,
+    version: int,
+    skip: Collection[str] = (),
+    unhashed_suffix: str | None = None,
+) -> dict[str, Any]:
     """Return the manifest of a folder, after every file that it names was verified by size and checksum.
-
-    Of a file with block checksums only the size is verified.
 
     :param manifest: name of the JSON file.
     :param kind: kind of the folder, for the message ("corpus", "model").
     :param version: the supported ``format_version``.
     :param skip: names of files that are not verified and may be missing.
+    :param unhashed_suffix: suffix of large files of which only the size is verified.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such {kind} folder")
@@ -111,10 +118,11 @@ def open_folder(folder: Path, manifest: str, *, kind: str, version: int, skip: C
     if not isinstance(expected, dict) or any(Path(name).name != name for name in expected):
         raise InputError(f"{folder / manifest}: 'files' must name the files of the folder")
     for name, entry in expected.items():
-        if not isinstance(entry, dict) or not {"bytes", "sha256"} <= entry.keys() <= {"bytes", "sha256", files.BLOCKS}:
+        if not isinstance(entry, dict) or not {"bytes", "sha256"} <= entry.keys():
             raise InputError(f"{folder / manifest}: 'files' must give the bytes and sha256 of {name}")
         if name not in skip:
-            files.check_file(folder / name, entry)
+            is_unhashed = unhashed_suffix is not None and name.endswith(unhashed_suffix)
+            (files.check_size if is_unhashed else files.check_file)(folder / name, entry)
     return content
 
 

@@ -24,7 +24,6 @@ from legacy_numpy import write_bilm_tf, write_many_langs
 from small_tasks import setup_of, train, write_classes, write_vectors
 
 from elmolite.checkpoint import Checkpoint
-from elmolite.data import checked_array
 from elmolite.data.indexers import ManyLangsIndexer
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.embedding.elmo import ELMo
@@ -66,8 +65,7 @@ def reseal(manifest):
 
     def update(content):
         for name, mark in content.get("files", {}).items():
-            fingerprint = checked_array.fingerprint if files.BLOCKS in mark else files.file_entry
-            mark.update(fingerprint(manifest.parent / name))
+            mark.update(files.file_entry(manifest.parent / name))
         for number, mark in enumerate(content.get("parts", [])):
             mark.update(files.file_entry(manifest.parent / f"part-{number:05}.safetensors"))
 

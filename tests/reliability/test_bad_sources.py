@@ -256,4 +256,4 @@ def test_held_out_text_that_cannot_be_used_is_named(tmp_path, capsys, name):
 def test_held_out_text_that_is_trained_on_is_told(tmp_path, capsys):
     write(tmp_path / "in" / "text.txt")
     assert main(["prepare", "in", "--valid", "in/text.txt", "--out", "corpus"]) == 0
-    assert capsys.readouterr().err.startswith("in/text.txt: is both training and held-out text")
+    assert capsys.readouterr().err.startswith("in/text.txt: appears in training and validation text")

@@ -6,16 +6,12 @@
 import os
 import random
 
-import numpy as np
 import pytest
 import torch
-from conftest import make_corpus, random_sentences
-from runs import SAVE_EVERY_STEP, Run
+from conftest import make_corpus
 from test_faults import SENTENCES, Embedding, Model, Task
 
 from elmolite.checkpoint import Checkpoint
-from elmolite.data import checked_array
-from elmolite.data.bptt import BPTTBatches
 from elmolite.data.corpus import Corpus
 from elmolite.embedding.output import EmbeddingFolder
 from elmolite.errors import InputError
@@ -34,13 +30,7 @@ def save_point(folder):
 
 
 def read_corpus(folder):
-    corpus = Corpus.open(folder / "corpus")
-    for split in (corpus.train, corpus.valid):
-        for part in (split.tokens, split.sentences, split.documents):
-            np.asarray(part)
-    for model_input in ("characters", "words"):
-        corpus.rows(slice(None), model_input)
-    corpus.words()
+    Corpus.open(folder / "corpus").verify()
 
 
 KINDS = {
@@ -67,7 +57,6 @@ def damaged(path, rng):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_damage_is_found_and_the_file_is_named(tmp_path, monkeypatch, kind):
-    monkeypatch.setattr(checked_array, "BLOCK_BYTES", 512)
     monkeypatch.setattr("elmolite.embedding.output.PART_BYTES", 8000)
     make, read = KINDS[kind]
     make(tmp_path)
@@ -107,30 +96,6 @@ def test_the_last_point_that_is_whole_is_found_and_the_user_is_told(tmp_path, ca
         points.path_at(step).unlink()
     with pytest.raises(InputError, match=r"no point to resume from is whole: .*step-000000004.*step-000000003"):
         points.latest_good()
-
-
-def test_training_ends_at_a_damaged_block_and_goes_on_when_it_is_mended(tmp_path, monkeypatch):
-    """The block is one that the first epoch reads late; nothing tells of it before."""
-    monkeypatch.setattr(checked_array, "BLOCK_BYTES", 256)
-    corpus = make_corpus(tmp_path, random_sentences(120))
-    run = Run(corpus.folder, settings={"n_validations": 1}, patches=SAVE_EVERY_STEP)
-    streams = BPTTBatches(corpus, corpus.train, 4, 10, seed=0)
-    read_after = []
-    for step in range(12):
-        streams.batch(step)
-        read_after.append(set(np.flatnonzero(corpus.train.tokens._is_read)))
-    last = min(read_after[11] - read_after[8])
-    path = corpus.folder / "train.tokens.npy"
-    content = path.read_bytes()
-    begin = int(last) * 256
-    path.write_bytes(content[:begin] + bytes([content[begin] ^ 1]) + content[begin + 1 :])
-    with pytest.raises(InputError, match=rf"train\.tokens\.npy is damaged between bytes {begin:,} and {begin + 256:,}"):
-        run.train(tmp_path / "run")
-    stands = SavedPoints(tmp_path / "run").latest_step()
-    assert 9 <= stands <= 11
-    path.write_bytes(content)
-    run.train(tmp_path / "run", resume=True)
-    assert SavedPoints(tmp_path / "run").latest_step() == 24
 
 
 def test_a_damaged_point_does_not_outlive_the_good_ones(tmp_path):

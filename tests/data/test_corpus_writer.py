@@ -1,15 +1,16 @@
+import random
 from contextlib import closing
 from itertools import accumulate, pairwise
 
 import numpy as np
 import pytest
 
-from elmolite.data import spooled_split
-from elmolite.data.spooled_split import SpooledSplit
+from elmolite.data import corpus_writer
+from elmolite.data.corpus_writer import SplitSpool
 
 
 def ids_of(documents):
-    """Return what add() takes of documents of sentences of ids."""
+    """Return the arguments of add() for documents of sentences of ids."""
     flat = [[i for sentence in document for i in (0, *sentence)] for document in documents]
     return np.array([i for document in flat for i in document], np.uint32), np.array([len(d) for d in flat], np.int64)
 
@@ -26,33 +27,43 @@ def documents_in(split):
 
 @pytest.fixture
 def split(tmp_path, monkeypatch):
-    monkeypatch.setattr(spooled_split, "_CHUNK", 3)
-    split = SpooledSplit(tmp_path, "train")
+    monkeypatch.setattr(corpus_writer, "_CHUNK", 3)
+    split = SplitSpool(tmp_path, "train")
     yield split
     split.close()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_documents_come_back(split):
+def test_documents_round_trip(split):
     parts = [[[[5], [6, 7]], [[8]]], [], [[], [[9, 10, 11]]], [[]]]
     for part in parts:
         split.add(*ids_of(part))
     assert documents_in(split) == [[[5], [6, 7]], [[8]], [[9, 10, 11]]]
-    assert (split.n_documents, split.n_sentences, split.n_tokens, split.n_positions) == (3, 4, 7, 11)
+    assert (len(split.documents), len(split.sentences), split.n_tokens, split.n_positions) == (3, 4, 7, 11)
 
 
 @pytest.mark.parametrize("n_positions", range(1, 16))
-def test_what_is_cut_off_is_whole_sentences_at_the_end(split, tmp_path, n_positions):
+def test_pop_tail_removes_whole_sentences(split, tmp_path, n_positions):
     documents = [[[2], [3, 4]], [[5, 6, 7], [8], [9]], [[2, 2]]]
     split.add(*ids_of(documents))
     sentences = [sentence for document in documents for sentence in document]
     lengths = list(accumulate(len(sentence) + 1 for sentence in sentences[::-1]))
     n_cut = min(next(i for i, length in enumerate([*lengths, 99], start=1) if length >= n_positions), 5)
-    ids, document_lengths = split.cut_off(n_positions)
-    with closing(SpooledSplit(tmp_path, "valid")) as valid:
+    ids, document_lengths = split.pop_tail(n_positions)
+    with closing(SplitSpool(tmp_path, "valid")) as valid:
         valid.add(ids, document_lengths)
         kept, cut = documents_in(split), documents_in(valid)
     assert [sentence for document in kept for sentence in document] == sentences[:-n_cut]
     assert [sentence for document in cut for sentence in document] == sentences[-n_cut:]
-    is_border = sentences[-n_cut] in (documents[1][0], documents[2][0])
-    assert len(kept) + len(cut) == (3 if is_border else 4)
+    starts_document = sentences[-n_cut] in (documents[1][0], documents[2][0])
+    assert len(kept) + len(cut) == (3 if starts_document else 4)
+
+
+@pytest.mark.parametrize("n_counts", [1, 3, 10_000])
+def test_words_are_ordered_by_count_then_by_utf8(n_counts):
+    rng = random.Random(0)
+    letters = ["a", "b", "\x01", "é", "€", "\ud7ff", "\ue000", "😀"]
+    words = list({"".join(rng.choices(letters, k=rng.choice([1, 2, 7, 30]))) for _ in range(1000)})
+    counts = np.random.default_rng(0).integers(0, n_counts, len(words))
+    order = corpus_writer._by_frequency(words, counts)
+    assert order.tolist() == sorted(range(len(words)), key=lambda i: (-counts[i], words[i].encode()))

@@ -1,4 +1,7 @@
 import random
+import signal
+import subprocess
+import sys
 from collections import Counter
 from itertools import accumulate
 
@@ -7,10 +10,9 @@ import pytest
 from conftest import make_corpus, random_sentences, write_sentences
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from elmolite.data import parallel_tokenization
 from elmolite.data.corpus import Corpus
 from elmolite.data.indexers import ByteIndexer
-from elmolite.data.prepare import prepare
+from elmolite.data.prepare import prepare, tokenize_documents, tokenize_in_parallel
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import UNKNOWN_ID, Vocabulary
 from elmolite.errors import InputError
@@ -33,13 +35,13 @@ def test_the_text_comes_back(tmp_path):
 
 @pytest.mark.parametrize("n_workers", [1, 2])
 def test_many_tasks_lose_nothing(tmp_path, monkeypatch, n_workers):
-    monkeypatch.setattr(parallel_tokenization, "TASK_CHARACTERS", 2000)
+    monkeypatch.setattr("elmolite.data.prepare._TASK_CHARACTERS", 2000)
     sentences = random_sentences(1500)
     corpus = make_corpus(tmp_path, sentences, n_workers=n_workers, hold_out=False)
     assert text_of(corpus, corpus.train) == sentences
 
 
-def test_forms_and_vocabulary_are_sorted_by_count(corpus):
+def test_word_types_and_vocabulary_are_sorted_by_count(corpus):
     counts = np.bincount(corpus.train.tokens, minlength=len(corpus.vocab_ids))[2:]
     assert (np.diff(counts) <= 0).all()
     assert corpus.vocabulary.words[3:] == corpus.words()[2:][: len(corpus.vocabulary) - 3]
@@ -49,15 +51,15 @@ def test_forms_and_vocabulary_are_sorted_by_count(corpus):
 def test_words_outside_the_vocabulary_keep_their_characters(tmp_path):
     corpus = make_corpus(tmp_path, random_sentences(300), vocab_size=10)
     assert len(corpus.vocabulary) == 10
-    form = corpus.words().index("luly")
+    word_type = corpus.words().index("luly")
     outside = [word for word in corpus.words()[2:] if corpus.vocabulary.id(word) == UNKNOWN_ID]
     assert len(outside) == len(corpus.words()) - 2 - 7
-    assert np.array_equal(corpus.rows([form], "characters")[0], ByteIndexer().rows(["luly"])[0])
-    unknown = sum(corpus.vocab_ids[form] == UNKNOWN_ID for form in corpus.train.tokens)
+    assert np.array_equal(corpus.rows([word_type], "characters")[0], ByteIndexer().rows(["luly"])[0])
+    unknown = sum(corpus.vocab_ids[word_type] == UNKNOWN_ID for word_type in corpus.train.tokens)
     assert corpus.summary["train"]["unknown_tokens"] == corpus.vocabulary.counts[UNKNOWN_ID] == unknown
 
 
-def test_every_hundredth_document_is_held_out_and_not_counted(tmp_path):
+def test_every_hundredth_document_is_validation_text_and_not_counted(tmp_path):
     sentences = [[f"w{i}", "common"] for i in range(250)]
     text = write_sentences(tmp_path / "text.txt", sentences, document_every=1)
     corpus = prepare([str(text)], tmp_path / "c", tokenizer=WHITESPACE, show_progress=False)
@@ -67,8 +69,8 @@ def test_every_hundredth_document_is_held_out_and_not_counted(tmp_path):
     assert corpus.summary["valid"]["unknown_tokens"] == 2
 
 
-def test_held_out_text_has_a_bound(tmp_path, monkeypatch):
-    monkeypatch.setattr("elmolite.data.prepare.HELD_OUT_TOKENS", 25)
+def test_validation_text_has_a_maximum(tmp_path, monkeypatch):
+    monkeypatch.setattr("elmolite.data.corpus_writer.MAX_VALIDATION_TOKENS", 25)
     sentences = random_sentences(1200)
     text = write_sentences(tmp_path / "text.txt", sentences, document_every=1)
     corpus = prepare([str(text)], tmp_path / "c", tokenizer=WHITESPACE, show_progress=False)
@@ -76,7 +78,7 @@ def test_held_out_text_has_a_bound(tmp_path, monkeypatch):
     assert corpus.train.n_sentences + corpus.valid.n_sentences == 1200
 
 
-def test_of_few_documents_the_end_is_held_out(tmp_path):
+def test_of_few_documents_the_end_is_validation_text(tmp_path):
     sentences = random_sentences(500)
     corpus = make_corpus(tmp_path, sentences)  # 50 documents
     n = corpus.valid.n_sentences
@@ -89,7 +91,7 @@ def test_of_few_documents_the_end_is_held_out(tmp_path):
         assert (np.diff(split.documents) > 0).all()
 
 
-def test_given_held_out_text(tmp_path):
+def test_given_validation_text(tmp_path):
     valid = write_sentences(tmp_path / "valid.txt", [["only", "here"]])
     corpus = make_corpus(tmp_path, random_sentences(300), valid=[str(valid)])
     assert text_of(corpus, corpus.valid) == [["only", "here"]]
@@ -110,15 +112,15 @@ def test_the_share_of_cut_words_is_given_for_both_kinds_of_characters(tmp_path, 
     sentences = [["x" * 49, "short"], ["ж" * 25], ["short"]] * 3  # 49 letters; 50 bytes
     corpus = make_corpus(tmp_path, sentences, hold_out=False, characters=characters)
     assert corpus.summary["cut_share"] == {"bytes": 6 / 12, "unicode": 3 / 12}
-    assert "of bytes 50.00% of the tokens, of Unicode characters 25.00%" in corpus.describe()
+    assert "cuts 50.00% of the tokens as bytes, 25.00% as Unicode characters" in corpus.describe()
 
 
 def test_unicode_characters_come_from_the_training_text(tmp_path):
     sentences = [["λόγος", "ab"], ["λόγος"]] * 4 + [["ψ"]]
     corpus = make_corpus(tmp_path, sentences, hold_out=False, characters="unicode", min_character_count=4)
     assert set(corpus.characters.characters) == set("λόγοςab")
-    form = np.array([corpus.words().index("ψ")])
-    assert corpus.rows(form, "characters")[0, :3].tolist() == [259, 262, 260]
+    word_type = np.array([corpus.words().index("ψ")])
+    assert corpus.rows(word_type, "characters")[0, :3].tolist() == [259, 262, 260]
 
 
 def test_a_corpus_can_take_the_characters_of_a_model(tmp_path):
@@ -134,8 +136,8 @@ def test_a_corpus_can_take_the_characters_of_a_model(tmp_path):
     "options",
     [{"min_character_count": 3}, {"characters": "utf-16"}, {"characters": "unicode", "min_character_count": 0}],
 )
-def test_characters_that_make_no_sense_are_refused(tmp_path, options):
-    with pytest.raises(InputError, match=r"characters|bytes, unicode"):
+def test_invalid_characters_are_refused(tmp_path, options):
+    with pytest.raises(InputError, match=r"character"):
         make_corpus(tmp_path, [["a"]] * 5, **options)
 
 
@@ -172,13 +174,13 @@ def test_failures_leave_nothing(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.txt", "good.txt"]
 
 
-def test_missing_held_out_text_is_said_before_the_long_work(tmp_path):
+def test_missing_validation_text_is_an_error_before_the_long_work(tmp_path):
     (tmp_path / "bad.txt").write_bytes(b"\xff\n")
     with pytest.raises(InputError, match="nowhere: no such file"):
         prepare(str(tmp_path / "bad.txt"), tmp_path / "c", valid="nowhere", show_progress=False)
 
 
-def test_what_a_killed_run_left_is_no_corpus_and_no_obstacle(tmp_path, monkeypatch):
+def test_the_partial_folder_of_a_killed_run_is_removed(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "UNLOCKED_AFTER", -1.0)
     left = files.partial_path(tmp_path / "corpus")
     left.mkdir()
@@ -191,17 +193,21 @@ def test_what_a_killed_run_left_is_no_corpus_and_no_obstacle(tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"vocab_size": 3}, "at least 4"),
-        ({"vocab_size": 9, "vocabulary": Vocabulary(["<S>", "</S>", "<UNK>"], [0] * 3)}, "given vocabulary"),
+        ({"vocab_size": 3}, "vocab_size must be at least 4, got 3"),
+        ({"min_count": 0}, "min_count must be positive, got 0"),
+        (
+            {"vocab_size": 9, "vocabulary": Vocabulary(["<S>", "</S>", "<UNK>"], [0] * 3)},
+            "cannot be combined with a given vocabulary",
+        ),
     ],
 )
-def test_contradictions_are_said(tmp_path, options, message):
+def test_invalid_options_are_refused(tmp_path, options, message):
     with pytest.raises(InputError, match=message):
         make_corpus(tmp_path, random_sentences(30), **options)
 
 
 def test_a_corpus_is_what_plain_counting_gives(tmp_path, monkeypatch):
-    monkeypatch.setattr(parallel_tokenization, "TASK_CHARACTERS", 3000)
+    monkeypatch.setattr("elmolite.data.prepare._TASK_CHARACTERS", 3000)
     rng = random.Random(4)
     sentences = [
         ["".join(rng.choices("abcdé😀", k=rng.randint(1, 5))) for _ in range(rng.randint(1, 9))] for _ in range(2000)
@@ -210,9 +216,9 @@ def test_a_corpus_is_what_plain_counting_gives(tmp_path, monkeypatch):
     counts = Counter(word for sentence in sentences for word in sentence)
     words = sorted(counts, key=lambda word: (-counts[word], word))
     frequent = [word for word in words if counts[word] >= 3][:197]
-    form = {word: i for i, word in enumerate(words, start=2)}
+    word_type = {word: i for i, word in enumerate(words, start=2)}
     assert corpus.words()[2:] == words
-    assert list(corpus.train.tokens) == [i for s in sentences for i in (0, *(form[word] for word in s))]
+    assert list(corpus.train.tokens) == [i for s in sentences for i in (0, *(word_type[word] for word in s))]
     assert list(corpus.train.sentences) == [0, *accumulate(len(s) + 1 for s in sentences)]
     assert list(corpus.train.documents) == list(range(0, 2001, 10))
     assert corpus.vocabulary.words[3:] == frequent
@@ -222,15 +228,76 @@ def test_a_corpus_is_what_plain_counting_gives(tmp_path, monkeypatch):
 
 
 def test_lone_surrogates_are_question_marks_in_text_that_is_tokenised_already():
-    assert parallel_tokenization.tokenise(WHITESPACE, [["a\ud800b a?b c"]]).words == b"a?b\nc\n"
+    assert tokenize_documents(WHITESPACE, [["a\ud800b a?b c"]]).words == ["a?b", "c"]
 
 
-def test_a_tokenizer_that_leaves_line_ends_in_tokens_is_refused(tmp_path):
-    """Word forms are written a line each."""
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_a_tokenizer_that_leaves_line_ends_in_tokens_is_refused(tmp_path, monkeypatch, n_workers):
+    monkeypatch.setattr("elmolite.data.prepare._TASK_CHARACTERS", 1)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Replace(".", ".\n")
     tokenizer.pre_tokenizer = pre_tokenizers.CharDelimiterSplit(" ")
-    text = write_sentences(tmp_path / "text.txt", [["The", "end.Now"]] * 3)
+    text = write_sentences(tmp_path / "text.txt", [["The", "end.Now"]] * 30)
     with pytest.raises(InputError, match=r"the tokenizer leaves a line end in the token 'end\.\\nNow'"):
-        prepare(str(text), tmp_path / "corpus", tokenizer=SentenceTokenizer(tokenizer), show_progress=False)
+        prepare(
+            str(text),
+            tmp_path / "corpus",
+            tokenizer=SentenceTokenizer(tokenizer),
+            n_workers=n_workers,
+            show_progress=False,
+        )
     assert not (tmp_path / "corpus").exists()
+
+
+def test_tasks_are_read_as_workers_need_them(monkeypatch):
+    monkeypatch.setattr("elmolite.data.prepare._TASK_CHARACTERS", 1)
+    n_read = 0
+
+    def documents():
+        nonlocal n_read
+        for n_read in range(1, 101):
+            yield [f"w{n_read}"]
+
+    for number, part in enumerate(tokenize_in_parallel(documents(), WHITESPACE, n_workers=2), start=1):
+        assert part.words == [f"w{number}"]  # in order
+        assert n_read <= number + 2 * 2 + 1
+    assert number == n_read == 100
+
+
+SCRIPT = """
+import sys
+from elmolite.data import prepare
+prepare._TASK_CHARACTERS = 2000
+if sys.argv[1:] == ["interrupt"]:
+    import os, signal, threading
+    threading.Timer(5, lambda: os.killpg(0, signal.SIGINT)).start()
+    documents = ([f"w{number}"] * 500 for number in iter(int, 1))
+    for part in prepare.tokenize_in_parallel(documents, prepare.SentenceTokenizer.english(), n_workers=2):
+        pass
+corpus = prepare.prepare(["text.txt"], "corpus", n_workers=2, show_progress=False)
+print(len(corpus.train.tokens))
+"""
+
+
+def run_script(folder, *arguments):
+    (folder / "script.py").write_text(SCRIPT)
+    command = [sys.executable, "script.py", *arguments]
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=120, check=False, start_new_session=True
+    )
+
+
+@pytest.mark.multiprocess
+def test_a_script_needs_no_main_guard(tmp_path):
+    (tmp_path / "text.txt").write_text("".join(f"The text of page {number}.\n\n" for number in range(500)))
+    ran = run_script(tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == f"{len(Corpus.open(tmp_path / 'corpus').train.tokens)}\n"
+
+
+@pytest.mark.multiprocess
+def test_workers_end_silently_on_ctrl_c(tmp_path):
+    ran = run_script(tmp_path, "interrupt")
+    assert ran.returncode == -signal.SIGINT
+    assert ran.stderr.count("Traceback") == 1, ran.stderr  # of the script itself
+    assert ran.stderr.endswith("KeyboardInterrupt\n")

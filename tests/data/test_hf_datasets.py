@@ -14,7 +14,6 @@ from conftest import random_sentences, write_sentences
 
 from elmolite import DatasetText
 from elmolite.cli.main import main
-from elmolite.data import parallel_tokenization
 from elmolite.data.prepare import prepare
 from elmolite.data.text import MAX_DOCUMENT_LINES, Progress
 from elmolite.data.tokenization import SentenceTokenizer
@@ -70,7 +69,7 @@ def test_runs_of_a_thousand_rows_where_none_is_empty(tmp_path, streaming):
 
 @pytest.mark.parametrize("kind", ["parquet", "json", "csv", "text"])
 def test_a_dataset_gives_the_corpus_that_its_text_as_a_file_gives(tmp_path, monkeypatch, kind):
-    monkeypatch.setattr(parallel_tokenization, "TASK_CHARACTERS", 4000)
+    monkeypatch.setattr("elmolite.data.prepare._TASK_CHARACTERS", 4000)
     text = write_sentences(tmp_path / "text.txt", random_sentences(600))
     rows = text.read_text(encoding="utf-8").split("\n")[:-1]
     folder = tmp_path / "d"
@@ -99,7 +98,7 @@ def test_lists_of_tokens_are_sentences_where_text_is_tokenised_already(tmp_path,
 
 
 @both_ways
-def test_held_out_text_is_another_split_or_files(tmp_path, streaming, monkeypatch):
+def test_validation_text_is_another_split_or_files(tmp_path, streaming, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_parquet(tmp_path / "d", words=["in the training text"] * 3)
     write_parquet(tmp_path / "d", split="validation", words=["held out"] * 2)
@@ -162,7 +161,7 @@ def test_a_stream_of_parquet_reads_its_column_alone(tmp_path):
 
 
 @both_ways
-def test_datasets_writes_nothing_and_is_left_as_it_was(tmp_path, monkeypatch, capfd, streaming):
+def test_datasets_prints_nothing_and_keeps_its_settings(tmp_path, monkeypatch, capfd, streaming):
     logger, records = logging.getLogger("datasets"), []
     monkeypatch.setattr(logger, "level", logging.WARNING)
     handler = logging.Handler()
@@ -238,7 +237,7 @@ def test_a_missing_split_is_said_before_the_long_work(tmp_path):
         prepare(str(tmp_path / "bad.txt"), tmp_path / "c", valid=valid, show_progress=False)
 
 
-def test_a_stream_through_worker_processes_ends_without_a_word(tmp_path):
+def test_a_stream_through_worker_processes_ends_cleanly(tmp_path):
     words = " ".join(f"w{i % 50}" for i in range(1000))
     for name in ("good", "bad"):
         write_parquet(tmp_path / name, text=[words, ""] * 700)
