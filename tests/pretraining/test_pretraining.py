@@ -17,6 +17,7 @@ from elmolite.data.vocab import Vocabulary
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.nn import softmax as softmax_module
+from elmolite.nn.softmax import make_softmax
 from elmolite.pretraining import checkpointing, module, saved_points
 from elmolite.pretraining.config import PretrainingConfig
 from elmolite.pretraining.module import PretrainingModule
@@ -522,16 +523,22 @@ def test_impossible_settings_are_refused(changes, name):
         PretrainingConfig(**changes)
 
 
-def test_softmax_follows_the_vocabulary():
-    assert PretrainingConfig().softmax_kind(10_000) == "full"
-    assert PretrainingConfig().softmax_kind(100_000) == "adaptive"
-    assert PretrainingConfig(softmax="sampled").softmax_kind(100) == "sampled"
-    assert PretrainingConfig(softmax="full").softmax_kind(10**6) == "full"
-    assert PretrainingConfig(softmax="sampled").is_sampled("full", 100)
-    assert PretrainingConfig().is_sampled("full", 10**6)  # the model to start from was trained so
-    assert not PretrainingConfig().is_sampled("full", 10_000)
-    assert not PretrainingConfig().is_sampled("adaptive", 10**6)
-    assert not PretrainingConfig(softmax="full").is_sampled("full", 10**6)
+@pytest.mark.parametrize(
+    ("setting", "kind", "vocabulary_size", "new_kind", "is_sampled"),
+    [
+        ("auto", "full", 10_000, "full", False),
+        ("auto", "full", 100_000, "adaptive", True),  # the model to start from was trained so
+        ("auto", "adaptive", 100_000, "adaptive", False),
+        ("full", "full", 100_000, "full", False),
+        ("sampled", "full", 100, "full", True),
+    ],
+)
+def test_softmax_follows_the_vocabulary(setting, kind, vocabulary_size, new_kind, is_sampled):
+    config = PretrainingConfig(softmax=setting, n_negatives=7)
+    assert config.softmax_kind(vocabulary_size) == new_kind
+    with torch.device("meta"):
+        softmax = make_softmax({"kind": kind}, vocabulary_size=vocabulary_size, projection_size=2)
+    assert config.negatives_of(softmax) == (7 if is_sampled else None)
 
 
 def test_two_processes_equal_one(tmp_path, corpus):
