@@ -114,7 +114,7 @@ class Checkpoint:
         kind = "words" if model_config.input == "words" else config.get("indexer")
         indexer = load_indexer(folder, kind=kind, names=manifest, vocabulary=vocabulary)
         tensors = TensorFile(folder / WEIGHTS_FILE)
-        tensors.check_holds(model_config.n_weights_at_least)
+        tensors.check_holds(model_config.min_parameters)
         with error_prefix(f"{folder / CONFIG_FILE}"), torch.device("meta"):
             bilm = BiLM(model_config, **indexer.sizes())
         fill(bilm, tensors)

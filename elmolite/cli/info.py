@@ -11,7 +11,8 @@ from elmolite.checkpoint import Checkpoint
 from elmolite.data.indexers import ByteIndexer, TokenIndexer
 from elmolite.nn.bilm import PRESETS, BiLM, BiLMConfig
 from elmolite.nn.lstm.cells import describe_cells
-from elmolite.nn.packed_linear import computes_bfloat16, packs
+from elmolite.nn.packed_linear import can_pack, has_fast_bfloat16
+from elmolite.nn.recurrent import CELLS
 from elmolite.released_models import released_models
 from elmolite.utils.torch import best_device
 
@@ -65,7 +66,11 @@ def _describe_config(config: BiLMConfig, indexer: TokenIndexer) -> str:
             f"{indexer.n_ids:,} ids of {indexer.reads}, each of {config.character_embedding_size}, filters {widths}, "
             f"{config.activation}, {config.n_highway_layers} highway"
         )
-    clips = f", clipped at {config.cell_clip} and {config.projection_clip}" if config.cell == "lstm" else ""
+    clips = (
+        f", clipped at {config.cell_clip} and {config.projection_clip}"
+        if "cell_clip" in CELLS[config.cell].options
+        else ""
+    )
     return (
         f"encoder    {encoder}\n"
         f"layers     {config.n_layers} of {config.cell_size} {config.cell.upper()} cells in each direction, projected "
@@ -84,10 +89,10 @@ def describe_runtime() -> str:
     device = best_device()
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {platform.machine()}"
     products = ", ".join(
-        f"{label} {'oneDNN with packed weights' if packs(device, dtype) else 'torch'}"
+        f"{label} {'oneDNN with packed weights' if can_pack(device, dtype) else 'torch'}"
         for label, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))
     )
-    has_bfloat16 = device.type == "cuda" or computes_bfloat16()
+    has_bfloat16 = device.type == "cuda" or has_fast_bfloat16()
     bfloat16 = "" if has_bfloat16 else "; bf16-mixed is slower than 32-true here: this processor has no bfloat16"
     return (
         f"device     {name}\n"

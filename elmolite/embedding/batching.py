@@ -25,8 +25,8 @@ BATCH_TOKENS = 4096
 class TokenIds(NamedTuple):
     """Sentences as ids, with each distinct word once; what :meth:`ELMo.to_ids` makes and :meth:`ELMo.forward` takes."""
 
-    forms: Tensor  # (U, C): <S>, </S> and the distinct words as rows of ids
-    tokens: Tensor  # (B, T): index into forms; 0 behind the end of a sentence
+    unique_words: Tensor  # (U, C): <S>, </S> and the distinct words as rows of ids
+    tokens: Tensor  # (B, T): index into unique_words; 0 behind the end of a sentence
     lengths: Tensor  # (B): tokens of each sentence
 
 
@@ -37,9 +37,9 @@ def encode(tokenised: Sequence[Sequence[str]], indexer: TokenIndexer) -> TokenId
     tokens = np.zeros((len(tokenised), max(lengths, default=0)), np.int64)
     for row, sentence in zip(tokens, tokenised, strict=True):
         row[: len(sentence)] = [index.setdefault(token, len(index) + 2) for token in sentence]
-    forms = np.concatenate([indexer.sentence_marks(), indexer.rows(list(index))])
+    unique_words = np.concatenate([indexer.sentence_marks(), indexer.rows(list(index))])
     return TokenIds(
-        torch.from_numpy(indexer.trim(forms)),
+        torch.from_numpy(indexer.trim(unique_words)),
         torch.from_numpy(tokens),
         torch.tensor(lengths, dtype=torch.int64),
     )

@@ -163,7 +163,7 @@ class ELMoModule(nn.Module):
         self._carried.reset()
 
     def _layers(self, ids: TokenIds, *, carry_state: bool) -> tuple[Tensor, Tensor]:
-        words = self._encode_words(ids.forms)
+        words = self._encode_words(ids.unique_words)
         ids = TokenIds(*(part.to(self.bilm.device) for part in ids))
         packed = pack(ids, reads_both_marks=carry_state)
         n_rows = len(packed.order)
@@ -181,19 +181,19 @@ class ELMoModule(nn.Module):
         )
         return layers * packed.mask.unsqueeze(-1), packed.mask
 
-    def _encode_words(self, forms: Tensor) -> Tensor:
+    def _encode_words(self, unique_words: Tensor) -> Tensor:
         """Return the vectors of distinct words, (U, P), those seen before from the cache."""
         uses_cache = self._is_frozen and self.word_cache.max_bytes > 0 and not isinstance(self.indexer, WordIndexer)
         if not uses_cache:
-            encoded: Tensor = self.bilm.token_encoder(forms)
+            encoded: Tensor = self.bilm.token_encoder(unique_words)
             return encoded
         with products_in(self.precision, self.bilm.device):  # the same vector, whoever asks for it first
-            return self.word_cache.encode(forms.cpu(), self.bilm.token_encoder, padding=self.indexer.padding)
+            return self.word_cache.encode(unique_words.cpu(), self.bilm.token_encoder, padding=self.indexer.padding)
 
     def encode_forms(self, tokens: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return the vectors of the marks and the distinct words of some tokens, and the index of each token."""
         ids = encode([tokens], self.indexer)
-        return self._encode_words(ids.forms), ids.tokens[0].to(self.bilm.device)
+        return self._encode_words(ids.unique_words), ids.tokens[0].to(self.bilm.device)
 
     def tokenise(self, sentences: Iterable[Sentence]) -> list[list[str]]:
         """Return the tokens of sentences; strings are cut as the text of the model was.

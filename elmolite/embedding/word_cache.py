@@ -65,18 +65,18 @@ class WordCache:
             self.hits = self.misses = 0
             self._drop()
 
-    def encode(self, forms: Tensor, encoder: nn.Module, *, padding: int) -> Tensor:
+    def encode(self, unique_words: Tensor, encoder: nn.Module, *, padding: int) -> Tensor:
         """Return the vectors of words, (U, P).
 
-        :param forms: distinct words as rows of ids, (U, C), on the CPU.
-        :param encoder: gives the vectors of some rows of ``forms``, (U, P).
+        :param unique_words: distinct words as rows of ids, (U, C), on the CPU.
+        :param encoder: gives the vectors of some rows of ``unique_words``, (U, P).
         :param padding: the id that fills rows up; how far they are filled makes no other word.
         """
-        keys = _keys(forms.numpy(), padding)
+        keys = _keys(unique_words.numpy(), padding)
         with self._lock, torch.inference_mode(mode=False):
             self._drop_if_changed(encoder)
             missing = {key: i for i, key in enumerate(keys) if key not in self._places}
-            new = encoder(forms[list(missing.values())]) if missing else None
+            new = encoder(unique_words[list(missing.values())]) if missing else None
             self.misses += len(missing)
             self.hits += len(keys) - len(missing)
             for key in keys:
@@ -118,7 +118,7 @@ class WordCache:
 
     def _drop_if_changed(self, encoder: nn.Module) -> None:
         weights = tuple(encoder.parameters())
-        if not self._versions.are_of(weights):
+        if not self._versions.match(weights):
             self._drop()
             self._versions = WeightVersions(weights)
 
@@ -127,7 +127,7 @@ class WordCache:
         self._table = torch.empty(0, 0)
 
 
-def _keys(forms: NDArray[np.integer[Any]], padding: int) -> list[bytes]:
+def _keys(unique_words: NDArray[np.integer[Any]], padding: int) -> list[bytes]:
     """Return rows of ids without what fills them up."""
-    lengths = forms.shape[1] - (forms[:, ::-1] != padding).argmax(axis=1)
-    return [row[:length].tobytes() for row, length in zip(forms, lengths.tolist(), strict=True)]
+    lengths = unique_words.shape[1] - (unique_words[:, ::-1] != padding).argmax(axis=1)
+    return [row[:length].tobytes() for row, length in zip(unique_words, lengths.tolist(), strict=True)]

@@ -53,7 +53,7 @@ def read_options(options: Options) -> BiLMConfig:
         return BiLMConfig(
             filters=filters,
             character_embedding_size=cnn.part("embedding").whole("dim"),
-            activation=cnn.choice("activation", ("relu", "tanh")),  # type: ignore[arg-type]
+            activation=cnn.choice("activation", ("relu", "tanh")),
             n_highway_layers=cnn.whole("n_highway", 0, at_most=MAX_LAYERS),
             projection_size=n_projected,
             cell_size=n_cells,

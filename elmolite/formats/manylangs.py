@@ -45,7 +45,7 @@ def read(source: Source) -> tuple[BiLM, ManyLangsIndexer]:
             filters=embedder.filters("filters"),
             character_embedding_size=embedder.whole("char_dim"),
             word_embedding_size=embedder.whole("word_dim", 0),
-            activation=embedder.choice("activation", ("relu", "tanh")),  # type: ignore[arg-type]
+            activation=embedder.choice("activation", ("relu", "tanh")),
             n_highway_layers=embedder.whole("n_highway", at_most=MAX_LAYERS),
             projection_size=encoder.whole("projection_dim"),
             cell_size=encoder.whole("dim"),

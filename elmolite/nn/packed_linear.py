@@ -1,13 +1,13 @@
-"""Weights made ready for computing without gradients: laid out once for the fastest product of the machine.
+"""Linear layers with packed weights for inference, laid out once for the fastest matrix product of the machine.
 
-On a CPU torch multiplies float32 through MKL, which leaves most of an AMD processor idle. oneDNN, which torch brings
-too, is two to three times as fast once it has laid out a weight in its own way, and bfloat16 doubles that.
+On a CPU torch multiplies float32 through MKL, which is slow on AMD processors. oneDNN, also part of torch, is two to
+three times as fast once it has packed a weight into its own layout, and bfloat16 doubles that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,15 +16,15 @@ from torch.nn import functional as F
 T = TypeVar("T")
 
 
-class Product(Protocol):
-    """``x W^T + b`` with a weight (N, K) that stays: (M, K) -> (M, N), in the dtype of ``x``; or with G of them."""
+class LinearOp(Protocol):
+    """``x W^T + b`` with a fixed weight (N, K): (M, K) -> (M, N), in the dtype of ``x``; or with G weights at once."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """Multiply."""
 
 
-class TorchProduct:
-    """The product as torch computes it everywhere."""
+class TorchLinear:
+    """Linear operation through ``F.linear``, on any device."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self._weight = weight
@@ -35,21 +35,23 @@ class TorchProduct:
         return F.linear(x, self._weight, self._bias)
 
 
-class PackedProduct:
-    """The product through oneDNN, the weight in the blocks that its kernels read, as torch.compile's freezing does."""
+class PackedLinear:
+    """Linear operation through oneDNN with a packed weight."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
+        operators = _onednn()
+        assert operators is not None
+        self._linear = operators.linear
+        self._weight = operators.pack(weight.contiguous())
         self._bias = bias
 
     def __call__(self, x: Tensor) -> Tensor:
         """Multiply."""
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
-        return product
+        return self._linear(x, self._weight, self._bias, "none", [], "")
 
 
-class BatchedProduct:
-    """The products with G weights (G, N, K) in one call: (G, M, K) -> (G, M, N)."""
+class BatchedLinear:
+    """Linear operations with G weights (G, N, K) in one call: (G, M, K) -> (G, M, N)."""
 
     def __init__(self, weights: Tensor, biases: Tensor | None) -> None:
         self._weights = weights.transpose(1, 2).contiguous()
@@ -60,83 +62,101 @@ class BatchedProduct:
         return torch.bmm(x, self._weights) if self._biases is None else torch.baddbmm(self._biases, x, self._weights)
 
 
-class ProductOfEach:
-    """The same, one after the other."""
+class LoopedLinear:
+    """Linear operations with G weights, one after the other: (G, M, K) -> (G, M, N)."""
 
-    def __init__(self, products: Sequence[Product]) -> None:
-        self._products = products
+    def __init__(self, operations: Sequence[LinearOp]) -> None:
+        self._operations = operations
 
     def __call__(self, x: Tensor) -> Tensor:
         """Multiply."""
-        products = [product(each) for product, each in zip(self._products, x, strict=True)]
-        return products[0].unsqueeze(0) if len(products) == 1 else torch.stack(products)
+        outputs = [operation(each) for operation, each in zip(self._operations, x, strict=True)]
+        return outputs[0].unsqueeze(0) if len(outputs) == 1 else torch.stack(outputs)
 
 
-def packs(device: torch.device, dtype: torch.dtype) -> bool:
-    """Tell whether products on a device are computed by :class:`PackedProduct`."""
-    if device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+class _OneDNN(NamedTuple):
+    pack: Callable[[Tensor], Tensor]
+    linear: Callable[..., Tensor]
+    has_bfloat16: Callable[[], bool]
+
+
+def _onednn() -> _OneDNN | None:
+    """Return torch's oneDNN operators for packed weights, or ``None`` if this build of torch has none.
+
+    The only use of private operators: torch has no public interface to a packed weight, and its own ``torch.compile``
+    calls these when it freezes a model. Tested with torch 2.13; without them :class:`TorchLinear` computes.
+    """
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return None
+    names = ("_reorder_linear_weight", "_linear_pointwise", "_is_mkldnn_bf16_supported")
+    if not all(hasattr(torch.ops.mkldnn, name) for name in names):
+        return None
+    return _OneDNN(*(getattr(torch.ops.mkldnn, name) for name in names))
+
+
+def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
+    """Tell whether :class:`PackedLinear` computes on a device in a dtype."""
+    if device.type != "cpu" or dtype not in (torch.float32, torch.bfloat16) or _onednn() is None:
         return False
-    if not all(hasattr(torch.ops.mkldnn, name) for name in ("_reorder_linear_weight", "_linear_pointwise")):
-        return False
-    return dtype == torch.float32 or (dtype == torch.bfloat16 and computes_bfloat16())
+    return dtype == torch.float32 or has_fast_bfloat16()
 
 
-def computes_bfloat16() -> bool:
-    """Tell whether this processor multiplies bfloat16; others can be made to, slower than float32."""
-    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
-    return supported is not None and bool(supported())
+def has_fast_bfloat16() -> bool:
+    """Tell whether this processor multiplies bfloat16 natively; emulation is slower than float32."""
+    operators = _onednn()
+    return operators is not None and bool(operators.has_bfloat16())
 
 
-def product(weight: Tensor, bias: Tensor | None = None, *, dtype: torch.dtype) -> Product:
-    """Make the product with a weight (N, K) and a bias (N), computed in ``dtype``."""
+def linear_op(weight: Tensor, bias: Tensor | None = None, *, dtype: torch.dtype) -> LinearOp:
+    """Make the fastest linear operation for a weight (N, K) and a bias (N), computed in ``dtype``."""
     weight = weight.detach().to(dtype)
     bias = None if bias is None else bias.detach().to(dtype)
-    return (PackedProduct if packs(weight.device, dtype) else TorchProduct)(weight, bias)
+    return (PackedLinear if can_pack(weight.device, dtype) else TorchLinear)(weight, bias)
 
 
-def products(
+def grouped_linear_op(
     weights: Sequence[Tensor], biases: Sequence[Tensor] | None = None, *, dtype: torch.dtype, few_rows: bool = False
-) -> Product:
-    """Make the product with G weights (N, K) and biases (N): (G, M, K) -> (G, M, N).
+) -> LinearOp:
+    """Make the linear operation for G weights (N, K) and biases (N): (G, M, K) -> (G, M, N).
 
-    :param few_rows: one call is faster then than a packed product for each.
+    :param few_rows: M is so small that one batched call is faster than a packed operation for each weight.
     """
-    if len(weights) > 1 and (few_rows or not packs(weights[0].device, dtype)):
-        return BatchedProduct(
+    if len(weights) > 1 and (few_rows or not can_pack(weights[0].device, dtype)):
+        return BatchedLinear(
             torch.stack([weight.detach().to(dtype) for weight in weights]),
             None if biases is None else torch.stack([bias.detach().to(dtype) for bias in biases]),
         )
     of_each = [None] * len(weights) if biases is None else biases
-    return ProductOfEach([product(*each, dtype=dtype) for each in zip(weights, of_each, strict=True)])
+    return LoopedLinear([linear_op(*each, dtype=dtype) for each in zip(weights, of_each, strict=True)])
 
 
-def min_rows(device: torch.device, dtype: torch.dtype) -> int:
-    """Return from how many rows on a product gives each row the same bits, however many others stand beside it.
+def min_reproducible_rows(device: torch.device, dtype: torch.dtype) -> int:
+    """Return the minimum number of rows for which the result of a row does not depend on the number of rows.
 
-    With fewer, oneDNN and MKL take other kernels.
+    For fewer rows oneDNN and MKL select other kernels.
     """
-    return 2 if packs(device, dtype) else 12
+    return 2 if can_pack(device, dtype) else 12
 
 
-def product_dtype(weight: Tensor) -> torch.dtype:
-    """Return the dtype in which products with a weight are computed: that of autocast where it is on."""
+def compute_dtype(weight: Tensor) -> torch.dtype:
+    """Return the dtype of products with a weight: that of autocast if enabled, otherwise the weight's own."""
     device = weight.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
 class WeightVersions:
-    """Tells whether weights are what they were: neither changed in place nor others in their place.
+    """Detects changes of weights, in place or by replacement.
 
-    A change that torch does not count, through ``.data``, is not seen. The memory of the weights is held, so that no
-    others can take it and look the same.
+    Changes through ``.data``, which torch does not count, are not detected. The weights are kept alive, so that no
+    other tensor gets their address.
     """
 
     def __init__(self, weights: Sequence[Tensor]) -> None:
         self._weights = [weight.detach() for weight in weights]
         self._versions = [_version(weight) for weight in weights]
 
-    def are_of(self, weights: Sequence[Tensor]) -> bool:
-        """Compare."""
+    def match(self, weights: Sequence[Tensor]) -> bool:
+        """Tell whether these are the same weights, unchanged."""
         return len(weights) == len(self._weights) and all(
             now.data_ptr() == then.data_ptr() and now.dtype == then.dtype and _version(now) == version
             for now, then, version in zip(weights, self._weights, self._versions, strict=True)
@@ -147,36 +167,36 @@ def _version(weight: Tensor) -> int:
     return 0 if weight.is_inference() else weight._version
 
 
-class Prepared(Generic[T]):
-    """What was made of weights: kept while they stay, and not copied or pickled with the module that holds it.
+class WeightCache(Generic[T]):
+    """Caches a value derived from weights until they change; not copied or pickled with its module.
 
-    torch's fused optimizers change weights and do not count it: who computes with gradients, calls :meth:`clear`.
+    torch's fused optimizers change weights without counting it: call :meth:`clear` when gradients are computed.
     """
 
     def __init__(self) -> None:
-        self._made: tuple[WeightVersions, torch.dtype, T] | None = None
+        self._entry: tuple[WeightVersions, torch.dtype, T] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Prepared, ()
+        return WeightCache, ()
 
     def clear(self) -> None:
-        """Forget it: the weights are about to change."""
-        self._made = None
+        """Drop the value, because the weights are about to change."""
+        self._entry = None
 
     def get(self, weights: Sequence[Tensor], dtype: torch.dtype, make: Callable[[], T]) -> T:
-        """Return what ``make`` gives for the weights as they are, computing in ``dtype``."""
-        made = self._made
-        if made is None or made[1] != dtype or not made[0].are_of(weights):
+        """Return the cached value, or that of ``make()`` if the weights or the compute dtype have changed."""
+        entry = self._entry
+        if entry is None or entry[1] != dtype or not entry[0].match(weights):
             with (
                 torch.inference_mode(mode=False),
                 torch.no_grad(),
                 torch.autocast(weights[0].device.type, enabled=False),
             ):
-                made = WeightVersions(weights), dtype, make()
-            self._made = made
-        return made[2]
+                entry = WeightVersions(weights), dtype, make()
+            self._entry = entry
+        return entry[2]
 
 
-def wants_gradients(*tensors: Tensor) -> bool:
-    """Tell whether a gradient could be asked for; inside a Function they always count as wanted."""
+def needs_grad(*tensors: Tensor) -> bool:
+    """Tell whether autograd records operations on the tensors; to be called outside of autograd functions."""
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)

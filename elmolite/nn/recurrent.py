@@ -1,13 +1,14 @@
-"""The recurrent layers of one direction as modules: parameters, their initial values, and how layers stack.
+"""Recurrent layers of one direction, the table of cells, and stacks of layers with residual connections.
 
 Shapes as in :mod:`elmolite.nn.lstm.reference`: N packed positions, B sequences, L layers, P projection, H cells.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
-from typing import Literal, cast
+from typing import ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +16,57 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
 from elmolite.nn.lstm.autograd import lstm
-from elmolite.nn.lstm.inference import PreparedLSTM, Words, runs_together
+from elmolite.nn.lstm.inference import IndexedInputs, PackedLSTM, runs_jointly
 from elmolite.nn.lstm.reference import Constants, State, Weights
-from elmolite.nn.packed_linear import Prepared, product_dtype, wants_gradients
+from elmolite.nn.packed_linear import WeightCache, compute_dtype, needs_grad
 
 
-class LSTMLayer(nn.Module):
-    """One LSTM layer of one direction; :mod:`elmolite.nn.lstm.reference` has its equations."""
+class RecurrentLayer(nn.Module, ABC):
+    """Interface of a recurrent layer of one direction; :data:`CELLS` lists them.
+
+    A layer is made with ``input_size``, ``cell_size``, ``projection_size`` and its :attr:`options`. What a cell carries
+    besides its output is in the cell state.
+    """
+
+    options: ClassVar[tuple[str, ...]] = ()
+    """Fields of :class:`elmolite.nn.bilm.BiLMConfig` that the layer takes as keyword arguments besides the sizes."""
+
+    @abstractmethod
+    def forward(
+        self, x: Tensor, batch_sizes: Sequence[int], state: State, reset_mask: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Run over packed sequences; arguments and result as in :func:`elmolite.nn.lstm.reference.lstm_reference`."""
+
+    @classmethod
+    def run_directions(
+        cls,
+        layers: Sequence[Self],
+        x: Tensor,
+        batch_sizes: Sequence[int],
+        state: State,
+        reset_mask: Tensor | None = None,
+        inputs: IndexedInputs | None = None,  # noqa: ARG003
+    ) -> tuple[Tensor, State]:
+        """Run the layers of G directions, all of the same sizes, over packed sequences of the same lengths.
+
+        :param x: (G, N, D).
+        :param state: (G, B, P) and (G, B, H).
+        :param reset_mask: (N), true where the states are set to zero before the step.
+        :param inputs: ``x`` as indices into distinct vectors, if known.
+        :returns: (G, N, P) and the states after the last step.
+        """
+        each = (
+            layer(x[g], batch_sizes, State(state.hidden[g], state.cell[g]), reset_mask)
+            for g, layer in enumerate(layers)
+        )
+        outputs, states = zip(*each, strict=True)
+        return torch.stack(outputs), _stack_states(states)
+
+
+class LSTMLayer(RecurrentLayer):
+    """LSTM layer with projection and clipping; :mod:`elmolite.nn.lstm.reference` has its equations."""
+
+    options = ("cell_clip", "projection_clip", "forget_bias", "use_projection", "recurrent_dropout")
 
     def __init__(
         self,
@@ -35,9 +80,9 @@ class LSTMLayer(nn.Module):
         use_projection: bool = True,
         recurrent_dropout: float = 0.0,
     ) -> None:
-        """Make the weights.
+        """Initialise the weights.
 
-        :param use_projection: false for an identity, which is no weight; H is P then.
+        :param use_projection: false for a fixed identity, with H = P.
         :param recurrent_dropout: share of the recurrent weights that is zero for a window, in training.
         """
         super().__init__()
@@ -49,15 +94,15 @@ class LSTMLayer(nn.Module):
         if use_projection:
             self.projection_weight = nn.Parameter(torch.empty(projection_size, cell_size))
         else:
-            identity = torch.eye(projection_size, device="cpu")  # also where the weights are only shapes as yet
+            identity = torch.eye(projection_size, device="cpu")  # also under torch.device("meta"): no file contains it
             self.register_buffer("projection_weight", identity, persistent=False)
         self.constants = Constants(cell_clip, projection_clip, forget_bias)
-        self._alone: Prepared[PreparedLSTM] = Prepared()
-        self._together: Prepared[PreparedLSTM] = Prepared()
+        self._packed: WeightCache[PackedLSTM] = WeightCache()
+        self._packed_jointly: WeightCache[PackedLSTM] = WeightCache()
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Glorot-uniform weights as in TensorFlow's cell, whose two gate matrices are one; no bias."""
+        """Initialise as TensorFlow's cell: Glorot-uniform, with both gate matrices as one; zero bias."""
         n_out, n_in = self.input_weight.shape
         gates = torch.empty(n_out, n_in + self.recurrent_weight.shape[1])
         nn.init.xavier_uniform_(gates)
@@ -69,143 +114,124 @@ class LSTMLayer(nn.Module):
         nn.init.zeros_(self.bias)
 
     def forward(
-        self,
+        self, x: Tensor, batch_sizes: Sequence[int], state: State, reset_mask: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Run over packed sequences, see :meth:`RecurrentLayer.forward`."""
+        outputs, after = self.run_directions([self], x.unsqueeze(0), batch_sizes, _stack_states([state]), reset_mask)
+        return outputs[0], State(after.hidden[0], after.cell[0])
+
+    @classmethod
+    def run_directions(
+        cls,
+        layers: Sequence[Self],
         x: Tensor,
         batch_sizes: Sequence[int],
         state: State,
-        starts: Tensor | None = None,
+        reset_mask: Tensor | None = None,
+        inputs: IndexedInputs | None = None,
     ) -> tuple[Tensor, State]:
-        """Run over packed sequences; arguments and result as in :func:`elmolite.nn.lstm.reference.lstm_reference`."""
-        outputs, after = run_layers([self], x.unsqueeze(0), batch_sizes, _stack([state]), starts)
-        return outputs[0], State(after.hidden[0], after.cell[0])
+        """Run all directions at once with gradients, or with packed weights; see the base class."""
+        if any(layer._is_training(x, state) for layer in layers):
+            for layer in layers:
+                layer._packed.clear()
+                layer._packed_jointly.clear()
+            of_each = zip(*(layer._weights() for layer in layers), strict=True)
+            weights = Weights(*(torch.stack(parts) for parts in of_each))
+            return lstm(x, batch_sizes, state, weights, layers[0].constants, reset_mask)
+        if runs_jointly(batch_sizes[0], layers[0]._weights()):
+            return layers[0]._packed_lstm(layers[1:])(x, batch_sizes, state, reset_mask, inputs)
+        results = []
+        for g, layer in enumerate(layers):
+            one = slice(g, g + 1)
+            inputs_of_one = None if inputs is None else inputs._replace(indices=inputs.indices[one])
+            before = State(state.hidden[one], state.cell[one])
+            results.append(layer._packed_lstm()(x[one], batch_sizes, before, reset_mask, inputs_of_one))
+        outputs, states = zip(*results, strict=True)
+        return torch.cat(outputs), State(*(torch.cat(parts) for parts in zip(*states, strict=True)))
 
-    def trains(self, x: Tensor, state: State) -> bool:
-        """Tell whether gradients are wanted, or weights are dropped: not the case that is prepared for."""
+    def _is_training(self, x: Tensor, state: State) -> bool:
+        """Tell whether gradients are needed or weights are dropped, so that packed weights cannot be used."""
         is_dropping = self.training and self.recurrent_dropout > 0
-        return is_dropping or wants_gradients(x, *state, *self.parameters())
+        return is_dropping or needs_grad(x, *state, *self.parameters())
 
-    def weights(self) -> Weights:
-        """Return the parameters; in training with some of the recurrent ones dropped."""
+    def _weights(self) -> Weights:
+        """Return the parameters, in training with dropout of the recurrent ones."""
         recurrent = F.dropout(self.recurrent_weight, self.recurrent_dropout, self.training)
         return Weights(self.input_weight, recurrent, self.bias, self.projection_weight)
 
-    def prepared(self, others: Sequence[LSTMLayer] = ()) -> PreparedLSTM:
-        """Return the layer made ready for running without gradients, with the other directions beside it."""
-        weights = [layer.weights() for layer in (self, *others)]
-        dtype = product_dtype(self.input_weight)
-        kept = self._together if others else self._alone
+    def _packed_lstm(self, others: Sequence[LSTMLayer] = ()) -> PackedLSTM:
+        """Return the layer with packed weights, alone or jointly with the other directions."""
+        weights = [layer._weights() for layer in (self, *others)]
+        dtype = compute_dtype(self.input_weight)
+        cache = self._packed_jointly if others else self._packed
         every = [weight for each in weights for weight in each]
-        return kept.get(every, dtype, lambda: PreparedLSTM(weights, self.constants, dtype))
-
-    def clear_prepared(self) -> None:
-        """Forget what was made ready: the weights are about to change."""
-        self._alone.clear()
-        self._together.clear()
+        return cache.get(every, dtype, lambda: PackedLSTM(weights, self.constants, dtype))
 
 
-class RNNLayer(nn.Module):
-    """One layer of one direction of torch's GRU or RNN (tanh), with its output projected.
+class RNNLayer(RecurrentLayer):
+    """Layer of torch's RNN (tanh) with a projected output; the cell state is the output before the projection."""
 
-    What it carries is the output before the projection, in the place of the LSTM's cell state.
-    """
+    torch_layer: ClassVar[type[nn.RNN | nn.GRU]] = nn.RNN
 
-    def __init__(self, kind: Literal["gru", "rnn"], *, input_size: int, cell_size: int, projection_size: int) -> None:
+    def __init__(self, *, input_size: int, cell_size: int, projection_size: int) -> None:
         super().__init__()
-        self.rnn: nn.GRU | nn.RNN = {"gru": nn.GRU, "rnn": nn.RNN}[kind](input_size, cell_size)
+        self.rnn = self.torch_layer(input_size, cell_size)
         self.projection = nn.Linear(cell_size, projection_size, bias=False)
 
-    def train(self, mode: bool = True) -> RNNLayer:
-        """Set training mode; torch's module stays in it, for cuDNN gives no gradients otherwise, and has no dropout."""
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode; torch's layer stays in training mode, because cuDNN computes no gradients otherwise."""
         super().train(mode)
         self.rnn.train()
         return self
 
     def forward(
-        self,
-        x: Tensor,
-        batch_sizes: Sequence[int],
-        state: State,
-        starts: Tensor | None = None,
+        self, x: Tensor, batch_sizes: Sequence[int], state: State, reset_mask: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """Run over packed sequences; arguments as those of :class:`LSTMLayer`.
-
-        torch runs from one reset of a state to the next.
-        """
+        """Run over packed sequences, from one reset of a state to the next; see :meth:`RecurrentLayer.forward`."""
         hidden = state.cell
         outputs: list[Tensor] = []
         offsets = [0, *accumulate(batch_sizes)]
-        for first, behind in pairwise(_reset_steps(offsets, starts)):
-            begin, end, n_rows = offsets[first], offsets[behind], batch_sizes[first]
+        for first, last in pairwise(_reset_steps(offsets, reset_mask)):
+            begin, end, n_rows = offsets[first], offsets[last], batch_sizes[first]
             before = hidden[:n_rows]
-            if starts is not None:
-                before = before * ~starts[begin : begin + n_rows, None]
-            packed = PackedSequence(x[begin:end], torch.tensor(batch_sizes[first:behind]))
+            if reset_mask is not None:
+                before = before * ~reset_mask[begin : begin + n_rows, None]
+            packed = PackedSequence(x[begin:end], torch.tensor(batch_sizes[first:last]))
             output, after = self.rnn(packed, before.unsqueeze(0).contiguous())
             outputs.append(output.data)
             hidden = torch.cat([after.squeeze(0), hidden[n_rows:]])
         return self.projection(torch.cat(outputs)), State(state.hidden, hidden)
 
 
-def _reset_steps(offsets: Sequence[int], starts: Tensor | None) -> list[int]:
-    """Return the first step, each later one in which a row starts from zero, and the number of steps."""
+class GRULayer(RNNLayer):
+    """Layer of torch's GRU with a projected output; the cell state is the output before the projection."""
+
+    torch_layer = nn.GRU
+
+
+CELLS: dict[str, type[RecurrentLayer]] = {"lstm": LSTMLayer, "gru": GRULayer, "rnn": RNNLayer}
+"""``BiLMConfig.cell`` -> class; a new cell is a subclass of :class:`RecurrentLayer` and an entry here."""
+
+
+def _reset_steps(offsets: Sequence[int], reset_mask: Tensor | None) -> list[int]:
+    """Return step 0, each later step with a reset, and the number of steps."""
     n_steps = len(offsets) - 1
-    if starts is None:
+    if reset_mask is None:
         return [0, n_steps]
-    positions = starts.nonzero().squeeze(1)
+    positions = reset_mask.nonzero().squeeze(1)
     bounds = torch.tensor(offsets[1:], device=positions.device)
     steps = torch.searchsorted(bounds, positions, right=True).tolist()
     return [*sorted({0, *steps}), n_steps]
 
 
-def run_layers(
-    layers: Sequence[LSTMLayer | RNNLayer],
-    x: Tensor,
-    batch_sizes: Sequence[int],
-    state: State,
-    starts: Tensor | None = None,
-    words: Words | None = None,
-) -> tuple[Tensor, State]:
-    """Run a layer of G directions, all of the same kind and sizes, over packed sequences of the same lengths.
-
-    :param x: (G, N, D).
-    :param state: (G, B, P) and (G, B, H).
-    :param starts: (N), as in :func:`elmolite.nn.lstm.reference.lstm_reference`.
-    :param words: what ``x`` is made of, where that is known.
-    :returns: (G, N, P) and the states after the last step.
-    """
-    lstm_layers = [layer for layer in layers if isinstance(layer, LSTMLayer)]
-    if not lstm_layers:
-        each = (
-            layer(x[g], batch_sizes, State(state.hidden[g], state.cell[g]), starts) for g, layer in enumerate(layers)
-        )
-        outputs, states = zip(*each, strict=True)
-        return torch.stack(outputs), _stack(states)
-    if any(layer.trains(x, state) for layer in lstm_layers):
-        for layer in lstm_layers:
-            layer.clear_prepared()
-        of_each = zip(*(layer.weights() for layer in lstm_layers), strict=True)
-        weights = Weights(*(torch.stack(parts) for parts in of_each))
-        return lstm(x, batch_sizes, state, weights, lstm_layers[0].constants, starts)
-    if runs_together(batch_sizes[0], lstm_layers[0].weights()):
-        return lstm_layers[0].prepared(lstm_layers[1:])(x, batch_sizes, state, starts, words)
-    found = []
-    for g, layer in enumerate(lstm_layers):
-        one = slice(g, g + 1)
-        places = None if words is None else words._replace(places=words.places[one])
-        before = State(state.hidden[one], state.cell[one])
-        found.append(layer.prepared()(x[one], batch_sizes, before, starts, places))
-    outputs, states = zip(*found, strict=True)
-    return torch.cat(outputs), State(*(torch.cat(parts) for parts in zip(*states, strict=True)))
-
-
-def _stack(states: Sequence[State], dim: int = 0) -> State:
+def _stack_states(states: Sequence[State], dim: int = 0) -> State:
     return State(*(torch.stack(parts, dim) for parts in zip(*states, strict=True)))
 
 
 def dropout(x: Tensor, batch_sizes: Sequence[int], probability: float, *, is_variational: bool) -> Tensor:
-    """Drop parts of packed vectors (..., N, P), for training.
+    """Apply dropout to packed vectors (..., N, P), in training mode.
 
-    :param is_variational: drop the same parts at all positions of a sequence (Gal and Ghahramani 2016).
+    :param is_variational: one mask for all positions of a sequence (Gal and Ghahramani 2016).
     """
     if probability == 0 or not is_variational:
         return F.dropout(x, probability)
@@ -215,14 +241,14 @@ def dropout(x: Tensor, batch_sizes: Sequence[int], probability: float, *, is_var
 
 
 class RecurrentStack(nn.Module):
-    """The layers of one direction; from the second on, a layer's output is its input plus what its cells give.
+    """Stack of recurrent layers of one direction, with a residual connection around each from the second on.
 
     In training, dropout is applied to the input of each layer before the residual sum, as in bilm-tf.
     """
 
     def __init__(
         self,
-        layers: Iterable[LSTMLayer | RNNLayer],
+        layers: Iterable[RecurrentLayer],
         *,
         projection_size: int,
         cell_size: int,
@@ -230,9 +256,9 @@ class RecurrentStack(nn.Module):
         dropout: float,
         variational_dropout: bool = False,
     ) -> None:
-        """Stack layers, all of the same sizes.
+        """Stack layers of the same sizes.
 
-        :param variational_dropout: drop the same parts at all positions of a row.
+        :param variational_dropout: one dropout mask for all positions of a row.
         """
         super().__init__()
         self.projection_size = projection_size
@@ -243,26 +269,23 @@ class RecurrentStack(nn.Module):
         self.layers = nn.ModuleList(layers)
 
     def zero_state(self, n_rows: int, like: Tensor) -> State:
-        """Return the state of fresh sequences: (L, B, P) and (L, B, H), with the device and dtype of ``like``."""
+        """Return the initial state, (L, B, P) and (L, B, H), with the device and dtype of ``like``."""
         n_layers = len(self.layers)
         return State(
             like.new_zeros(n_layers, n_rows, self.projection_size), like.new_zeros(n_layers, n_rows, self.cell_size)
         )
 
     def forward(
-        self,
-        x: Tensor,
-        batch_sizes: Sequence[int],
-        state: State,
-        starts: Tensor | None = None,
+        self, x: Tensor, batch_sizes: Sequence[int], state: State, reset_mask: Tensor | None = None
     ) -> tuple[list[Tensor], State]:
         """Run over packed sequences.
 
-        :param x: (N, P), packed as :func:`elmolite.nn.lstm.reference.lstm_reference` says; ``starts`` as there.
+        :param x: (N, P), packed as in :func:`elmolite.nn.lstm.reference.lstm_reference`.
         :param state: (L, B, P) and (L, B, H).
+        :param reset_mask: (N), true where the state is set to zero before the step.
         :returns: the output of each layer, (N, P), and the state after the last step.
         """
-        outputs, after = run_stacks([self], x.unsqueeze(0), batch_sizes, [state], starts)
+        outputs, after = run_stacks([self], x.unsqueeze(0), batch_sizes, [state], reset_mask)
         return [output[0] for output in outputs], after[0]
 
 
@@ -271,15 +294,15 @@ def run_stacks(
     x: Tensor,
     batch_sizes: Sequence[int],
     states: Sequence[State],
-    starts: Tensor | None = None,
-    words: Words | None = None,
+    reset_mask: Tensor | None = None,
+    inputs: IndexedInputs | None = None,
 ) -> tuple[list[Tensor], list[State]]:
-    """Run the stacks of G directions, which have the same sizes, over packed sequences of the same lengths.
+    """Run the stacks of G directions, all of the same sizes, over packed sequences of the same lengths.
 
     :param x: (G, N, P).
     :param states: of each direction, (L, B, P) and (L, B, H).
-    :param starts: (N), as in :func:`elmolite.nn.lstm.reference.lstm_reference`.
-    :param words: what ``x`` is made of, where that is known.
+    :param reset_mask: (N), true where the states are set to zero before the step.
+    :param inputs: ``x`` as indices into distinct vectors, if known.
     :returns: the outputs of each layer, (G, N, P), and the state of each direction after the last step.
     """
     first = stacks[0]
@@ -287,14 +310,14 @@ def run_stacks(
     after: list[State] = []
     for index in range(len(first.layers)):
         if index > 0 or first.training:
-            words = None  # dropout gives each position a vector of its own, and so does a layer
+            inputs = None  # with dropout, and from the second layer on, the vectors of all positions differ
         if first.training:
             x = dropout(x, batch_sizes, first.dropout, is_variational=first.variational_dropout)
-        before = _stack([State(state.hidden[index], state.cell[index]) for state in states])
-        layers = [cast("LSTMLayer | RNNLayer", stack.layers[index]) for stack in stacks]
-        hidden, state = run_layers(layers, x, batch_sizes, before, starts, words)
+        before = _stack_states([State(state.hidden[index], state.cell[index]) for state in states])
+        layers = [cast("RecurrentLayer", stack.layers[index]) for stack in stacks]
+        hidden, state = layers[0].run_directions(layers, x, batch_sizes, before, reset_mask, inputs)
         x = x + hidden if first.use_residual and index > 0 else hidden
         outputs.append(x)
         after.append(state)
-    together = _stack(after, dim=1)  # (G, L, B, P) and (G, L, B, H)
-    return outputs, [State(hidden, cell) for hidden, cell in zip(*together, strict=True)]
+    joint = _stack_states(after, dim=1)  # (G, L, B, P) and (G, L, B, H)
+    return outputs, [State(hidden, cell) for hidden, cell in zip(*joint, strict=True)]

@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from elmolite.errors import InputError, nearest
-from elmolite.nn.packed_linear import product_dtype, wants_gradients
+from elmolite.nn.packed_linear import compute_dtype, needs_grad
 
 IGNORE_INDEX = -100
 """Target id that no loss counts: padding at the end of a row, or an unknown label."""
@@ -187,7 +187,7 @@ class FullSoftmax(Softmax):
         place = torch.searchsorted(negatives, targets).clamp_(max=n_negatives - 1)
         excluded = place.where(negatives.index_select(0, place) == targets, -1)
         of_negatives: Tensor = _LogSumExp.apply(  # type: ignore[no-untyped-call]
-            hidden, weights, biases, excluded, product_dtype(self.weight)
+            hidden, weights, biases, excluded, compute_dtype(self.weight)
         )
         true_weights, true_biases = self._rows(targets)
         true_logits = (
@@ -383,7 +383,7 @@ def cross_entropy_sum(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Ten
     :param targets: rows of ``weight``, (N); positions with :data:`IGNORE_INDEX` are not counted.
     """
     loss: Tensor = _CrossEntropySum.apply(  # type: ignore[no-untyped-call]
-        hidden, weight, bias, targets, product_dtype(weight), wants_gradients(hidden, weight)
+        hidden, weight, bias, targets, compute_dtype(weight), needs_grad(hidden, weight)
     )
     return loss
 

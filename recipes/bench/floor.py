@@ -25,7 +25,7 @@ from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.embedding.batching import pack
 from elmolite.embedding.elmo import ELMo
 from elmolite.nn.bilm import PRESETS, BiLM, BiLMConfig
-from elmolite.nn.packed_linear import product
+from elmolite.nn.packed_linear import linear_op
 from elmolite.utils.config import Precision
 from elmolite.utils.torch import products_in
 
@@ -49,7 +49,7 @@ def rates(dtype: torch.dtype) -> dict[str, float]:
     """Measure a product in two ways, in operations per second."""
     n_rows, n_in, n_out = SHAPE
     x, weight = torch.randn(n_rows, n_in).to(dtype), torch.randn(n_out, n_in).to(dtype)
-    packed = product(weight, dtype=dtype)
+    packed = linear_op(weight, dtype=dtype)
     n_operations = 2 * n_rows * n_in * n_out
     return {
         "torch": n_operations / seconds(lambda: F.linear(x, weight)),
@@ -96,10 +96,10 @@ def measure(elmo: ELMo, text: list[list[str]]) -> dict[str, float]:
         elmo.embed(text)
 
     with torch.no_grad(), products_in(elmo.precision, CPU):
-        words, state = encode(ids.forms), elmo.bilm.zero_state(len(packed.order))
+        words, state = encode(ids.unique_words), elmo.bilm.zero_state(len(packed.order))
         inputs = (packed.forward_inputs, packed.backward_inputs, packed.batch_sizes, state)
         return {
-            "characters": seconds(lambda: encode(ids.forms)) / len(ids.forms),
+            "characters": seconds(lambda: encode(ids.unique_words)) / len(ids.unique_words),
             "LSTMs": seconds(lambda: elmo.bilm.run(words, *inputs)) / n_positions,
             "all": seconds(embed_anew) / n_positions,
         }
@@ -115,10 +115,10 @@ def main() -> None:
     config = PRESETS[options.preset]()
     elmo = ELMo(BiLM(config, **ByteIndexer().sizes()), SentenceTokenizer.whitespace())
     text = sentences(options.sentences)
-    forms = elmo.to_ids(text).forms
-    n_symbols = (forms != elmo.indexer.padding).sum().item() / len(forms) + 1  # and one window of padding
+    unique_words = elmo.to_ids(text).unique_words
+    n_symbols = (unique_words != elmo.indexer.padding).sum().item() / len(unique_words) + 1  # and one window of padding
     counts = operations(config, n_symbols=n_symbols)
-    counts["all"] = counts["LSTMs"] + counts["characters"] * len(forms) / sum(map(len, text))
+    counts["all"] = counts["LSTMs"] + counts["characters"] * len(unique_words) / sum(map(len, text))
     read = {f"{size} MiB": round(reading_rate(size) / 1e9) for size in (2, 4, 8, 16, 64)}
     print(json.dumps({"reading_GB_per_s": read, "weights_of_a_step_MB": round(step_bytes(config) / 1e6, 1)}))
     dtypes: dict[Precision, torch.dtype] = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}

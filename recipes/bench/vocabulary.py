@@ -78,9 +78,9 @@ def batches(module: PretrainingModule, n_devices: int) -> Iterator[Batch]:
 
     for _ in range(module.n_steps):
         targets = [draw(), draw()]
-        forms = torch.stack(targets).unique()[:, None] if module.bilm.config.input == "words" else words
-        inputs = [torch.from_numpy(rng.integers(len(forms), size=shape)) for _ in targets]
-        yield Batch(forms, *inputs, *targets, None, targets[0].numel())
+        unique_words = torch.stack(targets).unique()[:, None] if module.bilm.config.input == "words" else words
+        inputs = [torch.from_numpy(rng.integers(len(unique_words), size=shape)) for _ in targets]
+        yield Batch(unique_words, *inputs, *targets, None, targets[0].numel())
 
 
 def step_milliseconds(module: PretrainingModule, seed: int, n_devices: int) -> list[float]:

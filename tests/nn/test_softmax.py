@@ -2,18 +2,37 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from elmolite.errors import InputError
 from elmolite.nn import softmax as module
-from elmolite.nn.softmax import IGNORE_INDEX, FullSoftmax, log_uniform_sample
+from elmolite.nn.softmax import (
+    IGNORE_INDEX,
+    SOFTMAXES,
+    AdaptiveSoftmax,
+    FullSoftmax,
+    log_uniform_sample,
+    make_softmax,
+)
 
-VOCABULARY, SIZE, POSITIONS = 40, 6, 23
+VOCABULARY, SIZE, POSITIONS, CUTOFFS = 40, 6, 101, (5, 12)
+CONFIGS = {"full": {"kind": "full"}, "adaptive": {"kind": "adaptive", "cutoffs": list(CUTOFFS), "sizes": [4, 2]}}
+
+
+def make(kind):
+    torch.manual_seed(0)
+    softmax = make_softmax(CONFIGS[kind], vocabulary_size=VOCABULARY, projection_size=SIZE).double()
+    for parameter in softmax.parameters():
+        torch.nn.init.normal_(parameter)
+    return softmax
+
+
+@pytest.fixture(params=CONFIGS)
+def any_softmax(request):
+    return make(request.param)
 
 
 @pytest.fixture
 def softmax():
-    torch.manual_seed(0)
-    softmax = FullSoftmax(vocabulary_size=VOCABULARY, projection_size=SIZE).double()
-    torch.nn.init.normal_(softmax.bias)
-    return softmax
+    return make("full")
 
 
 @pytest.fixture
@@ -25,52 +44,148 @@ def data():
     return hidden, targets
 
 
+def log_probabilities(softmax, hidden):
+    """By the definition, (N, V)."""
+    head = F.log_softmax(hidden @ softmax.weight.T + softmax.bias, dim=1)
+    parts = [head[:, : softmax.head_size]]
+    for number, cluster in enumerate(getattr(softmax, "clusters", [])):
+        inside = F.log_softmax(hidden @ cluster.projection.T @ cluster.weight.T + cluster.bias, dim=1)
+        parts.append(head[:, softmax.head_size + number, None] + inside)
+    return torch.cat(parts, dim=1)
+
+
 def gradients(loss, hidden, softmax):
-    return torch.autograd.grad(loss, [hidden, softmax.weight, softmax.bias])
+    return torch.autograd.grad(loss, [hidden, *softmax.parameters()])
 
 
-@pytest.mark.parametrize("chunk_rows", [1, 3, 100])
-def test_full_loss_is_cross_entropy(softmax, data, monkeypatch, chunk_rows):
+@pytest.mark.parametrize("chunk_rows", [1, 3, 200])
+def test_full_loss_is_cross_entropy(any_softmax, data, monkeypatch, chunk_rows):
     monkeypatch.setattr(module, "CPU_CHUNK_LOGITS", 1)
     monkeypatch.setattr(module, "MIN_CHUNK_ROWS", chunk_rows)
     hidden, targets = data
-    expected = F.cross_entropy(
-        hidden @ softmax.weight.T + softmax.bias, targets, ignore_index=IGNORE_INDEX, reduction="sum"
-    )
-    loss = softmax.full_loss(hidden, targets)
+    expected = F.nll_loss(log_probabilities(any_softmax, hidden), targets, ignore_index=IGNORE_INDEX, reduction="sum")
+    loss = any_softmax.full_loss(hidden, targets)
     torch.testing.assert_close(loss, expected)
+    assert torch.equal(any_softmax.training_loss(hidden, targets, n_negatives=None, seed=0), loss)
     for ours, theirs in zip(
-        gradients(3 * loss, hidden, softmax), gradients(3 * expected, hidden, softmax), strict=True
+        gradients(3 * loss, hidden, any_softmax), gradients(3 * expected, hidden, any_softmax), strict=True
     ):
         torch.testing.assert_close(ours, theirs)
 
 
-def test_full_loss_without_gradients_is_the_same_and_keeps_none(softmax, data):
-    hidden, targets = data
+def test_full_loss_is_normalised_over_the_vocabulary(any_softmax):
+    hidden = torch.randn(1, SIZE, dtype=torch.float64)
+    losses = [any_softmax.full_loss(hidden, torch.tensor([word])) for word in range(VOCABULARY)]
+    assert torch.stack(losses).neg().exp().sum().item() == pytest.approx(1.0)
+
+
+def test_full_loss_without_gradients_is_the_same_and_keeps_none(any_softmax, data):
     with torch.no_grad():
-        loss = softmax.full_loss(hidden, targets)
+        loss = any_softmax.full_loss(*data)
     assert not loss.requires_grad
-    torch.testing.assert_close(loss, softmax.full_loss(hidden, targets).detach())
+    torch.testing.assert_close(loss, any_softmax.full_loss(*data).detach())
 
 
-def test_full_loss_survives_large_logits(softmax, data):
+def test_full_loss_of_large_logits_is_finite(softmax, data):
     hidden, targets = data
     assert torch.isfinite(softmax.full_loss(hidden.detach() * 1e4, targets))
 
 
-def test_sampled_loss_becomes_the_full_loss_when_every_word_is_drawn(softmax, data):
+def test_full_loss_of_batches_without_targets_in_a_cluster_or_at_all(any_softmax):
+    hidden = torch.randn(4, SIZE, dtype=torch.float64, requires_grad=True)
+    expected = log_probabilities(any_softmax, hidden)[:, 3].neg().sum()
+    torch.testing.assert_close(any_softmax.full_loss(hidden, torch.full((4,), 3)), expected)
+    nothing = any_softmax.full_loss(hidden, torch.full((4,), IGNORE_INDEX))
+    assert nothing.item() == 0
+    assert torch.autograd.grad(nothing, hidden)[0].abs().max() == 0
+
+
+def test_initial_bias_gives_the_unigram_distribution(any_softmax):
+    counts = [3 * word % 17 for word in range(VOCABULARY)]
+    any_softmax.init_bias_from_counts(counts)
+    hidden = torch.zeros(1, SIZE, dtype=torch.float64)
+    losses = [any_softmax.full_loss(hidden, torch.tensor([word])) for word in range(VOCABULARY)]
+    expected = torch.tensor(counts, dtype=torch.float64) + 1
+    torch.testing.assert_close(torch.stack(losses).neg().exp(), expected / expected.sum())
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_bfloat16_is_close(data, kind):
     hidden, targets = data
-    full = softmax.full_loss(hidden, targets)
-    sampled = softmax.sampled_loss(hidden, targets, n_negatives=20_000, seed=0)
+    softmax = make(kind).float()
+    exact = softmax.full_loss(hidden.float(), targets)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = softmax.full_loss(hidden.float(), targets)
+    assert rounded.dtype == torch.float32
+    assert exact != rounded
+    torch.testing.assert_close(rounded, exact, rtol=0.02, atol=0)
+
+
+def test_config_makes_the_same_softmax(any_softmax):
+    again = make_softmax(any_softmax.config(), vocabulary_size=VOCABULARY, projection_size=SIZE)
+    assert again.config() == any_softmax.config() == CONFIGS[any_softmax.kind]
+    assert [each.shape for each in again.parameters()] == [each.shape for each in any_softmax.parameters()]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"kind": "ful"},
+        {"kind": 3},
+        {},
+        "full",
+        None,
+        {"kind": "full", "sizes": []},
+        {"kind": "adaptive", "cutoffs": [2, 1], "sizes": [1, 1]},
+        {"kind": "adaptive", "cutoffs": [2, 3], "sizes": [1]},
+        {"kind": "adaptive", "cutoffs": [2], "sizes": [1.5]},
+        {"kind": "adaptive", "cutoffs": [2], "sizes": [1], "div": 4},
+    ],
+)
+def test_invalid_config_is_refused(config):
+    with pytest.raises(InputError, match="softmax: "):
+        make_softmax(config, vocabulary_size=VOCABULARY, projection_size=SIZE)
+
+
+def test_a_new_softmax_is_a_class_and_an_entry(monkeypatch, data):
+    class Doubled(FullSoftmax):
+        kind = "doubled"
+
+        def full_loss(self, hidden, targets):
+            return 2 * super().full_loss(hidden, targets)
+
+    monkeypatch.setitem(SOFTMAXES, Doubled.kind, Doubled)
+    softmax = make_softmax({"kind": "doubled"}, vocabulary_size=VOCABULARY, projection_size=SIZE).double()
+    assert softmax.training_loss(*data, n_negatives=None, seed=0) > 0
+    assert softmax.config() == {"kind": "doubled"}
+
+
+def test_adaptive_softmax_of_a_small_vocabulary_has_no_clusters():
+    softmax = AdaptiveSoftmax(vocabulary_size=7, projection_size=SIZE)
+    assert softmax.weight.shape == (7, SIZE)
+    assert len(softmax.clusters) == 0
+
+
+def test_clusters_have_decreasing_sizes_with_a_minimum():
+    softmax = AdaptiveSoftmax(vocabulary_size=300_000, projection_size=32)
+    assert softmax.sizes == (32, 16, 8, 8)
+    assert [len(cluster.weight) for cluster in softmax.clusters] == [8_000, 40_000, 200_000, 50_000]
+
+
+def test_sampled_loss_is_the_full_loss_when_every_word_is_drawn(softmax, data):
+    full = softmax.full_loss(*data)
+    sampled = softmax.training_loss(*data, n_negatives=20_000, seed=0)
     torch.testing.assert_close(sampled, full, rtol=1e-6, atol=0)
-    for ours, theirs in zip(gradients(sampled, hidden, softmax), gradients(full, hidden, softmax), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+    for ours, theirs in zip(gradients(sampled, data[0], softmax), gradients(full, data[0], softmax), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=2e-6)
 
 
-def test_sparse_gradients_are_those_of_the_rows_of_targets_and_negatives(softmax, data):
-    hidden, targets = data
+def test_sparse_gradients_are_those_of_the_rows_of_targets_and_negatives(softmax):
+    torch.manual_seed(1)
+    hidden = torch.randn(23, SIZE, dtype=torch.float64, requires_grad=True)
+    targets = torch.randint(0, VOCABULARY, (23,))
     dense = gradients(softmax.sampled_loss(hidden, targets, n_negatives=5, seed=0), hidden, softmax)
-    softmax.sparse = True
+    assert softmax.use_sparse_gradients() == ["weight", "bias"]
     sparse = gradients(softmax.sampled_loss(hidden, targets, n_negatives=5, seed=0), hidden, softmax)
     assert [part.is_sparse for part in sparse] == [False, True, True]
     for ours, theirs in zip(sparse, dense, strict=True):
@@ -80,7 +195,7 @@ def test_sparse_gradients_are_those_of_the_rows_of_targets_and_negatives(softmax
     assert set(rows.tolist()) < set(range(VOCABULARY))
 
 
-def test_correction_makes_the_estimate_of_the_normaliser_unbiased():
+def test_estimate_of_the_normaliser_is_unbiased():
     """Averaged over seeds, sum over drawn words of exp(logit) / P(drawn) is the sum over all words."""
     torch.manual_seed(0)
     logits = torch.randn(500, dtype=torch.float64)
@@ -106,8 +221,7 @@ def test_draws_are_log_uniform():
 
 
 def test_negatives_are_a_function_of_the_seed(softmax, data):
-    hidden, targets = data
-    losses = [softmax.sampled_loss(hidden, targets, n_negatives=8, seed=seed).item() for seed in (1, 1, 2)]
+    losses = [softmax.sampled_loss(*data, n_negatives=8, seed=seed).item() for seed in (1, 1, 2)]
     assert losses[0] == losses[1] != losses[2]
 
 
@@ -125,23 +239,3 @@ def test_a_target_that_is_the_only_negative_costs_nothing(softmax):
     loss.backward()
     assert loss == 0
     assert torch.equal(hidden.grad, torch.zeros_like(hidden))
-
-
-def test_before_training_a_word_is_as_probable_as_it_is_frequent(softmax):
-    counts = [3 * word % 17 for word in range(VOCABULARY)]
-    softmax.init_bias_from_counts(counts)
-    nothing = torch.zeros(1, SIZE, dtype=torch.float64)
-    losses = [softmax.full_loss(nothing, torch.tensor([word])) for word in range(VOCABULARY)]
-    expected = torch.tensor(counts, dtype=torch.float64) + 1
-    torch.testing.assert_close(torch.stack(losses).neg().exp(), expected / expected.sum())
-
-
-def test_bfloat16_is_close(softmax, data):
-    hidden, targets = data
-    softmax = softmax.float()
-    exact = softmax.full_loss(hidden.float(), targets)
-    with torch.autocast("cpu", torch.bfloat16):
-        rounded = softmax.full_loss(hidden.float(), targets)
-    assert rounded.dtype == torch.float32
-    assert exact != rounded
-    torch.testing.assert_close(rounded, exact, rtol=0.02, atol=0)

@@ -1,11 +1,8 @@
-"""The LSTM of :mod:`elmolite.nn.lstm.reference` with gradients: both directions at once, in few and large operations.
+"""LSTM for training: the equations of :mod:`elmolite.nn.lstm.reference` as an autograd function of both directions.
 
-The loops over time hold nothing that is better done for all steps at once. Before the forward loop stands the input
-product, after the backward loop one product for the gradient of each weight. What a step computes besides its products
-is in :mod:`elmolite.nn.lstm.cells`.
-
-Each tanh is computed as ``2 sigmoid(2 x) - 1``, far cheaper than torch's own on a CPU: the weights of the candidate and
-the cell state are doubled, which rounds nothing.
+Everything that needs no recurrence is computed for all steps at once: the product of the inputs before the forward
+loop, and one product for the gradient of each weight after the backward loop. The elementwise part of a step is in
+:mod:`elmolite.nn.lstm.cells`.
 
 Shapes as in :mod:`elmolite.nn.lstm.reference`, with G directions in front: N positions, D input size, P projection,
 H cells.
@@ -22,12 +19,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from elmolite.nn.lstm.cells import Buffers, Cells, cells_on
+from elmolite.nn.lstm.cells import Buffers, Cells, cells_on, double_candidate
 from elmolite.nn.lstm.reference import Constants, State, Weights
-from elmolite.nn.packed_linear import product_dtype
+from elmolite.nn.packed_linear import compute_dtype
 
 GROUP_POSITIONS = 160
-"""Positions whose gradients are prepared together: the memory for that does not grow with the window."""
+"""Positions whose derivatives are in memory at once, whatever the length of the window."""
 
 
 def lstm(
@@ -36,27 +33,27 @@ def lstm(
     state: State,
     weights: Weights,
     constants: Constants,
-    starts: Tensor | None = None,
+    reset_mask: Tensor | None = None,
 ) -> tuple[Tensor, State]:
     """Run one layer of G directions over packed sequences of the same lengths.
 
-    Under autocast the products run in its dtype; gates and cell state stay in that of ``state``.
+    Under autocast the products run in its dtype; gates and cell state have the dtype of ``state``.
 
     :param x: packed inputs, (G, N, D).
-    :param batch_sizes: rows of each step, never increasing; they sum to N.
+    :param batch_sizes: rows of each step, non-increasing, N in total.
     :param state: (G, B, P) and (G, B, H), before the first step.
-    :param weights: of each direction, with G in front.
-    :param starts: (N), true where the states are set to zero before the step.
+    :param weights: with G in front.
+    :param reset_mask: (N), true where the states are set to zero before the step.
     :returns: packed outputs (G, N, P) and the state of each sequence after its last step.
     """
     outputs, hidden, cell = _LSTM.apply(  # type: ignore[no-untyped-call]
-        x, *state, *weights, starts, tuple(batch_sizes), constants, product_dtype(weights.input)
+        x, *state, *weights, reset_mask, tuple(batch_sizes), constants, compute_dtype(weights.input)
     )
     return outputs, State(hidden, cell)
 
 
 class _LSTM(torch.autograd.Function):
-    """The loop over time with its own backward loop, so that no step is taped and no gradient is added up in parts."""
+    """Loop over time with its own backward loop, so that autograd records no single steps."""
 
     @staticmethod
     def forward(
@@ -68,17 +65,17 @@ class _LSTM(torch.autograd.Function):
         recurrent_weight: Tensor,
         bias: Tensor,
         projection_weight: Tensor,
-        starts: Tensor | None,
+        reset_mask: Tensor | None,
         batch_sizes: tuple[int, ...],
         constants: Constants,
         dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor, Tensor]:
         with _no_autocast(x.device.type):
             weights = Weights(input_weight.to(dtype), recurrent_weight.to(dtype), bias, projection_weight.to(dtype))
-            keep = None if starts is None else (~starts).unsqueeze(1)
+            keep = None if reset_mask is None else (~reset_mask).unsqueeze(1)
             loop = _Loop(batch_sizes, constants, keep, cells_on(x.device))
             final, buffers = loop.forward(x.to(dtype), State(hidden, cell), weights)
-        # Saved this way, and not on the loop, an output does not keep itself alive.
+        # Saved here and not in the loop object: otherwise an output would be part of a reference cycle.
         ctx.save_for_backward(x, hidden, cell, *weights, *buffers)
         ctx.loop = loop
         return buffers.outputs, final.hidden, final.cell
@@ -100,9 +97,9 @@ def _no_autocast(device: str) -> AbstractContextManager[Any]:
 
 
 class _Loop:
-    """The loop over the steps of packed sequences, forward and backward.
+    """Loop over the steps of packed sequences, forward and backward.
 
-    ``keep``, (N, 1), is false where a state is set to zero before the step.
+    :param keep: (N, 1), false where the state is set to zero before the step.
     """
 
     def __init__(self, batch_sizes: tuple[int, ...], constants: Constants, keep: Tensor | None, cells: Cells) -> None:
@@ -113,19 +110,19 @@ class _Loop:
         self.offsets = [0, *accumulate(batch_sizes)]
 
     def forward(self, x: Tensor, state: State, weights: Weights) -> tuple[State, Buffers]:
-        """Run all steps; return the last state of each sequence, and what the backward loop reads."""
-        doubled = _with_doubled_candidate(weights, self.constants.forget_bias)
+        """Run all steps; return the last state of each sequence and the activations for the backward pass."""
+        doubled = double_candidate(weights, self.constants.forget_bias)
         gates = torch.baddbmm(doubled.bias.unsqueeze(1).to(x.dtype), x, doubled.input.mT).to(state.cell.dtype)
         cells = state.cell.new_empty(*x.shape[:2], state.cell.shape[2])
         outputs = state.hidden.new_empty(*x.shape[:2], state.hidden.shape[2])
         buffers = Buffers(gates, cells, torch.empty_like(cells), outputs)
         hidden, cell = state.hidden.to(x.dtype), 2 * state.cell
         ended: list[State] = []
-        for at, n_rows in zip(self.offsets, self.batch_sizes, strict=False):
+        for offset, n_rows in zip(self.offsets, self.batch_sizes, strict=False):
             if n_rows < hidden.shape[1]:
                 ended.append(State(hidden[:, n_rows:], cell[:, n_rows:]))
                 hidden, cell = hidden[:, :n_rows], cell[:, :n_rows]
-            rows = slice(at, at + n_rows)
+            rows = slice(offset, offset + n_rows)
             keep = None if self.keep is None else self.keep[rows]
             hidden, cell = self._step(State(hidden, cell), keep, buffers.at(rows), doubled)
         ended.append(State(hidden, cell))
@@ -133,7 +130,7 @@ class _Loop:
         return State(hidden.to(state.hidden.dtype), cell / 2), buffers
 
     def _step(self, state: State, keep: Tensor | None, at: Buffers, doubled: Weights) -> State:
-        """Take one step: fill its part of the buffers, whose gates hold the product of its input as yet."""
+        """Compute one step into the buffers; on entry their gates hold the product of the inputs."""
         hidden, product = state.hidden, None
         if keep is not None:
             hidden = hidden * keep
@@ -141,7 +138,16 @@ class _Loop:
             at.gates.baddbmm_(hidden, doubled.recurrent.mT)
         else:
             product = hidden @ doubled.recurrent.mT
-        gated = self.cells.forward(at, product, state.cell, keep, self.constants.cell_clip, hidden.dtype)
+        gated = self.cells.step(
+            at.gates,
+            state.cell,
+            at.doubled_cells,
+            self.constants.cell_clip,
+            hidden.dtype,
+            product=product,
+            keep=keep,
+            cell_sigmoids=at.cell_sigmoids,
+        )
         hidden = gated @ doubled.projection.mT
         if self.constants.projection_clip is not None:
             hidden.clamp_(-self.constants.projection_clip, self.constants.projection_clip)
@@ -151,16 +157,16 @@ class _Loop:
     def backward(
         self, x: Tensor, state: State, weights: Weights, buffers: Buffers, grad_outputs: Tensor, grad_final: State
     ) -> tuple[Weights, Tensor, State]:
-        """Return the gradients of the weights, of the input and of the first state."""
+        """Return the gradients of the weights, the input and the initial state."""
         dtype, n_cells = weights.recurrent.dtype, state.cell.shape[2]
         before = self._states_before(state, buffers)
         grad_projected = torch.empty_like(buffers.outputs, dtype=dtype)
         grad_gates = torch.empty_like(buffers.gates, dtype=dtype)
         grad_hidden, grad_cell = grad_final.hidden.clone(), grad_final.cell.clone()
-        for first, behind in self._groups_of_steps():
-            group = slice(self.offsets[first], self.offsets[behind])
+        for first, end in self._groups_of_steps():
+            group = slice(self.offsets[first], self.offsets[end])
             gradients = self.cells.gradients(buffers.at(group), before.cell[:, group], self.constants.cell_clip)
-            for step in reversed(range(first, behind)):
+            for step in reversed(range(first, end)):
                 rows = slice(self.offsets[step], self.offsets[step + 1])
                 in_group = slice(rows.start - group.start, rows.stop - group.start)
                 grad_h, grad_c = (part[:, : self.batch_sizes[step]] for part in (grad_hidden, grad_cell))
@@ -171,28 +177,28 @@ class _Loop:
                 grad_h.copy_(grad_gates[:, rows] @ weights.recurrent)
                 if keep is not None:
                     grad_h.mul_(keep)
-        gated = (2 * buffers.cell_sigmoids - 1).mul_(buffers.gates[..., 3 * n_cells :])  # what was projected, (G, N, H)
+        gated = (2 * buffers.cell_sigmoids - 1).mul_(buffers.gates[..., 3 * n_cells :])  # (G, N, H)
         grads = Weights(
             grad_gates.mT @ x.to(dtype),
             grad_gates.mT @ before.hidden.to(dtype),
-            (grad_gates.new_ones(len(x), 1, x.shape[1]) @ grad_gates).squeeze(1),  # a sum would first make them float32
+            (grad_gates.new_ones(len(x), 1, x.shape[1]) @ grad_gates).squeeze(1),  # sum() would copy to float32
             grad_projected.mT @ gated.to(dtype),
         )
         grads_of_weights = Weights(*(grad.to(buffers.gates.dtype) for grad in grads))
         return grads_of_weights, (grad_gates @ weights.input).to(x.dtype), State(grad_hidden, grad_cell)
 
     def _groups_of_steps(self) -> Iterator[tuple[int, int]]:
-        """Yield the first step of each group, and that behind its last, from the end on."""
-        behind = len(self.batch_sizes)
-        while behind:
-            first = behind - 1
-            while first and self.offsets[behind] - self.offsets[first - 1] <= GROUP_POSITIONS:
+        """Yield the first step and the end of each group, last group first."""
+        end = len(self.batch_sizes)
+        while end:
+            first = end - 1
+            while first and self.offsets[end] - self.offsets[first - 1] <= GROUP_POSITIONS:
                 first -= 1
-            yield first, behind
-            behind = first
+            yield first, end
+            end = first
 
     def _unclipped(self, grad: Tensor, outputs: Tensor) -> Tensor:
-        """Let a gradient pass where an output is inside its clip."""
+        """Return the gradient before the clip of the outputs: zero where they are clipped."""
         clip = self.constants.projection_clip
         if clip is None:
             return grad
@@ -200,22 +206,10 @@ class _Loop:
         return passed
 
     def _states_before(self, state: State, buffers: Buffers) -> State:
-        """Return the hidden and cell state that each position started from, (G, N, P) and (G, N, H)."""
+        """Return hidden and cell state before each position, (G, N, P) and (G, N, H)."""
         hidden, doubled_cells = [state.hidden[:, : self.batch_sizes[0]]], [2 * state.cell[:, : self.batch_sizes[0]]]
-        for at, n_rows in zip(self.offsets, self.batch_sizes[1:], strict=False):
-            hidden.append(buffers.outputs[:, at : at + n_rows])
-            doubled_cells.append(buffers.doubled_cells[:, at : at + n_rows])
+        for offset, n_rows in zip(self.offsets, self.batch_sizes[1:], strict=False):
+            hidden.append(buffers.outputs[:, offset : offset + n_rows])
+            doubled_cells.append(buffers.doubled_cells[:, offset : offset + n_rows])
         before = State(torch.cat(hidden, dim=1), torch.cat(doubled_cells, dim=1) / 2)
         return before if self.keep is None else State(*(part * self.keep for part in before))
-
-
-def _with_doubled_candidate(weights: Weights, forget_bias: float) -> Weights:
-    """Return weights whose forget bias is in them, whose candidate is doubled, and whose projection is negative."""
-    n_cells = weights.projection.shape[2]
-    factors = weights.bias.new_ones(4, 1)
-    factors[1] = 2
-    bias = weights.bias.clone()
-    bias[:, 2 * n_cells : 3 * n_cells] += forget_bias
-    per_row = factors.expand(4, n_cells).reshape(-1)
-    low = per_row.unsqueeze(1).to(weights.input.dtype)
-    return Weights(weights.input * low, weights.recurrent * low, bias * per_row, -weights.projection)

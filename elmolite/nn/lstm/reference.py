@@ -1,7 +1,7 @@
-"""LSTM with projection and clipping: its equations, and the plain reference that says them once more.
+"""LSTM with projection and clipping: equations and reference implementation.
 
-What is used is faster and held equal to it by tests: :mod:`elmolite.nn.lstm.autograd`, and without gradients
-:mod:`elmolite.nn.lstm.inference`.
+Training uses :mod:`elmolite.nn.lstm.autograd` and inference :mod:`elmolite.nn.lstm.inference`, which are faster; tests
+compare both with the reference.
 
 The cell (Sak et al. 2014, with the clips of bilm-tf), for input x, output h and cell state c of the step before::
 
@@ -9,8 +9,8 @@ The cell (Sak et al. 2014, with the clips of bilm-tf), for input x, output h and
     c = clip(sigmoid(f + forget_bias) * c + sigmoid(i) * tanh(j), cell_clip)
     h = clip(P (sigmoid(o) * tanh(c)), projection_clip)
 
-Sequences are *packed*: sorted by length, longest first, then laid out time-major without padding, so that the rows of
-a step are the sequences that still run. Training windows are the case in which every step has all rows.
+Sequences are *packed* as in ``torch.nn.utils.rnn``: sorted by length, longest first, and time-major without padding, so
+that the rows of a step are the sequences that have not ended. In a training window every step has all rows.
 
 Shapes: N positions of all sequences together, B sequences, D input size, P projection, H cells.
 """
@@ -25,23 +25,23 @@ from torch import Tensor
 
 
 class Weights(NamedTuple):
-    """Parameters of one layer; the rows of the gates are i, j (candidate), f, o, as in bilm-tf."""
+    """Parameters of one layer; the gates are in the order i, j (candidate), f, o, as in bilm-tf."""
 
     input: Tensor  # (4H, D)
     recurrent: Tensor  # (4H, P)
-    bias: Tensor  # (4H): the forget bias is not in it
+    bias: Tensor  # (4H), without the forget bias
     projection: Tensor  # (P, H)
 
 
 class State(NamedTuple):
-    """What a layer carries from one step to the next, or a stack of layers with one more dimension in front."""
+    """Recurrent state of a layer; a stack of layers has one more dimension in front."""
 
     hidden: Tensor  # (B, P)
     cell: Tensor  # (B, H)
 
 
 class Constants(NamedTuple):
-    """The numbers of a layer that are not learnt; a clip of ``None`` is none."""
+    """Hyperparameters of a layer; a clip of ``None`` does not clip."""
 
     cell_clip: float | None
     projection_clip: float | None
@@ -54,25 +54,25 @@ def lstm_reference(
     state: State,
     weights: Weights,
     constants: Constants,
-    starts: Tensor | None = None,
+    reset_mask: Tensor | None = None,
 ) -> tuple[Tensor, State]:
-    """Run one layer over packed sequences, as the equations say and no faster.
+    """Run one layer over packed sequences, step by step.
 
     :param x: packed input, (N, D).
-    :param batch_sizes: rows of each step, never increasing; they sum to N.
+    :param batch_sizes: rows of each step, non-increasing, N in total.
     :param state: before the first step, B = ``batch_sizes[0]`` rows.
-    :param starts: (N), true where the state is set to zero before the step.
+    :param reset_mask: (N), true where the state is set to zero before the step.
     :returns: packed outputs (N, P) and the state of each sequence after its last step.
     """
     hidden, cell = state
     outputs: list[Tensor] = []
-    at = 0
+    offset = 0
     for n_rows in batch_sizes:
         h, c = hidden[:n_rows], cell[:n_rows]
-        if starts is not None:
-            keep = ~starts[at : at + n_rows, None]
+        if reset_mask is not None:
+            keep = ~reset_mask[offset : offset + n_rows, None]
             h, c = h * keep, c * keep
-        gates = x[at : at + n_rows] @ weights.input.T + h @ weights.recurrent.T + weights.bias
+        gates = x[offset : offset + n_rows] @ weights.input.T + h @ weights.recurrent.T + weights.bias
         i, j, f, o = gates.chunk(4, dim=1)
         c = torch.sigmoid(f + constants.forget_bias) * c + torch.sigmoid(i) * torch.tanh(j)
         c = _clip(c, constants.cell_clip)
@@ -80,7 +80,7 @@ def lstm_reference(
         h = _clip(h, constants.projection_clip)
         outputs.append(h)
         hidden, cell = torch.cat([h, hidden[n_rows:]]), torch.cat([c, cell[n_rows:]])
-        at += n_rows
+        offset += n_rows
     return torch.cat(outputs), State(hidden, cell)
 
 

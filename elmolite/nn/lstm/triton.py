@@ -1,10 +1,10 @@
-"""What :mod:`elmolite.nn.lstm.cells` says, as kernels in Triton: one launch a step forward, one backward.
+"""Triton kernels of :mod:`elmolite.nn.lstm.cells`: one launch for a step forward, one for a step backward.
 
-A program computes ``BLOCK`` cells of one row of one direction. It computes in float32, or float64 where the gates are
-that, whatever dtypes it reads and writes. Only built-in functions of Triton are called, so that its interpreter runs
-the kernels wherever it is asked for.
+A program computes ``BLOCK`` cells of one row of one direction, in float64 if the gates are float64 and in float32
+otherwise, whatever the dtypes of its inputs and outputs. The kernels call only built-in functions of Triton, so that
+its interpreter can run them.
 
-Triton is imported here and nowhere else; nothing imports this module but where there is a GPU.
+The only module that imports Triton; it is imported on machines with a GPU only.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 from elmolite.nn.lstm.cells import Buffers, CellGradients
 
 MAX_BLOCK = 512
-"""Cells of a program: many programs even for a few rows."""
+"""Maximum number of cells of a program, small enough for many programs even with few rows."""
 
 _jit: Callable[[Callable[..., Any]], Any] = triton.jit
 
@@ -33,7 +33,7 @@ def _sigmoid(x: tl.tensor) -> tl.tensor:
 
 @_jit
 def _load_gates(at: tl.tensor, is_cell: tl.tensor, dtype: tl.constexpr, N_CELLS: tl.constexpr) -> Any:  # noqa: N803
-    """Return what stands for i, j, f and o."""
+    """Load i, j, f and o."""
     return (
         tl.load(at, is_cell).to(dtype),
         tl.load(at + N_CELLS, is_cell).to(dtype),
@@ -65,7 +65,7 @@ def _forward_kernel(
     N_CELLS: tl.constexpr,  # noqa: N803
     BLOCK: tl.constexpr,  # noqa: N803
 ) -> None:
-    """Take a step; without ``cell_sigmoids`` nothing is stored for gradients."""
+    """Compute a step; without ``cell_sigmoids`` (inference) nothing is stored for the backward pass."""
     row, g = tl.program_id(0).to(tl.int64), tl.program_id(2).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     is_cell = column < N_CELLS
@@ -81,7 +81,7 @@ def _forward_kernel(
     if keep is not None:
         before = tl.where(tl.load(keep + row), before, 0.0)
     doubled = f * before + 4 * i * j - 2 * i
-    if CLIP is not None:  # a comparison, which NaN is not: it stays
+    if CLIP is not None:  # comparisons keep NaN
         clip = tl.full((BLOCK,), CLIP, dtype)  # a plain number is float32 for Triton before 3.9
         doubled = tl.where(doubled > clip, clip, doubled)
         doubled = tl.where(doubled < -clip, -clip, doubled)
@@ -121,7 +121,7 @@ def _backward_kernel(
     N_CELLS: tl.constexpr,  # noqa: N803
     BLOCK: tl.constexpr,  # noqa: N803
 ) -> None:
-    """Take a step back; ``grad_gates`` lies as the gates do, and what is of cells as the doubled cells do."""
+    """Compute the gradients of a step; ``grad_gates`` has the strides of ``gates``."""
     row, g = tl.program_id(0).to(tl.int64), tl.program_id(2).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     is_cell = column < N_CELLS
@@ -136,7 +136,7 @@ def _backward_kernel(
     of_cell = tl.load(at_grad, is_cell).to(dtype) + of_gated * (o - o * tanh_cell * tanh_cell)
     if CLIP is not None:
         is_inside = tl.abs(tl.load(doubled_cells + at_cell, is_cell).to(dtype)) < tl.full((BLOCK,), CLIP, dtype)
-        of_cell = tl.where(is_inside, of_cell, 0.0 * of_cell)  # NaN stays
+        of_cell = tl.where(is_inside, of_cell, 0.0 * of_cell)  # keeps NaN
     tl.store(grad_gates + at, (i - i * i) * (2 * j - 1) * of_cell, is_cell)
     tl.store(grad_gates + at + N_CELLS, (j - j * j) * 4 * i * of_cell, is_cell)  # tanh: 1 - j * j = 4 (s - s * s)
     tl.store(grad_gates + at + 2 * N_CELLS, (f - f * f) * before * of_cell, is_cell)
@@ -148,60 +148,46 @@ def _backward_kernel(
 
 
 class TritonCells:
-    """The implementation of :class:`elmolite.nn.lstm.cells.Cells` by the kernels."""
+    """Elementwise part of an LSTM step in Triton kernels, see :class:`elmolite.nn.lstm.cells.Cells`."""
 
-    def forward(
+    def step(
         self,
-        at: Buffers,
-        product: Tensor | None,
-        doubled_cell: Tensor,
-        keep: Tensor | None,
+        gates: Tensor,
+        cell: Tensor,
+        new_cell: Tensor,
         clip: float | None,
         dtype: torch.dtype,
+        *,
+        product: Tensor | None = None,
+        keep: Tensor | None = None,
+        cell_sigmoids: Tensor | None = None,
     ) -> Tensor:
-        """Take a step of training."""
-        return _step(at.gates, product, doubled_cell, keep, at.doubled_cells, at.cell_sigmoids, clip, dtype)
+        """Compute a step in one kernel."""
+        gated = torch.empty(cell.shape, dtype=dtype, device=cell.device)
+        strides = (
+            *gates.stride()[:2],
+            *((0, 0) if product is None else product.stride()[:2]),
+            *cell.stride(),
+            *new_cell.stride(),
+        )
+        clip = _doubled_clip(clip, new_cell.dtype)
+        _launch(_forward_kernel, clip, gated, gates, product, cell, keep, new_cell, cell_sigmoids, *strides)
+        return gated
 
     def gradients(self, at: Buffers, cells_before: Tensor, clip: float | None) -> CellGradients:
-        """Remember where they are computed from: a step is one kernel then, with its slopes in it."""
+        """Keep the inputs of the backward kernel, which computes the derivatives itself."""
         return _Gradients(at, cells_before, clip)
-
-    def infer(self, gates: Tensor, doubled_cell: Tensor, clip: float | None, dtype: torch.dtype) -> Tensor:
-        """Take a step without gradients."""
-        return _step(gates, None, doubled_cell, None, doubled_cell, None, clip, dtype)
-
-
-def _step(
-    gates: Tensor,
-    product: Tensor | None,
-    cell: Tensor,
-    keep: Tensor | None,
-    doubled_cells: Tensor,
-    cell_sigmoids: Tensor | None,
-    clip: float | None,
-    dtype: torch.dtype,
-) -> Tensor:
-    gated = torch.empty(cell.shape, dtype=dtype, device=cell.device)
-    strides = (
-        *gates.stride()[:2],
-        *((0, 0) if product is None else product.stride()[:2]),
-        *cell.stride(),
-        *doubled_cells.stride(),
-    )
-    clip = _doubled_clip(clip, doubled_cells.dtype)
-    _launch(_forward_kernel, clip, gated, gates, product, cell, keep, doubled_cells, cell_sigmoids, *strides)
-    return gated
 
 
 class _Gradients(NamedTuple):
-    """What the backward kernel reads."""
+    """Backward pass of some steps."""
 
     at: Buffers
     cells_before: Tensor  # (G, N, H)
     clip: float | None
 
     def step(self, rows: slice, grad_gated: Tensor, grad_cell: Tensor, grad_gates: Tensor, keep: Tensor | None) -> None:
-        """Take a step back."""
+        """Compute the gradients of a step, see :meth:`elmolite.nn.lstm.cells.CellGradients.step`."""
         gates, doubled_cells = self.at.gates[:, rows], self.at.doubled_cells[:, rows]
         saved = gates, doubled_cells, self.at.cell_sigmoids[:, rows], self.cells_before[:, rows]
         strides = (
@@ -215,7 +201,7 @@ class _Gradients(NamedTuple):
 
 
 def _launch(kernel: Any, clip: float | None, of_cells: Tensor, *arguments: Tensor | int | None) -> None:
-    """Run a kernel over the cells of a step, (G, rows, H), on the GPU on which they are."""
+    """Run a kernel over the cells of a step, (G, rows, H), on their GPU."""
     n_directions, n_rows, n_cells = of_cells.shape
     block = min(MAX_BLOCK, 1 << (n_cells - 1).bit_length())
     with torch.cuda.device_of(of_cells):  # type: ignore[no-untyped-call]
@@ -225,11 +211,11 @@ def _launch(kernel: Any, clip: float | None, of_cells: Tensor, *arguments: Tenso
             CLIP=clip,
             N_CELLS=n_cells,
             BLOCK=block,
-            enable_fp_fusion=True,  # as it is where nothing is said; Triton warns of that
+            enable_fp_fusion=True,  # the default; without it Triton warns
         )
 
 
 @cache
 def _doubled_clip(clip: float | None, dtype: torch.dtype) -> float | None:
-    """Return the clip of doubled cells as they are stored, so that a clipped one is told from the others."""
+    """Return the clip of doubled cells, rounded to the dtype in which they are stored and compared."""
     return None if clip is None else torch.tensor(2 * clip, dtype=dtype).item()

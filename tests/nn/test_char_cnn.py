@@ -4,7 +4,7 @@ from torch.nn import functional as F
 
 from elmolite.data.indexers import _END_WORD, PADDING, ByteIndexer
 from elmolite.nn import packed_linear
-from elmolite.nn.char_cnn import CharacterEncoder, Highway
+from elmolite.nn.char_cnn import CharacterCNN, Highway
 
 WORDS = ["a", "the", "elephantine", "naïve", "東京"]
 
@@ -12,7 +12,7 @@ WORDS = ["a", "the", "elephantine", "naïve", "東京"]
 def make_encoder(**changes):
     torch.manual_seed(0)
     sizes = {"embedding_size": 4, "filters": [(1, 6), (2, 6), (5, 8)], "n_highway_layers": 2, "projection_size": 5}
-    return CharacterEncoder(n_ids=262, **{"activation": "relu", "padding": PADDING, **sizes, **changes})
+    return CharacterCNN(n_ids=262, **{"activation": "relu", "padding": PADDING, **sizes, **changes})
 
 
 def by_the_definition(encoder, word):
@@ -37,7 +37,7 @@ def by_the_definition(encoder, word):
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 def test_equals_the_definition(monkeypatch, activation, packs, with_gradients):
     if not packs:
-        monkeypatch.setattr(packed_linear, "packs", lambda device, dtype: False)
+        monkeypatch.setattr(packed_linear, "can_pack", lambda device, dtype: False)
     encoder = make_encoder(activation=activation).requires_grad_(with_gradients)
     encoded = encoder(torch.from_numpy(ByteIndexer().rows(WORDS)).long())
     assert encoded.requires_grad == with_gradients

@@ -5,14 +5,22 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from helpers.lstm import (
+    CONSTANTS,
+    SIZES,
+    in_every_case,
+    make_leaves,
+    make_reset_mask,
+    run_inference,
+    run_reference,
+    run_training,
+    with_gradients,
+)
 
 from elmolite.nn.lstm import autograd, cells, inference
 from elmolite.nn.lstm.cells import TorchCells, cells_on, describe_cells
-from elmolite.nn.lstm.inference import PreparedLSTM
-from elmolite.nn.lstm.reference import Constants, State, Weights, lstm_reference
 
-INPUT, PROJECTION, CELLS = 7, 5, 9
-CLIPS = [Constants(3.0, 3.0, 1.0), Constants(0.4, 0.3, 1.0), Constants(None, None, 0.0)]
+CELLS, TIGHT = SIZES[2], CONSTANTS["tight clips"]
 BATCHES = [[3], [4, 4, 2, 1], [2, 0]]
 
 
@@ -24,7 +32,7 @@ def device(request):
 
 
 def kernels_module(monkeypatch, *, is_interpreted):
-    """One of its own: a kernel is for the interpreter, or for a GPU, from its definition on."""
+    """Import the module anew: a kernel is defined for the interpreter or for a GPU."""
     pytest.importorskip("triton", reason="Triton is not installed")
     monkeypatch.setenv("TRITON_INTERPRET", "1" if is_interpreted else "0")
     found = importlib.util.find_spec("elmolite.nn.lstm.triton")
@@ -35,7 +43,7 @@ def kernels_module(monkeypatch, *, is_interpreted):
 
 @pytest.fixture
 def kernels(device, monkeypatch):
-    """The kernels in the place of torch's operations, interpreted where they are not for a GPU."""
+    """Replace torch's operations by the kernels, interpreted on the CPU."""
     module = kernels_module(monkeypatch, is_interpreted=device.type == "cpu")
     monkeypatch.setattr(module, "MAX_BLOCK", 8)  # two programs a row
     cells = Counted(module.TritonCells())
@@ -46,7 +54,7 @@ def kernels(device, monkeypatch):
 
 
 class Counted:
-    """Cells of which it is known whether they were called."""
+    """Cells that count their calls."""
 
     def __init__(self, cells):
         self.cells = cells
@@ -61,9 +69,9 @@ class Counted:
 @pytest.mark.parametrize(("wide", "low"), [("fp32", "fp32"), ("fp32", "bf16"), ("bf16", "bf16"), ("fp64", "fp64")])
 @pytest.mark.parametrize("is_plain", [False, True])
 def test_compile_for_a_gpu_on_a_machine_without(monkeypatch, tmp_path, capability, wide, low, is_plain):
-    """The interpreter runs what the compiler refuses.
+    """The interpreter accepts code that the compiler refuses.
 
-    Before the other tests: up to Triton 3.8 its interpreter leaves functions of its own in ``triton.language``.
+    Must run before the other tests: the interpreter of Triton 3.8 and earlier patches ``triton.language``.
     """
     module = kernels_module(monkeypatch, is_interpreted=False)
     import triton
@@ -88,77 +96,23 @@ def test_compile_for_a_gpu_on_a_machine_without(monkeypatch, tmp_path, capabilit
         assert compiled.asm["cubin"]
 
 
-def leaves_of(batch_sizes, n_directions, device, *, dtype=torch.float64, scale=0.7):
-    """Inputs, state and weights, whose layout is not that of their shape where a caller has a choice."""
-    generator = torch.Generator().manual_seed(0)
-
-    def leaf(*shape):
-        return torch.randn(n_directions, *shape, generator=generator, dtype=dtype).mul_(scale).to(device)
-
-    n_rows = batch_sizes[0]
-    return [
-        leaf(INPUT, sum(batch_sizes)).mT.requires_grad_(),
-        leaf(PROJECTION, n_rows).mT.requires_grad_(),
-        leaf(CELLS, n_rows).mT.requires_grad_(),
-        leaf(4 * CELLS, INPUT).requires_grad_(),
-        leaf(4 * CELLS, PROJECTION).requires_grad_(),
-        leaf(4 * CELLS).requires_grad_(),
-        leaf(PROJECTION, CELLS).requires_grad_(),
-    ]
-
-
-def starts_of(batch_sizes, device):
-    return (torch.rand(sum(batch_sizes), generator=torch.Generator().manual_seed(1)) < 0.3).to(device)
-
-
-def reference(leaves, batch_sizes, constants, starts):
-    """All directions, one after the other."""
-    results = []
-    for x, hidden, cell, *weights in zip(*leaves, strict=True):
-        outputs, final = lstm_reference(x, batch_sizes, State(hidden, cell), Weights(*weights), constants, starts)
-        results.append((outputs, *final))
-    return [torch.stack(parts) for parts in zip(*results, strict=True)]
-
-
-def fast(leaves, batch_sizes, constants, starts):
-    x, hidden, cell, *weights = leaves
-    outputs, final = autograd.lstm(x, batch_sizes, State(hidden, cell), Weights(*weights), constants, starts)
-    return [outputs, *final]
-
-
-def with_gradients(function, leaves, *arguments):
-    results = function(leaves, *arguments)
-    weightings = [torch.linspace(-1, 2, part.numel()).view(part.mT.shape).mT.to(part) for part in results]
-    grads = torch.autograd.grad(results, leaves, weightings)
-    return [*results, *grads]
-
-
-def in_every_case(test):
-    """Run a test with one and two directions, ragged sequences, clips that bite and none, states that start anew."""
-    cases = {"n_directions": [1, 2], "batch_sizes": BATCHES, "constants": CLIPS, "with_starts": [False, True]}
-    for name, values in cases.items():
-        test = pytest.mark.parametrize(name, values)(test)
-    return test
-
-
-@in_every_case
-def test_equal_the_reference_with_all_gradients(kernels, device, n_directions, batch_sizes, constants, with_starts):
-    starts = starts_of(batch_sizes, device) if with_starts else None
-    leaves = leaves_of(batch_sizes, n_directions, device)
-    exact = with_gradients(reference, leaves, batch_sizes, constants, starts)
-    for ours, theirs in zip(with_gradients(fast, leaves, batch_sizes, constants, starts), exact, strict=True):
+@in_every_case(BATCHES)
+def test_equal_the_reference_with_all_gradients(kernels, device, n_directions, batch_sizes, constants, has_resets):
+    reset_mask = make_reset_mask(batch_sizes, device) if has_resets else None
+    leaves = make_leaves(batch_sizes, n_directions, device=device)
+    expected = with_gradients(run_reference, leaves, batch_sizes, constants, reset_mask)
+    results = with_gradients(run_training, leaves, batch_sizes, constants, reset_mask)
+    for ours, theirs in zip(results, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
 
 
-@in_every_case
-def test_equal_the_reference_without_gradients(kernels, device, n_directions, batch_sizes, constants, with_starts):
-    starts = starts_of(batch_sizes, device) if with_starts else None
-    leaves = [leaf.detach() for leaf in leaves_of(batch_sizes, n_directions, device)]
-    exact = reference(leaves, batch_sizes, constants, starts)
-    x, hidden, cell, *weights = leaves
-    prepared = PreparedLSTM([Weights(*each) for each in zip(*weights, strict=True)], constants, torch.float64)
-    outputs, final = prepared(x, batch_sizes, State(hidden, cell), starts)
-    for ours, theirs in zip((outputs, *final), exact, strict=True):
+@in_every_case(BATCHES)
+def test_equal_the_reference_without_gradients(kernels, device, n_directions, batch_sizes, constants, has_resets):
+    reset_mask = make_reset_mask(batch_sizes, device) if has_resets else None
+    leaves = make_leaves(batch_sizes, n_directions, device=device)
+    expected = run_reference(leaves, batch_sizes, constants, reset_mask)
+    results = run_inference(leaves, batch_sizes, constants, reset_mask)
+    for ours, theirs in zip(results, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
 
 
@@ -174,13 +128,13 @@ def test_equal_the_reference_without_gradients(kernels, device, n_directions, ba
 )
 def test_are_as_exact_as_torchs_operations(kernels, device, monkeypatch, dtype, of_products, rounding):
     batch_sizes = [5, 5, 3, 2, 2, 1]
-    arguments = batch_sizes, Constants(0.4, 0.3, 1.0), starts_of(batch_sizes, device)
-    leaves = leaves_of(batch_sizes, 2, device, dtype=dtype)
-    exact = with_gradients(reference, [leaf.detach().double().requires_grad_() for leaf in leaves], *arguments)
+    arguments = batch_sizes, TIGHT, make_reset_mask(batch_sizes, device)
+    leaves = make_leaves(batch_sizes, 2, dtype=dtype, device=device)
+    exact = with_gradients(run_reference, [leaf.detach().double().requires_grad_() for leaf in leaves], *arguments)
     with torch.autocast(device.type, of_products, enabled=of_products != dtype):
-        ours = with_gradients(fast, leaves, *arguments)
+        ours = with_gradients(run_training, leaves, *arguments)
         monkeypatch.setattr(autograd, "cells_on", lambda device: TorchCells())
-        theirs = with_gradients(fast, leaves, *arguments)
+        theirs = with_gradients(run_training, leaves, *arguments)
     if device.type == "cpu" and of_products == torch.bfloat16:
         rounding = 0.02  # Triton's interpreter cuts numbers to bfloat16, where a GPU rounds them
     for each, other, true in zip(ours, theirs, exact, strict=True):
@@ -189,10 +143,10 @@ def test_are_as_exact_as_torchs_operations(kernels, device, monkeypatch, dtype, 
 
 
 def test_a_clip_lets_nan_through(kernels, device):
-    leaves = leaves_of([2], 1, device)
+    leaves = make_leaves([2], device=device)
     with torch.no_grad():
         leaves[0][0, 0, 0] = torch.nan
-    outputs, _, cell, *grads = with_gradients(fast, leaves, [2], Constants(0.4, 0.3, 1.0), None)
+    outputs, _, cell, *grads = with_gradients(run_training, leaves, [2], TIGHT)
     for part in (outputs, cell, grads[0]):
         assert part[0, 0].isnan().all()
         assert not part[0, 1].isnan().any()
@@ -200,10 +154,10 @@ def test_a_clip_lets_nan_through(kernels, device):
 
 @pytest.fixture
 def asked_afresh():
-    """What was found out about the machine is forgotten before and after."""
-    cells._kernels.cache_clear()
+    """Clear the cached choice of implementation before and after."""
+    cells._triton_cells.cache_clear()
     yield
-    cells._kernels.cache_clear()
+    cells._triton_cells.cache_clear()
 
 
 def test_are_chosen_on_a_gpu_and_nowhere_else(device, asked_afresh):
@@ -220,19 +174,19 @@ def test_torch_computes_on_a_gpu_where_triton_is_missing(monkeypatch, asked_afre
     monkeypatch.setitem(sys.modules, "triton", None)
     monkeypatch.delitem(sys.modules, "elmolite.nn.lstm.triton", raising=False)
     assert isinstance(cells_on(torch.device("cuda")), TorchCells)
-    assert describe_cells(torch.device("cuda")).startswith("torch, for Triton does not run: ModuleNotFoundError: ")
+    assert describe_cells(torch.device("cuda")).startswith("torch, because Triton does not run: ModuleNotFoundError: ")
 
 
 def test_torch_computes_on_a_gpu_where_a_first_step_fails(monkeypatch, asked_afresh):
     class Failing:
-        def infer(self, gates, *others):
+        def step(self, gates, *others):
             raise RuntimeError("Failed to find C compiler.\nPlease specify one")
 
     monkeypatch.setitem(sys.modules, "elmolite.nn.lstm.triton", SimpleNamespace(TritonCells=Failing))
     monkeypatch.setattr(torch, "zeros", lambda *shape, device: torch.empty(shape))
     gpu = torch.device("cuda")
     assert isinstance(cells_on(gpu), TorchCells)
-    assert describe_cells(gpu) == "torch, for Triton does not run: RuntimeError: Failed to find C compiler."
+    assert describe_cells(gpu) == "torch, because Triton does not run: RuntimeError: Failed to find C compiler."
 
 
 def test_triton_is_not_imported_without_a_gpu():

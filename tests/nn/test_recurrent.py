@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from elmolite.nn.lstm.reference import State
-from elmolite.nn.recurrent import LSTMLayer, RecurrentStack, RNNLayer, dropout
+from elmolite.nn.recurrent import GRULayer, LSTMLayer, RecurrentStack, RNNLayer, dropout
 
 LSTM = {"cell_clip": 3.0, "projection_clip": 3.0, "forget_bias": 1.0}
 SIZES = {"input_size": 4, "cell_size": 6, "projection_size": 4}
@@ -65,30 +65,30 @@ def test_dropped_recurrent_weights_are_zero_for_a_whole_window():
     assert torch.equal(layer(x, [2] * 3, state)[0], layer(x, [2] * 3, state)[0])
 
 
-@pytest.mark.parametrize(("kind", "cell"), [("gru", nn.GRUCell), ("rnn", nn.RNNCell)])
-def test_gru_and_rnn_are_those_of_the_definition(kind, cell):
+@pytest.mark.parametrize(("layer_class", "cell"), [(GRULayer, nn.GRUCell), (RNNLayer, nn.RNNCell)])
+def test_gru_and_rnn_are_those_of_the_definition(layer_class, cell):
     """Ragged sequences and states that start afresh in the middle, step by step through torch's single cells."""
     torch.manual_seed(0)
-    layer = RNNLayer(kind, **SIZES)
+    layer = layer_class(**SIZES)
     step = cell(4, 6)
     step.load_state_dict({name.removesuffix("_l0"): value for name, value in layer.rnn.state_dict().items()})
     batch_sizes = [3, 3, 2, 2, 1]
     x, state = torch.randn(11, 4), State(torch.zeros(3, 4), torch.randn(3, 6))
-    starts = torch.zeros(11, dtype=torch.bool)
-    starts[[1, 7, 10]] = True
+    reset_mask = torch.zeros(11, dtype=torch.bool)
+    reset_mask[[1, 7, 10]] = True
     hidden, expected, at = state.cell, [], 0
     for n_rows in batch_sizes:
         rows = slice(at, at + n_rows)
-        new = step(x[rows], hidden[:n_rows] * ~starts[rows, None])
+        new = step(x[rows], hidden[:n_rows] * ~reset_mask[rows, None])
         expected.append(layer.projection(new))
         hidden = torch.cat([new, hidden[n_rows:]])
         at += n_rows
-    output, after = layer(x, batch_sizes, state, starts)
+    output, after = layer(x, batch_sizes, state, reset_mask)
     torch.testing.assert_close(output, torch.cat(expected))
     torch.testing.assert_close(after.cell, hidden)
 
 
 def test_the_gru_of_torch_stays_in_training_mode_for_cudnn():
-    layer = RNNLayer("gru", **SIZES).eval()
+    layer = GRULayer(**SIZES).eval()
     assert not layer.training
     assert layer.rnn.training

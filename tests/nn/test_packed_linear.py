@@ -11,33 +11,33 @@ from elmolite.nn import packed_linear
 from elmolite.nn.bilm import tiny
 from elmolite.nn.lstm.reference import State
 from elmolite.nn.packed_linear import (
-    BatchedProduct,
-    PackedProduct,
-    Prepared,
-    TorchProduct,
+    BatchedLinear,
+    PackedLinear,
+    TorchLinear,
+    WeightCache,
     WeightVersions,
-    min_rows,
-    packs,
-    product,
-    products,
-    wants_gradients,
+    can_pack,
+    grouped_linear_op,
+    linear_op,
+    min_reproducible_rows,
+    needs_grad,
 )
 from elmolite.nn.recurrent import LSTMLayer
 
 CPU = torch.device("cpu")
-can_pack = pytest.mark.skipif(not packs(CPU, torch.float32), reason="this machine has no oneDNN")
+needs_onednn = pytest.mark.skipif(not can_pack(CPU, torch.float32), reason="this machine has no oneDNN")
 
 
-@can_pack
+@needs_onednn
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("has_bias", [False, True])
 def test_a_packed_product_is_that_of_torch(dtype, has_bias):
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(70, 33, generator=generator)
     bias = torch.randn(70, generator=generator) if has_bias else None
-    packed = product(weight, bias, dtype=dtype)
-    if packs(CPU, dtype):
-        assert isinstance(packed, PackedProduct)
+    packed = linear_op(weight, bias, dtype=dtype)
+    if can_pack(CPU, dtype):
+        assert isinstance(packed, PackedLinear)
     x = torch.randn(9, 40, generator=generator)[:, 3:36].to(dtype)  # rows that are not side by side
     exact = x.double() @ weight.to(dtype).double().T + (0 if bias is None else bias.to(dtype).double())
     torch.testing.assert_close(packed(x).double(), exact, rtol=0, atol=2e-5 if dtype == torch.float32 else 0.15)
@@ -53,42 +53,42 @@ def test_products_with_several_weights(few_rows, has_bias, n_weights):
     biases = [torch.randn(7, generator=generator) for _ in range(n_weights)] if has_bias else None
     x = torch.randn(n_weights, 3, 5, generator=generator)
     exact = torch.stack([F.linear(*each) for each in zip(x, weights, biases or [None] * n_weights, strict=True)])
-    ours = products(weights, biases, dtype=torch.float32, few_rows=few_rows)
+    ours = grouped_linear_op(weights, biases, dtype=torch.float32, few_rows=few_rows)
     torch.testing.assert_close(ours(x), exact, rtol=0, atol=1e-5)
-    assert isinstance(ours, BatchedProduct) == (n_weights > 1 and (few_rows or not packs(CPU, torch.float32)))
+    assert isinstance(ours, BatchedLinear) == (n_weights > 1 and (few_rows or not can_pack(CPU, torch.float32)))
 
 
-@can_pack
+@needs_onednn
 @pytest.mark.parametrize(("size_in", "size_out"), [(128, 512), (112, 300), (2048, 128)])
 def test_a_row_has_the_same_bits_however_many_stand_beside_it(size_in, size_out):
     generator = torch.Generator().manual_seed(0)
-    packed = product(torch.randn(size_out, size_in, generator=generator), dtype=torch.float32)
+    packed = linear_op(torch.randn(size_out, size_in, generator=generator), dtype=torch.float32)
     x = torch.randn(300, size_in, generator=generator)
     together = packed(x)
-    for n_rows in (*range(min_rows(CPU, torch.float32), 40), 63, 64, 65, 128, 299):
+    for n_rows in (*range(min_reproducible_rows(CPU, torch.float32), 40), 63, 64, 65, 128, 299):
         assert torch.equal(packed(x[:n_rows]), together[:n_rows]), n_rows
 
 
 def test_without_onednn_or_its_operators_torch_multiplies(monkeypatch):
     weight, x = torch.randn(5, 3), torch.randn(4, 3)
-    assert isinstance(product(weight, dtype=torch.float64), TorchProduct)  # which oneDNN does not have
-    monkeypatch.setattr(packed_linear, "packs", lambda device, dtype: False)
-    plain = product(weight, dtype=torch.float32)
-    assert isinstance(plain, TorchProduct)
+    assert isinstance(linear_op(weight, dtype=torch.float64), TorchLinear)  # which oneDNN does not have
+    monkeypatch.setattr(packed_linear, "can_pack", lambda device, dtype: False)
+    plain = linear_op(weight, dtype=torch.float32)
+    assert isinstance(plain, TorchLinear)
     assert torch.equal(plain(x), x @ weight.T)
-    assert min_rows(CPU, torch.float32) == 12
+    assert min_reproducible_rows(CPU, torch.float32) == 12
 
 
 def test_no_packing_where_torch_was_built_without(monkeypatch):
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    assert not packs(CPU, torch.float32)
+    assert not can_pack(CPU, torch.float32)
 
 
 def test_what_was_made_is_kept_until_a_weight_changes():
-    layer, prepared, made = nn.Linear(3, 2), Prepared(), []
+    layer, cache, made = nn.Linear(3, 2), WeightCache(), []
 
     def get(dtype=torch.float32):
-        return prepared.get(list(layer.parameters()), dtype, lambda: made.append(dtype) or len(made))
+        return cache.get(list(layer.parameters()), dtype, lambda: made.append(dtype) or len(made))
 
     assert [get(), get()] == [1, 1]
     with torch.no_grad():
@@ -104,16 +104,16 @@ def test_what_was_made_is_kept_until_a_weight_changes():
 def test_it_is_made_without_gradients_and_outside_inference_mode_and_autocast():
     weight = nn.Parameter(torch.ones(2, 2))
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        made = Prepared().get([weight], torch.float32, lambda: weight @ weight)
+        made = WeightCache().get([weight], torch.float32, lambda: weight @ weight)
     assert not made.requires_grad
     assert not made.is_inference()
     assert made.dtype == torch.float32
 
 
 def test_it_is_not_copied_with_its_module():
-    prepared = Prepared()
-    prepared.get([torch.ones(1)], torch.float32, lambda: lambda: None)  # which cannot be pickled
-    for other in (copy.deepcopy(prepared), pickle.loads(pickle.dumps(prepared))):
+    cache = WeightCache()
+    cache.get([torch.ones(1)], torch.float32, lambda: lambda: None)  # which cannot be pickled
+    for other in (copy.deepcopy(cache), pickle.loads(pickle.dumps(cache))):
         assert other.get([torch.ones(1)], torch.float32, lambda: "anew") == "anew"
 
 
@@ -123,16 +123,16 @@ def test_other_weights_in_memory_that_became_free_are_others():
     place = weight.data_ptr()
     del weight
     assert all(torch.zeros(1000).data_ptr() != place for _ in range(100))
-    assert not versions.are_of([torch.ones(1000)])
-    assert not versions.are_of([])
+    assert not versions.match([torch.ones(1000)])
+    assert not versions.match([])
 
 
 def test_gradients_are_wanted_of_what_requires_them_where_they_are_on():
     fixed, learnt = torch.ones(1), torch.ones(1, requires_grad=True)
-    assert wants_gradients(fixed, learnt)
-    assert not wants_gradients(fixed)
+    assert needs_grad(fixed, learnt)
+    assert not needs_grad(fixed)
     with torch.no_grad():
-        assert not wants_gradients(learnt)
+        assert not needs_grad(learnt)
 
 
 @pytest.mark.parametrize(
