@@ -3,8 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
+
     from elmolite.checkpoint import Checkpoint
-    from elmolite.cli.pretrain_options import load_recipe
+    from elmolite.cli.commands import load_recipe
     from elmolite.data.corpus import Corpus
     from elmolite.data.hf_datasets import DatasetText
     from elmolite.data.prepare import prepare
@@ -75,7 +77,7 @@ _HOMES = {
     "TokenFeatures": "tasks.heads",
     "WordCache": "embedding.word_cache",
     "finetune": "tasks.finetune",
-    "load_recipe": "cli.pretrain_options",
+    "load_recipe": "cli.commands",
     "prepare": "data.prepare",
     "pretrain": "pretraining.trainer",
 }
@@ -83,6 +85,10 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that embedding never pays for Lightning."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("elmolite")
     if name not in _HOMES:
         raise AttributeError(f"module 'elmolite' has no attribute {name!r}")
     from importlib import import_module

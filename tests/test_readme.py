@@ -87,13 +87,13 @@ def test_the_code_under_tasks_runs(tmp_path, monkeypatch, capsys):
     assert "mean ± standard deviation of 2 seeds" in capsys.readouterr().out
 
     Path("gated.py").write_text(block[: block.index("result = finetune")], encoding="utf-8")
-    own = ["--own-head", "gated.py:GatedAverage"]
+    own = ["--custom-head", "gated.py:GatedAverage"]
     files = ["--train", "train.tsv", "--dev", "dev.tsv", "--n-epochs", "1"]
     assert main(["finetune", "classify", "--encoder", "mini-en", *files, "--out", "runs/gated", *own]) == 0
     assert main(["test", "runs/gated", "dev.tsv", *own]) == 0
     assert main(["predict", "runs/gated", "--input", "dev.tsv", "--output", "predicted.jsonl", *own]) == 0
     assert main(["test", "runs/gated", "dev.tsv"]) == 2
-    assert "--own-head" in capsys.readouterr().err
+    assert "--custom-head" in capsys.readouterr().err
 
 
 def test_the_commands_of_tasks_run(tmp_path, monkeypatch, capsys):

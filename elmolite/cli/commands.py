@@ -1,260 +1,344 @@
-"""The subcommands, each one call into the module that does the work; those of tasks are in ``task_commands``.
+"""The commands: functions whose parameters are the options, and the table of them.
 
-The modules are imported where a subcommand needs them, so that ``elmolite --help`` answers at once.
+A command is one function here and one line in :data:`COMMANDS`. Modules are imported by the command that needs them,
+so that ``elmolite --help`` answers at once.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from elmolite.errors import InputError, exit_code, nearest
 
 if TYPE_CHECKING:
-    from elmolite.data.hf_datasets import DatasetText
+    from elmolite import (
+        BiLMConfig,
+        DatasetExamples,
+        DatasetText,
+        ExampleColumns,
+        FinetuningConfig,
+        InputConfig,
+        PretrainingConfig,
+    )
+    from elmolite.cli.options import Options
     from elmolite.embedding.layer_choice import LayerChoice
 
-
-class _Parser(argparse.ArgumentParser):
-    """Raises what it finds wrong, and names the nearest option to a wrong one."""
-
-    def error(self, message: str) -> Any:
-        """Turn a usage error into the one kind of error that :func:`main` shows."""
-        prefix = "unrecognized arguments: "
-        if message.startswith(prefix):
-            name = message.removeprefix(prefix).split()[0].split("=")[0]
-            message = f"unknown argument {name}{nearest(name, self._option_string_actions)}"
-        raise InputError(f"{message}\n{self.format_usage().rstrip()}")
+DEFAULT_PRESET = "mini"
+_RUN_ARGUMENTS = ("corpus", "out", "init_from", "resume", "keep_last", "dry_run", "plan")
 
 
-def _parser(command: str, description: str) -> _Parser:
-    return _Parser(prog=f"elmolite {command}", description=description, allow_abbrev=False)
+def prepare(
+    text: Sequence[str] = (),
+    *,
+    out: Path,
+    valid: Sequence[str] = (),
+    pretokenized: bool = False,
+    vocab_size: int | None = None,
+    min_count: int | None = None,
+    characters: Literal["bytes", "unicode"] = "bytes",
+    min_character_count: int | None = None,
+    vocab: Path | None = None,
+    workers: int | None = None,
+    overwrite: bool = False,
+    dataset: str | None = None,
+    dataset_config: str | None = None,
+    dataset_split: str | None = None,
+    dataset_column: str | None = None,
+    streaming: bool = False,
+    valid_split: str | None = None,
+    quiet: bool = False,
+) -> None:
+    """Tokenize text into a corpus folder with its vocabulary.
 
-
-def prepare(arguments: Sequence[str]) -> None:
-    """Text -> a tokenised corpus with its vocabulary."""
-    parser = _parser("prepare", prepare.__doc__ or "")
-    parser.add_argument("text", nargs="*", metavar="TEXT", help="files, folders, globs, .gz, or - for standard input")
-    _add_dataset_options(parser)
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="the corpus folder to make")
-    parser.add_argument("--valid", nargs="+", default=[], metavar="TEXT", help="held-out text (default: set aside)")
-    parser.add_argument(
-        "--pretokenized",
-        action="store_true",
-        help="one sentence a line, spaces between tokens; also for languages that write no spaces",
+    :param text: files, folders, globs, .gz files, or - for standard input
+    :param out: corpus folder to write
+    :param valid: validation text (default: set aside from the text)
+    :param pretokenized: the text has one sentence a line, with spaces between tokens
+    :param vocab_size: maximum number of words of the softmax, 3 special ones included
+    :param min_count: minimum count of a word of the vocabulary (default: 2)
+    :param characters: characters that the model reads; unicode suits scripts with several bytes a character
+    :param min_character_count: minimum count of a Unicode character; rarer ones are unknown (default: 5)
+    :param vocab: vocabulary file, one word a line
+    :param workers: number of processes (default: one a core)
+    :param overwrite: replace an existing corpus folder
+    :param dataset: Hugging Face dataset in place of TEXT: a name on the hub, or a folder of data files
+    :param dataset_config: configuration of the dataset
+    :param dataset_split: split of the dataset (default: train)
+    :param dataset_column: column with the text (default: text)
+    :param streaming: read the dataset row by row, without storing it
+    :param valid_split: split of the dataset with the validation text
+    """
+    if workers is not None and workers < 1:
+        raise InputError(f"--workers must be positive, got {workers}")
+    fields = {"config": dataset_config, "split": dataset_split, "column": dataset_column}
+    source, valid_source = _text_sources(
+        text,
+        valid,
+        dataset,
+        {name: value for name, value in fields.items() if value is not None},
+        streaming=streaming,
+        valid_split=valid_split,
     )
-    parser.add_argument("--vocab-size", type=int, metavar="N", help="words of the softmax, 3 specials included")
-    parser.add_argument("--min-count", type=int, metavar="N", help="leave rarer words out (default: 2)")
-    parser.add_argument(
-        "--characters",
-        choices=("bytes", "unicode"),
-        default="bytes",
-        help="what a model reads words as (default: bytes); unicode: for scripts of several bytes a character",
-    )
-    parser.add_argument(
-        "--min-character-count", type=int, metavar="N", help="rarer Unicode characters count as unknown (default: 5)"
-    )
-    parser.add_argument("--vocab", type=Path, metavar="FILE", help="a given vocabulary, one word a line")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
-    parser.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
-    options = parser.parse_args(arguments)
-    if options.workers is not None and options.workers < 1:
-        raise InputError(f"--workers {options.workers}: at least 1 is needed")
 
-    text, valid = _texts(options)
-
-    from elmolite.data.prepare import prepare as run
+    from elmolite.data.prepare import prepare as prepare_corpus
     from elmolite.data.tokenization import SentenceTokenizer
     from elmolite.data.vocab import Vocabulary
 
-    corpus = run(
-        text,
-        options.out,
-        valid=valid,
-        tokenizer=SentenceTokenizer.whitespace() if options.pretokenized else SentenceTokenizer.english(),
-        vocab_size=options.vocab_size,
-        min_count=options.min_count,
-        vocabulary=None if options.vocab is None else Vocabulary.load(options.vocab),
-        characters=options.characters,
-        min_character_count=options.min_character_count,
-        n_workers=options.workers,
-        overwrite=options.overwrite,
+    corpus = prepare_corpus(
+        source,
+        out,
+        valid=valid_source,
+        tokenizer=SentenceTokenizer.whitespace() if pretokenized else SentenceTokenizer.english(),
+        vocab_size=vocab_size,
+        min_count=min_count,
+        vocabulary=None if vocab is None else Vocabulary.load(vocab),
+        characters=characters,
+        min_character_count=min_character_count,
+        n_workers=workers,
+        overwrite=overwrite,
+        show_progress=not quiet,
     )
     print(corpus.describe())
-    print(f"next: elmolite pretrain --corpus {options.out} --preset mini --out runs/mini")
+    print(f"next: elmolite pretrain --corpus {out} --preset mini --out runs/mini")
 
 
-def _add_dataset_options(parser: _Parser) -> None:
-    group = parser.add_argument_group("a Hugging Face dataset in place of TEXT")
-    group.add_argument("--dataset", metavar="NAME", help="on the hub, or a folder of parquet, JSON, CSV or text files")
-    group.add_argument("--dataset-config", metavar="NAME", help="which one, of a dataset that has several")
-    group.add_argument("--dataset-split", metavar="NAME", help="default: train")
-    group.add_argument("--dataset-column", metavar="NAME", help="of the text (default: text)")
-    group.add_argument("--streaming", action="store_true", help="read rows when they are needed and keep none")
-    group.add_argument("--valid-split", metavar="NAME", help="held-out text: another split of the dataset")
-
-
-def _texts(options: argparse.Namespace) -> tuple[list[str] | DatasetText, list[str] | DatasetText]:
-    """Return the text and the held-out text, as files or as splits of a dataset."""
-    fields = {"config": options.dataset_config, "split": options.dataset_split, "column": options.dataset_column}
-    given = {name: value for name, value in fields.items() if value is not None}
-    if options.dataset is None:
-        needless = [f"--dataset-{name}" for name in given]
-        needless += ["--streaming"] * options.streaming + ["--valid-split"] * (options.valid_split is not None)
+def _text_sources(
+    text: Sequence[str],
+    valid: Sequence[str],
+    dataset: str | None,
+    fields: Mapping[str, str],
+    *,
+    streaming: bool,
+    valid_split: str | None,
+) -> tuple[Sequence[str] | DatasetText, Sequence[str] | DatasetText]:
+    """Return the training and the validation text: files, or splits of a dataset."""
+    if dataset is None:
+        needless = [f"--dataset-{name}" for name in fields]
+        needless += ["--streaming"] * streaming + ["--valid-split"] * (valid_split is not None)
         if needless:
-            raise InputError(f"{needless[0]}: has a meaning only beside --dataset")
-        if not options.text:
-            raise InputError("no text was given: name files, folders, patterns or - for standard input, or a --dataset")
-        return options.text, options.valid
-    if options.text:
-        raise InputError(f"TEXT ({options.text[0]}) and --dataset exclude each other")
-    if options.valid and options.valid_split is not None:
+            raise InputError(f"{needless[0]} requires --dataset")
+        if not text:
+            raise InputError("no text: give files, folders, globs or - for standard input, or a --dataset")
+        return text, valid
+    if text:
+        raise InputError(f"TEXT ({text[0]}) and --dataset exclude each other")
+    if valid and valid_split is not None:
         raise InputError("--valid and --valid-split exclude each other")
 
     from elmolite.data.hf_datasets import DatasetText
 
-    text = DatasetText(options.dataset, streaming=options.streaming, **given)
-    return text, options.valid if options.valid_split is None else replace(text, split=options.valid_split)
+    training = DatasetText(dataset, streaming=streaming, **fields)
+    return training, valid if valid_split is None else replace(training, split=valid_split)
 
 
-def pretrain(arguments: Sequence[str]) -> None:
-    """Pretrain a bidirectional language model on a prepared corpus."""
-    from elmolite.cli.pretrain_options import parse
-    from elmolite.pretraining.distributed import is_first, join_process_group, raising_together
+def pretrain(
+    *,
+    corpus: Path | None = None,
+    out: Path | None = None,
+    resume: bool = False,
+    keep_last: int = 2,
+    plan: bool = False,
+    init_from: Path | None = None,
+    preset: str | None = None,  # noqa: ARG001  # chooses the defaults of `model`
+    config: PretrainingConfig,
+    model: BiLMConfig,
+    quiet: bool = False,
+) -> None:
+    """Pretrain a bidirectional language model on a prepared corpus.
 
-    join_process_group()
-    with raising_together():
-        options = parse(arguments)
+    :param corpus: corpus folder made by elmolite prepare
+    :param out: folder for the log, the model and the checkpoints
+    :param resume: continue the run in --out with its settings
+    :param keep_last: number of checkpoints to keep
+    :param plan: run a few steps, print the cost of the whole run, and stop
+    :param init_from: model folder to start from; the corpus may have other words, the sizes are the model's
+    :param preset: sizes of the model: tiny, mini, small, medium or original (default: mini)
+    """
+    from elmolite.pretraining.distributed import is_first
 
-    if options.plan or options.out is None:
-        from elmolite.pretraining.estimate import plan
+    assert corpus is not None  # as checked with the other options
+    if plan or out is None:
+        from elmolite.pretraining.estimate import plan as estimate
 
-        planned = plan(options.config, model=options.model, corpus=options.corpus, init_from=options.init_from)
+        planned = estimate(config, model=model, corpus=corpus, init_from=init_from)
         if is_first():
             print(planned.describe())
         return
 
-    from elmolite.pretraining.trainer import pretrain as run
+    from elmolite.pretraining.trainer import pretrain as train
     from elmolite.utils.torch import keep_freed_memory
 
     keep_freed_memory()
     try:
-        model = run(
-            options.config,
-            model=options.model,
-            corpus=options.corpus,
-            out=options.out,
-            init_from=options.init_from,
-            resume=options.resume,
-            keep_last=options.keep_last,
+        folder = train(
+            config,
+            model=model,
+            corpus=corpus,
+            out=out,
+            init_from=init_from,
+            resume=resume,
+            keep_last=keep_last,
+            show_progress=not quiet,
         )
     except KeyboardInterrupt as error:
         if is_first():
             raise
         raise SystemExit(exit_code(error)) from None
     if is_first():
-        print(f"model: {model}\nnext: elmolite embed {model} --input TEXT --output vectors.npz")
+        print(f"model: {folder}\nnext: elmolite embed {folder} --input TEXT --output vectors.npz")
 
 
-def evaluate(arguments: Sequence[str]) -> None:
-    """Perplexity of a model on a text: each direction and both, over running text and sentence by sentence."""
-    parser = _parser("evaluate", evaluate.__doc__ or "")
-    parser.add_argument("model", metavar="MODEL", help="a model folder with its softmax")
-    parser.add_argument("text", nargs="+", metavar="TEXT", help="files, folders, globs, .gz, or - for standard input")
-    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-    options = parser.parse_args(arguments)
+def _parse_pretrain(words: Sequence[str]) -> dict[str, Any]:
+    """Parse the options twice: the preset, the model to start from and the run to resume choose the other defaults."""
+    from elmolite.pretraining.distributed import join_process_group, raising_together
 
+    join_process_group()
+    with raising_together():
+        arguments = _pretrain_arguments(words)
+        for name in ("corpus", "out"):
+            if arguments[name] is None and not (name == "out" and arguments["plan"]):
+                raise InputError(f"--{name} is required; see elmolite pretrain --help")
+        return arguments
+
+
+def _pretrain_arguments(words: Sequence[str]) -> dict[str, Any]:
+    from elmolite.checkpoint import read_config
+    from elmolite.cli.options import Options
+    from elmolite.nn.bilm import PRESETS
+
+    options = Options("pretrain", pretrain)
+    options.set_defaults(_model_settings(PRESETS[DEFAULT_PRESET]()))
+    values = options.parse(words)
+    if values.init_from is not None:
+        if values.preset is not None:
+            raise InputError("--preset and --init-from exclude each other: the model to start from has its own sizes")
+        options.set_defaults(_model_settings(read_config(Path(values.init_from))))
+    elif values.preset is not None:
+        if values.preset not in PRESETS:
+            raise InputError(f"unknown preset {values.preset!r}{nearest(values.preset, PRESETS)}")
+        options.set_defaults(_model_settings(PRESETS[values.preset]()))
+    if values.resume and values.out is not None:
+        options.set_defaults(_settings_of_run(Path(values.out), options))
+    return options.arguments(options.parse(words))
+
+
+def _model_settings(config: BiLMConfig) -> dict[str, Any]:
+    return {f"model.{name}": value for name, value in asdict(config).items()}
+
+
+def _settings_of_run(out: Path, options: Options) -> dict[str, Any]:
+    """Return the settings that a run was started with, so that it continues with ``--out`` and ``--resume`` alone."""
+    from elmolite.pretraining.config import RUN_FILE, RUN_VERSION
+    from elmolite.utils.files import read_manifest
+
+    if not (out / RUN_FILE).is_file():
+        return {}
+    record = read_manifest(out / RUN_FILE, kind="run", version=RUN_VERSION)
+    settings: dict[str, Any] = {"corpus": record.get("corpus_folder"), **record.get("training", {})}
+    settings |= {f"model.{name}": value for name, value in record.get("model", {}).items()}
+    return {name: value for name, value in settings.items() if name in options.names}
+
+
+def load_recipe(path: str | Path) -> tuple[BiLMConfig, PretrainingConfig]:
+    """Read a configuration file as ``elmolite pretrain --config`` does.
+
+    :returns: the sizes and the training settings, as :func:`elmolite.pretrain` takes them.
+    :raises InputError: it cannot be read, has an unknown key, an argument of :func:`elmolite.pretrain`, or an invalid
+        value.
+    """
+    from elmolite.cli.options import read_config
+
+    for name in read_config(str(path)):
+        if name in _RUN_ARGUMENTS:
+            raise InputError(f"{path}: {name!r} is not a setting of a recipe; give it to pretrain()")
+    arguments = _pretrain_arguments(["--config", str(path)])
+    return arguments["model"], arguments["config"]
+
+
+def evaluate(model: str, text: Sequence[str], *, json_: bool = False, quiet: bool = False) -> None:
+    """Compute a model's perplexity on a text, for each direction and both, over running text and by sentence.
+
+    :param model: model folder with its softmax
+    :param text: files, folders, globs, .gz files, or - for standard input
+    :param json_: print one JSON object
+    """
     from elmolite.pretraining.evaluation import evaluate_text
 
-    result = evaluate_text(options.model, options.text, show_progress=not options.json)
-    if options.json:
-        print(json.dumps(result.as_dict()))
-    else:
-        print(result.describe())
+    result = evaluate_text(model, text, show_progress=not (json_ or quiet))
+    print(json.dumps(result.as_dict()) if json_ else result.describe())
+
+
+def embed(
+    model: str,
+    *,
+    input_: str,
+    output: Path,
+    layers: str = "all",
+    batch_tokens: int = 4096,
+    dtype: str = "float32",
+    precision: str = "32-true",
+    pretokenized: bool = False,
+    quiet: bool = False,
+) -> None:
+    """Write the vectors of a file's sentences, one a line: to a resumable folder, an .npz file or an .h5 file.
+
+    :param model: model folder, released model or earlier model
+    :param input_: text file, one sentence a line, or - for standard input
+    :param output: folder, FILE.npz or FILE.h5
+    :param layers: all, top, average, or the number of a layer
+    :param batch_tokens: maximum number of tokens computed at once
+    :param dtype: type on disk: float32, float16 or, in a folder, bfloat16
+    :param precision: precision of the computation: 32-true, or the faster bf16-mixed
+    :param pretokenized: split lines at white space, instead of as the model's training text was
+    """
+    from elmolite.embedding.embedding_files import embed_file
+
+    written = embed_file(
+        model,
+        input_,
+        output,
+        layers=_layers(layers),
+        batch_tokens=batch_tokens,
+        dtype=dtype,
+        pretokenized=pretokenized,
+        precision=precision,  # type: ignore[arg-type]  # checked there
+        show_progress=not quiet,
+    )
+    print(f"{output}: {written.describe()}")
 
 
 def _layers(text: str) -> LayerChoice:
-    """Read the choice of layers; what is wrong, :meth:`ELMo.embed` says."""
+    """Return the choice of layers, which :meth:`ELMo.embed` checks."""
     choice: LayerChoice = int(text) if text.isdecimal() else text  # type: ignore[assignment]
     return choice
 
 
-def embed(arguments: Sequence[str]) -> None:
-    """Vectors of the sentences of a file, one a line: into a folder that can be resumed, or an .npz or .h5 file."""
-    parser = _parser("embed", embed.__doc__ or "")
-    parser.add_argument("model", metavar="MODEL", help="a model folder, a released or an earlier model")
-    parser.add_argument("--input", required=True, metavar="FILE", help="text, one sentence a line, or -")
-    parser.add_argument("--output", type=Path, required=True, metavar="OUT", help="a folder, FILE.npz or FILE.h5")
-    parser.add_argument("--layers", default="all", help="all, top, average, or the number of one (default: all)")
-    parser.add_argument("--batch-tokens", type=int, default=4096, metavar="N", help="computed at once (default: 4096)")
-    parser.add_argument("--dtype", default="float32", help="on disk: float32, float16 or, in a folder, bfloat16")
-    parser.add_argument("--precision", default="32-true", help="of computing: 32-true or the faster bf16-mixed")
-    parser.add_argument(
-        "--pretokenized", action="store_true", help="cut lines at spaces, whatever the model's text was"
-    )
-    options = parser.parse_args(arguments)
+def neighbours(
+    model: str,
+    text: Sequence[str],
+    *,
+    query: Annotated[Sequence[str], "repeatable"],
+    layers: str = "top",
+    n: int = 5,
+    max_sentences: int = 10_000,
+) -> None:
+    """Find the tokens of a text whose vectors are most similar to that of a word in its sentence.
 
-    from elmolite.embedding.embedding_files import embed_file
-
-    written = embed_file(
-        options.model,
-        options.input,
-        options.output,
-        layers=_layers(options.layers),
-        batch_tokens=options.batch_tokens,
-        dtype=options.dtype,
-        pretokenized=options.pretokenized,
-        precision=options.precision,
-    )
-    print(f"{options.output}: {written.describe()}")
-
-
-def convert(arguments: Sequence[str]) -> None:
-    """Turn a model of AllenNLP, bilm-tf, NLPL or ELMoForManyLangs into a model folder, or a model folder into HDF5."""
-    parser = _parser("convert", convert.__doc__ or "")
-    parser.add_argument("source", metavar="SRC", help="a folder or zip archive, a file with options or weights")
-    parser.add_argument("destination", type=Path, metavar="DST", help="the folder to write")
-    parser.add_argument("--weights", metavar="FILE", help="the HDF5 file, where SRC is a file with options elsewhere")
-    parser.add_argument(
-        "--tokenizer",
-        choices=("whitespace", "english"),
-        help="how the new model cuts strings (default: whitespace, as the earlier systems did)",
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace an earlier model folder")
-    options = parser.parse_args(arguments)
-
-    from elmolite.data.tokenization import SentenceTokenizer
-    from elmolite.formats.convert import convert as convert_model
-
-    written = convert_model(
-        options.source,
-        options.destination,
-        weights=options.weights,
-        tokenizer=None if options.tokenizer is None else getattr(SentenceTokenizer, options.tokenizer)(),
-        overwrite=options.overwrite,
-    )
-    print(f"{options.destination}: {written}")
-
-
-def neighbours(arguments: Sequence[str]) -> None:
-    """Nearest neighbours in context: for a word in a sentence, the tokens of a text with the most similar vectors."""
-    parser = _parser("neighbours", neighbours.__doc__ or "")
-    parser.add_argument("model", metavar="MODEL", help="a model folder or a released model")
-    parser.add_argument("text", nargs="+", metavar="TEXT", help="files, folders, globs, .gz, or - for standard input")
-    parser.add_argument(
-        "--query", action="append", required=True, metavar="'they robbed a [bank]'", help="may be given several times"
-    )
-    parser.add_argument("--layers", default="top", help="top, average, or the number of one (default: top)")
-    parser.add_argument("-n", type=int, default=5, help="neighbours of each (default: 5)")
-    parser.add_argument("--max-sentences", type=int, default=10_000, metavar="N", help="read so many (default: 10,000)")
-    options = parser.parse_args(arguments)
-    for name in ("n", "max_sentences"):
-        if getattr(options, name) < 1:
-            raise InputError(f"{name.replace('_', '-')} {getattr(options, name)}: at least 1 is needed")
+    :param model: model folder or released model
+    :param text: files, folders, globs, .gz files, or - for standard input
+    :param query: sentence with the word in brackets: 'they robbed a [bank]'; can be given several times
+    :param layers: top, average, or the number of a layer
+    :param n: number of neighbours of each query
+    :param max_sentences: maximum number of sentences read
+    """
+    for flag, value in (("-n", n), ("--max-sentences", max_sentences)):
+        if value < 1:
+            raise InputError(f"{flag} must be positive, got {value}")
 
     from itertools import islice
 
@@ -263,39 +347,268 @@ def neighbours(arguments: Sequence[str]) -> None:
     from elmolite.embedding.neighbours import NeighbourIndex, marked_place
     from elmolite.utils.torch import best_device
 
-    elmo = ELMo.from_pretrained(options.model).to(best_device())
-    queries = [marked_place(query, elmo) for query in options.query]
-    lines = (line for document in read_documents(find_files(options.text)) for line in document)
+    elmo = ELMo.from_pretrained(model).to(best_device())
+    queries = [marked_place(each, elmo) for each in query]
+    lines = (line for document in read_documents(find_files(text)) for line in document)
     sentences = (sentence for line in lines for sentence in elmo.tokenizer.sentences(line))
-    index = NeighbourIndex(elmo, list(islice(sentences, options.max_sentences)), layers=_layers(options.layers))
-    for query in queries:
-        print(f"\n{index.describe(query, options.n)}")
+    index = NeighbourIndex(elmo, list(islice(sentences, max_sentences)), layers=_layers(layers))
+    for each in queries:
+        print(f"\n{index.describe(each, n)}")
 
 
-def info(arguments: Sequence[str]) -> None:
-    """Sizes of a model folder or a preset, of all presets without a name, and what computes on this machine."""
-    parser = _parser("info", info.__doc__ or "")
-    parser.add_argument("model", nargs="?", metavar="MODEL", help="a model folder or a preset")
-    parser.add_argument("--runtime", action="store_true", help="the device, threads and versions that compute")
-    options = parser.parse_args(arguments)
+def convert(
+    src: str,
+    dst: Path,
+    *,
+    weights: str | None = None,
+    tokenizer: Literal["whitespace", "english"] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Convert an AllenNLP, bilm-tf, NLPL or ELMoForManyLangs model to a model folder, or a model folder to HDF5.
 
+    :param src: folder, zip archive, options file or weights file
+    :param dst: folder to write
+    :param weights: HDF5 file, if SRC is an options file in another folder
+    :param tokenizer: tokenizer of the new model (default: whitespace, as in the earlier systems)
+    :param overwrite: replace an existing model folder
+    """
+    from elmolite.data.tokenization import SentenceTokenizer
+    from elmolite.formats.convert import convert as convert_model
+
+    cut = {"whitespace": SentenceTokenizer.whitespace, "english": SentenceTokenizer.english}
+    written = convert_model(
+        src, dst, weights=weights, tokenizer=None if tokenizer is None else cut[tokenizer](), overwrite=overwrite
+    )
+    print(f"{dst}: {written}")
+
+
+def finetune(
+    task: str,
+    *,
+    encoder: str,
+    train: str | None = None,
+    dev: str | None = None,
+    test: str | None = None,
+    out: Path,
+    dataset: str | None = None,
+    dataset_config: str | None = None,
+    custom_head: str | None = None,
+    cache: Path | None = None,
+    seeds: int = 1,
+    untrained: bool = False,
+    baselines: bool = False,
+    probe: bool = False,
+    pretokenized: bool = False,
+    refer_to_encoder: bool = False,
+    overwrite: bool = False,
+    config: FinetuningConfig,
+    input: InputConfig,  # noqa: A002
+    head: Any,
+    columns: ExampleColumns,
+) -> None:
+    """Train a classifier, tagger or entailment model on the layers of a language model.
+
+    :param encoder: language model: a model folder or the name of a released model
+    :param train: training examples: a file, or with --dataset a split (default: train)
+    :param dev: validation examples, which choose the epoch (default: every tenth training example; with --dataset:
+        validation)
+    :param test: test examples (optional)
+    :param out: folder for the model, its scores and plots
+    :param dataset: Hugging Face dataset, a name on the hub or a folder, in place of files
+    :param dataset_config: configuration of the dataset
+    :param custom_head: custom head, as FILE.py:NAME: a factory that takes the input width and the number of labels
+    :param cache: folder for the layers of a frozen language model (default: the user's cache)
+    :param seeds: number of seeds to train with, for mean and standard deviation
+    :param untrained: use the language model with random weights, to measure the effect of pretraining
+    :param baselines: compare with less: untrained, single layers, static vectors
+    :param probe: compare linear classifiers on each layer and the mix, of the model and of the untrained one
+    :param pretokenized: split sentences at white space, instead of as the language model's text was
+    :param refer_to_encoder: do not copy the language model into --out; predict and test then need --encoder
+    :param overwrite: replace the results of an earlier run in --out
+    """
+    from elmolite.tasks.compare import baselines as baseline_setups
+    from elmolite.tasks.compare import compare, draw_profile, probes
+    from elmolite.tasks.finetune import run
+    from elmolite.tasks.setup import TaskExamples, set_up
+
+    if seeds < 1:
+        raise InputError(f"--seeds must be positive, got {seeds}")
+    if probe:
+        _check_probe(config, baselines=baselines, custom_head=custom_head)
+    training, validation, testing = _example_sources(train, dev, test, dataset, dataset_config)
+    setup = set_up(
+        TaskExamples.read(task, train=training, dev=validation, test=testing, columns=columns),
+        encoder=encoder,
+        inputs=input,
+        head=head if custom_head is None else _load_head(custom_head, head),
+        pretokenized=pretokenized,
+        is_untrained=untrained,
+    )
+    if not (baselines or probe or seeds > 1):
+        result = run(setup, config, out, cache=cache, refers_to_encoder=refer_to_encoder, overwrite=overwrite)
+        print(f"{result.describe()}\nmodel: {result.folder}\nnext: elmolite predict {out} --input FILE")
+        return
+    setups = probes(setup) if probe else baseline_setups(setup) if baselines else {task: setup}
+    comparison = compare(setups, config, out=out, n_seeds=seeds, cache=cache, overwrite=overwrite)
+    if probe:
+        draw_profile(comparison, setup.elmo.n_layers, out / "profile.png")
+    print(f"\n{comparison.describe()}\nruns: {out}/*")
+
+
+def _parse_finetune(words: Sequence[str]) -> dict[str, Any]:
+    """Parse the task, which comes first, and the options, of which ``--head.*`` depend on it."""
+    from elmolite.cli.options import Options
+    from elmolite.tasks.specs import TASKS, task_spec
+
+    task = words[0] if words else "-"
+    if task in ("-h", "--help"):
+        lines = [f"  {name:<10} {spec.summary}" for name, spec in TASKS.items()]
+        print("\n".join(["usage: elmolite finetune TASK ...\n", *lines, "\nelmolite finetune TASK --help tells more."]))
+        raise SystemExit(0)
+    if task.startswith("-"):
+        raise InputError(f"the task must come first: {', '.join(TASKS)}; see elmolite finetune --help")
+    options = Options(f"finetune {task}", finetune, fixed={"task": task}, kinds={"head": task_spec(task).config})
+    return options.arguments(options.parse(words[1:]))
+
+
+def _check_probe(config: FinetuningConfig, *, baselines: bool, custom_head: str | None) -> None:
+    if baselines:
+        raise InputError("--baselines and --probe exclude each other")
+    if custom_head is not None:
+        raise InputError("--custom-head and --probe exclude each other: a probe has linear heads")
+    if config.encoder_training != "frozen":
+        raise InputError(f"--probe requires --encoder-training frozen, got {config.encoder_training}")
+
+
+def _load_head(reference: str, head: Any = None) -> Callable[..., Any]:
+    from elmolite.tasks.own_heads import load_head
+
+    if head is not None and head != type(head)():
+        raise InputError("--custom-head and --head.* exclude each other: --head.* are settings of elmolite's heads")
+    return load_head(reference)
+
+
+def _example_sources(
+    train: str | None, dev: str | None, test: str | None, dataset: str | None, config: str | None
+) -> tuple[str | DatasetExamples, str | DatasetExamples | None, str | DatasetExamples | None]:
+    """Return the training, validation and test examples: files, or splits of a dataset."""
+    if dataset is None:
+        if config is not None:
+            raise InputError("--dataset-config requires --dataset")
+        if train is None:
+            raise InputError("--train is required: a file, or with --dataset a split")
+        return train, dev, test
+
+    from elmolite.tasks.examples.hf_datasets import DatasetExamples
+
+    names = (train or "train", dev or "validation")
+    training, validation = (DatasetExamples(dataset, config, name) for name in names)
+    return training, validation, None if test is None else DatasetExamples(dataset, config, test)
+
+
+def predict(
+    model: str,
+    *,
+    input_: str,
+    output: Path | None = None,
+    pretokenized: bool = False,
+    custom_head: str | None = None,
+    encoder: str | None = None,
+    columns: ExampleColumns,
+) -> None:
+    """Predict the labels of a file's sentences, with their probabilities, as JSON lines.
+
+    :param model: folder made by elmolite finetune
+    :param input_: sentences, with or without labels, or - for standard input
+    :param output: file for the JSON lines (default: standard output)
+    :param pretokenized: split plain text at white space
+    :param custom_head: the model's custom head, as FILE.py:NAME
+    :param encoder: language model, if it is not in the folder
+    """
+    if output is not None and output.resolve() == Path(input_).resolve():
+        raise InputError(f"--output {output}: must not be the input")
+
+    from elmolite.tasks.predict import predict_file
+    from elmolite.utils import files
+
+    is_other_encoding = output is None and (sys.stdout.encoding or "utf-8").lower().replace("-", "") != "utf8"
+    head = None if custom_head is None else _load_head(custom_head)
+    records = predict_file(model, input_, columns, head=head, encoder=encoder, pretokenized=pretokenized)
+    lines = (json.dumps(record, ensure_ascii=is_other_encoding) + "\n" for record in records)
+    if output is None:
+        sys.stdout.writelines(lines)
+        return
+    with files.writing(output) as file:
+        n_examples = sum(1 for line in lines if file.write(line.encode()))
+    print(f"{output}: {n_examples:,} predictions")
+
+
+def test(
+    model: str,
+    file: str,
+    *,
+    json_: bool = False,
+    custom_head: str | None = None,
+    encoder: str | None = None,
+    columns: ExampleColumns,
+) -> None:
+    """Evaluate a trained task model on a labelled file.
+
+    :param model: folder made by elmolite finetune
+    :param file: labelled examples
+    :param json_: print one JSON object
+    :param custom_head: the model's custom head, as FILE.py:NAME
+    :param encoder: language model, if it is not in the folder
+    """
+    from elmolite.tasks.predict import evaluate_file
+
+    head = None if custom_head is None else _load_head(custom_head)
+    scores = evaluate_file(model, file, columns, head=head, encoder=encoder)
+    print(json.dumps(scores.as_dict()) if json_ else f"{scores.describe()}\n{scores.name} {scores.value:.4f}")
+
+
+def info(model: str | None = None, *, runtime: bool = False) -> None:
+    """Show the sizes of a model or a preset, of all presets without a name, or the runtime of this machine.
+
+    :param model: model folder, released model or preset
+    :param runtime: show the device, threads and versions
+    """
     from elmolite.cli.info import describe_model, describe_presets, describe_runtime
 
-    if options.runtime:
+    if runtime:
         print(describe_runtime())
-    if options.model:
-        print(describe_model(options.model))
-    elif not options.runtime:
+    if model:
+        print(describe_model(model))
+    elif not runtime:
         print(describe_presets())
 
 
-def demo(arguments: Sequence[str]) -> None:
-    """From the documentation of Python and its packages to a trained model, its vectors, and tasks on them."""
-    parser = _parser("demo", demo.__doc__ or "")
-    parser.add_argument("--size", choices=("full", "smoke"), default="full", help="smoke: all of it, in seconds")
-    parser.add_argument("--out", type=Path, default=Path("runs/demo"), metavar="FOLDER", help="default: runs/demo")
-    options = parser.parse_args(arguments)
+def demo(*, size: Literal["full", "smoke"] = "full", out: Path = Path("runs/demo")) -> None:
+    """Run the demonstration: from the documentation of Python and its packages to a model, its vectors, and a task.
 
+    :param size: smoke: everything, in seconds
+    :param out: folder for the results
+    """
     from elmolite.demo.run import run
 
-    run(options.out, size=options.size)
+    run(out, size=size)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "prepare": prepare,
+    "pretrain": pretrain,
+    "evaluate": evaluate,
+    "embed": embed,
+    "neighbours": neighbours,
+    "convert": convert,
+    "finetune": finetune,
+    "predict": predict,
+    "test": test,
+    "info": info,
+    "demo": demo,
+}
+PARSERS: dict[str, Callable[[Sequence[str]], dict[str, Any]]] = {
+    "pretrain": _parse_pretrain,
+    "finetune": _parse_finetune,
+}
+"""Commands with options that depend on other options."""

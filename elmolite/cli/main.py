@@ -1,20 +1,50 @@
-"""The command line: which subcommand, and what becomes of its errors."""
+"""Command-line entry point: dispatch to a command, messages and exit codes."""
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-from elmolite.cli.commands import convert, demo, embed, evaluate, info, neighbours, prepare, pretrain
-from elmolite.cli.task_commands import finetune, predict, test
+from elmolite.cli.commands import COMMANDS, PARSERS
 from elmolite.errors import InputError, ReportedByRankZero, exit_code, nearest
 
 INPUT_ERROR_EXIT_CODE = 2
-COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
-    command.__name__: command
-    for command in (prepare, pretrain, evaluate, embed, neighbours, convert, finetune, predict, test, info, demo)
-}
+logger = logging.getLogger("elmolite")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line.
+
+    :returns: the exit code: 0; 2 after one message for an error that the user can fix; 75 if a signal stopped a run
+        that ``--resume`` continues; 130 if one stopped anything else.
+    """
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(_overview())
+        return 0 if words else INPUT_ERROR_EXIT_CODE
+    if words[0] == "--version":
+        from elmolite import __version__
+
+        print(f"elmolite {__version__}")
+        return 0
+    with _log_on_stderr(quiet="--quiet" in words, verbose="--verbose" in words):
+        try:
+            _run(words[0], words[1:])
+        except ReportedByRankZero:
+            return INPUT_ERROR_EXIT_CODE
+        except InputError as error:
+            print(f"elmolite: {error}", file=sys.stderr)
+            return INPUT_ERROR_EXIT_CODE
+        except BrokenPipeError:  # the reader of the output has exited, as with `| head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except KeyboardInterrupt as error:
+            print(f"elmolite: {str(error) or 'interrupted'}", file=sys.stderr)
+            return exit_code(error)
+    return 0
 
 
 def _overview() -> str:
@@ -22,37 +52,32 @@ def _overview() -> str:
     return "usage: elmolite COMMAND ...\n\n" + "\n".join(lines) + "\n\nelmolite COMMAND --help tells more."
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line.
+def _run(name: str, words: Sequence[str]) -> None:
+    if name not in COMMANDS:
+        raise InputError(f"unknown command {name!r}{nearest(name, COMMANDS)}")
+    if name in PARSERS:
+        arguments = PARSERS[name](words)
+    else:
+        from elmolite.cli.options import Options
 
-    :returns: the exit code: 0; 2 with one message for an error that the user can mend; 75 when a signal has stopped a
-        run that ``--resume`` goes on with; 130 when one has stopped anything else.
-    """
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(_overview())
-        return 0 if arguments else INPUT_ERROR_EXIT_CODE
-    if arguments[0] == "--version":
-        from importlib.metadata import version
+        options = Options(name, COMMANDS[name])
+        arguments = options.arguments(options.parse(words))
+    COMMANDS[name](**arguments)
 
-        print(f"elmolite {version('elmolite')}")
-        return 0
+
+@contextmanager
+def _log_on_stderr(*, quiet: bool, verbose: bool) -> Iterator[None]:
+    """Show what the library logs: information and warnings, fewer with ``--quiet``, more with ``--verbose``."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s" if verbose else "%(message)s"))
+    level = logger.level
+    logger.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
+    logger.addHandler(handler)
     try:
-        if arguments[0] not in COMMANDS:
-            raise InputError(f"unknown command {arguments[0]!r}{nearest(arguments[0], COMMANDS)}")
-        COMMANDS[arguments[0]](arguments[1:])
-    except ReportedByRankZero:
-        return INPUT_ERROR_EXIT_CODE
-    except InputError as error:
-        print(f"elmolite: {error}", file=sys.stderr)
-        return INPUT_ERROR_EXIT_CODE
-    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt as error:
-        print(f"elmolite: {str(error) or 'interrupted'}", file=sys.stderr)
-        return exit_code(error)
-    return 0
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 if __name__ == "__main__":

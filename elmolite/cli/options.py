@@ -1,172 +1,330 @@
-"""Options of a command from its configuration file and its command line, into dataclasses."""
+"""Command-line options of a function, from its signature, its docstring and its dataclass parameters."""
 
 from __future__ import annotations
 
+import inspect
+import logging
 import re
-from argparse import SUPPRESS
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import fields
+from argparse import HelpFormatter
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
-from elmolite.errors import InputError, nearest, types_of
+import elmolite
+from elmolite.errors import InputError, nearest
+from elmolite.utils.deprecation import RENAMED_FLAGS, RENAMED_SETTINGS, renamed_message
 
-MAX_BYTES = 1 << 16
-"""Of a configuration file: twenty times the longest recipe."""
+logger = logging.getLogger("elmolite")
+
+MAX_CONFIG_BYTES = 1 << 16
+COMMON = {
+    "config": "YAML file with any of the options",
+    "print_config": "print the settings as a YAML file for --config, and exit",
+    "quiet": "show warnings and errors only, and no progress bars",
+    "verbose": "show debug messages too, with times",
+}
+"""Options of every command; a function that needs the value of ``quiet`` has a parameter of that name."""
+_BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
-class _PlainLoader(yaml.SafeLoader):
-    """Reads no aliases: a few lines of them make more than any memory holds."""
+class Options:
+    """Parser of a command's options.
 
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Refuse an alias; all else is as in YAML.
+    Positional parameters of the function are arguments, keyword-only ones are ``--options``; a ``bool`` is a switch,
+    a ``Sequence[str]`` takes several values, or one each time if it is annotated as ``repeatable``, and a parameter
+    without default is required. The fields of a dataclass are options prefixed by the parameter's name
+    (``--model.dropout``), without prefix for the parameter ``config``. A trailing underscore of a name is dropped.
+    Any option can be set in a YAML file, ``--config FILE``; the command line takes precedence.
+    """
 
-        :raises yaml.YAMLError: there is one.
+    def __init__(
+        self,
+        command: str,
+        function: Callable[..., None],
+        *,
+        fixed: Mapping[str, Any] | None = None,
+        kinds: Mapping[str, type[Any]] | None = None,
+    ) -> None:
+        """Read the signature.
+
+        :param command: the command's name, for messages.
+        :param fixed: arguments of the function that are not options.
+        :param kinds: dataclasses of parameters, in place of their annotations.
         """
-        if self.check_event(yaml.AliasEvent):
-            mark = self.get_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.composer.ComposerError(None, None, "aliases are not read", mark)
-        return super().compose_node(parent, index)
+        self.command, self._function, self._fixed = command, function, dict(fixed or {})
+        self._parser = ArgumentParser(
+            prog=f"elmolite {command}",
+            description=_summary(function),
+            formatter_class=HelpFormatter,
+            exit_on_error=False,
+            allow_abbrev=False,
+        )
+        self._hints: dict[str, Any] = {}  # types of the options by name, such as "seed" or "model.dropout"
+        self._switches: set[str] = set()
+        self._groups: dict[str, type[Any]] = {}  # dataclasses by parameter
+        self._renamed = {_name(old): _name(new) for old, new in RENAMED_FLAGS.get(command.split()[0], {}).items()}
+        hints, texts = {**_hints_of(function), **(kinds or {})}, _parameter_texts(function)
+        for name, parameter in inspect.signature(function).parameters.items():
+            if is_dataclass(hints[name]):
+                self._groups[name] = hints[name]
+            elif name not in {*self._fixed, *COMMON}:
+                default = MISSING if parameter.default is parameter.empty else parameter.default
+                is_argument = parameter.kind is not parameter.KEYWORD_ONLY
+                add = self._add_argument if is_argument else self._add_option
+                add(self._parser, name.rstrip("_"), hints[name], default, texts[name])
+        for name, text in COMMON.items():
+            self._add_option(self._parser, name, str if name == "config" else bool, None, text)
+        for group, kind in self._groups.items():
+            self._add_fields(_prefix(group), kind)
 
+    def _add_argument(self, parser: Any, name: str, hint: Any, default: Any, text: str) -> None:
+        n_values = "+" if hint == Sequence[str] else None
+        if default is not MISSING:
+            n_values = "*" if n_values else "?"
+        parser.add_argument(name, metavar=name.upper(), type=str, help=text, nargs=n_values)
 
-class Arguments:
-    """A command line and the configuration file that it names; all names in both are valid ones."""
+    def _add_option(self, parser: Any, name: str, hint: Any, default: Any, text: str) -> None:
+        self._hints[name] = hint
+        settings: dict[str, Any] = {"required": True} if default is MISSING else {"default": default}
+        if isinstance(default, tuple):
+            settings["default"] = []
+        if hint is bool and parser is self._parser:
+            self._switches.add(name)
+            settings = {"action": "store_true"}
+        elif _is_repeatable(hint):
+            settings |= {"type": str, "action": "append"}
+        elif hint == Sequence[str]:
+            settings |= {"type": str, "nargs": "+"}
+        else:
+            settings["type"] = str if _is_text(hint) else hint  # str | None would read "~" and "#a" as null
+        text = text.removesuffix(".")
+        if settings.get("default") not in (None, []):
+            text += " (default: %(default)s)"
+        if "." in name and hint is not bool and get_origin(hint) is not Literal:
+            settings["metavar"] = name.rpartition(".")[2].upper()
+        parser.add_argument(_flag(name), help=text, **settings)
 
-    def __init__(self, words: Sequence[str], valid: Collection[str]) -> None:
-        """Read the file and hold the names against the valid ones.
+    def _add_fields(self, prefix: str, kind: type[Any]) -> None:
+        group = self._parser.add_argument_group(_summary(kind).removesuffix("."))
+        hints, texts = get_type_hints(kind), _parameter_texts(kind)
+        for field in fields(kind):
+            default = field.default if field.default_factory is MISSING else field.default_factory()
+            self._add_option(group, prefix + field.name, hints[field.name], default, texts[field.name])
+        renamed = RENAMED_SETTINGS.get(kind.__name__, {})
+        self._renamed |= {prefix + old: prefix + new for old, new in renamed.items()}
 
-        :param valid: names of options, with underscores; ``model.dropout`` may be written below ``model`` in the file.
-        :raises InputError: one is unknown; the message names the nearest. Or the file cannot be read.
+    @property
+    def names(self) -> set[str]:
+        """Names of the options, such as ``seed`` or ``model.dropout``."""
+        return set(self._hints)
+
+    def set_defaults(self, values: Mapping[str, Any]) -> None:
+        """Change the defaults of options."""
+        self._parser.set_defaults(dict(values))
+
+    def parse(self, words: Sequence[str]) -> Namespace:
+        """Return the values of all options.
+
+        :raises InputError: an option or a key of the file is unknown, or a value is missing or of the wrong type.
         """
-        self.words = _config_first([_with_underscores(word) for word in words])
-        path = self._on_command_line("config")
-        self.settings = {} if path is None else read_config_file(path)
-        groups = {name.partition(".")[0] for name in valid if "." in name}
-        for name in _flatten(self.settings, groups):
-            if name not in valid:
-                raise InputError(f"{path}: unknown key {name!r}{nearest(name, valid)}")
-        for word in self.words:
-            name = word.split("=")[0].removeprefix("--")
-            if word.startswith("--") and name not in {*valid, "config", "print_config", "help"}:
-                wanted = nearest(name, valid).replace("_", "-")
-                raise InputError(f"unknown argument --{name.replace('_', '-')}{wanted}")
+        words = [self._current_word(word) for word in words]
+        words, path = _split_config(words)
+        settings = {} if path is None else self._read(path)
+        in_file = [word for name, value in settings.items() for word in self._as_words(name, value, f"{path}: {name}")]
+        if path is not None:
+            in_file.append(f"--config={path}")  # also ends the values of an option that takes several
+        try:
+            return self._parser.parse_args([*in_file, *words])
+        except ArgumentError as error:
+            given = {_name(word.partition("=")[0]) for word in words}
+            where = {name: f"{path}: {name}" for name in settings.keys() - given}
+            raise InputError(self._explain(str(error), where)) from None
 
-    def value_of(self, name: str) -> Any:
-        """Return the value of an option on the command line, or in the file; ``None`` where neither has it."""
-        return self._on_command_line(name) or self.settings.get(name)
-
-    def _on_command_line(self, name: str) -> str | None:
-        found = None
-        for word, following in zip(self.words, [*self.words[1:], ""], strict=True):
-            if word == f"--{name}":
-                found = following
-            elif word.startswith(f"--{name}="):
-                found = word.partition("=")[2]
+    def arguments(self, values: Namespace) -> dict[str, Any]:
+        """Return the arguments of the function."""
+        if values.print_config:
+            print(self._as_yaml(values), end="")
+            raise SystemExit(0)
+        found = dict(self._fixed)
+        for name in inspect.signature(self._function).parameters:
+            if name in self._groups:
+                prefix, kind = _prefix(name), self._groups[name]
+                found[name] = kind(**{field.name: self._value(prefix + field.name, values) for field in fields(kind)})
+            elif name not in found:
+                found[name] = self._value(name.rstrip("_"), values)
         return found
 
+    def _as_yaml(self, values: Namespace) -> str:
+        """Return the settings as a configuration file."""
+        content: dict[str, Any] = {}
+        for name in self._hints:
+            group, dot, inner = name.partition(".")
+            if dot:
+                content.setdefault(group, {})[inner] = values[name]
+            elif name not in COMMON:
+                content[name] = values[name]
+        return yaml.safe_dump(content, sort_keys=False)
 
-class OptionsParser(ArgumentParser):
-    """Takes a file with ``--config``, spells options with hyphens in the help, and raises what it finds wrong."""
+    def _value(self, name: str, values: Namespace) -> Any:
+        value, kinds = values[name], _kinds(self._hints.get(name, str))
+        if value == "null" and NoneType in kinds:
+            return None
+        return Path(value) if isinstance(value, str) and Path in kinds else value
 
-    def __init__(self, command: str, description: str) -> None:
-        super().__init__(prog=f"elmolite {command}", description=description, exit_on_error=False, allow_abbrev=False)
-        self.add_argument("--config", action="config", help="a YAML file with any of the options below")
+    def _current_word(self, word: str) -> str:
+        """Check the name of an option, and replace a deprecated one."""
+        if not word.startswith("--") or word == "--":
+            return word
+        flag, equals, value = word.partition("=")
+        return _flag(self._current_name(_name(flag), "unknown option", _flag)) + equals + value
 
-    def add_settings(self, kind: type[Any], group: str | None = None) -> None:
-        """Add the fields of a dataclass, below ``group`` where there is one."""
-        self.add_class_arguments(kind, group)
-        for action in self._actions:
-            if action.dest == group:  # a file for the group alone would be a second way
-                action.help = SUPPRESS
+    def _current_name(self, name: str, problem: str, spell: Callable[[str], str]) -> str:
+        if name in self._renamed:
+            logger.warning(renamed_message(spell(name), spell(self._renamed[name])))
+            return self._renamed[name]
+        if name not in self._hints and name != "help":
+            raise InputError(f"{problem} {spell(name)!r}{nearest(spell(name), map(spell, self._hints))}")
+        return name
 
-    def format_help(self, *arguments: Any) -> str:
-        """Return the help text; what else is given, and whether, is jsonargparse's affair."""
-        text = super().format_help(*arguments)
-        return re.sub(r"--[a-z_.]+", lambda match: match[0].replace("_", "-"), text)
+    def _read(self, path: str) -> dict[str, Any]:
+        """Return the settings of a configuration file by the names of the options."""
+        groups = {name.partition(".")[0] for name in self._hints if "." in name}
+        settings: dict[str, Any] = {}
+        for key, value in read_config(path).items():
+            is_group = key in groups and isinstance(value, dict)
+            nested = {f"{key}.{inner}": each for inner, each in value.items()} if is_group else {key: value}
+            for name, each in nested.items():
+                settings[self._current_name(name, f"{path}: unknown key", str)] = each
+        return settings
 
-    def parse(self, arguments: Arguments) -> Namespace:
-        """Return the values.
+    def _as_words(self, name: str, value: Any, where: str) -> list[str]:
+        """Return a setting of a configuration file as words of a command line."""
+        hint, flag = self._hints[name], _flag(name)
+        if value is None and NoneType not in _kinds(hint):
+            raise InputError(f"{where}: a value is missing")
+        if name in self._switches:
+            if str(value).lower() not in _BOOLEANS:
+                raise InputError(f"{where}: expected true or false, got {value!r}")
+            return [flag] if _BOOLEANS[value.lower()] else []
+        if hint == Sequence[str] or _is_repeatable(hint):
+            values = value if isinstance(value, list) else [value]
+            return [flag, *values] if hint == Sequence[str] else [f"{flag}={each}" for each in values]
+        return [f"{flag}={_flow(value)}"]
 
-        :raises InputError: one is of another kind.
-        """
-        try:
-            return self.parse_args(arguments.words)
-        except ArgumentError as error:
-            raise InputError(" ".join(str(error).split())) from None
-        except RecursionError:
-            raise InputError("a value of an option is nested too deeply") from None
-        except OverflowError:
-            raise InputError("a number of an option is too large for floating point") from None
-
-
-def names_of(kind: type[Any], group: str | None = None) -> set[str]:
-    """Return the names of the options of a dataclass."""
-    return {field.name if group is None else f"{group}.{field.name}" for field in fields(kind)}
-
-
-def make(kind: type[Any], values: Namespace, group: str | None = None) -> Any:
-    """Make a dataclass of parsed values.
-
-    :param group: below which they were given.
-    :raises InputError: a value is missing, as that of a key of a configuration file behind which nothing stands.
-    """
-    for name, hint in types_of(kind).items():  # type: ignore[arg-type]  # mypy #11470
-        if values[name] is None and type(None) not in get_args(hint):
-            raise InputError(f"{name if group is None else f'{group}.{name}'}: a value is missing")
-    return kind(**{field.name: values[field.name] for field in fields(kind)})
-
-
-def below(group: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings under the names that they have as options of a group."""
-    return {f"{group}.{name}": value for name, value in settings.items()}
+    def _explain(self, message: str, where: Mapping[str, str]) -> str:
+        """Rewrite the message of the parser in one line: the option, what was expected, what was given."""
+        if found := re.match(r"""Parser key "([^"]+)":.*(?:Got|Given) value: (.*)""", message, re.DOTALL):
+            name, value = found[1], found[2] if len(found[2]) < 60 else f"{found[2][:57]}..."
+            hint = self._hints[name]
+            if get_origin(hint) is Literal:
+                return f"{where.get(name, _flag(name))}: unknown {value!r}{nearest(value, get_args(hint))}"
+            expected = hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
+            return f"{where.get(name, _flag(name))}: expected {expected.replace('None', 'null')}, got {value!r}"
+        help_ = f"see elmolite {self.command} --help"
+        if found := re.match(r"the following arguments are required: (.*)", message):
+            names = [_flag(name) if name in self._hints else name.upper() for name in found[1].split(", ")]
+            return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} required; {help_}"
+        if found := re.match(r"unrecognized arguments: (\S*)", message):
+            return f"unexpected argument {found[1]!r}; {help_}"
+        return f"{' '.join(message.split())}; {help_}"
 
 
-def read_config_file(path: str) -> dict[str, Any]:
-    """Read a YAML file.
+class _Loader(yaml.BaseLoader):
+    """Reads scalars as text, except null: ``no`` and ``1.50`` in a text option stay what they are."""
 
-    :raises InputError: it cannot be read, or is no mapping.
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"(~|null|)$"), ["~", "n", ""])
+_Loader.add_constructor("tag:yaml.org,2002:null", lambda *_: None)
+
+
+def read_config(path: str) -> dict[str, Any]:
+    """Read a YAML file of settings: text, null, lists, and mappings of these.
+
+    :raises InputError: it cannot be read or is not a mapping.
     """
     try:
         with Path(path).open("rb") as file:
-            text = file.read(MAX_BYTES + 1)
-        if len(text) > MAX_BYTES:
-            raise InputError(f"{path}: more than {MAX_BYTES:,} bytes are no configuration")
-        content = yaml.load(text.decode(), _PlainLoader)
+            content = file.read(MAX_CONFIG_BYTES + 1)
+        if len(content) > MAX_CONFIG_BYTES:
+            raise InputError(f"{path}: a configuration file has at most {MAX_CONFIG_BYTES:,} bytes")
+        text = content.decode()
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise InputError(f"{path}: YAML aliases are not supported")
+        settings = yaml.load(text, _Loader)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
-    except InputError:
-        raise
-    except Exception as error:  # of a value that its tag does not fit PyYAML raises anything
-        raise InputError(f"{path}: not YAML that can be read: {error}") from None
-    if not isinstance(content, dict):
+    except (yaml.YAMLError, RecursionError) as error:
+        raise InputError(f"{path}: invalid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(settings, dict):
         raise InputError(f"{path}: expected 'key: value' lines")
-    return content
+    return settings
 
 
-def _with_underscores(word: str) -> str:
-    """Accept ``--valid-tokens`` for ``--valid_tokens``."""
-    name, equals, value = word.partition("=")
-    return name.replace("-", "_").replace("__", "--", 1) + equals + value if word.startswith("--") else word
-
-
-def _config_first(words: list[str]) -> list[str]:
-    """Move ``--config`` to the front, so that every other option overrides it wherever it stands."""
-    at = [i for i, word in enumerate(words) if word == "--config" or word.startswith("--config=")]
+def _split_config(words: list[str]) -> tuple[list[str], str | None]:
+    """Take ``--config FILE`` out of a command line."""
+    at = [i for i, word in enumerate(words) if word.partition("=")[0] == "--config"]
+    if not at:
+        return words, None
     if len(at) > 1:
         raise InputError("--config is given twice; one file is read")
-    if not at:
-        return words
-    end = at[0] + (2 if words[at[0]] == "--config" else 1)
-    return words[at[0] : end] + words[: at[0]] + words[end:]
+    _, equals, path = words[at[0]].partition("=")
+    end = at[0] + (1 if equals else 2)
+    if not equals and end > len(words):
+        raise InputError("--config: expected a file")
+    return words[: at[0]] + words[end:], path if equals else words[end - 1]
 
 
-def _flatten(content: Mapping[str, Any], groups: Collection[str]) -> list[str]:
-    """Return the keys of a configuration file, those below a group as ``group.key``."""
-    names: list[str] = []
-    for key, value in content.items():
-        nested = value if key in groups and isinstance(value, dict) else None
-        names += [str(key)] if nested is None else [f"{key}.{inner}" for inner in nested]
-    return names
+def _flow(value: Any) -> str:
+    """Return a value of a configuration file as text."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_flow, value))}]"
+    return "null" if value is None else str(value)
+
+
+def _hints_of(function: Callable[..., None]) -> dict[str, Any]:
+    """Return the types of a function's parameters; public names of ``elmolite`` need no import at run time."""
+    words = {word for hint in function.__annotations__.values() for word in re.findall(r"\w+", str(hint))}
+    public = {name: getattr(elmolite, name) for name in words.intersection(elmolite.__all__)}
+    return get_type_hints(function, localns=public, include_extras=True)
+
+
+def _is_repeatable(hint: Any) -> bool:
+    return "repeatable" in getattr(hint, "__metadata__", ())
+
+
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    """Return the members of a union, or the type."""
+    return get_args(hint) or (hint,)
+
+
+def _is_text(hint: Any) -> bool:
+    return str in _kinds(hint) or Path in _kinds(hint)
+
+
+def _summary(documented: Any) -> str:
+    """Return the first paragraph of a docstring."""
+    return " ".join((inspect.getdoc(documented) or "").split("\n\n")[0].split())
+
+
+def _parameter_texts(documented: Any) -> dict[str, str]:
+    """Return the descriptions of parameters in a docstring."""
+    found = re.findall(r":param (\w+):(.*?)(?=\n\s*:|\n\s*\n|\Z)", inspect.getdoc(documented) or "", re.DOTALL)
+    return defaultdict(str, {name: " ".join(text.replace("%", "%%").split()) for name, text in found})
+
+
+def _prefix(parameter: str) -> str:
+    return "" if parameter == "config" else f"{parameter}."
+
+
+def _name(flag: str) -> str:
+    return flag.lstrip("-").replace("-", "_")
+
+
+def _flag(name: str) -> str:
+    return f"-{name}" if len(name) == 1 else f"--{name.replace('_', '-')}"

@@ -9,17 +9,22 @@ from typing import Any, TypeVar
 
 RENAMED_SETTINGS: dict[str, dict[str, str]] = {}
 """Class name of a config dataclass -> {old field: new field}; flags and recipe keys follow from the fields."""
-RENAMED_FLAGS: dict[str, dict[str, str]] = {}
+RENAMED_FLAGS: dict[str, dict[str, str]] = {
+    command: {"--own-head": "--custom-head"} for command in ("finetune", "predict", "test")
+}
 """Command -> {old flag: new flag}, for flags that do not come from the field of a config dataclass."""
 
 T = TypeVar("T")
 
 
+def renamed_message(old: str, new: str) -> str:
+    """Return the warning that a name is deprecated."""
+    return f"{old} is deprecated and will be removed in the next release; use {new}"
+
+
 def warn_renamed(old: str, new: str) -> None:
     """Warn that a name is deprecated."""
-    warnings.warn(
-        f"{old} is deprecated and will be removed in the next release; use {new}", FutureWarning, stacklevel=3
-    )
+    warnings.warn(renamed_message(old, new), FutureWarning, stacklevel=3)
 
 
 def rename_keys(kind: type[Any] | str, values: Mapping[str, Any], *, warn: bool = True) -> dict[str, Any]:

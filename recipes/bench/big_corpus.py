@@ -126,7 +126,7 @@ def watch(command: list[str], look: Callable[[int], None], said: Path) -> float:
 
 def elmolite(*arguments: str) -> list[str]:
     """Return the command line of a subcommand."""
-    return [sys.executable, "-m", "elmolite.cli.main", *arguments]
+    return [sys.executable, "-m", "elmolite", *arguments]
 
 
 def prepare(texts: list[Path], out: Path, options: list[str]) -> dict[str, float]:

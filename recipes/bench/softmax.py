@@ -53,7 +53,7 @@ def write_text(sources: list[str], path: Path) -> None:
 
 def run(corpus: Path, out: Path, kind: str, n_steps: int) -> dict[str, float]:
     """Train in a process of its own; return milliseconds a step and MiB."""
-    command = f"-m elmolite.cli.main pretrain {SETTINGS} --softmax {kind} --max-steps {n_steps}".split()
+    command = f"-m elmolite pretrain {SETTINGS} --softmax {kind} --max-steps {n_steps}".split()
     process = subprocess.Popen(
         [sys.executable, *command, "--corpus", str(corpus), "--out", str(out)], stdout=subprocess.DEVNULL
     )

@@ -18,4 +18,4 @@ n_nodes=${N_NODES:-2} n_devices=${N_DEVICES:-1}
 
 exec torchrun --nnodes "$n_nodes" --nproc-per-node "$n_devices" --node-rank "$node" \
     --master-addr "$first" --master-port "${MASTER_PORT:-29500}" \
-    -m elmolite.cli.main pretrain --n-nodes "$n_nodes" --n-devices "$n_devices" "$@"
+    -m elmolite pretrain --n-nodes "$n_nodes" --n-devices "$n_devices" "$@"

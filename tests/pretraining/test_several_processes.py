@@ -263,7 +263,7 @@ def test_alone_an_error_stays_what_it_is():
 
 
 def test_what_is_said_elsewhere_is_not_said_here(monkeypatch, capsys):
-    def fail(arguments):
+    def fail():
         raise ReportedByRankZero("bad")
 
     monkeypatch.setitem(COMMANDS, "info", fail)

@@ -19,9 +19,9 @@ from strangers import (
     replace,
 )
 
+from elmolite import load_recipe
 from elmolite.cli.info import describe_model
 from elmolite.cli.main import main
-from elmolite.cli.pretrain_options import load_recipe
 from elmolite.data.bptt import BPTTBatches
 from elmolite.data.corpus import Corpus
 from elmolite.embedding.elmo import ELMo

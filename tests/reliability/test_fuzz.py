@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, seed, settings
 from mutations import changed_bytes, changed_json
 from strangers import SENTENCES, limits, made_once, reseal, write_json
 
+from elmolite import load_recipe
 from elmolite.checkpoint import Checkpoint
-from elmolite.cli.pretrain_options import load_recipe
 from elmolite.data.bptt import BPTTBatches
 from elmolite.data.corpus import Corpus
 from elmolite.data.indexers import ManyLangsIndexer, load_indexer

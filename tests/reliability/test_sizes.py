@@ -30,7 +30,7 @@ from slots import (
 )
 from strangers import change, limits, made_once, reseal
 
-from elmolite.cli.options import read_config_file
+from elmolite.cli.options import read_config
 from elmolite.data.vocab import Vocabulary
 from elmolite.errors import InputError
 from elmolite.tasks.checkpoint import TaskCheckpoint
@@ -173,7 +173,7 @@ def laughing_yaml(folder):
 
 
 def read_recipe(folder):
-    read_config_file(str(folder / "recipe.yaml"))
+    read_config(str(folder / "recipe.yaml"))
 
 
 CASES = {

@@ -1,0 +1,383 @@
+import io
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import random_sentences, small_config, write_sentences
+from small_tasks import setup_of, span_tags, train, write_classes, write_label_sets, write_pairs, write_tagged
+
+from elmolite import ELMo, load_recipe
+from elmolite.cli.commands import PARSERS
+from elmolite.cli.main import main
+from elmolite.errors import InputError
+from elmolite.nn.bilm import mini, small
+from elmolite.pretraining.config import PretrainingConfig
+from elmolite.tasks.checkpoint import TaskCheckpoint
+from elmolite.tasks.config import FinetuningConfig, InputConfig
+from elmolite.tasks.examples.columns import ExampleColumns
+from elmolite.tasks.examples.hf_datasets import DatasetExamples
+from elmolite.tasks.heads import ClassifyConfig
+from elmolite.tasks.specs import TASKS
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+PRETRAIN = ["--corpus", "c", "--out", "o"]
+FINETUNE = ["--encoder", "m", "--train", "a", "--dev", "b", "--out", "o"]
+QUICK = ["--n-epochs=1", "--batch-size=8", "--learning-rate=0.03", "--head.dropout=0", "--input.normalization=layer"]
+
+pytestmark = pytest.mark.usefixtures("own_cache")
+
+
+def run(*arguments):
+    return main([str(argument) for argument in arguments])
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def is_png(path):
+    return path.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture
+def text(tmp_path):
+    return write_sentences(tmp_path / "text.txt", random_sentences(300))
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Training, validation and test examples, as arguments."""
+    paths = {name: write_classes(tmp_path / f"{name}.txt", seed=i) for i, name in enumerate(("train", "dev", "test"))}
+    return [part for name, path in paths.items() for part in (f"--{name}", path)]
+
+
+# Options that depend on others
+
+
+def test_defaults_of_pretrain():
+    found = PARSERS["pretrain"](PRETRAIN)
+    assert (found["corpus"], found["out"], found["resume"]) == (Path("c"), Path("o"), False)
+    assert (found["config"], found["model"]) == (PretrainingConfig(), mini())
+
+
+def test_preset_then_file_then_command_line(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("preset: small\nlearning_rate: 0.003\npatience: 3\nmodel:\n  dropout: 0.2\n  n_layers: 3\n")
+    found = PARSERS["pretrain"](["--config", str(path), *PRETRAIN, "--learning-rate=0.5", "--model.n_layers", "1"])
+    assert (found["config"].patience, found["config"].learning_rate) == (3, 0.5)
+    assert asdict(found["model"]) == {**asdict(small()), "dropout": 0.2, "n_layers": 1}
+    assert PARSERS["pretrain"]([*PRETRAIN, "--preset", "mini", "--config", str(path)])["model"].cell_size == 512
+
+
+def test_sizes_of_the_model_to_start_from(model_folder):
+    found = PARSERS["pretrain"]([*PRETRAIN, "--init-from", str(model_folder), "--model.dropout", "0.4"])
+    assert (found["init_from"], found["model"]) == (model_folder, small_config(dropout=0.4))
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("pretrain/*.yaml")), ids=lambda path: path.stem)
+def test_pretraining_recipes(recipe):
+    found = PARSERS["pretrain"](["--config", str(recipe), *PRETRAIN])
+    assert load_recipe(recipe) == (found["model"], found["config"])
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("finetune/*.yaml")), ids=lambda path: path.stem)
+def test_finetuning_recipes(recipe):
+    tasks = [task for task in TASKS if f"finetune {task}" in recipe.read_text()]
+    assert PARSERS["finetune"]([tasks[0], "--config", str(recipe), *FINETUNE])["config"] != FinetuningConfig()
+
+
+@pytest.mark.parametrize("key", ["corpus: c", "init_from: m"])
+def test_a_recipe_for_python_holds_settings_only(tmp_path, key):
+    (tmp_path / "recipe.yaml").write_text(f"preset: tiny\n{key}\n")
+    with pytest.raises(InputError, match="give it to pretrain"):
+        load_recipe(tmp_path / "recipe.yaml")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_defaults_of_finetune(task):
+    found = PARSERS["finetune"]([task, *FINETUNE])
+    assert (found["task"], found["encoder"], found["train"], found["out"]) == (task, "m", "a", Path("o"))
+    assert (found["config"], found["input"], found["columns"]) == (FinetuningConfig(), InputConfig(), ExampleColumns())
+    assert found["head"] == TASKS[task].config()
+
+
+def test_a_finetuning_file(tmp_path):
+    (tmp_path / "recipe.yaml").write_text(
+        "encoder: mini-en\nn_epochs: 7\nseeds: 3\nprobe: true\nhead: {kind: cnn, hidden_size: 30}\n"
+        "input: {layers: 1, static: v.txt}\ncolumns: {label: '#'}\n"
+    )
+    words = ["classify", "--out", "o", "--n-epochs=9", "--head.hidden-size", "5"]
+    found = PARSERS["finetune"]([*words, "--config", str(tmp_path / "recipe.yaml")])
+    assert (found["encoder"], found["seeds"], found["probe"]) == ("mini-en", 3, True)
+    assert found["config"] == FinetuningConfig(n_epochs=9)
+    assert found["head"] == ClassifyConfig(kind="cnn", hidden_size=5)
+    assert (found["input"], found["columns"]) == (InputConfig(layers=1, static="v.txt"), ExampleColumns(label="#"))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_help_of_a_task(task, capsys):
+    with pytest.raises(SystemExit):
+        run("finetune", task, "--help")
+    assert ("--head.pooling" in capsys.readouterr().out) == (task == "classify")
+    with pytest.raises(SystemExit):
+        run("finetune", "--help")
+    assert f"\n  {task} " in capsys.readouterr().out
+
+
+# Mistakes
+
+TO = ["--encoder=mini-en", "--train=good.txt", "--out=o"]
+BAD = {
+    "no text": (["prepare", "--out", "c"], "no text: give files"),
+    "text twice": (["prepare", "good.txt", "--dataset", "d", "--out", "c"], "TEXT (good.txt) and --dataset exclude"),
+    "validation text twice": (
+        ["prepare", "--dataset", "d", "--valid-split", "test", "--valid", "good.txt", "--out", "c"],
+        "--valid and --valid-split exclude each other",
+    ),
+    "streaming of files": (["prepare", "good.txt", "--streaming", "--out", "c"], "--streaming requires --dataset"),
+    "split of files": (["prepare", "a", "--dataset-split", "a", "--out", "c"], "--dataset-split requires --dataset"),
+    "missing text": (["prepare", "nowhere.txt", "--out", "c"], "nowhere.txt: no such file"),
+    "corpus exists": (["prepare", "good.txt", "--out", "."], "--overwrite"),
+    "no vocabulary": (["prepare", "good.txt", "--out", "c", "--vocab", "nowhere"], "nowhere"),
+    "no workers": (["prepare", "good.txt", "--out", "c", "--workers", "0"], "--workers must be positive, got 0"),
+    "no corpus": (["pretrain", "--corpus", "nowhere", "--out", "r"], "nowhere: no such corpus folder"),
+    "corpus not given": (["pretrain", "--out", "r"], "--corpus is required"),
+    "folder not given": (["pretrain", "--corpus", "c"], "--out is required"),
+    "unknown preset": (["pretrain", *PRETRAIN, "--preset", "minni"], "unknown preset 'minni'; did you mean 'mini'"),
+    "preset of a model": (["pretrain", *PRETRAIN, "--preset=mini", "--init-from=m"], "exclude each other"),
+    "no model to start from": (["pretrain", *PRETRAIN, "--init-from", "nowhere"], "nowhere"),
+    "invalid setting": (["pretrain", *PRETRAIN, "--patience", "-1"], "patience"),
+    "no model": (["embed", "nowhere", "--input", "good.txt", "--output", "v.npz"], "nowhere: no such model folder"),
+    "no input": (["embed", "nowhere", "--input", "nothing.txt", "--output", "v.npz"], "nothing.txt: no such file"),
+    "wrong output": (["embed", "nowhere", "--input", "good.txt", "--output", "v.txt"], "v.txt"),
+    "no model to evaluate": (["evaluate", ".", "good.txt"], "config.json is missing"),
+    "no model to describe": (["info", "nowhere"], "nowhere: no such model folder"),
+    "no neighbours": (["neighbours", "m", "good.txt", "--query", "a [b]", "-n", "0"], "-n must be positive, got 0"),
+    "no task": (["finetune", "--train", "good.txt"], "the task must come first: classify"),
+    "unknown task": (["finetune", "clasify"], "unknown task 'clasify'; did you mean 'classify'"),
+    "no training examples": (["finetune", "tag", "--encoder", "m", "--out", "o"], "--train is required"),
+    "config of files": (["finetune", "tag", *FINETUNE, "--dataset-config=c"], "--dataset-config requires --dataset"),
+    "no seeds": (["finetune", "tag", *FINETUNE, "--seeds=0"], "--seeds must be positive, got 0"),
+    "two comparisons": (["finetune", "tag", *FINETUNE, "--baselines", "--probe"], "--baselines and --probe exclude"),
+    "a probe with a head": (["finetune", "tag", *FINETUNE, "--probe", "--custom-head=h.py:H"], "--custom-head and"),
+    "a trained probe": (["finetune", "tag", *FINETUNE, "--probe", "--encoder-training=all"], "encoder-training frozen"),
+    "no such examples": (["finetune", "classify", *TO, "--dev=nowhere"], "nowhere: cannot be read: No such file"),
+    "broken line": (["finetune", "classify", *TO, "--dev=broken.txt"], "broken.txt, line 2: no sentence"),
+    "no such layer": (
+        ["finetune", "classify", *TO, "--dev=good.txt", "--input.layers=tpo"],
+        "layers: unknown 'tpo'; did you mean 'top'",
+    ),
+    "output is input": (["predict", "m", "--input=good.txt", "--output=good.txt"], "must not be the input"),
+    "no task folder": (["predict", "nowhere", "--input", "good.txt"], "nowhere: no such task folder"),
+    "no task to test": (["test", "nowhere", "good.txt"], "nowhere: no such task folder"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_message_and_nothing_is_written(tmp_path, monkeypatch, capsys, case):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "good.txt").write_text("yes some words\nno others\n")
+    (tmp_path / "broken.txt").write_text("yes some words\nno\n")
+    before = names(tmp_path)
+    arguments, message = BAD[case]
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    assert message in said.err.splitlines()[-1]
+    assert said.err.splitlines()[-1].startswith("elmolite: ")
+    assert "Traceback" not in said.err + said.out
+    assert names(tmp_path) == before
+
+
+def test_a_full_disk_leaves_no_vectors(tmp_path, model_folder, text, monkeypatch, capsys):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("numpy.lib.format.write_array", full)
+    assert run("embed", model_folder, "--input", text, "--output", tmp_path / "v.npz") == 2
+    assert "v.npz: cannot be written: No space left on device" in capsys.readouterr().err
+    assert names(tmp_path) == ["text.txt"]
+
+
+# Whole ways
+
+
+def test_from_text_to_vectors(tmp_path, text, capsys):
+    corpus, out, vectors = tmp_path / "corpus", tmp_path / "run", tmp_path / "vectors.npz"
+    assert run("prepare", text, "--out", corpus, "--pretokenized", "--vocab-size", "25", "--workers", "1") == 0
+    assert "25 words of the softmax" in capsys.readouterr().out
+    sizes = ["--model.cell-size", 16, "--model.projection-size", 8, "--model.filters", "[[1, 8], [2, 8]]"]
+    assert run("pretrain", "--corpus", corpus, "--out", out, "--max-steps", 4, *sizes) == 0
+    assert f"model: {out / 'model'}" in capsys.readouterr().out
+    assert run("pretrain", "--out", out, "--resume") == 0  # with the settings of the run
+    capsys.readouterr()
+    assert run("evaluate", out / "model", text, "--json") == 0
+    result = json.loads(capsys.readouterr().out)
+    n_targets = sum(len(s) + 1 for s in random_sentences(300))
+    assert result["running_text"]["n_targets"] == result["by_sentence"]["n_targets"] == n_targets
+    assert run("evaluate", out / "model", text) == 0
+    assert "sentence by sentence" in capsys.readouterr().out
+    assert run("embed", out / "model", "--input", text, "--output", vectors, "--layers", "top") == 0
+    with np.load(vectors) as arrays:
+        lines = text.read_text().split("\n")[:-1]
+        assert arrays.files == [str(i) for i in range(len(lines))]
+        expected = ELMo.from_pretrained(out / "model").embed(lines, layers="top")
+        for name, array in zip(arrays.files, expected, strict=True):
+            np.testing.assert_allclose(arrays[name], array, rtol=2e-6, atol=2e-6)
+    capsys.readouterr()
+    assert run("info", out / "model") == 0
+    assert "vectors    3 layers of 16" in capsys.readouterr().out
+
+
+def test_info(capsys):
+    assert run("info") == 0
+    assert "93,600,864" in capsys.readouterr().out
+    assert run("info", "mini", "--runtime") == 0
+    said = capsys.readouterr().out
+    assert all(part in said for part in ("2,996,448", "threads", "products   without gradients: float32 "))
+
+
+def test_from_examples_to_predictions(tmp_path, model_folder, files, own_cache, capsys):
+    out = tmp_path / "run"
+    assert run("finetune", "classify", "--encoder", model_folder, *files, "--out", out, *QUICK, "--n-epochs", 8) == 0
+    said = capsys.readouterr()
+    assert f"model: {out / 'model'}\nnext: elmolite predict {out} --input FILE" in said.out
+    assert names(out) == ["confusion.png", "layers.png", "log.csv", "metrics.json", "model", "training.png"]
+    assert all(is_png(path) for path in out.glob("*.png"))
+    test_value = json.loads((out / "metrics.json").read_text())["test"]["value"]
+
+    assert run("test", out, tmp_path / "test.txt") == 0
+    assert capsys.readouterr().out.endswith(f"accuracy {test_value:.4f}\n")
+    assert run("test", out / "model", tmp_path / "test.txt", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["value"] == test_value
+
+    (tmp_path / "new.txt").write_text("ban bast\nkin\nnaïve\n", encoding="utf-8")
+    assert run("predict", out, "--input", tmp_path / "new.txt") == 0
+    lines = capsys.readouterr().out.splitlines()
+    found = [json.loads(line) for line in lines]
+    assert [record["text"] for record in found] == ["ban bast", "kin", "naïve"]
+    assert "naïve" in lines[2]
+    assert [record["label"] for record in found[:2]] == ["left", "right"]
+    assert run("predict", out, "--input", tmp_path / "new.txt", "--output", tmp_path / "new.jsonl") == 0
+    assert (tmp_path / "new.jsonl").read_text(encoding="utf-8").splitlines() == lines
+    assert capsys.readouterr().out == f"{tmp_path / 'new.jsonl'}: 3 predictions\n"
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_spans_and_pairs_and_label_sets(tmp_path, model_folder, capsys):
+    paths = {
+        "tag": write_tagged(tmp_path / "a.conll", span_tags),
+        "entail": write_pairs(tmp_path / "a.tsv"),
+        "classify": write_label_sets(tmp_path / "b.tsv"),
+    }
+    for task, path in paths.items():
+        columns = ["--columns.label-separator", "|"] if task == "classify" else []
+        arguments = ["--encoder", model_folder, "--train", path, "--dev", path, "--out", tmp_path / task, *columns]
+        assert run("finetune", task, *arguments, *QUICK, "--head.hidden-size", 4) == 0
+        capsys.readouterr()
+        assert run("test", tmp_path / task, path, *columns) == 0
+        assert capsys.readouterr().out.splitlines()[-1].startswith("accuracy" if task == "entail" else "F1")
+        assert run("predict", tmp_path / task, "--input", path, *columns) == 0
+        assert all("gold" in json.loads(line) for line in capsys.readouterr().out.splitlines()[:3])
+
+
+def test_plots_are_of_what_there_is(tmp_path, model_folder):
+    """No mix is learnt from one layer, and sets of labels have no confusion matrix; earlier plots are removed."""
+    path, out = write_label_sets(tmp_path / "a.tsv"), tmp_path / "run"
+    train(setup_of(model_folder, "classify", train=write_classes(tmp_path / "b.txt")), out, n_epochs=1)
+    assert (out / "layers.png").is_file()
+    files = ["--train", path, "--dev", path, "--columns.label-separator", "|", "--overwrite"]
+    options = [*QUICK, "--input.layers", "top", "--head.kind", "linear"]
+    assert run("finetune", "classify", "--encoder", model_folder, *files, "--out", out, *options) == 0
+    assert names(out) == ["log.csv", "metrics.json", "model", "training.png"]
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize(
+    ("options", "rows"),
+    [
+        (["--seeds", 2, "--seed", 3, "--head.kind", "linear"], ["classify"]),
+        (["--baselines", "--head.kind", "linear"], ["mix", "average", "top", "token", "untrained, mix"]),
+        (["--probe"], [f"{of}{each}" for of in ("", "untrained, ")
+                       for each in ("token layer", "LSTM layer 1", "LSTM layer 2", "mix")]),
+    ],
+)  # fmt: skip
+def test_comparisons(tmp_path, model_folder, files, capsys, options, rows):
+    out = tmp_path / "out"
+    assert run("finetune", "classify", "--encoder", model_folder, *files, "--out", out, *QUICK, *options) == 0
+    said = capsys.readouterr().out
+    table = said.split("\n\n")[-1].splitlines()
+    assert [row.split("  ")[0] for row in table[1 : len(rows) + 1]] == rows
+    if "--seeds" in options:
+        assert "mean ± standard deviation of 2 seeds" in said
+        assert names(out) == ["classify-3", "classify-4", "comparison.json"]
+        predict = ["predict", out / "classify-4", "--input", tmp_path / "test.txt"]
+        assert run(*predict) == 2  # the language model is not in it
+        assert run(*predict, "--encoder", model_folder) == 0
+    if "--probe" in options:
+        assert is_png(out / "profile.png")
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_recipe_another_cache_and_a_reference(tmp_path, model_folder, files, own_cache):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"encoder: {model_folder}\nn_epochs: 1\nhead: {{kind: linear}}\nrefer_to_encoder: true\n")
+    arguments = ["--config", recipe, *files, "--out", tmp_path / "out", "--cache", tmp_path / "other"]
+    assert run("finetune", "classify", *arguments, "--pretokenized", "--untrained") == 0
+    assert len(names(tmp_path / "other")) == 3
+    assert not own_cache.exists()
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["is_untrained"]
+    assert run("finetune", "classify", *arguments, "--overwrite") == 0
+    assert not (tmp_path / "out" / "model" / "encoder").exists()
+    checkpoint = TaskCheckpoint.from_pretrained(tmp_path / "out", encoder=model_folder)
+    assert checkpoint.description.head.kind == "linear"
+
+
+@pytest.mark.usefixtures("no_pictures", "dataset_cache")
+def test_splits_of_a_dataset(tmp_path, model_folder):
+    (tmp_path / "data").mkdir()
+    for name in ("train", "validation"):
+        rows = write_classes(tmp_path / "rows.txt").read_text().splitlines()
+        columns = (dict(zip(("label", "text"), row.split(maxsplit=1), strict=True)) for row in rows)
+        (tmp_path / "data" / f"{name}.jsonl").write_text("".join(json.dumps(each) + "\n" for each in columns))
+    arguments = ["--encoder", model_folder, "--dataset", tmp_path / "data", "--out", tmp_path / "out", *QUICK]
+    assert run("finetune", "classify", *arguments, "--head.kind", "linear") == 0
+
+
+def test_names_of_splits(monkeypatch):
+    seen = []
+    monkeypatch.setattr("elmolite.tasks.setup.TaskExamples.read", lambda task, **sources: seen.append(sources) or 1 / 0)
+    words = ["--encoder=m", "--out=o", "--dataset=d", "--dataset-config=c"]
+    for more, expected in (([], ("train", "validation", None)), (["--dev=x", "--test=y"], ("train", "x", "y"))):
+        with pytest.raises(ZeroDivisionError):
+            run("finetune", "tag", *words, *more)
+        splits = [None if name is None else DatasetExamples("d", "c", name) for name in expected]
+        assert [seen[-1][name] for name in ("train", "dev", "test")] == splits
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_standard_input_and_a_failed_prediction(tmp_path, model_folder, monkeypatch, capsys):
+    setup = setup_of(model_folder, "tag", train=write_tagged(tmp_path / "a.conll"))
+    folder = train(setup, tmp_path / "run", n_epochs=1).folder
+    capsys.readouterr()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"ban kin\nlun\n")))
+    assert run("predict", folder, "--input", "-") == 0
+    assert [json.loads(line)["tokens"] for line in capsys.readouterr().out.splitlines()] == [["ban", "kin"], ["lun"]]
+    (tmp_path / "new.jsonl").write_text('{"tokens": ["ban"]}\n{"tokns": ["kin"]}\n')
+    before = names(tmp_path)
+    assert run("predict", folder, "--input", tmp_path / "new.jsonl", "--output", tmp_path / "out.jsonl") == 2
+    assert "new.jsonl, line 2" in capsys.readouterr().err
+    assert names(tmp_path) == before
+
+
+def test_an_earlier_run_stays_and_nothing_is_trained(tmp_path, model_folder, files, own_cache, capsys):
+    out = tmp_path / "out"
+    (out / "model").mkdir(parents=True)
+    arguments = ["--encoder", model_folder, *files, "--out", out]
+    assert run("finetune", "classify", *arguments) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    (out / "comparison.json").write_text("{}")
+    assert run("finetune", "classify", *arguments, "--seeds", 2) == 2
+    assert not own_cache.exists()
+    assert names(out) == ["comparison.json", "model"]

@@ -1,0 +1,95 @@
+import logging
+import subprocess
+import sys
+
+import pytest
+
+import elmolite
+from elmolite.cli.main import COMMANDS, main
+from elmolite.errors import InputError, Preempted
+
+
+def output_of(code, *, heavy):
+    """Run code in a fresh interpreter, then print which heavy modules it has imported."""
+    code = f"import sys; {code}; print(sorted({heavy} & set(sys.modules)))"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_overview_imports_nothing_heavy():
+    heavy = {"torch", "numpy", "lightning", "jsonargparse"}
+    said = output_of("from elmolite.cli.main import main; main(['--help'])", heavy=heavy)
+    assert said.endswith("[]\n")
+    assert all(name in said for name in COMMANDS)
+
+
+def test_help_of_a_command_does_without_torch():
+    help_ = "from elmolite.cli.main import main\ntry: main(['embed', '--help'])\nexcept SystemExit: pass\n"
+    said = subprocess.run(
+        [sys.executable, "-c", f"{help_}import sys; print('torch' in sys.modules)"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert "usage: elmolite embed" in said
+    assert said.endswith("False\n")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main([command, "--help"])
+    assert exit_.value.code == 0
+    assert f"usage: elmolite {command}" in capsys.readouterr().out
+
+
+def test_version_and_no_command(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"elmolite {elmolite.__version__}\n"
+    assert main([]) == 2
+    assert main(["prepar"]) == 2
+    assert capsys.readouterr().err == "elmolite: unknown command 'prepar'; did you mean 'prepare'?\n"
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "shown"),
+    [
+        (KeyboardInterrupt(), 130, "elmolite: interrupted\n"),
+        (Preempted("continue with --resume"), 75, "elmolite: continue with --resume\n"),
+        (InputError("a.txt: bad"), 2, "elmolite: a.txt: bad\n"),
+    ],
+)
+def test_exit_codes(monkeypatch, capsys, raised, code, shown):
+    def stopped():
+        raise raised
+
+    monkeypatch.setitem(COMMANDS, "info", stopped)
+    assert main(["info"]) == code
+    assert capsys.readouterr().err == shown
+
+
+@pytest.mark.parametrize(
+    ("switch", "shown"),
+    [([], ["info", "warning"]), (["--quiet"], ["warning"]), (["--verbose"], ["debug", "info", "warning"])],
+)
+def test_the_log_is_shown(monkeypatch, capsys, switch, shown):
+    logger = logging.getLogger("elmolite")
+
+    def talk():
+        for level in (logging.DEBUG, logging.INFO, logging.WARNING):
+            logger.log(level, logging.getLevelName(level).lower())
+        print("result")
+
+    monkeypatch.setitem(COMMANDS, "info", talk)
+    before = logger.level, list(logger.handlers)
+    assert main(["info", *switch]) == 0
+    said = capsys.readouterr()
+    assert [line.split()[-1] for line in said.err.splitlines()] == shown
+    assert said.out == "result\n"
+    assert (logger.level, logger.handlers) == before
+
+
+def test_the_program_shows_no_traceback(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "elmolite", "prepare", "nowhere", "--out", str(tmp_path / "c")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "elmolite: nowhere: no such file, folder or pattern\n"

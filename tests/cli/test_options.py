@@ -1,0 +1,198 @@
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pytest
+import yaml
+
+from elmolite.cli.options import Options
+from elmolite.errors import InputError
+from elmolite.utils import deprecation
+
+
+@dataclass
+class Schedule:
+    """Learning rate schedule.
+
+    :param steps: number of steps.
+    """
+
+    steps: int = 10
+    rate: float | None = 0.5
+    use_warmup: bool = True
+    kind: Literal["cosine", "linear"] = "cosine"
+    sizes: list[tuple[int, int]] = field(default_factory=lambda: [(1, 2)])
+
+
+def toy(
+    text: Sequence[str] = (),
+    *,
+    out: Path,
+    name: str | None = None,
+    valid: Sequence[str] = (),
+    query: Annotated[Sequence[str], "repeatable"] = (),
+    n: int = 5,
+    json_: bool = False,
+    config: Schedule,
+    model: Schedule,
+):
+    """Do nothing, 100% of the time.
+
+    :param text: files of
+        text
+    :param n: how many
+    """
+
+
+def options():
+    return Options("toy", toy)
+
+
+def parse(*words):
+    return (parser := options()).arguments(parser.parse(words))
+
+
+@pytest.fixture
+def in_file(tmp_path):
+    def write(text):
+        (tmp_path / "toy.yaml").write_text(text, encoding="utf-8")
+        return f"--config={tmp_path / 'toy.yaml'}"
+
+    return write
+
+
+def test_defaults_are_those_of_the_function_and_the_dataclasses():
+    found = parse("--out", "o")
+    assert found == {
+        "text": [], "out": Path("o"), "name": None, "valid": [], "query": [], "n": 5, "json_": False,
+        "config": Schedule(), "model": Schedule(),
+    }  # fmt: skip
+
+
+def test_kinds_of_options():
+    found = parse(
+        "a", "b", "--valid", "v", "w", "--out=o", "--query", "x", "-n", "3", "--query=y", "--json", "--model.steps=3",
+        "--use_warmup", "false", "--model.rate=null", "--kind", "linear", "--sizes", "[[3, 4], [5, 6]]",
+    )  # fmt: skip
+    assert (found["text"], found["valid"], found["query"]) == (["a", "b"], ["v", "w"], ["x", "y"])
+    assert (found["n"], found["json_"]) == (3, True)
+    assert found["config"] == Schedule(use_warmup=False, kind="linear", sizes=[(3, 4), (5, 6)])
+    assert found["model"] == Schedule(steps=3, rate=None)
+
+
+@pytest.mark.parametrize("text", ["#a", "~", "no", "1.50", "07", "[x", "{a: b}", "é"])
+def test_text_stays_text(in_file, text):
+    assert parse("--out", "o", "--name", text)["name"] == text
+    assert parse("--out", text)["out"] == Path(text)
+    assert parse("--out", "o", in_file(yaml.safe_dump({"name": text})))["name"] == text
+    assert parse(in_file(f"out: '{text}'"))["out"] == Path(text)
+
+
+def test_null_is_nothing(in_file):
+    assert parse("--out", "o", "--name", "null")["name"] is None
+    for null in ("null", "~", ""):
+        assert parse("--out", "o", in_file(f"name: {null}\nrate: {null}"))["name"] is None
+    assert parse("--out", "o", in_file("name: no"))["name"] == "no"
+
+
+def test_the_command_line_takes_precedence_over_the_file(in_file):
+    config = in_file(
+        "out: o\nn: 2\njson: true\nvalid: [a, b]\nquery: [c, d]\nsteps: 7\nsizes:\n  - [1, 1]\n  - [2, 2]\n"
+        "model:\n  steps: 8\n  use_warmup: no\n"
+    )
+    found = parse("text", "--steps", "9", config, "-n=4")
+    assert (found["out"], found["text"], found["n"], found["json_"]) == (Path("o"), ["text"], 4, True)
+    assert (found["valid"], found["query"]) == (["a", "b"], ["c", "d"])
+    assert found["config"] == Schedule(steps=9, sizes=[(1, 1), (2, 2)])
+    assert found["model"] == Schedule(steps=8, use_warmup=False)
+
+
+def test_printed_settings_are_a_configuration_file(in_file, capsys):
+    words = ["--out", "#o", "--json", "--model.rate=null", "--sizes=[[7, 8]]", "--valid", "a", "b"]
+    with pytest.raises(SystemExit) as exit_:
+        parse(*words, "--print-config")
+    assert exit_.value.code == 0
+    assert parse(in_file(capsys.readouterr().out)) == parse(*words)
+
+
+def test_help(capsys):
+    parser = options()
+    parser.set_defaults({"model.steps": 77})
+    with pytest.raises(SystemExit) as exit_:
+        parser.parse(["--help"])
+    assert exit_.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Do nothing, 100% of the time." in text
+    for part in (
+        "TEXT files of text",
+        "-n N how many (default: 5)",
+        "--model.steps STEPS number of steps (default: 77)",
+    ):
+        assert part in text
+    assert "--use-warmup {true,false}" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "--out is required; see elmolite toy --help"),
+        (["--out"], "--out: expected one argument"),
+        (["--out", "o", "-x"], "unexpected argument '-x'"),
+        (["--out", "o", "--step", "1"], "unknown option '--step'; did you mean '--steps'?"),
+        (["--out", "o", "--model.kinds", "1"], "unknown option '--model.kinds'; did you mean '--model.kind'?"),
+        (["--out", "o", "-n", "x"], "-n: expected int, got 'x'"),
+        (["--out", "o", "--rate", "x"], "--rate: expected float | null, got 'x'"),
+        (["--out", "o", "--rate", "9" * 500], "--rate: expected float"),
+        (["--out", "o", "--sizes", "[" * 5000], "--sizes: expected list"),
+        (["--out", "o", "--kind", "lineal"], "--kind: unknown 'lineal'; did you mean 'linear'?"),
+        (["--out", "o", "--json=yes"], "--json: ignored explicit argument"),
+        (["--config"], "--config: expected a file"),
+        (["--config", "a", "--config=b"], "--config is given twice"),
+        (["--config", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
+    ],
+)  # fmt: skip
+def test_mistakes_on_the_command_line(words, message):
+    with pytest.raises(InputError) as error:
+        parse(*words)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("step: 1", "unknown key 'step'; did you mean 'steps'?"),
+        ("model: {stepps: 1}", "unknown key 'model.stepps'; did you mean 'model.steps'?"),
+        ("model: 3", "unknown key 'model'"),
+        ("steps: many", "steps: expected int, got 'many'"),
+        ("steps:", "steps: a value is missing"),
+        ("kind: {a: b}", "kind: unknown"),
+        ("json: 3", "json: expected true or false, got '3'"),
+        ("steps: &a 1\nn: *a", "YAML aliases are not supported"),
+        ("- 1", "expected 'key: value' lines"),
+        ("a: [", "invalid YAML"),
+        ("? [a]\n: b", "invalid YAML"),
+        ("#" * 70_000, "at most 65,536 bytes"),
+    ],
+)
+def test_mistakes_in_a_file(in_file, text, message):
+    with pytest.raises(InputError) as error:
+        parse("--out", "o", in_file(text))
+    assert str(error.value).startswith(in_file(text).removeprefix("--config="))
+    assert message in str(error.value)
+
+
+def test_deprecated_names(in_file, monkeypatch, caplog, capsys):
+    monkeypatch.setitem(deprecation.RENAMED_FLAGS, "toy", {"--jason": "--json"})
+    monkeypatch.setitem(deprecation.RENAMED_SETTINGS, "Schedule", {"n_steps": "steps"})
+    with caplog.at_level(logging.WARNING, "elmolite"):
+        found = parse("--out", "o", "--jason", "--model.n-steps", "3", in_file("n_steps: 4"))
+    assert (found["json_"], found["config"].steps, found["model"].steps) == (True, 4, 3)
+    assert [record.message.partition(" and ")[0] for record in caplog.records] == [
+        "--jason is deprecated", "--model.n-steps is deprecated", "n_steps is deprecated",
+    ]  # fmt: skip
+    with pytest.raises(SystemExit):
+        options().parse(["--help"])
+    assert "n-steps" not in capsys.readouterr().out
