@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from elmolite.pretraining.trainer import pretrain
     from elmolite.tasks.checkpoint import TaskCheckpoint
     from elmolite.tasks.config import FinetuningConfig, InputConfig
-    from elmolite.tasks.examples.columns import ExampleColumns
     from elmolite.tasks.examples.hf_datasets import DatasetExamples
+    from elmolite.tasks.examples.records import ExampleColumns
     from elmolite.tasks.finetune import finetune
     from elmolite.tasks.heads import ClassifyConfig, EntailConfig, TagConfig, TokenFeatures
 
@@ -66,7 +66,7 @@ _HOMES = {
     "ELMo": "embedding.elmo",
     "EmbeddingFolder": "embedding.output",
     "EntailConfig": "tasks.heads",
-    "ExampleColumns": "tasks.examples.columns",
+    "ExampleColumns": "tasks.examples.records",
     "FinetuningConfig": "tasks.config",
     "InputConfig": "tasks.config",
     "InputError": "errors",

@@ -15,8 +15,8 @@ from elmolite.nn.bilm import BiLM, BiLMConfig
 from elmolite.nn.softmax import FullSoftmax
 from elmolite.pretraining import saved_points
 from elmolite.pretraining.saved_points import SavedPoints
-from elmolite.tasks.examples.columns import ExampleColumns
 from elmolite.tasks.examples.files import read_examples
+from elmolite.tasks.examples.records import ExampleColumns
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 

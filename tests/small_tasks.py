@@ -5,7 +5,7 @@ import random
 from conftest import random_sentences
 
 from elmolite.tasks.config import FinetuningConfig, InputConfig
-from elmolite.tasks.examples.columns import RECOGNISED
+from elmolite.tasks.examples.records import DEFAULT_COLUMNS
 from elmolite.tasks.finetune import run
 from elmolite.tasks.heads import ClassifyConfig, EntailConfig, TagConfig
 from elmolite.tasks.setup import TaskExamples, set_up
@@ -96,7 +96,9 @@ def write_vectors(path, words=None, *, size=6):
 WRITERS = {"classify": write_classes, "tag": write_tagged, "entail": write_pairs}
 
 
-def setup_of(encoder, task, *, train, dev=None, test=None, head=None, columns=RECOGNISED, is_untrained=False, **inputs):
+def setup_of(
+    encoder, task, *, train, dev=None, test=None, head=None, columns=DEFAULT_COLUMNS, is_untrained=False, **inputs
+):
     """A run of a small head; the dev examples are the training examples where no others are given."""
     return set_up(
         TaskExamples.read(task, train=train, dev=dev or train, test=test, columns=columns),

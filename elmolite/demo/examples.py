@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple, get_args
 
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.demo.docstrings import STANDARD_LIBRARY, Docstring, Module
-from elmolite.tasks.examples.example import Example, Task
+from elmolite.tasks.examples.records import Example, Task
 from elmolite.tasks.setup import TaskExamples
 
 Part = Literal["train", "dev", "test"]

@@ -24,7 +24,7 @@ from elmolite.tasks.checkpoint import TaskCheckpoint
 from elmolite.tasks.compare import Comparison, compare
 from elmolite.tasks.config import FinetuningConfig, InputConfig
 from elmolite.tasks.data import TaskData, predict
-from elmolite.tasks.examples.example import Example
+from elmolite.tasks.examples.records import Example
 from elmolite.tasks.finetune import layer_names
 from elmolite.tasks.heads import ClassifyConfig, HeadConfig, HeadFactory, TagConfig, TokenFeatures, masked_softmax
 from elmolite.tasks.metrics import span_report

@@ -33,8 +33,7 @@ from elmolite.nn.bilm import MAX_SIZE
 from elmolite.released_models import model_folder, released_models
 from elmolite.tasks.config import InputConfig
 from elmolite.tasks.data import TaskData, predict
-from elmolite.tasks.examples.columns import RECOGNISED, ExampleColumns
-from elmolite.tasks.examples.example import Example
+from elmolite.tasks.examples.records import DEFAULT_COLUMNS, Example, ExampleColumns
 from elmolite.tasks.heads import HeadFactory
 from elmolite.tasks.model import TaskModel, build
 from elmolite.tasks.objectives import Prediction, uses_crf
@@ -60,7 +59,7 @@ class TaskCheckpoint:
     description: TaskDescription
     model: TaskModel
     tokenizer: SentenceTokenizer
-    columns: ExampleColumns = RECOGNISED
+    columns: ExampleColumns = DEFAULT_COLUMNS
     """How the examples were laid out that it learnt from."""
 
     def predict(self, sentences: Sequence[Sentence] | Sequence[tuple[Sentence, Sentence]]) -> list[Prediction]:
@@ -102,7 +101,7 @@ class TaskCheckpoint:
             content = {
                 "format_version": FORMAT_VERSION,
                 **_as_dict(self.description),
-                "columns": self.columns.named | _given({"label_separator": self.columns.label_separator}),
+                "columns": self.columns.given | _given({"label_separator": self.columns.label_separator}),
                 "static": None if static is None else {"size": static.size, "is_trained": static.weight.requires_grad},
                 "encoder": self._save_encoder(new, encoder),
                 "files": fingerprints,

@@ -19,7 +19,7 @@ from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.embedding.batching import BATCH_TOKENS, batches_by_length
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
-from elmolite.tasks.examples.example import Example
+from elmolite.tasks.examples.records import Example
 from elmolite.tasks.layer_cache import LayerCache, Precision
 from elmolite.tasks.model import SentenceBatch, TaskModel
 from elmolite.tasks.objectives import Prediction
@@ -113,7 +113,7 @@ def tokenise(examples: Sequence[Example], tokenizer: SentenceTokenizer) -> list[
         for side, sentence in zip(sides, example.sentences, strict=True):
             tokens = tokenizer.tokens(sentence) if isinstance(sentence, str) else list(sentence)
             if not tokens:
-                raise InputError(f"{example.place}: a sentence without words")
+                raise InputError(f"{example.location}: a sentence without words")
             side.append(tokens)
     return sides
 

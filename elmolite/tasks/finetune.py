@@ -19,8 +19,7 @@ from elmolite.reports import plots
 from elmolite.tasks.checkpoint import ENCODER_FOLDER, MANIFEST, TaskCheckpoint
 from elmolite.tasks.config import GIB, FinetuningConfig, InputConfig
 from elmolite.tasks.data import ShuffledBatches, TaskBatch, TaskData, predict
-from elmolite.tasks.examples.columns import RECOGNISED, ExampleColumns
-from elmolite.tasks.examples.example import Example, Task
+from elmolite.tasks.examples.records import DEFAULT_COLUMNS, Example, ExampleColumns, Task
 from elmolite.tasks.heads import HeadConfig, HeadFactory
 from elmolite.tasks.inputs import LearntMix
 from elmolite.tasks.metrics import TaskScores
@@ -80,7 +79,7 @@ def finetune(
     config: FinetuningConfig | None = None,
     inputs: InputConfig | None = None,
     head: HeadConfig | HeadFactory | None = None,
-    columns: ExampleColumns = RECOGNISED,
+    columns: ExampleColumns = DEFAULT_COLUMNS,
     pretokenized: bool = False,
     is_untrained: bool = False,
     cache: str | Path | None = None,

@@ -22,7 +22,7 @@ from elmolite.tasks.spans import locate
 from elmolite.utils.console import display_width, printable, table
 
 if TYPE_CHECKING:
-    from elmolite.tasks.examples.example import Example
+    from elmolite.tasks.examples.records import Example
     from elmolite.tasks.specs import TaskDescription
 
 logger = logging.getLogger("elmolite")
@@ -376,12 +376,12 @@ def check_labels(description: TaskDescription, examples: Sequence[Example]) -> N
     known = set(description.labels)
     for example in examples:
         if not (description.spec.has_token_labels or description.is_multi_label) and len(example.labels) != 1:
-            raise InputError(f"{example.place}: {len(example.labels)} labels; the training examples have one each")
+            raise InputError(f"{example.location}: {len(example.labels)} labels; the training examples have one each")
         if description.scheme is not None and not known.issuperset(example.labels):
             try:
                 locate([example.labels])
             except InputError as error:
-                raise InputError(f"{example.place}: {error}") from None
+                raise InputError(f"{example.location}: {error}") from None
 
 
 def warn_unknown_labels(known: Collection[str], examples: Sequence[Example], part: str = "") -> None:
@@ -394,6 +394,6 @@ def warn_unknown_labels(known: Collection[str], examples: Sequence[Example], par
         label = next(label for label in unknown[0].labels if label not in known)
         name = f"{part} examples" if part else "examples"
         logger.warning(
-            f"{unknown[0].place}: label {label!r} is not among the {len(known)} labels of the training examples; "
+            f"{unknown[0].location}: label {label!r} is not among the {len(known)} labels of the training examples; "
             f"{len(unknown)} {name} have unseen labels, which count as errors"
         )

@@ -11,10 +11,8 @@ from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.errors import InputError
 from elmolite.tasks.checkpoint import TaskCheckpoint
 from elmolite.tasks.data import TaskData, predict
-from elmolite.tasks.examples.columns import RECOGNISED, ExampleColumns
-from elmolite.tasks.examples.example import Example, Task
 from elmolite.tasks.examples.files import read_examples
-from elmolite.tasks.examples.records import Examples
+from elmolite.tasks.examples.records import DEFAULT_COLUMNS, Example, ExampleColumns, Examples, Task
 from elmolite.tasks.heads import HeadFactory
 from elmolite.tasks.metrics import TaskScores, check_labels, warn_unknown_labels
 from elmolite.tasks.objectives import Prediction
@@ -25,7 +23,7 @@ from elmolite.utils.torch import best_device
 def predict_file(
     folder: str | Path,
     path: str | Path,
-    columns: ExampleColumns = RECOGNISED,
+    columns: ExampleColumns = DEFAULT_COLUMNS,
     *,
     head: HeadFactory | None = None,
     encoder: str | Path | None = None,
@@ -60,11 +58,11 @@ def _read_to_predict(
 ) -> Examples:
     """Read a file that is laid out as the training examples were, or as is recognised."""
     as_learnt = replace(learnt, **({"format": "auto"} | _said(said)))
-    if str(path) != "-" and as_learnt.named:
+    if str(path) != "-" and as_learnt.given:
         try:
             return read_examples(path, task, as_learnt, needs_labels=False, labels=labels)
         except InputError as as_learnt_error:
-            if said.named:
+            if said.given:
                 raise
             try:
                 return read_examples(path, task, said, needs_labels=False, labels=labels)
@@ -76,7 +74,7 @@ def _read_to_predict(
 def evaluate_file(
     folder: str | Path,
     path: str | Path,
-    columns: ExampleColumns = RECOGNISED,
+    columns: ExampleColumns = DEFAULT_COLUMNS,
     *,
     head: HeadFactory | None = None,
     encoder: str | Path | None = None,
@@ -104,7 +102,7 @@ def evaluate_file(
 
 def _said(columns: ExampleColumns) -> dict[str, Any]:
     """Return what differs from what is recognised."""
-    return {name: value for name, value in asdict(columns).items() if value != getattr(RECOGNISED, name)}
+    return {name: value for name, value in asdict(columns).items() if value != getattr(DEFAULT_COLUMNS, name)}
 
 
 def _predict(checkpoint: TaskCheckpoint, examples: list[Example]) -> tuple[TaskData, list[Prediction]]:

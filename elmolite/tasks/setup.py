@@ -18,10 +18,9 @@ from elmolite.nn.bilm import BiLM
 from elmolite.released_models import model_folder
 from elmolite.tasks.config import InputConfig
 from elmolite.tasks.data import tokenise
-from elmolite.tasks.examples.columns import RECOGNISED, ExampleColumns
-from elmolite.tasks.examples.example import Example, Task
 from elmolite.tasks.examples.files import read_examples
 from elmolite.tasks.examples.hf_datasets import DatasetExamples
+from elmolite.tasks.examples.records import DEFAULT_COLUMNS, Example, ExampleColumns, Task
 from elmolite.tasks.heads import HeadConfig, HeadFactory
 from elmolite.tasks.inputs import NO_LAYERS
 from elmolite.tasks.metrics import check_labels, warn_unknown_labels
@@ -48,7 +47,7 @@ class TaskExamples:
     test: list[Example] | None = None
     sources: dict[str, str] = field(default_factory=dict)
     """Of each part, where it was read."""
-    columns: ExampleColumns = RECOGNISED
+    columns: ExampleColumns = DEFAULT_COLUMNS
     """How the files are laid out."""
 
     @classmethod
@@ -59,7 +58,7 @@ class TaskExamples:
         train: Source,
         dev: Source | None = None,
         test: Source | None = None,
-        columns: ExampleColumns = RECOGNISED,
+        columns: ExampleColumns = DEFAULT_COLUMNS,
     ) -> TaskExamples:
         """Read files or splits of a dataset, and say what training did not know.
 

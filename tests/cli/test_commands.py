@@ -16,8 +16,8 @@ from elmolite.nn.bilm import mini, small
 from elmolite.pretraining.config import PretrainingConfig
 from elmolite.tasks.checkpoint import TaskCheckpoint
 from elmolite.tasks.config import FinetuningConfig, InputConfig
-from elmolite.tasks.examples.columns import ExampleColumns
 from elmolite.tasks.examples.hf_datasets import DatasetExamples
+from elmolite.tasks.examples.records import ExampleColumns
 from elmolite.tasks.heads import ClassifyConfig
 from elmolite.tasks.specs import TASKS
 

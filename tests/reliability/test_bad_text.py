@@ -1,11 +1,10 @@
-"""Broken text ends in a message that names file and line, odd text in vectors and counts that add up; nothing is lost.
+"""Invalid and unusual text: refused with file and line, or read without losing a character.
 
-The classes are in ``bad_text.py`` and ``bad_tasks.py``; here are the commands on them, and classes of several files.
-``make test-reliability`` adds those that are huge.
+One table serves every reader: prepare, embed and the label files go through the same lines.
 """
 
+import bz2
 import gzip
-import json
 import os
 import re
 import subprocess
@@ -13,191 +12,195 @@ import sys
 
 import numpy as np
 import pytest
-from bad_tasks import TASK_FILES
-from bad_text import TEXTS, Refused, Taken
-from small_tasks import HEADS, WRITERS, setup_of, train
 
 from elmolite.cli.main import main
 from elmolite.data.corpus import Corpus
-from elmolite.data.text import MAX_LINE_BYTES, PIECE_BYTES
-from elmolite.tasks.examples.files import read_examples
-from elmolite.tasks.examples.records import NO_AGREED_LABEL
+from elmolite.data.text import MAX_LINE_BYTES, PIECE_BYTES, read_lines
+from elmolite.errors import InputError
 
-IS_LONG = bool(os.environ.get("ELMOLITE_RELIABILITY"))
-is_long = pytest.mark.skipif(not IS_LONG, reason="takes minutes: ELMOLITE_RELIABILITY=1, or make test-reliability")
-REFUSED_TEXTS = {name: text for name, text in TEXTS.items() if isinstance(text.expected, Refused)}
-TAKEN_TEXTS = {name: text for name, text in TEXTS.items() if isinstance(text.expected, Taken)}
-LONG_SENTENCES = {name for name, text in TAKEN_TEXTS.items() if max(map(len, text.content.split(b"\n"))) > 10_000}
-QUICK_TO_PREDICT = {name for name, text in TAKEN_TEXTS.items() if text.expected.remark or text.expected.n_blank}
-LINES_TO_EMBED = [pytest.param(name, marks=is_long) if name in LONG_SENTENCES else name for name in TAKEN_TEXTS]
-LINES_TO_PREDICT = [name if name in QUICK_TO_PREDICT else pytest.param(name, marks=is_long) for name in TAKEN_TEXTS]
+is_long = pytest.mark.skipif(
+    not os.environ.get("ELMOLITE_RELIABILITY"), reason="takes minutes: ELMOLITE_RELIABILITY=1, or make test-reliability"
+)
+BLOCK = 8192
+GZIPPED = gzip.compress(b"good text\n" * 1000)
+NUL = "contains a NUL byte"
 
 
-@pytest.fixture(scope="module")
-def tasks(tmp_path_factory, model_folder):
-    """Give the folder of a trained model of each task."""
-    folder = tmp_path_factory.mktemp("tasks")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("elmolite.tasks.finetune._draw", lambda *of_the_run: None)
-        for task, write in WRITERS.items():
-            train(
-                setup_of(model_folder, task, train=write(folder / f"{task}.txt"), head=HEADS[task]),
-                folder / task,
-                n_epochs=1,
-            )
-    return folder
+def not_utf8(line, byte, column):
+    return rf"line {line}: not UTF-8 \(byte 0x{byte:02x} at column {column}\)"
 
 
-@pytest.fixture
-def run(capsys):
-    """Run a command, and give its exit code and what it said on both streams."""
-
-    def command(*arguments):
-        code = main([str(argument) for argument in arguments])
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return code, said.out, said.err
-
-    return command
+def not_text(kind):
+    return f"line 1: expected UTF-8 text, but the file is {kind}"
 
 
-def written(folder, text):
-    path = folder / text.name
-    path.write_bytes(text.content)
-    return path
+REFUSED = {
+    "latin-1": (b"good text\ncaf\xe9 au lait\n", not_utf8(2, 0xE9, 4)),
+    "cp1252 quotes": (b"\x93quoted\x94\n", not_utf8(1, 0x93, 1)),
+    "shift-jis": ("日本\n".encode("shift-jis"), not_utf8(1, 0x93, 1)),
+    "ebcdic": ("hello\n".encode("cp500"), not_utf8(1, 0x88, 1)),
+    "two encodings in one file": ("é\n\n".encode() + "é\n".encode("latin-1"), not_utf8(3, 0xE9, 1)),
+    "half a byte order mark": (b"\xef\xbbgood\n", not_utf8(1, 0xEF, 1)),
+    "overlong NUL of Java": (b"a\xc0\x80b\n", not_utf8(1, 0xC0, 2)),
+    "surrogate": (b"good\na \xed\xa0\x80\n", not_utf8(2, 0xED, 3)),
+    "lone continuation byte": (b"good\n\n\x80\n", not_utf8(3, 0x80, 1)),
+    "character cut at the end of the file": (b"good\ncaf\xc3", not_utf8(2, 0xC3, 4)),
+    "character cut at a line end": (b"caf\xc3\ngood\n", not_utf8(1, 0xC3, 4)),
+    "invalid character after a block": (b"x" * BLOCK + b" \xe9t\xe9\n", not_utf8(1, 0xE9, BLOCK + 2)),
+    "UTF-16 with mark": ("good\n".encode("utf-16"), not_text("UTF-16; convert it: iconv")),
+    "UTF-16 big-endian with mark": (b"\xfe\xff" + "good\n".encode("utf-16-be"), not_text("UTF-16")),
+    "UTF-32 with mark": ("good text\n".encode("utf-32"), not_text("UTF-32")),
+    "UTF-16 without mark": ("good text\n".encode("utf-16-le"), f"line 1: {NUL}"),
+    "NUL in a word": (b"good\nte\0xt\n", f"line 2: {NUL}"),
+    "NUL block of a crash": (b"good text\n" * 3 + b"\0" * 4096, f"line 4: {NUL}"),
+    "pickle": (b"\x80\x04\x95\x0b\0\0\0", f"line 1: {NUL}"),
+    "CR alone": (b"good text\rmore text\r", r"line 1: lines end in \\r alone; expected \\n or \\r\\n"),
+    "line over the maximum": (b"word " * (MAX_LINE_BYTES // 5 + 1), "line 1: longer than the maximum of 16,777,216"),
+    "gzip without suffix": (GZIPPED, not_text("compressed with gzip; rename it to end in .gz")),
+    "bzip2": (bz2.compress(b"good text\n"), not_text("compressed with bzip2")),
+    "xz": (b"\xfd7zXZ\0", not_text("compressed with xz")),
+    "zstd": (b"\x28\xb5\x2f\xfd\x20\x0agood", not_text("compressed with zstd")),
+    "7z": (b"7z\xbc\xaf\x27\x1c\0\4", not_text("a 7z archive")),
+    "zip": (b"PK\x03\x04\x14\0\0\0", not_text("a zip archive")),
+    "PDF": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", not_text("a PDF document")),
+    "RTF": (b"{\\rtf1\\ansi good text}\n", not_text("an RTF document")),
+    "office document": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0\0", not_text("an office document")),
+    "PNG": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", not_text("a PNG image")),
+    "JPEG": (b"\xff\xd8\xff\xe0\0\x10JFIF\0", not_text("a JPEG image")),
+    "NumPy array": (b"\x93NUMPY\x01\0v\0{'descr'", not_text("a NumPy array")),
+    "HDF5": (b"\x89HDF\r\n\x1a\n\0\0", not_text("an HDF5 file")),
+    "parquet": (b"PAR1\x15\x04\x15\x10", not_text("a parquet file")),
+    "SQLite": (b"SQLite format 3\0\x10\0", not_text("an SQLite database")),
+    "executable": (b"\x7fELF\x02\x01\x01\0", not_text("an executable")),
+}
+BROKEN_GZIP = {
+    "text": b"good text\n",
+    "data after the end": gzip.compress(b"good\n") + b"more",
+    "truncated": GZIPPED[:-20],
+    "wrong checksum": GZIPPED[:-8] + bytes(4) + GZIPPED[-4:],
+    "wrong length": GZIPPED[:-4] + bytes(4),
+    "flipped bits": GZIPPED[:25] + b"\xff" + GZIPPED[26:],
+}
+MARKS = r"byte order marks inside the text, left out: 1 \(first in line {}\)"
+RETURNS = r"carriage returns inside lines, read as white space: {} \(first in line 2\)"
+
+# (content, number of lines, of them blank, pattern of the report)
+READ = {
+    "mark at the start": ("\ufeffgood text\n", 1, 0, ""),
+    "two marks at the start": ("\ufeff\ufeffgood text\n", 1, 0, MARKS.format(1)),
+    "mark between concatenated texts": ("good text\n\ufeffmore text\n", 2, 0, MARKS.format(2)),
+    "mark inside a line": ("good\ufeff text \ufeffhere\n", 1, 0, ""),
+    "character across a block": ("x" * (BLOCK - 1) + "é good\n", 1, 0, ""),
+    "C0 controls": ("".join(f"a{chr(c)}b " for c in range(1, 32) if chr(c) not in "\n\r") + "\n", 1, 0, ""),
+    "C1 controls": ("".join(f"a{chr(c)}b " for c in range(0x80, 0xA0)) + "\n", 1, 0, ""),
+    "form feed between pages": ("page one\n\fpage two\n\f", 3, 1, ""),
+    "escapes of a terminal": ("\x1b[31mred\x1b[0m N\bNA\bA\n", 1, 0, ""),
+    "CRLF": ("good text\r\n\r\nmore text\r\n", 3, 1, ""),
+    "CRCRLF": ("good text\r\r\nmore\r\r\n", 2, 0, ""),
+    "LF and CR": ("good text\nmore\rtext\rhere\n", 2, 0, RETURNS.format(2)),
+    "LFCR": ("good\n\rmore\n\r", 3, 1, RETURNS.format(1)),
+    "Unicode line separators": ("good\u0085more\u2028more\u2029more\n", 1, 0, ""),
+    "no line end at the end": ("good text\nmore text", 2, 0, ""),
+    "blank lines with spaces": ("\n\ngood\n  \t \nmore\n\n", 6, 4, ""),
+    "1,001 lines without a blank one": ("good text\n" * 1001, 1001, 0, ""),
+    "kinds of spaces": ("a\xa0b\u202fc\u200bd\u2060e\xadf\u3000g\u180eh\n", 1, 0, ""),
+    "only zero-width spaces": ("\u200b\u200b\n\u200b\n", 2, 0, ""),
+    "combining marks": ("\u0301\nZ" + "\u0336" * 100 + "algo caf\u00e9 cafe\u0301\n", 2, 0, ""),
+    "right to left": ("שלום world سلام \u202etxet\u202c می\u200cخواهم\n", 1, 0, ""),
+    "emoji": ("👨\u200d👩\u200d👧 👩🏽\u200d🚀 🇩🇪🇫🇷 1\ufe0f\u20e3 ❤\ufe0f\n", 1, 0, ""),
+    "unassigned and private characters": ("a\ufffe \ue000 \U000f0000 \u0378 \ufffd\n", 1, 0, ""),
+    "scripts without spaces": ("我们在这里。ภาษาไทย क्\u200dष 한 𐍈\n", 1, 0, ""),
+    "special tokens": ("<S> good </S> <UNK> <s> <bos> <pad>\n", 1, 0, ""),
+    "words above the character limit": (f"{'x' * 49} {'é' * 30} {'a/b?' * 750} {'a.' * 2_000}\n", 1, 0, ""),
+}
 
 
-def check_refused(answer, path, message):
-    code, out, err = answer
-    assert code == 2, (out, err)
-    assert err.startswith(f"elmolite: {path}"), err
-    assert err.count("\n") == 1, err
-    assert re.search(message, err), err
+@pytest.mark.parametrize("name", REFUSED)
+def test_invalid_text_is_refused_with_file_and_line(tmp_path, name):
+    content, message = REFUSED[name]
+    path = tmp_path / "text.txt"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"^{re.escape(str(path))}, {message}"):
+        list(read_lines(path))
+    path = tmp_path / "text.txt.gz"
+    path.write_bytes(gzip.compress(content))
+    with pytest.raises(InputError, match=f"^{re.escape(str(path))}, {message}"):
+        list(read_lines(path))
 
 
-def check_taken(answer, remark, path):
-    code, _, err = answer
-    assert code == 0, err
-    told = [line for line in err.splitlines() if line.startswith(str(path))]
-    assert len(told) == bool(remark), err
-    assert re.search(remark, err), err
+@pytest.mark.parametrize("name", BROKEN_GZIP)
+def test_broken_gzip_is_refused(tmp_path, name):
+    path = tmp_path / "text.gz"
+    path.write_bytes(BROKEN_GZIP[name])
+    with pytest.raises(InputError, match=f"{re.escape(str(path))}: broken gzip file after line"):
+        list(read_lines(path))
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n\n", b"\r\n\r\n", b"  \n \t", "\xa0\n\u3000".encode(), b"\xef\xbb\xbf"])
+def test_blank_text_is_refused_by_commands(tmp_path, capsys, content):
+    path = tmp_path / "text.txt"
+    path.write_bytes(content)
+    assert main(["prepare", str(path), "--out", str(tmp_path / "corpus")]) == 2
+    assert capsys.readouterr().err == f"elmolite: {path}: the file is empty (no line with text)\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["latin-1", "NUL in a word", "PDF"])
+def test_commands_refuse_invalid_text_and_write_nothing(tmp_path, model_folder, capsys, name):
+    content, message = REFUSED[name]
+    path = tmp_path / "text.txt"
+    path.write_bytes(content)
+    for command in (
+        ("prepare", path, "--out", tmp_path / "corpus"),
+        ("embed", model_folder, "--input", path, "--output", tmp_path / "vectors.npz"),
+        ("evaluate", model_folder, path),
+    ):
+        assert main([str(each) for each in command]) == 2
+        said = capsys.readouterr().err
+        assert re.match(f"elmolite: {re.escape(str(path))}, {message}", said)
+        assert said.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def letters(text):
-    """Return what is no white space, and no byte order mark at the start of a line: all that must not be lost."""
+    """Return the characters that must not be lost: no white space, no byte order mark at the start of a line."""
     lines = (line.lstrip("\ufeff") for line in text.split("\n"))
     return "".join(character for line in lines for character in line if not character.isspace())
 
 
 def letters_of(corpus):
     splits = (corpus.train, corpus.valid)
-    return "".join(
-        letters("".join(tokens)) for split in splits for tokens in corpus.sentences(split, split.n_sentences)
-    )
+    return "".join(letters("".join(s)) for split in splits for s in corpus.sentences(split, split.n_sentences))
 
 
-@pytest.mark.parametrize("name", REFUSED_TEXTS)
-def test_broken_text_is_refused_by_file_and_line(tmp_path, model_folder, tasks, run, name):
-    text = REFUSED_TEXTS[name]
-    path = written(tmp_path, text)
-    commands = {
-        "prepare": ("prepare", path, "--out", tmp_path / "corpus"),
-        "embed": ("embed", model_folder, "--input", path, "--output", tmp_path / "vectors.npz"),
-        "predict": ("predict", tasks / "classify", "--input", path, "--output", tmp_path / "new.jsonl"),
-        "evaluate": ("evaluate", model_folder, path),
-    }
-    if not IS_LONG:
-        del commands["evaluate"]  # which reads as prepare does
-    if len(text.content) > MAX_LINE_BYTES:
-        commands = {name: commands[name] for name in ("embed", "predict")}  # the others read such lines in pieces
-    for command, arguments in commands.items():
-        expected = text.others.get(command, text.expected)
-        if isinstance(expected, Taken):
-            check_vectors(run(*arguments), tmp_path / "vectors.npz", expected)
-            (tmp_path / "vectors.npz").unlink()
-        else:
-            check_refused(run(*arguments), path, expected.message)
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def check_vectors(answer, path, expected):
-    code, out, err = answer
-    assert code == 0, err
-    with np.load(path) as arrays:
-        assert list(arrays) == [str(i) for i in range(expected.n_lines)]
-        assert sum(array.shape[1] == 0 for array in arrays.values()) == expected.n_blank
+@pytest.mark.parametrize("name", READ)
+def test_unusual_text_is_read_without_loss(tmp_path, model_folder, capsys, caplog, name):
+    content, n_lines, n_blank, report = READ[name]
+    path, output = tmp_path / "text.txt", tmp_path / "vectors.npz"
+    path.write_bytes(content.encode())
+    assert main(["prepare", str(path), "--out", str(tmp_path / "corpus"), "--workers", "1"]) == 0
+    said = capsys.readouterr()
+    assert f"{n_lines:,} lines, {n_blank:,} of them blank: " in said.out
+    assert re.search(report, said.err + caplog.text)
+    assert letters_of(Corpus.open(tmp_path / "corpus")) == letters(content)
+    assert main(["embed", str(model_folder), "--input", str(path), "--output", str(output)]) == 0
+    with np.load(output) as arrays:
+        assert list(arrays) == [str(i) for i in range(n_lines)]
+        assert sum(array.shape[1] == 0 for array in arrays.values()) == n_blank
         assert all(np.isfinite(array).all() for array in arrays.values())
-    blank = f", {expected.n_blank:,} of them without tokens" * bool(expected.n_blank)
-    assert f"{path}: {expected.n_lines:,} sentences{blank}, " in out
 
 
-@pytest.mark.parametrize("name", TAKEN_TEXTS)
-@pytest.mark.parametrize("way", ["raw", pytest.param("pretokenized", marks=is_long)])
-def test_of_odd_text_no_character_is_lost(tmp_path, run, name, way):
-    text = TAKEN_TEXTS[name]
-    path, expected = written(tmp_path, text), text.expected
-    options = ["--pretokenized"] * (way == "pretokenized")
-    answer = run("prepare", path, "--out", tmp_path / "corpus", "--workers", 1, *options)
-    check_taken(answer, expected.remark or "pieces" * (len(text.content) > PIECE_BYTES), path)
-    assert f"{expected.n_lines:,} lines, {expected.n_blank:,} of them blank: " in answer[1]
-    corpus = Corpus.open(tmp_path / "corpus")
-    assert letters_of(corpus) == letters(decoded(text))
-    if way == "pretokenized" and len(text.content) <= PIECE_BYTES:
-        assert corpus.train.n_sentences + corpus.valid.n_sentences == expected.n_lines - expected.n_blank
-
-
-def decoded(text):
-    content = gzip.decompress(text.content) if text.name.endswith(".gz") else text.content
-    return content.decode()
-
-
-@pytest.mark.parametrize("name", LINES_TO_EMBED)
-def test_of_odd_text_every_line_has_its_vectors(tmp_path, model_folder, run, name):
-    text = TAKEN_TEXTS[name]
-    path, output = written(tmp_path, text), tmp_path / "vectors.npz"
-    answer = run("embed", model_folder, "--input", path, "--output", output)
-    check_taken(answer, text.expected.remark, path)
-    check_vectors(answer, output, text.expected)
-
-
-@pytest.mark.parametrize("name", LINES_TO_PREDICT)
-def test_of_odd_text_every_line_has_its_prediction(tmp_path, tasks, run, name):
-    text = TAKEN_TEXTS[name]
-    expected, path = text.expected, written(tmp_path, text)
-    options = ("--input", path, "--columns.format=text")
-    answer = run("predict", tasks / "classify", *options)
-    blank = f"blank lines left out: {expected.n_blank}" * bool(expected.n_blank)
-    check_taken(answer, f"{expected.remark}.*{blank}" if expected.remark or blank else "", path)
-    records = [json.loads(line) for line in answer[1].split("\n")[:-1]]
-    assert len(records) == expected.n_lines - expected.n_blank
-    assert letters("\n".join(record["text"] for record in records)) == letters(decoded(text))
-
-
-@pytest.mark.parametrize("name", TASK_FILES)
-def test_task_files_are_read_whole_or_refused_before_training(tmp_path, model_folder, tasks, run, name):
-    case = TASK_FILES[name]
-    path, out = written(tmp_path, case), tmp_path / "run"
-    if isinstance(case.expected, Refused):
-        sound = path if case.options else tasks / f"{case.task}.txt"  # the options are said of both files
-        finetune = ("finetune", case.task, "--encoder", model_folder, "--out", out, *case.options)
-        for files in (("--train", path, "--dev", sound), ("--train", sound, "--dev", path)):
-            check_refused(run(*finetune, *files), path, case.expected.message)
-        check_refused(run("test", tasks / case.task, path, *case.options), path, case.expected.message)
-        assert not out.exists()
-        return
-    read = read_examples(path, case.task)
-    assert len(read.examples) == case.expected.n_examples
-    assert re.search(case.expected.remark, read.report.describe()), read.report.describe()
-    answer = run("predict", tasks / case.task, "--input", path, *case.options)
-    keeps_all = read.report.count(NO_AGREED_LABEL)  # what cannot be learnt from can be predicted
-    check_taken(answer, "" if keeps_all else case.expected.remark, path)
-    records = [json.loads(line) for line in answer[1].split("\n")[:-1]]
-    assert sum("gold" in record for record in records) == case.expected.n_examples
-    assert len(records) == case.expected.n_examples + keeps_all
+@pytest.mark.parametrize("content", ["good text " * (PIECE_BYTES // 10 + 100), "é" * (PIECE_BYTES // 2 + 100)])
+def test_long_lines_of_running_text_are_read_in_pieces(tmp_path, capsys, caplog, content):
+    path = tmp_path / "text.txt"
+    path.write_text(content, encoding="utf-8")
+    assert main(["prepare", str(path), "--out", str(tmp_path / "corpus"), "--workers", "1", "--pretokenized"]) == 0
+    assert "read in pieces" in capsys.readouterr().err + caplog.text
+    assert letters_of(Corpus.open(tmp_path / "corpus")) == letters(content)
 
 
 def peak_mebibytes(*arguments):
-    """Run a command in a process of its own, and return the most memory that it had."""
+    """Run a command in a process of its own, and return its peak memory."""
     program = f"import sys; from elmolite.cli.main import main; sys.exit(main({[str(each) for each in arguments]!r}))"
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -207,39 +210,22 @@ def peak_mebibytes(*arguments):
 
 
 @is_long
-@pytest.mark.parametrize("way", ["raw", "pretokenized"])
-def test_a_line_of_100_megabytes_needs_no_more_memory_than_one_of_20(tmp_path, way):
-    options = ["--pretokenized"] * (way == "pretokenized")
+def test_peak_memory_does_not_depend_on_the_length_of_a_line(tmp_path):
     peaks = []
     for megabytes in (20, 100):
         path = tmp_path / f"{megabytes}.txt"
         path.write_text("these words stand in one line " * (megabytes * 1_000_000 // 30))
-        peaks.append(peak_mebibytes("prepare", path, "--out", tmp_path / f"c{megabytes}", "--workers", 1, *options))
+        peaks.append(peak_mebibytes("prepare", path, "--out", tmp_path / f"c{megabytes}", "--workers", 1))
     corpus = Corpus.open(tmp_path / "c100")
     assert corpus.train.n_tokens + corpus.valid.n_tokens == 100_000_000 // 30 * 6
     assert peaks[1] < peaks[0] + 300, peaks
 
 
 @is_long
-def test_a_million_blank_lines(tmp_path, model_folder, run):
-    path = tmp_path / "text.txt"
-    path.write_text("good text\n" + "\n" * 1_000_000 + "good text\n")
-    code, out, _ = run("prepare", path, "--out", tmp_path / "corpus")
-    assert (code, "1,000,002 lines, 1,000,000 of them blank" in out) == (0, True)
-    code, out, _ = run("embed", model_folder, "--input", path, "--output", tmp_path / "vectors")
-    assert (code, "1,000,002 sentences, 1,000,000 of them without tokens, 4 tokens" in out) == (0, True)
-
-
-@is_long
 @pytest.mark.parametrize("content", ["x" * 10_000_000, "ban kin " * 50_000], ids=["a word of 10 MB", "100,000 tokens"])
-def test_long_sentences(tmp_path, model_folder, tasks, run, content):
-    path, n_tokens = tmp_path / "text.txt", len(content.split())
+def test_long_sentences_are_embedded_and_evaluated(tmp_path, model_folder, capsys, content):
+    path = tmp_path / "text.txt"
     path.write_text(content)
-    code, out, err = run("prepare", path, "--out", tmp_path / "corpus", "--pretokenized")
-    assert (code, err.count("words of more than") if n_tokens == 1 else err) == (0, 1 if n_tokens == 1 else "")
-    code, out, _ = run("embed", model_folder, "--input", path, "--output", tmp_path / "vectors")
-    assert (code, f"1 sentences, {n_tokens:,} tokens" in out) == (0, True)
-    code, out, _ = run("predict", tasks / "classify", "--input", path, "--columns.format=text")
-    assert (code, len(out.split("\n"))) == (0, 2)
-    code, _, _ = run("evaluate", model_folder, path)
-    assert code == 0
+    assert main(["embed", str(model_folder), "--input", str(path), "--output", str(tmp_path / "vectors")]) == 0
+    assert f"1 sentences, {len(content.split()):,} tokens" in capsys.readouterr().out
+    assert main(["evaluate", str(model_folder), str(path)]) == 0

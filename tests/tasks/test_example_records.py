@@ -4,9 +4,84 @@ import pytest
 from conftest import examples_of
 
 from elmolite.errors import InputError
-from elmolite.tasks.examples.columns import RECOGNISED
 from elmolite.tasks.examples.files import read_examples
-from elmolite.tasks.examples.records import NO_AGREED_LABEL
+from elmolite.tasks.examples.records import (
+    NO_AGREED_LABEL,
+    ExampleColumns,
+    ReadOptions,
+    choose_columns,
+)
+
+
+def choose(names, task, *, needs_labels=True, **columns):
+    options = ReadOptions(task, ExampleColumns(**columns), needs_labels)
+    found = choose_columns(names, options, location="a.csv, line 1")
+    return (*found.sentences, found.label)
+
+
+@pytest.mark.parametrize(
+    ("task", "names", "expected"),
+    [
+        ("classify", ["id", "Text", "Label"], ("Text", "Label")),
+        ("classify", ["tokens", "sentence", "class"], ("sentence", "class")),
+        ("classify", ["words", "label", "tag"], ("words", "label")),
+        ("tag", ["text", "tokens", "ner_tags"], ("tokens", "ner_tags")),
+        ("tag", ["tokens", "tags", "upos"], ("tokens", "tags")),
+        ("entail", ["gold_label", "text1_", "text2", "text1", "label"], ("text1", "text2", "gold_label")),
+        ("entail", ["question", "sentence", "label", "idx"], ("question", "sentence", "label")),
+    ],
+)
+def test_columns_with_usual_names_are_found(task, names, expected):
+    assert choose(names, task) == expected
+
+
+def test_given_columns_are_used_once():
+    assert choose(["text", "sentence", "label"], "classify", text="label", label="text") == ("label", "text")
+    assert choose(["text", "review"], "classify", label="text") == ("review", "text")
+    assert choose(["text", "label", "labels"], "classify", label="labels") == ("text", "labels")
+    columns = {"text": "text2", "second_text": "premise"}
+    assert choose(["premise", "text2", "label"], "entail", **columns)[:2] == ("text2", "premise")
+
+
+def test_label_columns_may_be_missing_or_ambiguous_for_prediction():
+    assert choose(["text"], "classify", needs_labels=False) == ("text", None)
+    assert choose(["tokens", "upos", "xpos"], "tag", needs_labels=False) == ("tokens", None)
+    with pytest.raises(InputError, match="no column 'y'"):
+        choose(["text"], "classify", needs_labels=False, label="y")
+
+
+@pytest.mark.parametrize(
+    ("task", "names", "columns", "message"),
+    [
+        ("classify", ["text", "lable"], {}, "label among 'text', 'lable'; pass --columns.label NAME"),
+        ("classify", ["label"], {}, "no usual column name for the text among 'label'"),
+        ("classify", ["text", "label"], {"label": "labl"}, r"'labl' \(label\) among .*; did you mean 'label'"),
+        ("classify", ["x" * 1000] * 1000, {}, "among 'x{37}...', .*, and 988 more; pass"),
+        ("classify", ["text", "review", "label"], {}, "the text may be 'text' or 'review'; pass --columns.text NAME"),
+        ("tag", ["tokens", "pos_tags", "ner_tags"], {}, "the label may be 'pos_tags' or 'ner_tags'; pass"),
+        ("entail", ["premise", "label"], {}, "the second_text among .*; pass --columns.second-text NAME"),
+    ],
+)
+def test_missing_and_ambiguous_columns_are_refused(task, names, columns, message):
+    with pytest.raises(InputError, match=f"a.csv, line 1: .*{message}"):
+        choose(names, task, **columns)
+
+
+@pytest.mark.parametrize(
+    ("task", "columns", "message"),
+    [
+        ("tag", {"format": "conlu"}, "format: unknown 'conlu'; did you mean 'conllu'"),
+        ("tag", {"header": "maybe"}, "header: unknown 'maybe'"),
+        ("tag", {"second_text": "x"}, "second_text: tag examples have one sentence"),
+        ("entail", {"label_separator": ";"}, "label_separator: does not apply to entail"),
+        ("classify", {"label_separator": ""}, "label_separator: must not be empty"),
+        ("classify", {"encoding": "utf-9"}, "encoding: expected .* such as latin-1, got 'utf-9'"),
+        ("classify", {"encoding": "utf-16"}, "encoding: expected .* contains ASCII, .* got 'utf-16'"),
+    ],
+)
+def test_invalid_options_are_refused(task, columns, message):
+    with pytest.raises(InputError, match=message):
+        ExampleColumns(**columns).check(task)
 
 
 def of_json(tmp_path, task, *records, **options):
@@ -16,53 +91,41 @@ def of_json(tmp_path, task, *records, **options):
 def test_sentences_are_strings_or_tokens(tmp_path):
     found = of_json(tmp_path, "classify", {"text": " a b ", "label": "x"}, {"text": ["a", "b c"], "label": "y"})
     assert found == [("a b", ("x",)), (("a", "b c"), ("y",))]
-
-
-def test_sentences_to_tag_are_tokens(tmp_path):
     found = of_json(tmp_path, "tag", {"tokens": ["a", "b c"], "tags": ["X", 1]}, {"tokens": "a b", "tags": "X Y"})
     assert found == [(("a", "b c"), ("X", "1")), (("a", "b"), ("X", "Y"))]
 
 
-def test_labels_of_json_are_written_as_json_writes_them(tmp_path):
-    records = [{"text": "a", "label": label} for label in (1, True, 0.5, "x", ["x", "y", "x"], [])]
-    labels = [("1",), ("true",), ("0.5",), ("x",), ("x", "y"), ()]
+def test_json_labels_are_written_as_in_json(tmp_path):
+    records = [{"text": "a", "label": label} for label in (1, True, 0.5, "x", "-", ["x", "y", "x"], [])]
+    labels = [("1",), ("true",), ("0.5",), ("x",), ("-",), ("x", "y"), ()]
     assert [found[1] for found in of_json(tmp_path, "classify", *records)] == labels
 
 
-def test_a_separator_stands_between_several_labels(tmp_path):
+def test_several_labels_with_a_separator(tmp_path):
     content = "text,label\na,x; y;x\nb,\n"
     found = examples_of(tmp_path / "a.csv", content, "classify", label_separator=";")
     assert found == [("a", ("x", "y")), ("b", ())]
 
 
-def test_lone_surrogates_are_replaced(tmp_path):
+def test_lone_surrogates_are_replaced_and_counted(tmp_path):
     content = r'{"tokens": ["a\ud800", "\ud83d\ude00"], "tags": ["\udfff", "Y"]}'
     assert examples_of(tmp_path / "a.jsonl", content, "tag") == [(("a\ufffd", "😀"), ("\ufffd", "Y"))]
     content = r'{"text": "a\ud800", "label": "\ud800"}'
     assert examples_of(tmp_path / "a.jsonl", content, "classify") == [("a\ufffd", ("\ufffd",))]
+    assert "replaced by U+FFFD: 2" in read_examples(tmp_path / "a.jsonl", "classify").report.describe()
 
 
-def test_pairs_without_an_agreed_label_are_left_out_and_counted(tmp_path):
+def test_pairs_without_an_agreed_label_are_left_out_of_training(tmp_path):
     records = [{"sentence1": "a", "sentence2": "b", "gold_label": label} for label in ("-", "neutral", "-")]
     assert of_json(tmp_path, "entail", *records) == [("a", "b", ("neutral",))]
     assert read_examples(tmp_path / "a.jsonl", "entail").report.count(NO_AGREED_LABEL) == 2
-    assert [labels for *_, labels in of_json(tmp_path, "entail", *records, needs_labels=False)] == [
-        (),
-        ("neutral",),
-        (),
-    ]
-    assert (
-        read_examples(tmp_path / "a.jsonl", "entail", RECOGNISED, needs_labels=False).report.count(NO_AGREED_LABEL) == 0
-    )
-    with pytest.raises(InputError, match=r"is empty \(no example\); pairs without an agreed label left out: 1"):
+    found = of_json(tmp_path, "entail", *records, needs_labels=False)
+    assert [labels for *_, labels in found] == [(), ("neutral",), ()]
+    with pytest.raises(InputError, match="contains no example; pairs without an agreed label left out: 1"):
         of_json(tmp_path, "entail", records[0])
 
 
-def test_a_label_of_another_task_may_be_a_dash(tmp_path):
-    assert of_json(tmp_path, "classify", {"text": "a", "label": "-"}) == [("a", ("-",))]
-
-
-def test_labels_may_be_missing_in_what_is_to_be_predicted(tmp_path):
+def test_labels_may_be_missing_for_prediction(tmp_path):
     records = [{"text": "a", "label": "x"}, {"text": "b"}, {"text": "c", "label": None}, {"text": "d", "label": ""}]
     labels = [labels for _, labels in of_json(tmp_path, "classify", *records, needs_labels=False)]
     assert labels == [("x",), (), (), ()]
@@ -74,25 +137,25 @@ def test_labels_may_be_missing_in_what_is_to_be_predicted(tmp_path):
         ("classify", {"text": "", "label": 1}, "the sentence in 'text' is empty"),
         ("classify", {"text": [], "label": 1}, "the sentence in 'text' is empty"),
         ("classify", {"text": None, "label": 1}, "the sentence in 'text' is empty"),
-        ("classify", {"text": 3, "label": 1}, "'text' holds a number, not a sentence"),
-        ("classify", {"text": ["a", 3], "label": 1}, "token 2 in 'text' is a number, not a string"),
+        ("classify", {"text": 3, "label": 1}, "'text' must be a sentence or a list of tokens, got a number"),
+        ("classify", {"text": ["a", 3], "label": 1}, "token 2 in 'text' must be a string, got a number"),
         ("classify", {"text": "a"}, "no label in 'label'"),
         ("classify", {"label": "a"}, "no 'text' among 'label'"),
         ("classify", {"text": "a", "label": None}, "no label in 'label'"),
-        ("classify", {"text": "a", "label": {}}, "'label' holds an object, not a label"),
-        ("classify", {"text": "a", "label": [[1]]}, "'label' holds a list, not a label"),
-        ("classify", {"text": "a", "label": [None]}, "'label' holds nothing, not a label"),
-        ("classify", {"text": "a", "label": ["x", " "]}, "'label' holds an empty label"),
+        ("classify", {"text": "a", "label": {}}, "expected a label in 'label', got an object"),
+        ("classify", {"text": "a", "label": [[1]]}, "expected a label in 'label', got a list"),
+        ("classify", {"text": "a", "label": [None]}, "expected a label in 'label', got null"),
+        ("classify", {"text": "a", "label": ["x", " "]}, "empty label in 'label'"),
         ("tag", {"tokens": ["a", "b"], "tags": ["X"]}, "the sentence has 2 tokens and 1 tags"),
         ("tag", {"tokens": ["a"], "tags": ""}, "no label in 'tags'"),
-        ("entail", {"premise": "a", "hypothesis": "b", "label": ["x", "y"]}, "'label' holds 2 labels; a pair"),
+        ("entail", {"premise": "a", "hypothesis": "b", "label": ["x", "y"]}, "expected one label in 'label', got 2"),
     ],
 )
-def test_broken_records_are_named(tmp_path, task, record, message):
-    good = {
+def test_invalid_records_are_refused(tmp_path, task, record, message):
+    valid = {
         "classify": {"text": "a", "label": "b"},
         "tag": {"tokens": ["a"], "tags": ["b"]},
         "entail": {"premise": "a", "hypothesis": "b", "label": "c"},
     }
     with pytest.raises(InputError, match=rf"a\.jsonl, line 2: {message}"):
-        of_json(tmp_path, task, good[task], record)
+        of_json(tmp_path, task, valid[task], record)

@@ -26,7 +26,7 @@ from elmolite.errors import InputError
 from elmolite.tasks import layer_cache
 from elmolite.tasks.checkpoint import TaskCheckpoint
 from elmolite.tasks.config import FinetuningConfig
-from elmolite.tasks.examples.columns import ExampleColumns
+from elmolite.tasks.examples.records import ExampleColumns
 from elmolite.tasks.finetune import finetune
 from elmolite.tasks.heads import ClassifyConfig, EntailConfig, TagConfig
 from elmolite.tasks.module import BestEpoch, FinetuningModule

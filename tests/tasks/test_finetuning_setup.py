@@ -5,7 +5,7 @@ from small_tasks import setup_of, span_tags, write_classes, write_label_sets, wr
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.tasks.config import InputConfig
-from elmolite.tasks.examples.columns import ExampleColumns
+from elmolite.tasks.examples.records import ExampleColumns
 from elmolite.tasks.heads import ClassifyConfig
 from elmolite.tasks.setup import TaskExamples, set_up
 
@@ -34,11 +34,11 @@ def test_unseen_labels_are_reported(tmp_path, caplog, part):
     ]
 
 
-def test_pairs_without_an_agreed_label_are_left_out_and_told(tmp_path, capsys):
+def test_pairs_without_an_agreed_label_are_left_out_and_reported(tmp_path, caplog):
     path = write(tmp_path / "a.tsv", "premise\thypothesis\tlabel", "a\tb\tyes", "a\tc\t-", "a\td\tno")
     examples = TaskExamples.read("entail", train=path, dev=path)
     assert len(examples.train) == len(examples.dev) == 2
-    assert capsys.readouterr().err.count("pairs without an agreed label left out: 1 (first in line 3)") == 2
+    assert caplog.text.count("pairs without an agreed label left out: 1 (first in line 3)") == 2
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_pairs_without_an_agreed_label_are_left_out_and_told(tmp_path, capsys):
     [
         ("train", "", r"train\.txt: the file is empty"),
         ("dev", "", r"dev\.txt: the file is empty"),
-        ("dev", "yes a\nno\n", r"dev\.txt, line 2: no sentence behind the label"),
+        ("dev", "yes a\nno\n", r"dev\.txt, line 2: no sentence after the label"),
     ],
 )
 def test_a_broken_file_is_named(tmp_path, part, content, message):

@@ -12,7 +12,7 @@ from sklearn.preprocessing import MultiLabelBinarizer
 
 from elmolite.errors import InputError
 from elmolite.tasks.config import InputConfig
-from elmolite.tasks.examples.example import Example
+from elmolite.tasks.examples.records import Example
 from elmolite.tasks.metrics import (
     check_labels,
     confusion_matrix,

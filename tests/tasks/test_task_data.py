@@ -10,7 +10,7 @@ from elmolite.errors import InputError
 from elmolite.tasks import layer_cache
 from elmolite.tasks.config import InputConfig
 from elmolite.tasks.data import ShuffledBatches, TaskData, predict, tokenise
-from elmolite.tasks.examples.example import Example
+from elmolite.tasks.examples.records import Example
 from elmolite.tasks.model import build
 from elmolite.tasks.specs import TaskDescription
 from elmolite.tasks.static_vectors import StaticEmbedding

@@ -13,7 +13,7 @@ from small_tasks import (
 
 from elmolite.errors import InputError
 from elmolite.tasks.checkpoint import TaskCheckpoint
-from elmolite.tasks.examples.columns import ExampleColumns
+from elmolite.tasks.examples.records import ExampleColumns
 from elmolite.tasks.predict import evaluate_file, predict_file
 
 SEPARATED = ExampleColumns(label_separator="|")
@@ -190,11 +190,11 @@ def test_plain_text_is_cut_as_the_language_model_s_was_or_at_white_space(tmp_pat
     assert next(predict_file(run.folder, path, pretokenized=True))["tokens"] == ["I", "saw", "York,", "really."]
 
 
-def test_pairs_without_an_agreed_label_are_told(tasks, tmp_path, capsys):
+def test_pairs_without_an_agreed_label_are_reported(tasks, tmp_path, caplog):
     run, path = tasks["entail"]
     lines = path.read_text(encoding="utf-8").splitlines()
     evaluate_file(run.folder, write(tmp_path / "a.tsv", *lines, "ban\tkin\t-"))
-    assert "a.tsv: pairs without an agreed label left out: 1 (first in line" in capsys.readouterr().err
+    assert "a.tsv: pairs without an agreed label left out: 1 (first in line" in caplog.text
 
 
 def test_unseen_labels_are_reported(tasks, tmp_path, caplog):

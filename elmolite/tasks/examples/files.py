@@ -1,21 +1,26 @@
-"""Files of labelled data -> examples of a task: which format a file has, and who reads it."""
+"""Files of labelled data -> examples: one reader per format."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import get_args
 
-from elmolite.data.text import BLANK_LINES, ReadReport, read_lines
+from elmolite.data.text import ReadReport, read_lines
 from elmolite.errors import InputError
-from elmolite.tasks.examples.columns import RECOGNISED, ExampleColumns, Format, choose_columns, excerpt, is_known
-from elmolite.tasks.examples.conll import conll_cells, read_conll, read_conllu
-from elmolite.tasks.examples.example import Example, Task
-from elmolite.tasks.examples.records import Examples, Record, read_records, split_labels
-from elmolite.tasks.examples.tables import named_columns, read_csv, read_json_lines, read_tsv
-from elmolite.tasks.specs import TASKS, TaskSpec
+from elmolite.tasks.examples.conll import conll_cells, is_conllu, read_conll, read_conllu
+from elmolite.tasks.examples.records import (
+    DEFAULT_COLUMNS,
+    Example,
+    ExampleColumns,
+    Examples,
+    Format,
+    ReadOptions,
+    excerpt,
+    filled_lines,
+    split_labels,
+)
+from elmolite.tasks.examples.tables import has_header, read_csv, read_json_lines, read_tsv
 
 _SUFFIXES: dict[str, Format] = {
     ".conllu": "conllu",
@@ -27,207 +32,150 @@ _SUFFIXES: dict[str, Format] = {
     ".tsv": "tsv",
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
+    ".json": "jsonl",
 }
-_IS_FOR: dict[Format, Callable[[TaskSpec], bool]] = {
-    "conllu": lambda spec: spec.has_token_labels,
-    "conll": lambda spec: spec.has_token_labels,
-    "label-text": lambda spec: not (spec.has_token_labels or spec.is_pair),
-    "text": lambda spec: not spec.is_pair,
-}
-"""Formats that not every task can have."""
 _FASTTEXT = "__label__"
-_N_SAMPLE_LINES = 1000
 _FEW_LINES = 20
 
 
 def read_examples(
     path: str | Path,
-    task: Task,
-    columns: ExampleColumns = RECOGNISED,
+    task: str,
+    columns: ExampleColumns = DEFAULT_COLUMNS,
     *,
     needs_labels: bool = True,
     labels: Collection[str] = (),
 ) -> Examples:
-    """Read CoNLL-U, CoNLL columns, CSV, TSV, JSON lines or ``label text`` lines.
+    """Read a file of labelled data.
 
-    Sentences to tag are tuples of tokens; where a file has a string, it is split at white space, and so are its tags.
-    Sentences to classify are strings, or tuples where a file has lists of tokens.
+    Sentences to tag are tuples of tokens; a string in a table is split at white space, as are its tags. Sentences to
+    classify are strings, or tuples if the file has lists of tokens.
 
     :param path: a file, compressed if its name ends in ``.gz``; ``-`` is standard input.
-    :param columns: the format and the columns, where they should not be recognised.
-    :param needs_labels: false for what is to be predicted: labels may be missing, and a file may be plain lines, a
-        sentence each, which stay strings; for entailment a premise, a tab and a hypothesis.
-    :param labels: those of the task, where they are known: lines that all begin with one are ``label text``.
-    :raises InputError: the file cannot be read, its format or columns are not recognised, it is empty, or an example
-        is broken; the message names the file and the line.
+    :param columns: format and columns; see :class:`ExampleColumns` for the defaults.
+    :param needs_labels: false for prediction: labels may be missing, and files may be plain text.
+    :param labels: known labels: plain text whose lines all begin with one, or end with one of a tagger, is labelled.
+    :raises InputError: the file cannot be read, its columns are not found, it contains no example, or an example is
+        invalid; the message names file and line.
     """
     columns.check(task)
+    options = ReadOptions(task, columns, needs_labels)
     is_stdin = str(path) == "-"
-    file = "standard input" if is_stdin else str(path)
-    report = ReadReport(file)
+    report = ReadReport("standard input" if is_stdin else str(path))
     try:
         source = None if is_stdin else Path(path)
         lines = list(read_lines(source, encoding=columns.encoding, drops_marks=True, report=report))
     except InputError as error:
-        hint = "; if it is of another encoding, say so: encoding latin-1" if "not UTF-8" in str(error) else ""
+        hint = "; if it has another encoding, pass --columns.encoding latin-1" if "not UTF-8" in str(error) else ""
         raise InputError(f"{error}{hint}") from None
     if not any(map(str.strip, lines)):
-        raise InputError(f"{file}: the file is empty (no line with text)")
-    form = columns.format
-    if form == "auto":
-        form = _recognise(lines, file, task, needs_labels=needs_labels)
-        if form == "text" and _IS_FOR["label-text"](TASKS[task]) and _all_begin_with(labels, lines):
-            form = "label-text"
-        is_named = Path(file.removesuffix(".gz")).suffix.lower() in _SUFFIXES
-        if form == "conll" and not (
-            needs_labels or is_named or _is_between_tabs(lines) or _all_end_with(labels, lines)
-        ):
-            form = "text"  # prose whose lines happen to have as many words
-    _check_format(form, file, task, columns, needs_labels=needs_labels)
-    return _read(lines, report, form, task, columns, needs_labels=needs_labels).checked()
+        raise InputError(f"{report.source}: the file is empty (no line with text)")
+    form = columns.format if columns.format != "auto" else _format_of(report.source, lines, options, labels)
+    _check_format(form, report.source, options)
+    return Examples(_READERS[form](lines, report, options), report).checked()
 
 
-def _recognise(lines: Sequence[str], file: str, task: Task, *, needs_labels: bool) -> Format:
-    """Tell the format by the name, or by the first lines."""
-    number, first = next((number, line) for number, line in enumerate(lines, start=1) if line.strip())
-    suffix = Path(file.removesuffix(".gz")).suffix.lower()
-    form = _SUFFIXES.get(suffix)
-    if form == "tsv" and TASKS[task].has_token_labels and _is_conll(lines):
+def _format_of(name: str, lines: Sequence[str], options: ReadOptions, labels: Collection[str]) -> Format:
+    """Return the format by the suffix, or the default of the task."""
+    form = _SUFFIXES.get(Path(name.removesuffix(".gz")).suffix.lower())
+    cells = next(line for line in lines if line.strip()).split("\t")
+    is_table = len(cells) > 1 and has_header(cells, options)
+    if options.spec.has_token_labels and form in (None, "conll") and is_conllu(lines):
+        return "conllu"
+    if options.spec.has_token_labels and form == "tsv" and not is_table and _has_blocks(lines):
         return "conll"
-    form = form or _recognise_content(lines, first, task, needs_labels=needs_labels)
-    if form is not None:
-        return form
-    raise InputError(
-        f"{file}: the format is not recognised from the name or from line {number} ({excerpt(first)}); choose one: "
-        f"{', '.join(_formats(task, needs_labels=needs_labels))}"
-    )
-
-
-def _recognise_content(lines: Sequence[str], first: str, task: Task, *, needs_labels: bool) -> Format | None:
-    if first.lstrip().startswith("{"):
+    if form is None and cells[0].lstrip().startswith("{"):
         return "jsonl"
-    if TASKS[task].has_token_labels:
-        if _is_conllu(lines):
-            return "conllu"
-        if _is_conll(lines):
-            return "conll"
-    cells = first.split("\t")
-    if len(cells) > 1 and (TASKS[task].is_pair or any(is_known(cell, task) for cell in cells)):
+    if form is None and (is_table or options.spec.is_pair):
         return "tsv"
-    if " " not in first and "," in first and any(is_known(cell, task) for cell in first.split(",")):
-        return "csv"
-    if _IS_FOR["label-text"](TASKS[task]) and first.startswith(_FASTTEXT):
-        return "label-text"
-    if not needs_labels:
-        return None if TASKS[task].is_pair else "text"
-    return "label-text" if _IS_FOR["label-text"](TASKS[task]) and _has_labels_in_front(lines) else None
+    return form or _line_format(name, lines, options, labels)
 
 
-def _is_conllu(lines: Sequence[str]) -> bool:
-    tokens = (line for line in lines if line.strip() and not line.startswith("#"))
-    return bool(re.match(r"[0-9]+([-.][0-9]+)?(\t[^\t]+){9}$", next(tokens, "")))
+def _line_format(name: str, lines: Sequence[str], options: ReadOptions, labels: Collection[str]) -> Format:
+    """Return the format of a file without a known suffix: labelled lines, or to be predicted a sentence per line.
+
+    :raises InputError: the lines cannot be labelled ones.
+    """
+    if options.spec.has_token_labels:
+        if options.needs_labels and not _has_blocks(lines):
+            raise InputError(f"{name}: expected columns, with blank lines between sentences; pass --columns.format")
+        return "conll" if options.needs_labels or _are_tagged(lines, labels) else "text"
+    if options.needs_labels:
+        _check_labels_recur(name, lines)
+    return "label-text" if options.needs_labels or _begin_with_labels(lines, labels) else "text"
 
 
-def _is_conll(lines: Sequence[str]) -> bool:
-    """Return whether all lines have as many columns, and there are blank lines between or single words between tabs."""
-    sample = lines[:_N_SAMPLE_LINES]
-    filled = [line for line in sample if line.strip(" \t")]
-    rows = [conll_cells(line) for line in filled if not line.startswith("-DOCSTART-")]
-    if not rows or len(rows[0]) == 1 or any(len(row) != len(rows[0]) for row in rows):
-        return False
-    if len(filled) < len("\n".join(sample).strip().split("\n")):
-        return True
-    is_of_words = all("\t" in line and " " not in line for line in filled)
-    return is_of_words and not all(is_known(cell, "tag") for cell in rows[0])
+def _has_blocks(lines: Sequence[str]) -> bool:
+    """Return whether there are blank lines between others, or only single words between tabs."""
+    filled = [line for line in lines if line.strip(" \t")]
+    has_blank_lines = len(filled) < len("\n".join(lines).strip().split("\n"))
+    return has_blank_lines or all("\t" in line and " " not in line for line in filled)
 
 
-def _has_labels_in_front(lines: Sequence[str]) -> bool:
-    """Return whether most first words recur, as labels do and those of text do not; a few lines tell nothing."""
+def _are_tagged(lines: Sequence[str], labels: Collection[str]) -> bool:
+    """Return whether the columns of every line are separated by tabs, or the last one is a known tag."""
+    filled = [line for line in lines if line.strip(" \t")]
+    return all("\t" in line for line in filled) or all(conll_cells(line)[-1] in labels for line in filled)
+
+
+def _begin_with_labels(lines: Sequence[str], labels: Collection[str]) -> bool:
+    """Return whether every line is a known label and a sentence, or the first is in fastText's format."""
+    words = [line.split(maxsplit=1) for line in lines if line.strip()]
+    return words[0][0].startswith(_FASTTEXT) or all(len(each) > 1 and each[0] in labels for each in words)
+
+
+def _check_labels_recur(name: str, lines: Sequence[str]) -> None:
+    """Refuse running text: most of its first words are different, and labels are not.
+
+    :raises InputError: a third of the first words or more occur once.
+    """
     counts = Counter(line.split(maxsplit=1)[0] for line in lines if line.strip())
     n_single = sum(count == 1 for count in counts.values())
-    return counts.total() < _FEW_LINES or n_single <= len(counts) / 3
+    if counts.total() >= _FEW_LINES and n_single > len(counts) / 3:
+        raise InputError(
+            f"{name}: expected lines of label and text, but {n_single:,} of {len(counts):,} first words occur once; "
+            "pass --columns.format: label-text if they are labels, else the file's format"
+        )
 
 
-def _is_between_tabs(lines: Sequence[str]) -> bool:
-    return all("\t" in line for line in lines if line.strip())
-
-
-def _all_end_with(labels: Collection[str], lines: Sequence[str]) -> bool:
-    """Return whether the last column of each line is a label."""
-    return all(conll_cells(line)[-1] in labels for line in lines if line.strip(" \t"))
-
-
-def _all_begin_with(labels: Collection[str], lines: Sequence[str]) -> bool:
-    """Return whether the first word of each line is a label, with a sentence behind it."""
-    words = [line.split(maxsplit=1) for line in lines if line.strip()]
-    return all(len(each) > 1 and each[0] in labels for each in words)
-
-
-def _formats(task: Task, *, needs_labels: bool) -> list[Format]:
-    every = [form for form in get_args(Format) if form != "auto"]
-    usable = [form for form in every if form not in _IS_FOR or _IS_FOR[form](TASKS[task])]
-    return [form for form in usable if form != "text" or not needs_labels]
-
-
-def _check_format(form: Format, file: str, task: Task, columns: ExampleColumns, *, needs_labels: bool) -> None:
-    """Refuse a format without what the task needs, and options that a format has no use for."""
-    usable = _formats(task, needs_labels=needs_labels)
+def _check_format(form: Format, source: str, options: ReadOptions) -> None:
+    """Refuse a format that cannot hold the examples, and options that do not apply to it."""
+    spec, columns = options.spec, options.columns
+    usable: list[Format] = ["csv", "tsv", "jsonl"]
+    if spec.has_token_labels:
+        usable += ["conllu", "conll"]
+    elif not spec.is_pair:
+        usable += ["label-text"]
+    if not spec.is_pair and not options.needs_labels:
+        usable += ["text"]
     if form not in usable:
-        lack = "has no labels" if form == "text" and needs_labels else f"is not for the task {task}"
-        raise InputError(f"{file}: the format {form} {lack}; such are: {', '.join(usable)}")
+        task = f"{options.task}{' with labels' * options.needs_labels}"
+        raise InputError(f"{source}: the format {form} is not for {task}; expected one of {', '.join(usable)}")
     if columns.header != "auto" and form not in ("csv", "tsv"):
-        raise InputError(f"{file}: header: {columns.header}: the format {form} has none; it is for csv and tsv")
-    if form in ("label-text", "text") and columns.named:
-        option, name = next(iter(columns.named.items()))
-        raise InputError(f"{file}: {option}: {name}: the format {form} has no columns")
+        raise InputError(f"{source}: header: {columns.header}: applies to csv and tsv, not to {form}")
+    if form in ("label-text", "text") and columns.given:
+        option, name = next(iter(columns.given.items()))
+        raise InputError(f"{source}: {option}: {name}: the format {form} has no columns")
 
 
-def _read(
-    lines: Sequence[str], report: ReadReport, form: Format, task: Task, columns: ExampleColumns, *, needs_labels: bool
-) -> Examples:
-    if form == "conllu":
-        return Examples(list(read_conllu(lines, report, columns, needs_labels=needs_labels)), report)
-    if form == "conll":
-        return Examples(list(read_conll(lines, report, columns, needs_labels=needs_labels)), report)
-    if form == "label-text":
-        return Examples(list(_read_label_lines(lines, report, columns, needs_labels=needs_labels)), report)
-    if form == "text":
-        return Examples(list(_read_plain_lines(lines, report)), report)
-    if form == "jsonl":
-        records = list(read_json_lines(lines, report))
-        names, where, numbered = list(records[0].values), records[0].place, False
-    else:
-        file = report.source
-        rows = read_csv(lines, report) if form == "csv" else read_tsv(lines, report)
-        where, numbered = f"{file}, line {rows[0].line}", True
-        names, rows, columns = named_columns(rows, task, columns, needs_labels=needs_labels, file=file)
-        records = [
-            Record(dict(zip(names, row.fields, strict=True)), f"{file}, line {row.line}", row.line) for row in rows
-        ]
-    chosen = choose_columns(names, task, columns, needs_labels=needs_labels, where=where, numbered=numbered)
-    return read_records(records, chosen, task, columns, report, needs_labels=needs_labels)
-
-
-def _read_label_lines(
-    lines: Iterable[str], report: ReadReport, columns: ExampleColumns, *, needs_labels: bool
-) -> Iterator[Example]:
+def _read_label_text(lines: Sequence[str], report: ReadReport, options: ReadOptions) -> list[Example]:
+    """Read lines of a label and a sentence, or of fastText's ``__label__`` prefixes."""
     is_fasttext = next(line for line in lines if line.strip()).startswith(_FASTTEXT)
-    for number, line in enumerate(lines, start=1):
-        place = f"{report.source}, line {number}"
-        if not line.strip():
-            report.add(BLANK_LINES, number)
-            continue
-        labels, text = _split_fasttext(line) if is_fasttext else _split_label(line, columns)
-        if not labels and needs_labels:
-            raise InputError(f"{place}: no label: {excerpt(line)}")
+    examples = []
+    for number, line in filled_lines(lines, report):
+        location = f"{report.source}, line {number}"
+        labels, text = _split_fasttext(line) if is_fasttext else _split_label(line, options)
+        if not labels and options.needs_labels:
+            raise InputError(f"{location}: no label: {excerpt(line)}")
         if not text:
-            raise InputError(f"{place}: no sentence behind the label: {excerpt(line)}")
-        yield Example((text,), labels, place)
+            raise InputError(f"{location}: no sentence after the label: {excerpt(line)}")
+        examples.append(Example((text,), labels, location))
+    return examples
 
 
-def _split_label(line: str, columns: ExampleColumns) -> tuple[tuple[str, ...], str]:
+def _split_label(line: str, options: ReadOptions) -> tuple[tuple[str, ...], str]:
     label, *rest = line.split(maxsplit=1)
-    return split_labels(label, "classify", columns) or (), "".join(rest).strip()
+    return split_labels(label, options) or (), "".join(rest).strip()
 
 
 def _split_fasttext(line: str) -> tuple[tuple[str, ...], str]:
@@ -240,10 +188,19 @@ def _split_fasttext(line: str) -> tuple[tuple[str, ...], str]:
     return tuple(dict.fromkeys(filter(None, labels))), text
 
 
-def _read_plain_lines(lines: Iterable[str], report: ReadReport) -> Iterator[Example]:
-    for number, line in enumerate(lines, start=1):
-        text = line.strip()
-        if text:
-            yield Example((text,), (), f"{report.source}, line {number}")
-        else:
-            report.add(BLANK_LINES, number)
+def _read_text(lines: Sequence[str], report: ReadReport, _: ReadOptions) -> list[Example]:
+    """Read a sentence per line."""
+    filled = filled_lines(lines, report)
+    return [Example((line.strip(),), (), f"{report.source}, line {number}") for number, line in filled]
+
+
+Reader = Callable[[Sequence[str], ReadReport, ReadOptions], list[Example]]
+_READERS: dict[Format, Reader] = {
+    "conllu": read_conllu,
+    "conll": read_conll,
+    "csv": read_csv,
+    "tsv": read_tsv,
+    "jsonl": read_json_lines,
+    "label-text": _read_label_text,
+    "text": _read_text,
+}

@@ -1,4 +1,4 @@
-"""Rows of a Hugging Face dataset -> examples of a task."""
+"""Examples from Hugging Face datasets."""
 
 from __future__ import annotations
 
@@ -11,10 +11,16 @@ from typing import TYPE_CHECKING, Any
 from elmolite.data.hf_datasets import DatasetSource, quiet
 from elmolite.data.text import ReadReport
 from elmolite.errors import InputError
-from elmolite.tasks.examples.columns import RECOGNISED, ChosenColumns, ExampleColumns, choose_columns
-from elmolite.tasks.examples.example import Task
-from elmolite.tasks.examples.records import Examples, Record, read_records
-from elmolite.tasks.specs import TASKS
+from elmolite.tasks.examples.records import (
+    DEFAULT_COLUMNS,
+    ChosenColumns,
+    ExampleColumns,
+    Examples,
+    ReadOptions,
+    Record,
+    choose_columns,
+    read_records,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -23,11 +29,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DatasetExamples:
-    """Labelled data in columns of a Hugging Face dataset.
+    """Labelled data in a split of a Hugging Face dataset.
 
-    :param name: a dataset of the hub, or a folder of parquet, JSON, CSV or text files.
-    :param config: which one, of a dataset that has several.
-    :param split: several are ``train+test``; a part, where it is not streamed, is ``train[:10%]``.
+    :param name: a dataset on the hub, or a folder of parquet, JSON, CSV or text files.
+    :param config: configuration, for datasets with several.
+    :param split: such as ``train``, ``train+test`` or, unless streaming, ``train[:10%]``.
     :param streaming: do not store the dataset.
     """
 
@@ -38,70 +44,64 @@ class DatasetExamples:
 
     def read(
         self,
-        task: Task,
-        columns: ExampleColumns = RECOGNISED,
+        task: str,
+        columns: ExampleColumns = DEFAULT_COLUMNS,
         *,
         needs_labels: bool = True,
         show_progress: bool = False,
     ) -> Examples:
-        """Return the examples of all rows; numbers that stand for labels become their names.
+        """Read the examples of all rows; ``ClassLabel`` ids become names.
 
-        :param columns: names of columns, where they should not be recognised.
-        :param needs_labels: false for what is to be predicted: labels may be missing.
-        :param show_progress: of storing the dataset, on a terminal.
-        :raises InputError: the dataset, split or columns cannot be had, it is empty, or a row has no sentence or label.
+        :param columns: column names, for those without a usual name.
+        :param needs_labels: false for prediction: labels may be missing.
+        :param show_progress: show the progress of storing the dataset.
+        :raises InputError: the dataset, split or columns are not found, it is empty, or a row has no sentence or label.
         """
         columns.check(task)
+        options = ReadOptions(task, columns, needs_labels)
         for option in ("format", "encoding", "header"):
-            if getattr(columns, option) != getattr(RECOGNISED, option):
-                raise InputError(f"{option}: a dataset has its own; this is for files")
+            if getattr(columns, option) != getattr(DEFAULT_COLUMNS, option):
+                raise InputError(f"{option}: applies to files, not to datasets")
         source = DatasetSource(self.name, self.config, self.split, self.streaming)
-        where = f"dataset {self.name}, split {self.split}"
+        report = ReadReport(f"dataset {self.name}, split {self.split}", unit="row")
         with quiet(show_bars=show_progress and sys.stderr.isatty()):
             dataset, _ = source.open()
         with quiet(show_bars=False):
             tables = source.tables(dataset)
             first = next(tables, None)
             if first is None:
-                raise InputError(f"{where}: is empty (no row)")
-            names = first.schema.names
-            chosen = choose_columns(names, task, columns, needs_labels=needs_labels, where=where)
-            class_names = _class_names(dataset, chosen.label)
-            records = _records(chain([first], tables), chosen, class_names, task, where)
-            report = ReadReport(where, unit="row")
-            found = read_records(records, chosen, task, columns, report, needs_labels=needs_labels)
-        return found.checked()
+                raise InputError(f"{report.source}: is empty (no row)")
+            chosen = choose_columns(first.schema.names, options, location=report.source)
+            records = _records(chain([first], tables), chosen, _class_names(dataset, chosen.label), report, options)
+            return Examples(read_records(records, chosen, report, options), report).checked()
 
 
 def _class_names(dataset: Dataset | IterableDataset, label: str | None) -> Sequence[str]:
-    """Return the names of the classes, where the labels, or each of several, are the numbers of such."""
+    """Return the class names of a label column of ``ClassLabel``, or of lists of ``ClassLabel``."""
     from datasets import ClassLabel
 
     feature = (dataset.features or {}).get(label)
-    if isinstance(feature, list):  # a list of a feature, in datasets before 4.0
-        feature = feature[0]
     feature = getattr(feature, "feature", feature)
     return feature.names if isinstance(feature, ClassLabel) else ()
 
 
 def _records(
-    tables: Iterable[Table], chosen: ChosenColumns, class_names: Sequence[str], task: Task, where: str
+    tables: Iterable[Table], chosen: ChosenColumns, class_names: Sequence[str], report: ReadReport, options: ReadOptions
 ) -> Iterator[Record]:
     used = {*chosen.sentences, *([chosen.label] if chosen.label else [])}
     rows = (row for table in tables for row in table.select(sorted(used.intersection(table.schema.names))).to_pylist())
+
+    def name_of(value: Any, number: int) -> Any:
+        """Replace class ids by names; -1 is the id of missing labels."""
+        if isinstance(value, list):
+            return [name_of(part, number) for part in value]
+        if value is None or value == -1:
+            return options.spec.no_label
+        if not 0 <= value < len(class_names):
+            raise InputError(f"{report.source}, row {number}: class {value} out of range [0, {len(class_names) - 1}]")
+        return class_names[value]
+
     for number, row in enumerate(rows, start=1):
-        place = f"{where}, row {number}"
         if class_names:
-            row[chosen.label] = _named(row[chosen.label], class_names, task, place)
-        yield Record(row, place, number)
-
-
-def _named(value: Any, class_names: Sequence[str], task: Task, place: str) -> Any:
-    """Put names in the place of the numbers of classes; -1 is the class of what has none."""
-    if isinstance(value, list):
-        return [_named(part, class_names, task, place) for part in value]
-    if value is None or value == -1:
-        return TASKS[task].no_label
-    if not 0 <= value < len(class_names):
-        raise InputError(f"{place}: no class {value} among the {len(class_names)} of the dataset")
-    return class_names[value]
+            row[chosen.label] = name_of(row[chosen.label], number)
+        yield number, row

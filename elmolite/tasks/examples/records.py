@@ -1,149 +1,284 @@
-"""Records, such as rows or JSON objects -> examples."""
+"""Labelled examples, the columns that hold them, and records (table rows, JSON objects) -> examples.
+
+Every reader of this package yields :class:`Example`; readers of formats with named values go through
+:func:`choose_columns` and :func:`read_records`.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, NamedTuple
 
-from elmolite.data.text import ReadReport
-from elmolite.errors import InputError
-from elmolite.tasks.examples.columns import ChosenColumns, ExampleColumns, listing
-from elmolite.tasks.examples.example import Example, Task
-from elmolite.tasks.specs import TASKS
+from elmolite.data.text import BLANK_LINES, ReadReport
+from elmolite.errors import InputError, check_choices, closest
+from elmolite.tasks.specs import TASKS, ColumnNames, TaskSpec
+
+Task = str
+"""A key of :data:`elmolite.tasks.specs.TASKS`."""
+Format = Literal["auto", "text", "conllu", "conll", "csv", "tsv", "jsonl", "label-text"]
 
 NO_AGREED_LABEL = "pairs without an agreed label left out"
-"""For training and evaluation pairs whose annotators agreed on no label (``-``) are left out."""
 
 _LONE_SURROGATE = re.compile(r"[\ud800-\udfff]")  # JSON can write them, UTF-8 cannot
 
 
-class Record(NamedTuple):
-    """Values by the name of their column, and where they stand."""
+class Example(NamedTuple):
+    """A labelled example of any task."""
 
-    values: Mapping[str, Any]
-    place: str
-    number: int
-    """Of the line or row, which the place names too."""
+    sentences: tuple[str | tuple[str, ...], ...]
+    """One sentence, or premise and hypothesis; each a string to tokenize, or its tokens."""
+    labels: tuple[str, ...]
+    """Classification: the labels; tagging: one tag per token; entailment: the label. Empty if unknown."""
+    location: str
+    """Source of the example for messages, such as ``train.tsv, line 7``."""
 
 
-class Examples(NamedTuple):
-    """What was read."""
+@dataclass(frozen=True, kw_only=True)
+class ExampleColumns:
+    """Format and columns of labelled data.
 
-    examples: list[Example]
-    report: ReadReport
-    """What is not among them, or not as it stands: blank lines, pairs without an agreed label and the like."""
+    A column is given by its name in the header or the JSON keys, or by its number, from 1; usual names such as text,
+    sentence, premise, hypothesis and label are found without.
 
-    def checked(self) -> Examples:
-        """Return them, if there are any.
+    :param format: auto: by the file's suffix; other files than .conllu, .conll, .bio, .iob, .iob2, .csv, .tsv, .jsonl
+        and .json hold CoNLL columns (tag), lines of label and text (classify) or tab-separated pairs (entail), or to be
+        predicted a sentence per line. text: sentences without labels. tsv: without quoting, a row per line.
+    :param encoding: such as utf-8 or latin-1.
+    :param header: of csv and tsv. auto: the first row is a header if it has a usual name or a column is given by name.
+        A table of pairs without header and column numbers has premise, hypothesis and label, in this order.
+    :param text: column of the sentence, the tokens, or the premise.
+    :param second_text: column of the hypothesis.
+    :param label: column of the label, the labels or the tags.
+    :param label_separator: classification: separator of several labels in a field; an empty field means no label.
+    """
 
-        :raises InputError: there is none.
+    format: Format = "auto"
+    encoding: str = "utf-8"
+    header: Literal["auto", "present", "absent"] = "auto"
+    text: str | None = None
+    second_text: str | None = None
+    label: str | None = None
+    label_separator: str | None = None
+
+    def check(self, task: Task) -> None:
+        """Check the values, and that each applies to the task.
+
+        :raises InputError: a value is unknown, or does not apply.
         """
-        if not self.examples:
-            reasons = self.report.describe()
-            raise InputError(f"{self.report.source}: is empty (no example){reasons and f'; {reasons}'}")
-        return self
+        check_choices(self)
+        if not TASKS[task].is_pair and self.second_text is not None:
+            raise InputError(f"second_text: {task} examples have one sentence; this option is for entail")
+        if TASKS[task].label_kind != "set" and self.label_separator is not None:
+            raise InputError(f"label_separator: does not apply to {task}; this option is for classify")
+        for field in fields(self):
+            if getattr(self, field.name) == "":
+                raise InputError(f"{field.name}: must not be empty")
+        try:
+            contains_ascii = "\n a".encode(self.encoding) == b"\n a"
+        except (LookupError, ValueError):
+            contains_ascii = False
+        if not contains_ascii:
+            raise InputError(f"encoding: expected one that contains ASCII, such as latin-1, got {self.encoding!r}")
+
+    @property
+    def given(self) -> dict[str, str]:
+        """The columns given by name or number, by option."""
+        columns = {"text": self.text, "second_text": self.second_text, "label": self.label}
+        return {option: column for option, column in columns.items() if column is not None}
+
+
+DEFAULT_COLUMNS = ExampleColumns()
+
+
+class ReadOptions(NamedTuple):
+    """Arguments that all readers share."""
+
+    task: Task
+    columns: ExampleColumns
+    needs_labels: bool
+
+    @property
+    def spec(self) -> TaskSpec:
+        """The entry of the task in :data:`TASKS`."""
+        return TASKS[self.task]
+
+
+class ChosenColumns(NamedTuple):
+    """Names of existing columns."""
+
+    sentences: tuple[str, ...]
+    label: str | None
+
+
+def choose_columns(
+    names: Sequence[str], options: ReadOptions, *, location: str, numbered: bool = False
+) -> ChosenColumns:
+    """Find the given columns, and the others by their usual names.
+
+    :param location: file and line, or dataset, for messages.
+    :param numbered: whether columns may be given by number.
+    :raises InputError: a column is missing, or its name is ambiguous.
+    """
+    found = {
+        option: _find(column, names, option=option, location=location, numbered=numbered)
+        for option, column in options.columns.given.items()
+    }
+
+    def choose(option: str, groups: ColumnNames, *, required: bool = True) -> str | None:
+        if option in found:
+            return found[option]
+        free = [name for name in names if name not in found.values()]
+        matches = next(filter(None, ([n for n in free if n.strip().casefold() in group] for group in groups)), [])
+        if len(matches) == 1:
+            return found.setdefault(option, matches[0])
+        if not required:
+            return None
+        flag = f"--columns.{option.replace('_', '-')}"
+        if matches:
+            raise InputError(f"{location}: the {option} may be {' or '.join(map(repr, matches))}; pass {flag} NAME")
+        raise InputError(f"{location}: no usual column name for the {option} among {listing(names)}; pass {flag} NAME")
+
+    spec = options.spec
+    sentences = [choose(*each) for each in zip(("text", "second_text"), spec.text_columns, strict=False)]
+    label = choose("label", spec.label_columns, required=options.needs_labels)
+    chosen = ChosenColumns(tuple(name for name in sentences if name is not None), label)
+    for name in (*chosen.sentences, chosen.label):
+        if name is not None and names.count(name) > 1:
+            raise InputError(f"{location}: {names.count(name)} columns are named {name!r}")
+    return chosen
+
+
+def has_usual_name(names: Iterable[str], task: Task) -> bool:
+    """Return whether any of the names is a usual one for a column of the task."""
+    spec = TASKS[task]
+    usual = {name for groups in (*spec.text_columns, spec.label_columns) for group in groups for name in group}
+    return any(name.strip().casefold() in usual for name in names)
+
+
+def is_number(column: str) -> bool:
+    """Return whether a column is given by its number."""
+    return column.isascii() and column.isdigit()
+
+
+def _find(column: str, names: Sequence[str], *, option: str, location: str, numbered: bool) -> str:
+    if column in names:
+        return column
+    if numbered and is_number(column) and 1 <= int(column) <= len(names):
+        return names[int(column) - 1]
+    raise InputError(f"{location}: no column {column!r} ({option}) among {listing(names)}{closest(column, names)}")
+
+
+def listing(names: Sequence[str]) -> str:
+    """Join quoted names by commas, shortened if they are many or long."""
+    shown = [excerpt(name) for name in names[:12]]
+    return ", ".join([*shown, f"and {len(names) - 12} more"] if len(names) > 12 else shown)
+
+
+def excerpt(text: str, *, length: int = 40) -> str:
+    """Quote a text, shortened if it is long."""
+    return repr(text if len(text) <= length else text[: length - 3] + "...")
+
+
+Record = tuple[int, Mapping[str, Any]]
+"""Number of the line or row; values by column name."""
+
+
+def filled_lines(lines: Iterable[str], report: ReadReport) -> Iterator[tuple[int, str]]:
+    """Yield the lines that are not blank with their numbers, and count the others."""
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield number, line
+        else:
+            report.add(BLANK_LINES, number)
 
 
 def read_records(
-    records: Iterable[Record],
-    chosen: ChosenColumns,
-    task: Task,
-    columns: ExampleColumns,
-    report: ReadReport,
-    *,
-    needs_labels: bool,
-) -> Examples:
+    records: Iterable[Record], chosen: ChosenColumns, report: ReadReport, options: ReadOptions
+) -> list[Example]:
     """Return the examples of all records.
 
-    :param report: takes how many are left out, and how many lone surrogates are replaced.
-    :raises InputError: a record has no sentence or no label, or something else in their place.
+    :param report: counts pairs left out and lone surrogates replaced.
+    :raises InputError: a record has no sentence or no label, or a value of another type; the message names its line.
     """
     examples: list[Example] = []
-    for record in records:
+    used = {*chosen.sentences, chosen.label}
+    for number, record in records:
+        location = f"{report.source}, {report.unit} {number}"
+        values = {name: _clean(value, report, number) for name, value in record.items() if name in used}
         try:
-            labels = _labels(record, chosen, task, columns)
-            if labels is not None and labels == (TASKS[task].no_label,):
-                if needs_labels:
-                    report.add(NO_AGREED_LABEL, record.number)
+            if missing := next((name for name in chosen.sentences if name not in values), None):
+                raise InputError(f"no {missing!r} among {listing(list(record))}")
+            labels = _labels(values.get(chosen.label or ""), chosen.label or "", options)
+            if labels is not None and labels == (options.spec.no_label,):
+                if options.needs_labels:
+                    report.add(NO_AGREED_LABEL, number)
                     continue
                 labels = None
-            if labels is None and needs_labels:
+            if labels is None and options.needs_labels:
                 raise InputError(f"no label in {chosen.label!r}")
-            sentences = tuple(_sentence(record, name, task) for name in chosen.sentences)
-            if TASKS[task].has_token_labels and labels is not None:
-                check_lengths(sentences[0], labels)
+            sentences = tuple(_sentence(values[name], name, options) for name in chosen.sentences)
+            if options.spec.has_token_labels and labels is not None and len(sentences[0]) != len(labels):
+                raise InputError(f"the sentence has {len(sentences[0])} tokens and {len(labels)} tags")
         except InputError as error:
-            raise InputError(f"{record.place}: {error}") from None
-        _note_surrogates(record, chosen, report)
-        examples.append(Example(sentences, labels or (), record.place))
-    return Examples(examples, report)
+            raise InputError(f"{location}: {error}") from None
+        examples.append(Example(sentences, labels or (), location))
+    return examples
 
 
-def _note_surrogates(record: Record, chosen: ChosenColumns, report: ReadReport) -> None:
-    """Count what :func:`_clean` replaces."""
-    for name in (*chosen.sentences, chosen.label):
-        value = record.values.get(name or "")
-        for text in value if isinstance(value, list) else [value]:
-            if isinstance(text, str) and not text.isascii() and (n_found := len(_LONE_SURROGATE.findall(text))):
-                report.add("lone surrogates replaced by U+FFFD", record.number, times=n_found)
+def _clean(value: Any, report: ReadReport, number: int) -> Any:
+    """Replace lone surrogates in a string or in a list of strings."""
+    if isinstance(value, list):
+        return [_clean(part, report, number) for part in value]
+    if isinstance(value, str) and (n_found := len(_LONE_SURROGATE.findall(value))):
+        report.add("lone surrogates replaced by U+FFFD", number, times=n_found)
+        return _LONE_SURROGATE.sub("\ufffd", value)
+    return value
 
 
-def check_lengths(tokens: str | tuple[str, ...], tags: tuple[str, ...]) -> None:
-    """Hold the number of tags against that of the tokens.
-
-    :raises InputError: they differ.
-    """
-    if len(tokens) != len(tags):
-        raise InputError(f"the sentence has {len(tokens)} tokens and {len(tags)} tags")
-
-
-def _sentence(record: Record, name: str, task: Task) -> str | tuple[str, ...]:
-    if name not in record.values:
-        raise InputError(f"no {name!r} among {listing(list(record.values))}")
-    value = record.values[name]
+def _sentence(value: Any, name: str, options: ReadOptions) -> str | tuple[str, ...]:
     sentence: str | tuple[str, ...]
     if isinstance(value, str):
-        sentence = _clean(value).strip()
-        if TASKS[task].has_token_labels:
+        sentence = value.strip()
+        if options.spec.has_token_labels:
             sentence = tuple(sentence.split())
     elif isinstance(value, list):
         for number, token in enumerate(value, start=1):
             if not isinstance(token, str):
-                raise InputError(f"token {number} in {name!r} is {_kind(token)}, not a string")
-        sentence = tuple(_clean(token) for token in value)
+                raise InputError(f"token {number} in {name!r} must be a string, got {_type(token)}")
+        sentence = tuple(value)
     elif value is None:
         sentence = ""
     else:
-        raise InputError(f"{name!r} holds {_kind(value)}, not a sentence or a list of tokens")
+        raise InputError(f"{name!r} must be a sentence or a list of tokens, got {_type(value)}")
     if not sentence:
         raise InputError(f"the sentence in {name!r} is empty")
     return sentence
 
 
-def _labels(record: Record, chosen: ChosenColumns, task: Task, columns: ExampleColumns) -> tuple[str, ...] | None:
-    """Return what the label column holds, ``None`` where nothing is said."""
-    value = None if chosen.label is None else record.values.get(chosen.label)
-    if chosen.label is None or value is None:
+def _labels(value: Any, name: str, options: ReadOptions) -> tuple[str, ...] | None:
+    """Return the labels of a record, ``None`` if it has no value."""
+    if value is None:
         return None
     if isinstance(value, str):
-        return split_labels(_clean(value), task, columns)
+        return split_labels(value, options)
     if not isinstance(value, list):
-        return (_label(value, chosen.label),)
-    labels = tuple(_label(part, chosen.label) for part in value)
-    if TASKS[task].has_token_labels:
+        return (_label(value, name),)
+    labels = tuple(_label(part, name) for part in value)
+    if options.spec.has_token_labels:
         return labels
-    if TASKS[task].label_kind == "single" and len(labels) != 1:
-        raise InputError(f"{chosen.label!r} holds {len(labels)} labels; a pair of sentences has one")
+    if options.spec.label_kind == "single" and len(labels) != 1:
+        raise InputError(f"expected one label in {name!r}, got {len(labels)}")
     return tuple(dict.fromkeys(labels))
 
 
-def split_labels(text: str, task: Task, columns: ExampleColumns) -> tuple[str, ...] | None:
-    """Return the labels that a field of text holds, ``None`` where nothing is said."""
-    if columns.label_separator is not None:
-        parts = (part.strip() for part in text.split(columns.label_separator))
+def split_labels(text: str, options: ReadOptions) -> tuple[str, ...] | None:
+    """Return the labels in a text field, ``None`` if it is blank."""
+    if options.columns.label_separator is not None:
+        parts = (part.strip() for part in text.split(options.columns.label_separator))
         return tuple(dict.fromkeys(part for part in parts if part))
-    if TASKS[task].has_token_labels:
+    if options.spec.has_token_labels:
         return tuple(text.split()) or None
     return (text.strip(),) if text.strip() else None
 
@@ -152,19 +287,32 @@ def _label(value: object, name: str) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if not isinstance(value, str | int | float):
-        raise InputError(f"{name!r} holds {_kind(value)}, not a label")
-    label = _clean(str(value)).strip()
+        raise InputError(f"expected a label in {name!r}, got {_type(value)}")
+    label = str(value).strip()
     if not label:
-        raise InputError(f"{name!r} holds an empty label")
+        raise InputError(f"empty label in {name!r}")
     return label
 
 
-def _clean(text: str) -> str:
-    return text if text.isascii() else _LONE_SURROGATE.sub("\ufffd", text)
-
-
-def _kind(value: object) -> str:
+def _type(value: object) -> str:
     if value is None:
-        return "nothing"
-    names = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
+        return "null"
+    names = {bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
     return names.get(type(value), f"a {type(value).__name__}")
+
+
+class Examples(NamedTuple):
+    """Examples of a file or dataset, and the counts of what was left out or replaced."""
+
+    examples: list[Example]
+    report: ReadReport
+
+    def checked(self) -> Examples:
+        """Return the examples.
+
+        :raises InputError: there are none.
+        """
+        if not self.examples:
+            reasons = self.report.describe()
+            raise InputError(f"{self.report.source}: contains no example{reasons and f'; {reasons}'}")
+        return self

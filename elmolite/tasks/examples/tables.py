@@ -1,39 +1,46 @@
-"""Lines of CSV, TSV and JSON lines -> records with named values."""
+"""Readers of CSV, TSV and JSON lines."""
 
 from __future__ import annotations
 
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from elmolite.data.text import BLANK_LINES, ReadReport
 from elmolite.errors import InputError
-from elmolite.tasks.examples.columns import ExampleColumns, excerpt, is_known, is_number, listing
-from elmolite.tasks.examples.example import Task
-from elmolite.tasks.examples.records import Record
-from elmolite.tasks.specs import TASKS
+from elmolite.tasks.examples.records import (
+    Example,
+    ExampleColumns,
+    ReadOptions,
+    choose_columns,
+    excerpt,
+    filled_lines,
+    has_usual_name,
+    is_number,
+    listing,
+    read_records,
+)
 
 _MAX_FIELD = 2**31 - 1
 
 
 class Row(NamedTuple):
-    """The fields of a row, and the number of the line on which it starts."""
+    """Fields of a row, and the number of its first line."""
 
     fields: list[str]
     line: int
 
 
-def read_csv(lines: Sequence[str], report: ReadReport) -> list[Row]:
-    """Split lines at commas; a field in quotes may hold commas and line ends. Blank lines are skipped.
+def read_csv(lines: Sequence[str], report: ReadReport, options: ReadOptions) -> list[Example]:
+    """Read comma-separated values; quoted fields may contain commas and line ends.
 
-    :param report: takes how many, and the line ends in quotes.
-    :raises InputError: a quote is not closed, or something stands behind a closed one.
+    :raises InputError: a row is broken, or see :func:`_read_table`.
     """
     rows, start = [], 1
-    limit = csv.field_size_limit(_MAX_FIELD)  # it is one for the whole process
+    limit = csv.field_size_limit(_MAX_FIELD)  # global to the process, so it is restored
     try:
         reader = csv.reader((line + "\n" for line in lines), strict=True)
         for fields in reader:
@@ -42,146 +49,113 @@ def read_csv(lines: Sequence[str], report: ReadReport) -> list[Row]:
             else:
                 rows.append(Row(fields, start))
             if reader.line_num > start:
-                report.add("line ends in quotes, which end no row", start, times=reader.line_num - start)
+                report.add("line ends inside quotes, kept as text", start, times=reader.line_num - start)
             start = reader.line_num + 1
     except csv.Error as error:
         reason = "a carriage return outside quotes" if "new-line character" in str(error) else error
-        raise InputError(f"{report.source}, line {start}: the row that starts here is broken: {reason}") from None
+        raise InputError(f"{report.source}, line {start}: invalid CSV row: {reason}") from None
     finally:
         csv.field_size_limit(limit)
-    return rows
+    return _read_table(rows, report, options)
 
 
-def read_tsv(lines: Sequence[str], report: ReadReport) -> list[Row]:
-    """Split lines at tabs. Blank lines are skipped.
+def read_tsv(lines: Sequence[str], report: ReadReport, options: ReadOptions) -> list[Example]:
+    """Read tab-separated values without quoting: each line is a row.
 
-    :param report: takes how many.
-
-    A quote is a character like others; but a field in quotes whose inner quotes are all doubled is as spreadsheets
-    write it, and means what is between them.
+    Only a quoted field whose inner quotes are all doubled, as spreadsheets write it, is unquoted.
     """
-    filled = _numbered_filled(lines, report)
-    return [Row([_unquoted(field) for field in line.split("\t")], number) for number, line in filled]
+    rows = [Row([_unquote(field) for field in line.split("\t")], n) for n, line in filled_lines(lines, report)]
+    return _read_table(rows, report, options)
 
 
-def _numbered_filled(lines: Sequence[str], report: ReadReport) -> Iterator[tuple[int, str]]:
-    """Yield the lines that are not blank with their numbers, and count the others."""
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            yield number, line
-        else:
-            report.add(BLANK_LINES, number)
-
-
-def _unquoted(field: str) -> str:
+def _unquote(field: str) -> str:
     inner = field[1:-1].split('""')
     is_quoted = len(inner) > 1 and field[0] == field[-1] == '"' and not any('"' in part for part in inner)
     return '"'.join(inner) if is_quoted else field
 
 
-def named_columns(
-    rows: list[Row], task: Task, columns: ExampleColumns, *, needs_labels: bool, file: str
-) -> tuple[list[str], list[Row], ExampleColumns]:
-    """Take the header off, or number the columns and recognise which is which from their content.
-
-    :returns: the names of the columns, the rows without a header, and the columns with what was recognised.
-    :raises InputError: a row is longer or shorter than the first, or it is not clear which column is which.
-    """
-    width = len(rows[0].fields)
-    for row in rows:
-        if len(row.fields) != width:
-            there = f"{len(row.fields)} fields where line {rows[0].line} has {width}"
-            raise InputError(f"{file}, line {row.line}: {there}: {listing(row.fields)}")
-    if _has_header(rows[0], task, columns):
-        return rows[0].fields, rows[1:], columns
-    columns = _recognise_columns(rows, task, columns, needs_labels=needs_labels, file=file)
-    if columns.header == "auto" and _looks_like_header(rows, columns):
-        raise InputError(
-            f"{file}, line {rows[0].line}: is it a header? It is unlike the rows below, and its names are not known: "
-            f"{listing(rows[0].fields)}; name the columns, or say header: no"
-        )
-    return [str(number) for number in range(1, width + 1)], rows, columns
-
-
-def _has_header(row: Row, task: Task, columns: ExampleColumns) -> bool:
+def has_header(fields: Sequence[str], options: ReadOptions) -> bool:
+    """Return whether the first row is a header."""
+    columns = options.columns
     if columns.header != "auto":
         return columns.header == "present"
-    is_named = any(not is_number(name) for name in columns.named.values())
-    return is_named or any(is_known(field, task) for field in row.fields)
+    return not all(map(is_number, columns.given.values())) or has_usual_name(fields, options.task)
 
 
-def _recognise_columns(
-    rows: Sequence[Row], task: Task, columns: ExampleColumns, *, needs_labels: bool, file: str
-) -> ExampleColumns:
-    """Give numbers to what is not said: labels have no white space in any row, sentences stand in order."""
-    width = len(rows[0].fields)
-    for option, name in columns.named.items():
-        if not is_number(name) or not 1 <= int(name) <= width:
-            raise InputError(f"{file}: no column {name!r} ({option}); without a header they are 1 to {width}")
-    free = [column for column in range(width) if str(column + 1) not in columns.named.values()]
-    options = ("text", "second_text")[: len(TASKS[task].sentences)]
-    named = dict(columns.named)
-    unsaid = [option for option in options if option not in named]
-    if "label" not in named and (needs_labels or len(free) > len(unsaid)):
-        plain = [column for column in free if not any(_has_spaces(row.fields[column]) for row in rows)]
-        if TASKS[task].has_token_labels or len(plain) != 1:
-            raise _unclear(rows[0], file)
-        named["label"] = str(plain[0] + 1)
-        free.remove(plain[0])
-    if unsaid and len(free) != len(unsaid):
-        raise _unclear(rows[0], file)
-    named.update({option: str(column + 1) for option, column in zip(unsaid, free, strict=False)})
-    return replace(columns, text=named["text"], second_text=named.get("second_text"), label=named.get("label"))
+def _read_table(rows: list[Row], report: ReadReport, options: ReadOptions) -> list[Example]:
+    """Read rows with or without a header.
 
-
-def _unclear(row: Row, file: str) -> InputError:
-    there = f"{len(row.fields)} columns without names that are known, as line {row.line}: {listing(row.fields)}"
-    return InputError(f"{file}: it is not clear which column holds what; there are {there}; give names or numbers")
-
-
-def _looks_like_header(rows: Sequence[Row], columns: ExampleColumns) -> bool:
-    """Return whether the first row has one word where others have sentences, and no label that others have."""
-    first, rest = rows[0].fields, [row.fields for row in rows[1:]]
-    text = int(columns.text or 1) - 1
-    if len(rest) < 2 or _has_spaces(first[text]):
-        return False
-    if columns.label is None:
-        return all(_has_spaces(fields[text]) for fields in rest)
-    label = int(columns.label) - 1
-    return any(_has_spaces(fields[text]) for fields in rest) and all(fields[label] != first[label] for fields in rest)
-
-
-def _has_spaces(field: str) -> bool:
-    return len(field.split()) > 1
-
-
-def read_json_lines(lines: Sequence[str], report: ReadReport) -> Iterator[Record]:
-    """Yield the JSON object of each line; blank lines are skipped.
-
-    :param report: takes how many.
-    :raises InputError: a line holds something else.
+    :raises InputError: a row is longer or shorter than the first, or the columns are not found.
     """
-    for number, line in _numbered_filled(lines, report):
-        place = f"{report.source}, line {number}"
-        try:
-            content = json.loads(line, object_pairs_hook=_object, parse_constant=_nothing)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{place}: no JSON: {error.msg} at column {error.colno} of {excerpt(line)}") from None
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{place}: JSON that cannot be read: {error}") from None
-        if not isinstance(content, dict):
-            raise InputError(f"{place}: expected a JSON object, found {excerpt(line)}")
-        yield Record(content, place, number)
+    first = rows[0]
+    location = f"{report.source}, line {first.line}"
+    for row in rows:
+        if len(row.fields) != len(first.fields):
+            counts = f"expected {len(first.fields)} fields as in line {first.line}, got {len(row.fields)}"
+            raise InputError(f"{report.source}, line {row.line}: {counts}: {listing(row.fields)}")
+    if has_header(first.fields, options):
+        names, rows = first.fields, rows[1:]
+    else:
+        names = [str(number) for number in range(1, len(first.fields) + 1)]
+        options = options._replace(columns=_numbered_columns(rows, location, options))
+    chosen = choose_columns(names, options, location=location, numbered=True)
+    records = ((row.line, dict(zip(names, row.fields, strict=True))) for row in rows)
+    return read_records(records, chosen, report, options)
+
+
+def _numbered_columns(rows: Sequence[Row], location: str, options: ReadOptions) -> ExampleColumns:
+    """Return the column numbers of a table without header: those given, or 1, 2 and 3 of pairs.
+
+    :raises InputError: a number is missing.
+    """
+    columns, first, spec = options.columns, rows[0].fields, options.spec
+    if spec.is_pair and not columns.given:
+        if len(first) == 2 and not options.needs_labels:
+            return replace(columns, text="1", second_text="2")
+        may_be_header = len(rows) > 2 and all(row.fields[-1] != first[-1] for row in rows[1:])
+        if len(first) == 3 and not may_be_header:
+            return replace(columns, text="1", second_text="2", label="3")
+    needed = [*("text", "second_text")[: len(spec.sentences)], *(["label"] if options.needs_labels else [])]
+    if missing := [option for option in needed if option not in columns.given]:
+        flags = " and ".join(f"--columns.{option.replace('_', '-')}" for option in missing)
+        raise InputError(f"{location}: no usual column name among {listing(first)}; pass {flags} by name or number")
+    return columns
+
+
+def read_json_lines(lines: Sequence[str], report: ReadReport, options: ReadOptions) -> list[Example]:
+    """Read a JSON object per line; the keys of the first give the columns.
+
+    :raises InputError: a line is not a JSON object.
+    """
+    records = [(n, _parse_json(line, f"{report.source}, line {n}")) for n, line in filled_lines(lines, report)]
+    number, first = records[0]
+    chosen = choose_columns(list(first), options, location=f"{report.source}, line {number}")
+    return read_records(records, chosen, report, options)
+
+
+def _parse_json(line: str, location: str) -> dict[str, Any]:
+    try:
+        content = json.loads(line, object_pairs_hook=_object, parse_constant=_null)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{location}: invalid JSON: {error.msg} at column {error.colno} of {excerpt(line)}; expected one object "
+            "per line (JSON lines)"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{location}: invalid JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{location}: expected a JSON object per line (JSON lines), got {excerpt(line)}")
+    return content
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a JSON object, of which ``json`` itself would keep the last of several values under one key."""
+    """Make a JSON object, and refuse repeated keys, of which ``json`` would keep the last."""
     values = dict(pairs)
     if len(values) < len(pairs):
-        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        raise ValueError(f"the key {excerpt(twice)} stands there twice")
+        repeated = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"duplicate key {excerpt(repeated)}")
     return values
 
 
-def _nothing(_: str) -> None:
-    """Read NaN and Infinity, which JSON does not have, as null: programs write them where nothing is known."""
+def _null(_: str) -> None:
+    """Read NaN and Infinity, which are not JSON but often written for missing values, as null."""
