@@ -1,9 +1,9 @@
-"""A trained model as a folder of plain files, written whole and read back the same.
+"""Model folder: save and load a trained model as plain files.
 
 =========================  ==================================================================================
 ``config.json``            the model's configuration, and the size and checksum of every other file and of itself
 ``model.safetensors``      the token encoder and both LSTM stacks
-``softmax.safetensors``    the output weights (optional: embedding does without)
+``softmax.safetensors``    the output weights (optional: embedding does not need them)
 ``vocab.txt``              the words of the softmax, and of a model that reads words, with their counts
 ``tokenizer.json``         how text was cut into tokens
 ``characters.json``        the characters of the token encoder (where they are not bytes)
@@ -16,21 +16,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from elmolite.data.indexers import CharacterIndexer, TokenIndexer, load_indexer
+from elmolite.data.indexers import ByteIndexer, CharacterIndexer, TokenIndexer, load_indexer
 from elmolite.data.tokenization import FILE_NAME as TOKENIZER_FILE
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import VOCAB_FILE, Vocabulary
 from elmolite.errors import InputError, error_prefix
-from elmolite.formats.source import is_legacy, refuse_legacy
+from elmolite.formats import allennlp, loading
+from elmolite.hub import model_folder, upload
 from elmolite.nn.bilm import BiLM, BiLMConfig
 from elmolite.nn.softmax import Softmax, make_softmax
-from elmolite.released_models import model_folder
 from elmolite.utils import files, folders
 from elmolite.utils.config import read_fields
 from elmolite.utils.serialization import TensorFile
@@ -43,7 +44,11 @@ SOFTMAX_FILE = "softmax.safetensors"
 
 @dataclass
 class Checkpoint:
-    """What a model folder holds; ``training`` is a record for the reader, nothing depends on it."""
+    """Model and everything needed to use it: tokenizer, indexer and, for the language model, softmax and vocabulary.
+
+    :param training: record of the training for the reader, unused by the library.
+    :param storage_dtype: dtype of the weights in the folder that was read; modules compute in float32.
+    """
 
     bilm: BiLM
     tokenizer: SentenceTokenizer
@@ -51,10 +56,11 @@ class Checkpoint:
     softmax: Softmax | None = None
     vocabulary: Vocabulary | None = None
     training: Mapping[str, Any] | None = None
+    storage_dtype: torch.dtype = torch.float32
 
     @property
     def characters(self) -> CharacterIndexer:
-        """The indexer for the character table of a corpus for this model."""
+        """Indexer for the character table of a corpus for this model."""
         return self.indexer.for_corpus()
 
     def to(self, device: torch.device) -> Checkpoint:
@@ -64,15 +70,13 @@ class Checkpoint:
             self.softmax.to(device)
         return self
 
-    def save_pretrained(
-        self, folder: str | Path, *, dtype: torch.dtype = torch.float32, overwrite: bool = False
-    ) -> None:
-        """Write the folder.
+    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None, overwrite: bool = False) -> None:
+        """Write a model folder.
 
-        :param dtype: of the weights on disk; they are float32 again when they are read.
-        :param overwrite: replace an earlier model folder.
-        :raises InputError: it exists, or cannot be written; an earlier one stands then as it was.
+        :param dtype: dtype of the weights on disk; ``None`` for that of the folder the model was read from.
+        :param overwrite: replace an earlier model folder, which stays as it was if this fails.
         """
+        dtype = dtype or self.storage_dtype
         with folders.writing_folder(Path(folder), manifest=CONFIG_FILE, overwrite=overwrite) as new:
             files.write_bytes(new / WEIGHTS_FILE, save(_tensors(self.bilm, dtype)))
             files.write_bytes(new / TOKENIZER_FILE, self.tokenizer.to_bytes())
@@ -91,48 +95,112 @@ class Checkpoint:
             }
             files.write_manifest(new / CONFIG_FILE, config)
 
-    @classmethod
-    def from_pretrained(cls, source: str | Path, weights: str | Path | None = None) -> Checkpoint:
-        """Read a model; the modules come in evaluation mode, in float32, on the CPU.
+    def save_hdf5(self, folder: str | Path) -> None:
+        """Write ``options.json`` and ``weights.hdf5`` for AllenNLP, simple_elmo and bilm-tf into a new folder."""
+        if not isinstance(self.indexer, ByteIndexer):
+            raise InputError(f"cannot export to bilm-tf HDF5: models that read {self.indexer.reads} are not supported")
+        allennlp.save(Path(folder), self.bilm, self.vocabulary)
 
-        :param source: a model folder, or the name of a model that comes with the package or is on the Hugging Face Hub;
-            or a model of an earlier system, see :func:`elmolite.formats.loading.read`.
-        :param weights: the HDF5 file of an earlier model, where ``source`` is the file with its options.
-        :raises InputError: a file is missing, cut short, damaged or of another shape; the message names it.
+    def push_to_hub(self, name: str, *, is_private: bool = False, message: str | None = None) -> str:
+        """Upload the model to the Hugging Face Hub as its logged-in owner (``hf auth login``); return its address.
+
+        :param name: ``owner/model``; the repository is created if needed.
+        :param message: of the commit.
         """
-        if weights is not None or Path(source).is_file():
-            return _read_legacy(source, weights)
-        folder = model_folder(source)
-        if is_legacy(folder):
-            return _read_legacy(folder)
-        config = folders.open_folder(folder, CONFIG_FILE, kind="model", version=FORMAT_VERSION)
-        manifest = config["files"]
-        if not {WEIGHTS_FILE, TOKENIZER_FILE} <= manifest.keys():
-            raise InputError(f"{folder / CONFIG_FILE}: 'files' must name {WEIGHTS_FILE} and {TOKENIZER_FILE}")
-        model_config = _model_config(config.get("model"), folder / CONFIG_FILE)
-        vocabulary = Vocabulary.load(folder / VOCAB_FILE) if VOCAB_FILE in manifest else None
-        kind = "words" if model_config.input == "words" else config.get("indexer")
-        indexer = load_indexer(folder, kind=kind, names=manifest, vocabulary=vocabulary)
-        tensors = TensorFile(folder / WEIGHTS_FILE)
-        tensors.check_holds(model_config.min_parameters)
-        with error_prefix(f"{folder / CONFIG_FILE}"), torch.device("meta"):
-            bilm = BiLM(model_config, **indexer.sizes())
-        fill(bilm, tensors)
-        tokenizer = SentenceTokenizer.load(folder / TOKENIZER_FILE)
-        softmax = None
-        if SOFTMAX_FILE in manifest and vocabulary is not None:
-            softmax = _empty_softmax(config, folder / CONFIG_FILE, len(vocabulary), model_config.projection_size)
-            fill(softmax, TensorFile(folder / SOFTMAX_FILE))
-        training = config.get("training")
-        if not isinstance(training, dict | None):
-            raise InputError(f"{folder / CONFIG_FILE}: 'training' must be an object")
-        return cls(bilm, tokenizer, indexer, softmax, vocabulary, training)
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(Path(folder) / "model")
+            return upload(Path(folder) / "model", name, is_private=is_private, message=message or "A model of elmolite")
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | Path, weights: str | Path | None = None, *, with_softmax: bool = True
+    ) -> Checkpoint:
+        """Load a model; its modules are in evaluation mode, in float32, on the CPU.
+
+        :param source: a model folder, the name of a released model or of one on the Hugging Face Hub; or a model of an
+            earlier system, see :func:`elmolite.formats.loading.load`.
+        :param weights: the HDF5 file of an earlier model, if ``source`` is the file with its options.
+        :param with_softmax: false to embed only: the file of the softmax is not read and may be missing.
+        """
+        path, is_earlier = _resolve(source, weights)
+        if is_earlier:
+            return cls(*loading.load(path, weights))
+        return _load(path, with_softmax=with_softmax)
 
 
-def _read_legacy(source: str | Path, weights: str | Path | None = None) -> Checkpoint:
-    from elmolite.formats.loading import read
+def _resolve(source: str | Path, weights: str | Path | None) -> tuple[Path, bool]:
+    """Return the path of a model, and whether it is of an earlier system."""
+    if weights is not None or Path(source).is_file():
+        return Path(source), True
+    folder = model_folder(source)
+    return folder, loading.is_earlier_model(folder)
 
-    return read(source, weights)
+
+def _load(folder: Path, *, with_softmax: bool) -> Checkpoint:
+    """Load a model folder; every file is verified and read once."""
+    path = folder / CONFIG_FILE
+    config = folders.open_folder(folder, CONFIG_FILE, kind="model", version=FORMAT_VERSION, skip=(SOFTMAX_FILE,))
+    entries = config["files"]
+    if not {WEIGHTS_FILE, TOKENIZER_FILE} <= entries.keys():
+        raise InputError(f"{path}: 'files' must name {WEIGHTS_FILE} and {TOKENIZER_FILE}")
+    model_config = _model_config(config, path)
+    vocabulary = Vocabulary.load(folder / VOCAB_FILE) if VOCAB_FILE in entries else None
+    kind = "words" if model_config.input == "words" else config.get("indexer")
+    indexer = load_indexer(folder, kind=kind, names=entries, vocabulary=vocabulary)
+    weights = TensorFile(folder / WEIGHTS_FILE)
+    weights.check_holds(model_config.min_parameters)
+    with error_prefix(str(path)), torch.device("meta"):
+        bilm = BiLM(model_config, **indexer.sizes())
+    fill(bilm, weights)
+    softmax = None
+    if with_softmax and SOFTMAX_FILE in entries and vocabulary is not None:
+        with error_prefix(str(path)), torch.device("meta"):
+            softmax = make_softmax(
+                config.get("softmax", {"kind": "full"}),
+                vocabulary_size=len(vocabulary),
+                projection_size=model_config.projection_size,
+            )
+        fill(softmax, _softmax_weights(folder / SOFTMAX_FILE, entries[SOFTMAX_FILE]))
+    training = config.get("training")
+    if not isinstance(training, dict | None):
+        raise InputError(f"{path}: 'training' must be an object")
+    tokenizer = SentenceTokenizer.load(folder / TOKENIZER_FILE)
+    return Checkpoint(bilm, tokenizer, indexer, softmax, vocabulary, training, weights.dtype)
+
+
+def _softmax_weights(path: Path, entry: dict[str, Any]) -> TensorFile:
+    if not path.exists():
+        raise InputError(f"{path} is missing: perplexity and continued training need it (embedding does not)")
+    files.check_file(path, entry)
+    return TensorFile(path)
+
+
+def convert(
+    source: str | Path,
+    destination: str | Path,
+    *,
+    weights: str | Path | None = None,
+    tokenizer: SentenceTokenizer | None = None,
+    overwrite: bool = False,
+) -> str:
+    """Convert an earlier model to a model folder, or a model folder to HDF5; return a description of the result.
+
+    :param source: an earlier model, as :meth:`Checkpoint.from_pretrained` takes it; or a model folder.
+    :param destination: the folder to write: a model folder, or ``options.json`` and ``weights.hdf5``.
+    :param weights: the HDF5 file of ``source``, if that is a file with options.
+    :param tokenizer: tokenizer of the new model folder; ``None`` for white space.
+    :param overwrite: replace an earlier model folder.
+    """
+    path, is_earlier = _resolve(source, weights)
+    if is_earlier:
+        checkpoint = Checkpoint(*loading.load(path, weights))
+        checkpoint.tokenizer = tokenizer or checkpoint.tokenizer
+        checkpoint.save_pretrained(destination, overwrite=overwrite)
+        return "a model folder of elmolite"
+    if overwrite or tokenizer is not None:
+        raise InputError("--overwrite and --tokenizer are for conversion to a model folder, not to HDF5")
+    _load(path, with_softmax=False).save_hdf5(destination)
+    return f"{allennlp.OPTIONS_FILE} and {allennlp.WEIGHTS_FILE}, for AllenNLP, simple_elmo and bilm-tf"
 
 
 def _tensors(module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -140,32 +208,20 @@ def _tensors(module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 def read_config(folder: str | Path) -> BiLMConfig:
-    """Return the sizes of the model in a folder.
-
-    :raises InputError: the folder is not a whole model.
-    """
-    refuse_legacy(folder)
-    folder = model_folder(folder)
-    config = folders.open_folder(folder, CONFIG_FILE, kind="model", version=FORMAT_VERSION)
-    return _model_config(config.get("model"), folder / CONFIG_FILE)
+    """Return the config of the model in a folder, without reading its weights."""
+    path, is_earlier = _resolve(folder, None)
+    if is_earlier:
+        loading.refuse_earlier_model(path)
+    path = path / CONFIG_FILE
+    return _model_config(files.read_manifest(path, kind="model", version=FORMAT_VERSION), path)
 
 
-def _model_config(fields: Any, path: Path) -> BiLMConfig:
-    return read_fields(BiLMConfig, fields, where=f"{path}, 'model'")
-
-
-def _empty_softmax(config: Mapping[str, Any], path: Path, vocabulary_size: int, projection_size: int) -> Softmax:
-    description = config.get("softmax", {"kind": "full"})
-    with error_prefix(str(path)), torch.device("meta"):
-        return make_softmax(description, vocabulary_size=vocabulary_size, projection_size=projection_size)
+def _model_config(config: Mapping[str, Any], path: Path) -> BiLMConfig:
+    return read_fields(BiLMConfig, config.get("model"), where=f"{path}, 'model'")
 
 
 def fill(module: nn.Module, weights: TensorFile) -> None:
-    """Give a module its weights from a file, which must have its tensors and no others.
-
-    :param module: whose weights may be shapes as yet, on the device "meta".
-    :raises InputError: the file has others; the message names the tensor.
-    """
+    """Load the weights of a module, which may be on the device "meta", from a file with exactly its tensors."""
     expected = module.state_dict()
     weights.check_shapes({name: tuple(tensor.shape) for name, tensor in expected.items()})
     found = weights.read()

@@ -1,49 +1,69 @@
-"""Models on the Hugging Face Hub: from it, and to it."""
+"""Model names: a folder on disk, a model released with the package, or a model of the Hugging Face Hub."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from elmolite.checkpoint import Checkpoint
-from elmolite.errors import InputError
+from elmolite.errors import InputError, nearest
+from elmolite.utils import folders
+
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_RELEASED = (
+    Path(__file__).parent / "checkpoints",  # as installed
+    Path(__file__).parents[1] / "checkpoints",  # in a clone
+)
+
+
+def released_models() -> list[str]:
+    """Return the names of the models that come with the package."""
+    return sorted({path.parent.name for folder in _RELEASED for path in folder.glob("*/config.json")})
+
+
+def model_folder(name: str | Path) -> Path:
+    """Resolve a model name to its folder: on disk, else released with the package, else of the Hugging Face Hub.
+
+    :param name: a path, the name of a released model, or ``owner/model`` of the Hub.
+    """
+    path = folders.resolve_committed(Path(name))
+    if path.is_dir():
+        return path
+    for folder in _RELEASED:
+        if path.name == str(name) and (folder / path / "config.json").is_file():
+            return folder / path
+    if HUB_NAME.fullmatch(str(name)) and not path.parent.is_dir():
+        return download(str(name))
+    released = released_models()
+    raise InputError(f"{name}: no such model folder{nearest(str(name), released) if released else ''}")
 
 
 def download(name: str) -> Path:
-    """Return the folder of a model of the hub, in the cache of ``huggingface_hub``.
+    """Download a model of the Hub and return its folder in the cache of ``huggingface_hub``.
 
     :param name: ``owner/model``.
-    :raises InputError: there is no such model, or the hub cannot be reached and the cache has none.
     """
     from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(name))
-    except Exception as error:  # whatever its network library raises
-        reason = _reason(error)
-        raise InputError(f"{name}: no such folder here, and the Hugging Face Hub has none to give: {reason}") from error
+    except Exception as error:  # of huggingface_hub or its network library
+        raise InputError(f"{name}: no such folder, and not on the Hugging Face Hub: {_reason(error)}") from error
 
 
-def push(checkpoint: Checkpoint, name: str, *, is_private: bool = False, message: str | None = None) -> str:
-    """Write a model to the hub, as its owner, who is logged in (``hf auth login``).
+def upload(folder: Path, name: str, *, is_private: bool, message: str) -> str:
+    """Upload a model folder to the Hub with the token of ``hf auth login``, and return its address.
 
-    :param name: ``owner/model``; it is made where it is not there.
+    :param name: ``owner/model``; the repository is created if needed.
     :param message: of the commit.
-    :returns: its address.
-    :raises InputError: the hub refuses, or cannot be reached.
     """
     from huggingface_hub import HfApi
 
     api = HfApi()
-    with TemporaryDirectory() as folder:
-        checkpoint.save_pretrained(Path(folder) / "model")
-        try:
-            address = api.create_repo(name, private=is_private, exist_ok=True)
-            api.upload_folder(
-                repo_id=name, folder_path=Path(folder) / "model", commit_message=message or "A model of elmolite"
-            )
-        except Exception as error:  # whatever its network library raises
-            raise InputError(f"{name}: not written to the Hugging Face Hub: {_reason(error)}") from error
+    try:
+        address = api.create_repo(name, private=is_private, exist_ok=True)
+        api.upload_folder(repo_id=name, folder_path=folder, commit_message=message)
+    except Exception as error:  # of huggingface_hub or its network library
+        raise InputError(f"{name}: upload to the Hugging Face Hub failed: {_reason(error)}") from error
     return str(address)
 
 

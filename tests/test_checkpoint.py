@@ -2,10 +2,13 @@ import pytest
 import torch
 from conftest import small_config
 from helpers.models import make_bilm
+from safetensors.torch import load_file
 
 from elmolite.checkpoint import FORMAT_VERSION, Checkpoint, read_config
+from elmolite.cli.main import main
 from elmolite.data.indexers import UnicodeIndexer, WordIndexer
 from elmolite.data.vocab import Vocabulary
+from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.nn.softmax import AdaptiveSoftmax, FullSoftmax
 from elmolite.utils import files
@@ -55,7 +58,6 @@ def test_an_adaptive_softmax_reads_back(tmp_path, checkpoint):
     [
         None,
         {"kind": "hierarchical"},
-        {"kind": "adaptive"},
         {"kind": "adaptive", "cutoffs": ["x"], "sizes": [3]},
         {"kind": "adaptive", "cutoffs": [3, 20], "sizes": [4]},
         {"kind": "adaptive", "cutoffs": [20, 3], "sizes": [4, 4]},
@@ -65,7 +67,7 @@ def test_an_adaptive_softmax_reads_back(tmp_path, checkpoint):
 def test_an_unknown_softmax_is_refused(tmp_path, checkpoint, found):
     checkpoint.save_pretrained(tmp_path / "model")
     edit(tmp_path / "model", lambda config: config.update(softmax=found))
-    with pytest.raises(InputError, match=r"config\.json: 'softmax'"):
+    with pytest.raises(InputError, match=r"config\.json: softmax: "):
         Checkpoint.from_pretrained(tmp_path / "model")
 
 
@@ -80,8 +82,43 @@ def test_half_precision_on_disk_is_float32_in_memory(tmp_path, checkpoint, dtype
         assert torch.equal(ours, theirs.to(dtype).float())
 
 
-def test_softmax_is_optional(tmp_path, checkpoint):
-    Checkpoint(checkpoint.bilm, checkpoint.tokenizer, checkpoint.indexer).save_pretrained(tmp_path / "model")
+def arrays(folder):
+    return [(name, tensor.dtype) for name, tensor in load_file(folder / "model.safetensors").items()]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_kept_when_saved_again(tmp_path, checkpoint, dtype):
+    checkpoint.save_pretrained(tmp_path / "half", dtype=dtype)
+    Checkpoint.from_pretrained(tmp_path / "half").save_pretrained(tmp_path / "again")
+    elmo = ELMo.from_pretrained(tmp_path / "half")
+    elmo.save_pretrained(tmp_path / "elmo")
+    for name in ("again", "elmo"):
+        content = (tmp_path / name / "model.safetensors").read_bytes()
+        assert content == (tmp_path / "half" / "model.safetensors").read_bytes()
+    elmo.save_pretrained(tmp_path / "whole", dtype=torch.float32)
+    elmo.unfreeze().save_pretrained(tmp_path / "tuned")  # half precision would lose what training adds
+    assert {dtype for _, dtype in arrays(tmp_path / "whole") + arrays(tmp_path / "tuned")} == {torch.float32}
+
+
+def test_a_model_without_softmax_embeds_and_has_no_perplexity(tmp_path, checkpoint, corpus, capsys):
+    checkpoint.save_pretrained(tmp_path / "model")
+    expected = ELMo.from_pretrained(tmp_path / "model").embed([["ban"]])[0]
+    (tmp_path / "text.txt").write_text("ban dost\n")
+    for remains in (b"damaged", None):
+        (tmp_path / "model" / "softmax.safetensors").unlink()
+        if remains is not None:
+            (tmp_path / "model" / "softmax.safetensors").write_bytes(remains)
+        assert (ELMo.from_pretrained(tmp_path / "model").embed([["ban"]])[0] == expected).all()
+        assert Checkpoint.from_pretrained(tmp_path / "model", with_softmax=False).softmax is None
+    assert main(["info", str(tmp_path / "model")]) == 0
+    for command in (
+        ["evaluate", str(tmp_path / "model"), str(tmp_path / "text.txt")],
+        ["pretrain", f"--init-from={tmp_path / 'model'}", f"--corpus={corpus.folder}", f"--out={tmp_path / 'run'}"],
+    ):
+        assert main(command) == 2
+        assert "softmax.safetensors is missing: perplexity and continued training need it" in capsys.readouterr().err
+    checkpoint.softmax = None
+    checkpoint.save_pretrained(tmp_path / "model", overwrite=True)
     assert Checkpoint.from_pretrained(tmp_path / "model").softmax is None
 
 
@@ -142,7 +179,7 @@ def test_a_file_that_is_no_safetensors_is_named(tmp_path, checkpoint):
     checkpoint.save_pretrained(folder)
     (folder / "model.safetensors").write_bytes(b"\x80\x04 a pickle perhaps")
     edit(folder, lambda c: c["files"].update({"model.safetensors": files.file_entry(folder / "model.safetensors")}))
-    with pytest.raises(InputError, match=r"model\.safetensors: not a safetensors file"):
+    with pytest.raises(InputError, match=r"model\.safetensors: not a readable safetensors file"):
         Checkpoint.from_pretrained(folder)
 
 

@@ -1,4 +1,4 @@
-"""The Hugging Face Hub, with its library's two doors replaced: what is asked of it, and what becomes of its answers."""
+"""Model names: released models, folders, and the Hugging Face Hub with its two library calls replaced."""
 
 import shutil
 from pathlib import Path
@@ -8,10 +8,62 @@ import numpy as np
 import pytest
 from huggingface_hub.utils import LocalEntryNotFoundError
 
+from elmolite import hub as hub_module
 from elmolite.checkpoint import Checkpoint
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
-from elmolite.released_models import model_folder as find_model
+from elmolite.hub import model_folder as find_model
+
+
+@pytest.fixture(scope="module")
+def mini_en():
+    return ELMo.from_pretrained("mini-en")
+
+
+def vector(elmo, tokens, word):
+    found = elmo.embed([tokens.split()], layers="top")[0][tokens.split().index(word)]
+    return found / np.linalg.norm(found)
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence", "same", "other"),
+    [
+        ("play", "The children play in the garden .", "The boys play in the street .", "The play was a success ."),
+        ("cold", "It was a cold night .", "They spent a cold winter there .", "He had caught a cold ."),
+        ("miss", "I miss you very much .", "They miss him every day .", "He did not hit , it was a miss ."),
+    ],
+)
+def test_mini_en_tells_senses_apart(mini_en, word, sentence, same, other):
+    query, near, far = (vector(mini_en, text, word) for text in (sentence, same, other))
+    assert query @ near > query @ far + 0.05
+
+
+def test_mini_en_is_small_and_has_its_card():
+    folder = find_model("mini-en")
+    assert (folder / "model.safetensors").stat().st_size < 8e6
+    assert "## Data and licences" in (folder / "README.md").read_text(encoding="utf-8")
+    assert Checkpoint.from_pretrained("mini-en").softmax.vocabulary_size == 30_000
+
+
+@pytest.fixture
+def released(tmp_path, monkeypatch, model_folder):
+    shutil.copytree(model_folder, tmp_path / "released" / "mini-xx")
+    monkeypatch.setattr(hub_module, "_RELEASED", (tmp_path / "released",))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_released_model_is_found_by_name_after_a_folder(released):
+    assert find_model("mini-xx") == released / "released" / "mini-xx"
+    assert Checkpoint.from_pretrained("mini-xx").bilm.n_parameters > 0
+    (released / "mini-xx").mkdir()
+    assert find_model("mini-xx").resolve() == released / "mini-xx"
+
+
+@pytest.mark.parametrize("name", ["mini-xy", "./mini-xx", "no/such/mini-xx"])
+def test_an_unknown_name_is_corrected(released, name):
+    with pytest.raises(InputError, match=f"{name}: no such model folder; did you mean 'mini-xx'"):
+        find_model(name)
 
 
 @pytest.fixture
@@ -21,6 +73,8 @@ def hub(tmp_path, monkeypatch):
 
     class Api:
         def create_repo(self, name, *, private, exist_ok):
+            if name.startswith("you/"):
+                raise PermissionError("403 Forbidden\nmore of it")
             (root / name).mkdir(parents=True, exist_ok=exist_ok)
             (root / name / ".private").write_text(str(private))
             return f"https://hub/{name}"
@@ -39,7 +93,7 @@ def hub(tmp_path, monkeypatch):
     return root
 
 
-def test_to_the_hub_and_from_it(hub, model_folder):
+def test_upload_and_download(hub, model_folder):
     elmo = ELMo.from_pretrained(model_folder)
     assert elmo.push_to_hub("me/elmo", is_private=True, message="first") == "https://hub/me/elmo"
     assert ((hub / "me/elmo/.private").read_text(), (hub / "me/elmo/.message").read_text()) == ("True", "first")
@@ -49,12 +103,14 @@ def test_to_the_hub_and_from_it(hub, model_folder):
     assert Checkpoint.from_pretrained("me/elmo").softmax is None
 
 
-def test_what_the_hub_does_not_have_is_said_in_one_line(hub):
-    with pytest.raises(InputError, match=r"you/other: no such folder here, and the .* Hub has none to give: nothing"):
+def test_errors_of_the_hub_are_one_line(hub, model_folder):
+    with pytest.raises(InputError, match=r"you/other: no such folder, and not on the Hugging Face Hub: nothing .*k$"):
         ELMo.from_pretrained("you/other")
+    with pytest.raises(InputError, match=r"you/other: upload to the Hugging Face Hub failed: 403 Forbidden$"):
+        Checkpoint.from_pretrained(model_folder).push_to_hub("you/other")
 
 
-def test_a_folder_on_disk_goes_first_and_a_wrong_path_does_not_ask(hub, tmp_path, model_folder, monkeypatch):
+def test_a_folder_goes_before_the_hub_and_a_wrong_path_asks_for_nothing(hub, tmp_path, model_folder, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(model_folder, "me/elmo")
     assert find_model("me/elmo") == Path("me/elmo")

@@ -372,8 +372,8 @@ def convert(
     :param tokenizer: tokenizer of the new model (default: whitespace, as in the earlier systems)
     :param overwrite: replace an existing model folder
     """
+    from elmolite.checkpoint import convert as convert_model
     from elmolite.data.tokenization import SentenceTokenizer
-    from elmolite.formats.convert import convert as convert_model
 
     cut = {"whitespace": SentenceTokenizer.whitespace, "english": SentenceTokenizer.english}
     written = convert_model(

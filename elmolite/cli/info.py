@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
-from elmolite.checkpoint import Checkpoint
+from elmolite.checkpoint import SOFTMAX_FILE, Checkpoint
 from elmolite.data.indexers import ByteIndexer, TokenIndexer
+from elmolite.hub import released_models
 from elmolite.nn.bilm import PRESETS, BiLM, BiLMConfig
 from elmolite.nn.lstm.cells import describe_cells
 from elmolite.nn.packed_linear import can_pack, has_fast_bfloat16
 from elmolite.nn.recurrent import CELLS
-from elmolite.released_models import released_models
 from elmolite.utils.torch import best_device
 
 
@@ -41,7 +41,8 @@ def describe_model(name: str) -> str:
     if name in PRESETS and not Path(name).is_dir():
         config = PRESETS[name]()
         return f"{_describe_config(config, ByteIndexer())}\nparameters {_n_parameters(config):,}, without the softmax"
-    checkpoint = Checkpoint.from_pretrained(name)
+    with_softmax = not Path(name).is_dir() or (Path(name) / SOFTMAX_FILE).exists()
+    checkpoint = Checkpoint.from_pretrained(name, with_softmax=with_softmax)
     lines = [
         _describe_config(checkpoint.bilm.config, checkpoint.indexer),
         f"parameters {checkpoint.bilm.n_parameters:,}",

@@ -59,30 +59,33 @@ class ELMo(ELMoModule):
         :param precision: of the matrix products: see :attr:`ELMoModule.precision`.
         :raises InputError: there is no such model, or a file is missing, cut short or damaged; the message names it.
         """
-        checkpoint = Checkpoint.from_pretrained(source, weights)
+        checkpoint = Checkpoint.from_pretrained(source, weights, with_softmax=False)
         parts = (checkpoint.bilm, checkpoint.tokenizer, checkpoint.indexer, checkpoint.vocabulary)
-        return cls(*parts, precision=precision).eval()
+        elmo = cls(*parts, precision=precision).eval()
+        elmo.storage_dtype = checkpoint.storage_dtype
+        return elmo
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write a model folder, without a softmax: what embedding needs.
+    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
+        """Write a new model folder, without a softmax.
 
-        :raises InputError: it exists, or cannot be written.
+        :param dtype: dtype of the weights on disk; ``None`` for that of the folder the model was read from, or float32
+            once :meth:`unfreeze` was called.
         """
-        self._checkpoint().save_pretrained(folder)
+        self._checkpoint().save_pretrained(folder, dtype=dtype)
 
     def push_to_hub(self, name: str, *, is_private: bool = False, message: str | None = None) -> str:
-        """Write the model to the Hugging Face Hub, without a softmax; see :func:`elmolite.hub.push`.
+        """Write the model to the Hugging Face Hub, without a softmax; see :meth:`Checkpoint.push_to_hub`.
 
         :param name: ``owner/model``.
         :returns: its address.
         :raises InputError: the hub refuses, or cannot be reached.
         """
-        from elmolite import hub
-
-        return hub.push(self._checkpoint(), name, is_private=is_private, message=message)
+        return self._checkpoint().push_to_hub(name, is_private=is_private, message=message)
 
     def _checkpoint(self) -> Checkpoint:
-        return Checkpoint(self.bilm, self.tokenizer, self.indexer, vocabulary=self.vocabulary)
+        return Checkpoint(
+            self.bilm, self.tokenizer, self.indexer, vocabulary=self.vocabulary, storage_dtype=self.storage_dtype
+        )
 
     @overload
     def embed(

@@ -58,6 +58,8 @@ class ELMoModule(nn.Module):
         self.tokenizer = tokenizer
         self.indexer = indexer or ByteIndexer()
         self.vocabulary = vocabulary
+        self.storage_dtype = torch.float32
+        """Dtype of the weights in a model folder that is written."""
         if len(bilm.token_encoder.table) != self.indexer.n_ids:
             raise InputError(
                 f"the model knows {len(bilm.token_encoder.table)} ids and its indexer gives {self.indexer.n_ids}: they "
@@ -113,6 +115,7 @@ class ELMoModule(nn.Module):
         self.freeze()
         if n_layers == 0:
             return self
+        self.storage_dtype = torch.float32  # half precision would lose what training adds
         self._is_frozen = False
         stacks = (self.bilm.forward_stack, self.bilm.backward_stack)
         for layer in [layer for stack in stacks for layer in stack.layers[-n_layers:]]:

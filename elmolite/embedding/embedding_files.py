@@ -203,9 +203,8 @@ class _Hdf5:
     @classmethod
     @contextmanager
     def open(cls, path: Path) -> Iterator[_Hdf5]:
-        from elmolite.formats.allennlp import import_h5py
+        import h5py
 
-        h5py = import_h5py()
         with files.writing(path) as file, h5py.File(file, "w") as opened:
             writer = cls(opened)
             yield writer

@@ -1,51 +1,111 @@
-"""Weights of bilm-tf, as AllenNLP and simple_elmo read them too: ``options.json`` and an HDF5 file <-> :class:`BiLM`.
+"""AllenNLP, bilm-tf, simple_elmo and the NLPL repository: ``options.json`` and HDF5 weights <-> :class:`BiLM`.
 
-The bias is kept as it is stored and the forget bias of 1, which TensorFlow's cell adds, in the configuration; so what
-is read and written again is the same bit for bit.
+The bias is kept as stored and the forget bias of 1, which TensorFlow's cell adds, is in the config; so a model that is
+read and written again is the same bit for bit.
 """
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from elmolite.data.indexers import N_BYTE_IDS, ByteIndexer
+from elmolite.data.tokenization import SentenceTokenizer
+from elmolite.data.vocab import Vocabulary
 from elmolite.errors import InputError, error_prefix
-from elmolite.formats.hdf5_arrays import MAX_EXPANSION, StoredArray, stored_arrays
-from elmolite.formats.hdf5_structures import Hdf5Error
-from elmolite.formats.source import Options
+from elmolite.formats.source import MAX_EXPANSION, EarlierModel, Options, Source
 from elmolite.nn import MAX_CHARACTERS
 from elmolite.nn.bilm import MAX_LAYERS, BiLM, BiLMConfig
+from elmolite.utils import files, folders
+
+OPTIONS_FILE, WEIGHTS_FILE = "options.json", "weights.hdf5"
+"""Names of the files that :func:`save` writes."""
 
 Array = NDArray[np.float32]
-State = dict[str, torch.Tensor]
 
+_HDF5_SUFFIXES = (".hdf5", ".h5")
+_WEIGHTS_ENDINGS = ("weights", "model")
 _PREFIXES = ("char_embed", "CNN", "RNN_")
-"""Of what belongs to the language model; a file may hold more, as a softmax."""
+"""Top-level names of the language model in a weights file; others, as a softmax, are ignored."""
+_FILTERS = (1, 2, 3)
+"""HDF5 filters that need no plugin: deflate, shuffle, fletcher32."""
 
 
-def read_options(options: Options) -> BiLMConfig:
-    """Read the sizes of a model.
+def matches(source: Source) -> bool:
+    """Return whether the user named files, or there are files with the usual endings."""
+    return bool(source.named) or any(name.lower().endswith((*_HDF5_SUFFIXES, OPTIONS_FILE)) for name in source.names)
 
-    :raises InputError: a key is missing or misshapen; the message says what was expected.
-    """
+
+def load(source: Source) -> EarlierModel:
+    """Read a model."""
+    options, weights = _pair(source)
+    config = _config(source.read_options(options))
+    bilm = _read_weights(source, weights, config)
+    return EarlierModel(bilm, SentenceTokenizer.whitespace(), ByteIndexer())
+
+
+def _pair(source: Source) -> tuple[str, str]:
+    """Return the names of the files with options and with weights."""
+    weights = _weights_among(source)
+    options = [name for name in source.names if name.lower().endswith(OPTIONS_FILE)]
+    match source.named:
+        case (name, other):
+            return name, other
+        case (name,) if _is_hdf5(source, name):
+            return _other_half(name, options, source, "options"), name
+        case (name,):
+            return name, _other_half(name, weights, source, "weights")
+    if len(weights) != 1:
+        found = f"several: {', '.join(weights)}; name one" if weights else "none"
+        raise InputError(f"{source.place}: expected a file named *weights.hdf5 or model.hdf5, found {found}")
+    return _other_half(weights[0], options, source, "options"), weights[0]
+
+
+def _weights_among(source: Source) -> list[str]:
+    """Return the HDF5 files named as weights; a folder may have HDF5 files of other kinds."""
+    found = [name for name in source.names if name.lower().endswith(_HDF5_SUFFIXES)]
+    named = [name for name in found if Path(name).stem.lower().endswith(_WEIGHTS_ENDINGS)]
+    return named or (found if len(found) == 1 else [])
+
+
+def _is_hdf5(source: Source, name: str) -> bool:
+    import h5py
+
+    return name.lower().endswith(_HDF5_SUFFIXES) or bool(h5py.is_hdf5(source.open(name)))
+
+
+def _other_half(name: str, candidates: list[str], source: Source, kind: str) -> str:
+    """Return the candidate with the same beginning as a file, or the only one."""
+    found = [each for each in candidates if _beginning(each) == _beginning(name)] or candidates
+    if len(found) != 1:
+        several = f"several: {', '.join(found)}; give both files" if found else "none in its folder"
+        raise InputError(f"{source.where(name)}: expected one file with its {kind}, found {several}")
+    return found[0]
+
+
+def _beginning(name: str) -> str:
+    """Return the common beginning of the files of one model: ``elmo_2x4096_512_2048cnn_2xhighway_``."""
+    for ending in (OPTIONS_FILE, *(f"{ending}{suffix}" for ending in _WEIGHTS_ENDINGS for suffix in _HDF5_SUFFIXES)):
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    return name
+
+
+def _config(options: Options) -> BiLMConfig:
     if "char_cnn" not in options.content:
-        raise InputError(f"{options.where}: 'char_cnn' is missing: models that read no characters cannot be read")
+        raise InputError(
+            f"{options.where}: 'char_cnn' is missing: models without a character encoder are not supported"
+        )
     lstm, cnn = options.part("lstm"), options.part("char_cnn")
-    n_characters = cnn.whole("n_characters", N_BYTE_IDS)
-    if n_characters not in (N_BYTE_IDS - 1, N_BYTE_IDS):
-        raise InputError(f"{cnn.where}: 'n_characters' is {n_characters}; expected {N_BYTE_IDS - 1} or {N_BYTE_IDS}")
-    width = cnn.whole("max_characters_per_token", MAX_CHARACTERS)
-    if width != MAX_CHARACTERS:
-        raise InputError(f"{cnn.where}: 'max_characters_per_token' is {width}; only {MAX_CHARACTERS} can be read")
+    cnn.expect("n_characters", cnn.whole("n_characters", N_BYTE_IDS), N_BYTE_IDS - 1, N_BYTE_IDS)
+    cnn.expect("max_characters_per_token", cnn.whole("max_characters_per_token", MAX_CHARACTERS), MAX_CHARACTERS)
     filters = cnn.filters("filters")
     n_cells, n_projected = lstm.whole("dim"), lstm.whole("projection_dim")
     has_projection = n_cells != n_projected
@@ -53,13 +113,13 @@ def read_options(options: Options) -> BiLMConfig:
         return BiLMConfig(
             filters=filters,
             character_embedding_size=cnn.part("embedding").whole("dim"),
-            activation=cnn.choice("activation", ("relu", "tanh")),
+            activation=cnn.activation("activation"),
             n_highway_layers=cnn.whole("n_highway", 0, at_most=MAX_LAYERS),
             projection_size=n_projected,
             cell_size=n_cells,
             n_layers=lstm.whole("n_layers", at_most=MAX_LAYERS),
             cell_clip=lstm.clip("cell_clip"),
-            projection_clip=lstm.clip("proj_clip") if has_projection else None,  # TensorFlow clips what it projects
+            projection_clip=lstm.clip("proj_clip") if has_projection else None,  # TensorFlow clips projections only
             use_residual=lstm.is_true("use_skip_connections", default=False),
             use_projection=has_projection,
             use_token_projection=sum(count for _, count in filters) != n_projected,
@@ -67,12 +127,164 @@ def read_options(options: Options) -> BiLMConfig:
         )
 
 
-def write_options(config: BiLMConfig) -> dict[str, Any]:
-    """Return what :func:`read_options` reads.
+@dataclass(frozen=True)
+class _Entry:
+    """One array of the file and the weights that it holds."""
 
-    :raises InputError: the format has no way to say it.
+    key: str
+    names: tuple[str, ...]
+    shape: tuple[int, ...]
+    read: Callable[[Array], tuple[Array, ...]]
+    write: Callable[..., Array]
+
+
+def _transposed(key: str, name: str, *shape: int) -> _Entry:
+    return _Entry(key, (name,), shape, lambda array: (array.T,), lambda weight: weight.T)
+
+
+def _plain(key: str, name: str, *shape: int) -> _Entry:
+    return _Entry(key, (name,), shape, lambda array: (array,), lambda weight: weight)
+
+
+def _entries(config: BiLMConfig) -> Iterator[_Entry]:
+    """Yield the arrays of a model's file."""
+    n_filters, n_projected = sum(count for _, count in config.filters), config.projection_size
+    encoder = "token_encoder."
+    yield _Entry(
+        "char_embed",
+        (encoder + "embedding.weight",),
+        (N_BYTE_IDS - 1, config.character_embedding_size),
+        lambda array: (np.concatenate([np.zeros_like(array[:1]), array]),),  # id 0, of padding, is not stored
+        lambda weight: weight[1:],
+    )
+    for i, (width, count) in enumerate(config.filters):
+        yield _Entry(
+            f"CNN/W_cnn_{i}",
+            (f"{encoder}convolutions.{i}.weight",),
+            (1, width, config.character_embedding_size, count),
+            lambda array: (array[0].transpose(2, 1, 0),),
+            lambda weight: weight.transpose(2, 1, 0)[None],
+        )
+        yield _plain(f"CNN/b_cnn_{i}", f"{encoder}convolutions.{i}.bias", count)
+    for i in range(config.n_highway_layers):
+        for theirs, ours in (("carry", "gate"), ("transform", "transform")):
+            name = f"{encoder}highways.{i}.{ours}"
+            yield _transposed(f"CNN_high_{i}/W_{theirs}", f"{name}.weight", n_filters, n_filters)
+            yield _plain(f"CNN_high_{i}/b_{theirs}", f"{name}.bias", n_filters)
+    if config.use_token_projection:
+        yield _transposed("CNN_proj/W_proj", encoder + "projection.weight", n_filters, n_projected)
+        yield _plain("CNN_proj/b_proj", encoder + "projection.bias", n_projected)
+    for direction, stack in enumerate(("forward_stack", "backward_stack")):
+        for i in range(config.n_layers):
+            cell = f"RNN_{direction}/RNN/MultiRNNCell/Cell{i}/LSTMCell"
+            yield from _cell_entries(config, cell, f"{stack}.layers.{i}")
+
+
+def _cell_entries(config: BiLMConfig, cell: str, layer: str) -> Iterator[_Entry]:
+    n_projected, n_gates = config.projection_size, 4 * config.cell_size
+    yield _Entry(
+        f"{cell}/W_0",
+        (f"{layer}.input_weight", f"{layer}.recurrent_weight"),
+        (2 * n_projected, n_gates),
+        lambda array: (array[:n_projected].T, array[n_projected:].T),
+        lambda inputs, recurrent: np.concatenate([inputs.T, recurrent.T]),
+    )
+    yield _plain(f"{cell}/B", f"{layer}.bias", n_gates)
+    if config.use_projection:
+        yield _transposed(f"{cell}/W_P_0", f"{layer}.projection_weight", config.cell_size, n_projected)
+
+
+def _read_weights(source: Source, name: str, config: BiLMConfig) -> BiLM:
+    """Read the weights; all names, dtypes, shapes and sizes are checked before the first array is read."""
+    import h5py
+
+    where, file = source.where(name), source.open(name)
+    n_stored = file.stat().st_size if isinstance(file, Path) else file.getbuffer().nbytes
+    entries = {entry.key: entry for entry in _entries(config)}
+    n_expected = sum(4 * math.prod(entry.shape) for entry in entries.values())
+    if n_expected > MAX_EXPANSION * n_stored:
+        raise InputError(
+            f"{where}: {n_stored:,} bytes are too few for the {n_expected:,} of a model with these options"
+        )
+    state: dict[str, torch.Tensor] = {}
+    try:
+        with h5py.File(file, "r") as opened, error_prefix(where):
+            _check_group(opened, "", entries.keys())
+            datasets = {key: _dataset(opened, entry) for key, entry in entries.items()}
+            for key, entry in entries.items():
+                parts = entry.read(datasets[key][...].astype(np.float32))
+                for target, part in zip(entry.names, parts, strict=True):
+                    state[target] = torch.from_numpy(np.ascontiguousarray(part))
+    except InputError:
+        raise
+    except Exception as error:  # h5py raises anything on a damaged file
+        raise InputError(f"{where}: not a readable HDF5 file: {error}") from None
+    with torch.device("meta"):
+        bilm = BiLM(config, **ByteIndexer().sizes())
+    bilm.load_state_dict(state, assign=True)
+    return bilm.eval()
+
+
+def _check_group(group: Any, path: str, keys: Collection[str]) -> None:
+    """Refuse links, and names other than those of the keys, in a group and the groups in it."""
+    import h5py
+
+    expected = {key[len(path) :].partition("/")[0] for key in keys if key.startswith(path)}
+    for name in group:
+        key = path + name
+        if not key.startswith(_PREFIXES):
+            continue
+        if name not in expected:
+            raise InputError(f"unexpected {key!r} for a model with these options")
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise InputError(f"{key!r} is a soft or external link, which is not followed")
+        if key not in keys and isinstance(group[name], h5py.Group):
+            _check_group(group[name], f"{key}/", keys)
+
+
+def _dataset(file: Any, entry: _Entry) -> Any:
+    """Return the dataset of an entry, if it has the expected shape and its data is in the file, readable by HDF5."""
+    import h5py
+
+    found = file.get(entry.key)
+    if not isinstance(found, h5py.Dataset):
+        raise InputError(f"{entry.key!r} is missing; expected an array {entry.shape}")
+    if found.shape != entry.shape or found.dtype.kind != "f":
+        raise InputError(f"{entry.key!r} is {found.dtype} {found.shape}; expected float32 {entry.shape}")
+    properties = found.id.get_create_plist()
+    filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
+    if found.external is not None or found.is_virtual or not set(filters) <= set(_FILTERS):
+        raise InputError(f"{entry.key!r} is stored outside of the file or with an unsupported filter ({filters})")
+    return found
+
+
+def save(folder: Path, bilm: BiLM, vocabulary: Vocabulary | None) -> None:
+    """Write ``options.json`` and ``weights.hdf5`` for AllenNLP, simple_elmo and bilm-tf into a new or empty folder.
+
+    :param vocabulary: written as ``vocab.txt``, as in the NLPL repository.
     """
-    check_writable(config)
+    options = write_options(bilm.config)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} exists already: choose another folder")
+    with folders.writing_folder(folder, manifest=OPTIONS_FILE, overwrite=True) as new:  # it is new or empty
+        _write_weights(new / WEIGHTS_FILE, bilm)
+        if vocabulary is not None:
+            files.write_bytes(new / "vocab.txt", "".join(f"{word}\n" for word in vocabulary.words).encode())
+        files.write_bytes(new / OPTIONS_FILE, files.json_bytes(options))
+
+
+def _write_weights(path: Path, bilm: BiLM) -> None:
+    import h5py
+
+    state = {name: tensor.detach().cpu().float().numpy() for name, tensor in bilm.state_dict().items()}
+    with files.writing(path) as file, h5py.File(file, "w") as written:
+        for entry in _entries(bilm.config):
+            written[entry.key] = entry.write(*(state[name] for name in entry.names))
+
+
+def write_options(config: BiLMConfig) -> dict[str, Any]:
+    """Return the options of a config, if the format has it."""
+    _check_exportable(config)
     return {
         "lstm": {
             "use_skip_connections": config.use_residual,
@@ -93,171 +305,16 @@ def write_options(config: BiLMConfig) -> dict[str, Any]:
     }
 
 
-def check_writable(config: BiLMConfig) -> None:
-    """Refuse what the format cannot say.
-
-    :raises InputError: the message names it.
-    """
-    n_filters = sum(count for _, count in config.filters)
-    for is_other, what in (
-        (config.input == "words", "a model that reads words"),
-        (config.word_embedding_size > 0, "vectors of words beside characters"),
-        (config.cell != "lstm", f"cells of the kind {config.cell}"),
-        (config.forget_bias != 1, f"a forget bias of {config.forget_bias}: it is 1 there"),
-        (
-            config.use_projection == (config.cell_size == config.projection_size),
-            "cells as many as the projection has numbers, where the output is projected",
-        ),
-        (
-            config.use_token_projection == (n_filters == config.projection_size),
-            "filters as many as the projection has numbers, where they are projected",
-        ),
-    ):
-        if is_other:
-            raise InputError(f"the HDF5 format of bilm-tf has no way to say this: {what}")
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """One array of the file, and the weights that it is."""
-
-    key: str
-    names: tuple[str, ...]
-    shape: tuple[int, ...]
-    read: Callable[[Array], tuple[Array, ...]]
-    write: Callable[..., Array]
-
-
-def _transposed(key: str, name: str, *shape: int) -> _Entry:
-    return _Entry(key, (name,), shape, lambda array: (array.T,), lambda weight: weight.T)
-
-
-def _as_it_is(key: str, name: str, *shape: int) -> _Entry:
-    return _Entry(key, (name,), shape, lambda array: (array,), lambda weight: weight)
-
-
-def _entries(config: BiLMConfig) -> Iterator[_Entry]:
-    """Yield what the file of a model has."""
+def _check_exportable(config: BiLMConfig) -> None:
+    """Refuse a config that bilm-tf's format cannot express; the message names the feature."""
     n_filters, n_projected = sum(count for _, count in config.filters), config.projection_size
-    encoder = "token_encoder."
-    yield _Entry(
-        "char_embed",
-        (encoder + "embedding.weight",),
-        (N_BYTE_IDS - 1, config.character_embedding_size),
-        lambda array: (np.concatenate([np.zeros_like(array[:1]), array]),),  # the id of a padded token comes first
-        lambda weight: weight[1:],
-    )
-    for i, (width, count) in enumerate(config.filters):
-        yield _Entry(
-            f"CNN/W_cnn_{i}",
-            (f"{encoder}convolutions.{i}.weight",),
-            (1, width, config.character_embedding_size, count),
-            lambda array: (array[0].transpose(2, 1, 0),),
-            lambda weight: weight.transpose(2, 1, 0)[None],
-        )
-        yield _as_it_is(f"CNN/b_cnn_{i}", f"{encoder}convolutions.{i}.bias", count)
-    for i in range(config.n_highway_layers):
-        for theirs, ours in (("carry", "gate"), ("transform", "transform")):
-            name = f"{encoder}highways.{i}.{ours}"
-            yield _transposed(f"CNN_high_{i}/W_{theirs}", f"{name}.weight", n_filters, n_filters)
-            yield _as_it_is(f"CNN_high_{i}/b_{theirs}", f"{name}.bias", n_filters)
-    if config.use_token_projection:
-        yield _transposed("CNN_proj/W_proj", encoder + "projection.weight", n_filters, n_projected)
-        yield _as_it_is("CNN_proj/b_proj", encoder + "projection.bias", n_projected)
-    for direction, stack in enumerate(("forward_stack", "backward_stack")):
-        for i in range(config.n_layers):
-            cell = f"RNN_{direction}/RNN/MultiRNNCell/Cell{i}/LSTMCell"
-            yield from _cell_entries(config, cell, f"{stack}.layers.{i}")
-
-
-def _cell_entries(config: BiLMConfig, cell: str, layer: str) -> Iterator[_Entry]:
-    n_projected, n_gates = config.projection_size, 4 * config.cell_size
-    yield _Entry(
-        f"{cell}/W_0",
-        (f"{layer}.input_weight", f"{layer}.recurrent_weight"),
-        (2 * n_projected, n_gates),
-        lambda array: (array[:n_projected].T, array[n_projected:].T),
-        lambda inputs, recurrent: np.concatenate([inputs.T, recurrent.T]),
-    )
-    yield _as_it_is(f"{cell}/B", f"{layer}.bias", n_gates)
-    if config.use_projection:
-        yield _transposed(f"{cell}/W_P_0", f"{layer}.projection_weight", config.cell_size, n_projected)
-
-
-def read_weights(file: Path | io.BytesIO, where: str, config: BiLMConfig) -> BiLM:
-    """Read a model's weights; it comes in evaluation mode, on the CPU.
-
-    :param where: what messages call the file.
-    :raises InputError: it is no HDF5 file, or an array is missing, misshapen or too many; the message names it.
-    """
-    content = _content(file, where)
-    n_wanted = sum(4 * math.prod(entry.shape) for entry in _entries(config))
-    if n_wanted > MAX_EXPANSION * len(content):
-        raise InputError(
-            f"{where}: has {len(content):,} bytes; the weights of a model with these options take {n_wanted:,}"
-        )
-    try:
-        arrays = dict(stored_arrays(content, _PREFIXES))
-    except Hdf5Error as error:
-        raise InputError(f"{where}: not an HDF5 file that can be read: {error}") from None
-    state = _read_state(arrays, where, config)
-    with torch.device("meta"):
-        bilm = BiLM(config, **ByteIndexer().sizes())
-    bilm.load_state_dict(state, assign=True)
-    return bilm.eval()
-
-
-def write_weights(file: IO[bytes], bilm: BiLM) -> None:
-    """Write a model's weights.
-
-    :raises InputError: the format has no way to say it.
-    """
-    check_writable(bilm.config)
-    h5py = import_h5py()
-    state = {name: tensor.detach().cpu().float().numpy() for name, tensor in bilm.state_dict().items()}
-    with h5py.File(file, "w") as written:
-        for entry in _entries(bilm.config):
-            written[entry.key] = entry.write(*(state[name] for name in entry.names))
-
-
-def import_h5py() -> Any:
-    """Return the library for HDF5.
-
-    :raises InputError: it is not installed; the message says how to.
-    """
-    try:
-        import h5py
-    except ImportError:
-        raise InputError("HDF5 files need h5py, which is not installed: pip install 'elmolite[legacy]'") from None
-    return h5py
-
-
-def _content(file: Path | io.BytesIO, where: str) -> memoryview:
-    if isinstance(file, io.BytesIO):
-        return file.getbuffer()
-    try:
-        return memoryview(np.memmap(file, np.uint8, "r"))  # type: ignore[arg-type]
-    except (OSError, ValueError) as error:  # of an empty file, or a file system that maps none
-        raise InputError(f"{where}: cannot be read: {error}") from None
-
-
-def _read_state(arrays: Mapping[str, StoredArray], where: str, config: BiLMConfig) -> State:
-    entries = {entry.key: entry for entry in _entries(config)}
-    strange = next((key for key in arrays if key not in entries), None)
-    if strange is not None:
-        raise InputError(f"{where}: holds {strange!r}, which is not of a model with these options")
-    state: State = {}
-    for key, entry in entries.items():
-        if key not in arrays:
-            raise InputError(f"{where}: {key!r} is missing; expected an array {entry.shape}")
-        array = arrays[key]
-        if array.shape != entry.shape or array.dtype is None or array.dtype.kind != "f":
-            kind = array.dtype or "of another type,"
-            raise InputError(f"{where}: {key!r} is {kind} {array.shape}; expected float32 {entry.shape}")
-        try:
-            parts = entry.read(np.array(array.read(), np.float32))
-        except Hdf5Error as error:
-            raise InputError(f"{where}: {key!r} cannot be read: {error}") from None
-        for name, part in zip(entry.names, parts, strict=True):
-            state[name] = torch.from_numpy(np.ascontiguousarray(part))
-    return state
+    for is_unsupported, feature in (
+        (config.input == "words", "word-input models"),
+        (config.word_embedding_size > 0, "word embeddings next to characters"),
+        (config.cell != "lstm", f"{config.cell} cells"),
+        (config.forget_bias != 1, f"a forget bias of {config.forget_bias} (it is always 1)"),
+        (config.use_projection == (config.cell_size == n_projected), "projected output with cell_size=projection_size"),
+        (config.use_token_projection == (n_filters == n_projected), "projected filters as many as projection_size"),
+    ):
+        if is_unsupported:
+            raise InputError(f"cannot export to bilm-tf HDF5: {feature} are not supported")

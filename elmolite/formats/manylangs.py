@@ -1,51 +1,64 @@
-"""Folders of ELMoForManyLangs (Che et al. 2018) -> a model that reads words and Unicode characters.
+"""ELMoForManyLangs (Che et al. 2018): folders with a model that reads words and Unicode characters.
 
-Its LSTM has its gates in the order i, f, j, o and its forget bias in the bias; its highway layers carry where ours
-transform, and have both parts in one matrix.
+Its LSTM gates are in the order i, f, j, o with the forget bias inside the bias; its highway layers swap transform and
+carry, and store both in one matrix.
 """
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import PurePath, PureWindowsPath
 
 import torch
 from torch import Tensor
 
 from elmolite.data.indexers import ManyLangsIndexer
+from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.errors import InputError, error_prefix
-from elmolite.formats.source import MANY_LANGS_MARK, Options, Source
-from elmolite.formats.torch_file import TorchFile
+from elmolite.formats.source import EarlierModel, Options, Source
 from elmolite.nn import MAX_CHARACTERS
 from elmolite.nn.bilm import MAX_LAYERS, BiLM, BiLMConfig
 
+CHARACTERS_FILE = "char.dic"
 _IDEOGRAPHIC_SPACE = "\u3000"
 
 
-def read(source: Source) -> tuple[BiLM, ManyLangsIndexer]:
-    """Read a model; it comes in evaluation mode, on the CPU.
+def matches(source: Source) -> bool:
+    """Return whether a folder has the file of characters."""
+    return not source.named and CHARACTERS_FILE in source.names
 
-    :raises InputError: a file is missing or misshapen, or the model is of a kind that cannot be read.
-    """
+
+def load(source: Source) -> EarlierModel:
+    """Read a model."""
     options = _options(source)
+    config = _config(options)
+    words = _ids(source, "word.dic") if config.word_embedding_size else None
+    characters = _ids(source, CHARACTERS_FILE)
+    with error_prefix(source.place):
+        indexer = ManyLangsIndexer(characters, words)
+    embedder, encoder = (_Weights(source, f"{name}.pkl") for name in ("token_embedder", "encoder"))
+    state = _token_encoder(embedder, config, indexer) | _stacks(encoder, config)
+    for weights in (embedder, encoder):
+        weights.check_all_taken()
+    with torch.device("meta"):
+        bilm = BiLM(config, **indexer.sizes())
+    bilm.load_state_dict(state, assign=True)
+    return EarlierModel(bilm.eval(), SentenceTokenizer.whitespace(), indexer)
+
+
+def _config(options: Options) -> BiLMConfig:
     encoder, embedder = options.part("encoder"), options.part("token_embedder")
     for part, name in ((encoder, "elmo"), (embedder, "cnn")):
-        kind = str(part.content.get("name", "")).lower()
-        if kind != name:
-            raise InputError(f"{part.where}: 'name' is {kind!r}; only {name!r} can be read")
-    if embedder.whole("char_dim") == 0:
-        raise InputError(f"{embedder.where}: 'char_dim' is 0: models that read no characters cannot be read")
+        part.expect("name", str(part.content.get("name", "")).lower(), name)
     width = embedder.whole("max_characters_per_token", MAX_CHARACTERS)
-    if width != MAX_CHARACTERS:
-        raise InputError(f"{embedder.where}: 'max_characters_per_token' is {width}; only {MAX_CHARACTERS} can be read")
+    embedder.expect("max_characters_per_token", width, MAX_CHARACTERS)
+    if embedder.whole("char_dim") == 0:
+        raise InputError(f"{embedder.where}: 'char_dim' is 0: models without a character encoder are not supported")
     with error_prefix(options.where):
-        config = BiLMConfig(
+        return BiLMConfig(
             filters=embedder.filters("filters"),
             character_embedding_size=embedder.whole("char_dim"),
             word_embedding_size=embedder.whole("word_dim", 0),
-            activation=embedder.choice("activation", ("relu", "tanh")),
+            activation=embedder.activation("activation"),
             n_highway_layers=embedder.whole("n_highway", at_most=MAX_LAYERS),
             projection_size=encoder.whole("projection_dim"),
             cell_size=encoder.whole("dim"),
@@ -54,34 +67,22 @@ def read(source: Source) -> tuple[BiLM, ManyLangsIndexer]:
             projection_clip=encoder.clip("proj_clip"),
             forget_bias=0.0,
         )
-    words = _ids(source, "word.dic") if config.word_embedding_size else None
-    characters = _ids(source, MANY_LANGS_MARK)
-    with error_prefix(source.place):
-        indexer = ManyLangsIndexer(characters, words)
-    with torch.device("meta"):
-        bilm = BiLM(config, **indexer.sizes())
-    embedder_weights, encoder_weights = (_Weights(source, f"{name}.pkl") for name in ("token_embedder", "encoder"))
-    state = _token_encoder(embedder_weights, config, indexer) | _stacks(encoder_weights, config)
-    embedder_weights.check_all_read()
-    encoder_weights.check_all_read()
-    bilm.load_state_dict(state, assign=True)
-    return bilm.eval(), indexer
 
 
 def _options(source: Source) -> Options:
-    """Read the options, which ``config.json`` names, often by a path of another machine."""
-    path = source.read_json("config.json").get("config_path")
+    """Read the options file; ``config.json`` names it, often with a path of another machine."""
+    config = source.read_options("config.json")
+    path = config.content.get("config_path")
     if not isinstance(path, str):
-        raise InputError(f"{source.where('config.json')}: 'config_path' must name the file with the options")
-    beside = {PurePath(path).name, PureWindowsPath(path).name} & set(source.names)
-    if not beside:
-        raise InputError(f"{source.where(PureWindowsPath(path).name)} is missing, which config.json names: {path}")
-    name = min(beside)
-    return Options(source.read_json(name), source.where(name))
+        raise config.wrong("config_path", "the name of the options file")
+    found = {PurePath(path).name, PureWindowsPath(path).name} & set(source.names)
+    if not found:
+        raise InputError(f"{source.where(PureWindowsPath(path).name)} is missing; config.json names it: {path}")
+    return source.read_options(min(found))
 
 
 def _ids(source: Source, name: str) -> dict[str, int]:
-    """Read ``token<TAB>id`` lines; one without a token is that of the ideographic space, which white space is."""
+    """Read ``token<TAB>id`` lines; a line without a token is the ideographic space, lost when lines are stripped."""
     ids: dict[str, int] = {}
     for number, line in enumerate(source.read_text(name).split("\n"), start=1):
         *token, last = line.strip().split("\t")
@@ -94,41 +95,34 @@ def _ids(source: Source, name: str) -> dict[str, int]:
 
 
 class _Weights:
-    """The tensors of a file, by name."""
+    """Tensors of a file of ``torch.save``, by name."""
 
     def __init__(self, source: Source, name: str) -> None:
         self.where = source.where(name)
-        content = source.read(name)
-        with self._explaining():
-            self._file = TorchFile(content)
-        self._taken: set[str] = set()
-
-    @contextmanager
-    def _explaining(self) -> Iterator[None]:
         try:
-            yield
-        except (ValueError, zipfile.BadZipFile, EOFError, OSError, RuntimeError) as error:
-            raise InputError(f"{self.where}: not a file of torch's weights that can be read: {error}") from None
+            self._tensors = torch.load(source.open(name), weights_only=True, map_location="cpu")
+        except InputError:
+            raise
+        except Exception as error:  # torch.load raises anything on a damaged file
+            reason = str(error).strip().split("\n")[0]
+            raise InputError(f"{self.where}: not a readable file of torch weights: {reason}") from None
+        if not isinstance(self._tensors, dict) or not all(isinstance(each, Tensor) for each in self._tensors.values()):
+            raise InputError(f"{self.where}: not a readable file of torch weights: expected tensors by name")
 
     def take(self, name: str, *shape: int) -> Tensor:
         """Return a tensor, which must have a shape."""
-        view = self._file.views.get(name)
-        if view is None:
+        tensor: Tensor | None = self._tensors.pop(name, None)
+        if tensor is None:
             raise InputError(f"{self.where}: {name!r} is missing; expected {shape}")
-        if view.shape != shape:
-            raise InputError(
-                f"{self.where}: {name!r} is {view.storage.dtype} {view.shape}; by the options and lists it should "
-                f"be float32 {shape}"
-            )
-        self._taken.add(name)
-        with self._explaining():
-            return self._file.read(name).float()
+        if tensor.shape != shape or not tensor.is_floating_point() or tensor.layout != torch.strided:
+            found = f"{tensor.dtype} {tuple(tensor.shape)}"
+            raise InputError(f"{self.where}: {name!r} is {found}; expected float32 {shape} by the options and lists")
+        return tensor.float().contiguous()
 
-    def check_all_read(self) -> None:
+    def check_all_taken(self) -> None:
         """Refuse weights that a model with these options does not have."""
-        strange = sorted(self._file.views.keys() - self._taken)
-        if strange:
-            raise InputError(f"{self.where}: holds {strange[0]!r}, which is not of a model with these options")
+        if self._tensors:
+            raise InputError(f"{self.where}: unexpected {min(self._tensors, key=str)!r} for a model with these options")
 
 
 def _token_encoder(weights: _Weights, config: BiLMConfig, indexer: ManyLangsIndexer) -> dict[str, Tensor]:
@@ -171,6 +165,6 @@ def _stacks(weights: _Weights, config: BiLMConfig) -> dict[str, Tensor]:
 
 
 def _as_ours(gates: Tensor) -> Tensor:
-    """Put the rows of the gates i, f, j, o in the order i, j, f, o."""
+    """Reorder the rows of the gates from i, f, j, o to i, j, f, o."""
     i, f, j, o = gates.chunk(4)
     return torch.cat([i, j, f, o])

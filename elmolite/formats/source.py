@@ -1,4 +1,4 @@
-"""Files of an earlier model, in a folder or in a zip archive, read in the same way."""
+"""Files and options of an earlier model, read the same way from a folder, a zip archive or single files."""
 
 from __future__ import annotations
 
@@ -7,69 +7,74 @@ import json
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
+from elmolite.data.indexers import TokenIndexer
+from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.errors import InputError
-from elmolite.nn.bilm import MAX_SIZE
+from elmolite.nn.bilm import MAX_SIZE, BiLM
 from elmolite.utils.files import ensure_inside
 
 MAX_JSON_BYTES = 1 << 20
-"""Options are a page long; what is larger is something else."""
+"""Maximum size of an options file."""
 MAX_BYTES = 8 << 30
-"""Of any file: ten times the largest model that was published."""
+"""Maximum size of any other file: ten times the largest published model."""
 MAX_EXPANSION, UNSUSPICIOUS_BYTES = 20, 1 << 20
-"""What an archive may make of each of its bytes, of a file larger than that: weights hardly shrink, text fourfold."""
+"""Maximum ratio of unpacked to packed size, for files larger than that: weights hardly shrink, text fourfold."""
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_BROKEN = (OSError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError)
-HDF5 = (".hdf5", ".h5")
-OPTIONS_ENDING = "options.json"
-MANY_LANGS_MARK = "char.dic"
-"""The file by which a folder of ELMoForManyLangs is known."""
+_ARCHIVE_ERRORS = (OSError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError)
 
 
-def is_legacy(path: Path) -> bool:
-    """Return whether a path is an earlier model: any file, since one of elmolite is a folder, or a folder of one."""
-    if not path.is_dir() or (path / "model.safetensors").exists():
-        return path.is_file()
-    names = [each.name.lower() for each in path.iterdir()]
-    return MANY_LANGS_MARK in names or any(name.endswith((*HDF5, OPTIONS_ENDING)) for name in names)
+class EarlierModel(NamedTuple):
+    """Parts of a model that was read from an earlier format."""
 
-
-def refuse_legacy(source: str | Path) -> None:
-    """Refuse an earlier model where a run records which model folder it started from.
-
-    :raises InputError: it is one; the message says how to make a model folder of it.
-    """
-    if is_legacy(Path(source)):
-        raise InputError(f"{source}: is an earlier model; make a model folder of it: elmolite convert {source} FOLDER")
+    bilm: BiLM
+    tokenizer: SentenceTokenizer
+    indexer: TokenIndexer
 
 
 class Source:
-    """Files by name, all in one place."""
+    """Files of one folder by name.
+
+    ``named`` has the names of the files that the user gave, in his order; it is empty if he gave a folder or archive.
+    """
 
     def __init__(
-        self, place: str, files: dict[str, Path | zipfile.ZipInfo], *, archive: Path | None = None, named: str = ""
+        self,
+        place: str,
+        files: dict[str, Path | zipfile.ZipInfo],
+        *,
+        archive: Path | None = None,
+        named: tuple[str, ...] = (),
     ) -> None:
-        """:param place: what messages call it."""
+        """:param place: the folder or archive, for messages."""
         self.place = place
+        self.named = named
         self._files = files
         self._archive = archive
-        self._named = named
 
     @classmethod
-    def of(cls, path: Path, *, named: str = "") -> Source:
-        """List a folder, or the one folder of a zip archive that holds its files.
+    def of_folder(cls, folder: Path, *, named: str | None = None) -> Source:
+        """List a folder, in which the user may have named a file."""
+        files: dict[str, Path | zipfile.ZipInfo] = {each.name: each for each in folder.iterdir() if each.is_file()}
+        return cls(str(folder), files, named=() if named is None else (named,))
 
-        :param named: the file in it that the user has named, which may be a link to anywhere.
-        :raises InputError: it cannot be read, or an archive has files in several folders.
-        """
-        if path.is_dir():
-            return cls(str(path), {each.name: each for each in sorted(path.iterdir()) if each.is_file()}, named=named)
+    @classmethod
+    def of_files(cls, *paths: Path) -> Source:
+        """Take files that may lie in different folders."""
+        missing = next((path for path in paths if not path.is_file()), None)
+        if missing is not None:
+            raise InputError(f"{missing}: no such file")
+        return cls(str(paths[0].parent), {path.name: path for path in paths}, named=tuple(path.name for path in paths))
+
+    @classmethod
+    def of_archive(cls, path: Path) -> list[Source]:
+        """List the folders of a zip archive."""
         try:
             with zipfile.ZipFile(path) as archive:
                 members = [each for each in archive.infolist() if not each.is_dir()]
-        except _BROKEN as error:
-            raise InputError(f"{path}: not a zip archive that can be read: {error}") from None
+        except _ARCHIVE_ERRORS as error:
+            raise InputError(f"{path}: not a readable zip archive: {error}") from None
         folders: dict[PurePosixPath, dict[str, Path | zipfile.ZipInfo]] = {}
         for each in members:
             inside = PurePosixPath(each.filename)
@@ -77,10 +82,7 @@ class Source:
             if inside.name in files:
                 raise InputError(f"{path}: the archive has {each.filename} twice")
             files[inside.name] = each
-        found = [files for files in folders.values() if any(map(_is_of_a_model, files))]
-        if len(found) != 1:
-            raise InputError(f"{path}: the archive has {len(found)} folders with a model; unpack it and name one")
-        return cls(str(path), found[0], archive=path)
+        return [cls(str(path), files, archive=path) for files in folders.values()]
 
     @property
     def names(self) -> list[str]:
@@ -88,22 +90,20 @@ class Source:
         return sorted(self._files)
 
     def where(self, name: str) -> str:
-        """Return what messages call a file."""
-        return f"{self.place}/{name}"
+        """Return the path of a file, for messages."""
+        file = self._files.get(name)
+        return str(file) if isinstance(file, Path) else f"{self.place}/{name}"
 
     def read(self, name: str, *, max_bytes: int = MAX_BYTES) -> bytes:
         """Return the content of a file.
 
-        :param max_bytes: a larger one is refused, before it is read.
-        :raises InputError: it is missing, too large, or cannot be read.
+        :param max_bytes: a larger file is refused before it is read.
         """
-        file = self._files.get(name)
-        if file is None:
-            raise InputError(f"{self.where(name)} is missing")
+        file = self._file(name)
         try:
-            n_bytes = self._contained(file).stat().st_size if isinstance(file, Path) else file.file_size
+            n_bytes = file.stat().st_size if isinstance(file, Path) else file.file_size
             if n_bytes > max_bytes:
-                raise InputError(f"{self.where(name)}: {n_bytes:,} bytes are too many for what it should be")
+                raise InputError(f"{self.where(name)}: {n_bytes:,} bytes exceed the maximum of {max_bytes:,}")
             if isinstance(file, Path):
                 return file.read_bytes()
             assert self._archive is not None
@@ -112,48 +112,43 @@ class Source:
                 return member.read(n_bytes + 1)
         except InputError:
             raise
-        except _BROKEN as error:
+        except _ARCHIVE_ERRORS as error:
             raise InputError(f"{self.where(name)}: cannot be read: {error}") from None
 
-    def _contained(self, file: Path) -> Path:
-        """Return a file; what the user has named may lie wherever it leads."""
-        if file.name != self._named:
+    def _file(self, name: str) -> Path | zipfile.ZipInfo:
+        """Return a file; only one that the user named may be a link out of its folder."""
+        file = self._files.get(name)
+        if file is None:
+            raise InputError(f"{self.where(name)} is missing")
+        if isinstance(file, Path) and name not in self.named:
             ensure_inside(file)
         return file
 
     def _check_expansion(self, name: str, member: zipfile.ZipInfo, archive_bytes: int) -> None:
-        """Refuse what would need far more memory than the archive has bytes."""
+        """Refuse a zip bomb."""
         if member.compress_type not in _COMPRESSIONS:
-            raise InputError(f"{self.where(name)}: is compressed in a way that models are not")
+            raise InputError(f"{self.where(name)}: unsupported compression (type {member.compress_type})")
         n_packed = min(member.compress_size, archive_bytes)
         if member.file_size > max(UNSUSPICIOUS_BYTES, MAX_EXPANSION * n_packed):
             raise InputError(
-                f"{self.where(name)}: {member.file_size:,} bytes are too many for {n_packed:,} of the archive"
+                f"{self.where(name)}: unpacks from {n_packed:,} to {member.file_size:,} bytes; expected at most "
+                f"{MAX_EXPANSION} times as many"
             )
 
     def open(self, name: str) -> Path | io.BytesIO:
-        """Return what libraries open: the file itself, or what an archive has of it, in memory.
-
-        :raises InputError: it is missing, leads out of its folder, or cannot be read.
-        """
-        file = self._files.get(name)
-        return self._contained(file) if isinstance(file, Path) else io.BytesIO(self.read(name))
+        """Return the path of a file or, from an archive, its content, for libraries that take either."""
+        file = self._file(name)
+        return file if isinstance(file, Path) else io.BytesIO(self.read(name))
 
     def read_text(self, name: str) -> str:
-        """Return the content of a text file.
-
-        :raises InputError: it is missing, or no UTF-8.
-        """
+        """Return the content of a UTF-8 file."""
         try:
             return self.read(name).decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise InputError(f"{self.where(name)}: no UTF-8: {error}") from None
+            raise InputError(f"{self.where(name)}: not UTF-8: {error}") from None
 
-    def read_json(self, name: str) -> dict[str, Any]:
-        """Return the JSON object of a file.
-
-        :raises InputError: it is missing, or something else.
-        """
+    def read_options(self, name: str) -> Options:
+        """Return the JSON object of a file."""
         content = self.read(name, max_bytes=MAX_JSON_BYTES)
         try:
             options = json.loads(content, parse_constant=_refuse_constant)
@@ -161,22 +156,18 @@ class Source:
             raise InputError(f"{self.where(name)}: not a readable JSON file: {error}") from None
         if not isinstance(options, dict):
             raise InputError(f"{self.where(name)}: expected a JSON object, found {type(options).__name__}")
-        return options
-
-
-def _is_of_a_model(name: str) -> bool:
-    return name == MANY_LANGS_MARK or name.lower().endswith(HDF5)
+        return Options(options, self.where(name))
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number of JSON")
 
 
 class Options:
-    """The keys of a JSON object, and of those inside it, each of the kind that it must be."""
+    """JSON object whose values are checked by type and range when they are read."""
 
     def __init__(self, content: dict[str, Any], where: str) -> None:
-        """:param where: the file, and the keys that led here, for messages."""
+        """:param where: the file and the keys above, for messages."""
         self.content = content
         self.where = where
 
@@ -185,51 +176,55 @@ class Options:
         return Options(self._get(key, dict, "an object"), f"{self.where}, {key!r}")
 
     def whole(self, key: str, default: int | None = None, *, at_most: int = MAX_SIZE) -> int:
-        """Return a whole number of at least 0; null, where there is a default, is as if it were missing."""
+        """Return an integer of at least 0; null counts as missing."""
         value = self.content.get(key)
         value = default if value is None else value
         if type(value) is not int or not 0 <= value <= at_most:
-            raise self._wrong(key, f"a whole number of at most {at_most:,}")
+            raise self.wrong(key, f"an integer from 0 to {at_most:,}")
         return value
 
+    def expect(self, key: str, value: Any, *supported: Any) -> None:
+        """Refuse a value that is not supported."""
+        if value not in supported:
+            raise self.wrong(key, " or ".join(map(json.dumps, supported)))
+
     def clip(self, key: str) -> float | None:
-        """Return a bound; there is none where it is missing, null or 0."""
+        """Return a clipping bound; ``None`` if it is missing, null or 0."""
         value = self.content.get(key)
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= MAX_SIZE:
-            raise self._wrong(key, "a number greater than 0, or null")
+            raise self.wrong(key, "a positive number, or null")
         return float(value) or None
 
     def is_true(self, key: str, *, default: bool) -> bool:
         """Return a truth value."""
         value = self.content.get(key, default)
         if not isinstance(value, bool):
-            raise self._wrong(key, "true or false")
+            raise self.wrong(key, "true or false")
         return value
 
-    def choice(self, key: str, valid: tuple[str, ...]) -> str:
-        """Return one of some names."""
-        value = self.content.get(key)
-        if value not in valid:
-            raise self._wrong(key, " or ".join(valid))
-        return str(value)
+    def activation(self, key: str) -> Any:
+        """Return the name of an activation function."""
+        self.expect(key, self.content.get(key), "relu", "tanh")
+        return self.content[key]
 
     def filters(self, key: str) -> list[tuple[int, int]]:
-        """Return (width, number) of convolutions."""
+        """Return the (width, number) of each convolution."""
         value = self._get(key, list, "a list of [width, number]")
         for each in value:
             is_pair = isinstance(each, list) and len(each) == 2
             if not is_pair or not all(type(number) is int and number > 0 for number in each):
-                raise self._wrong(key, "a list of [width, number]")
+                raise self.wrong(key, "a list of [width, number]")
         return [(width, number) for width, number in value]
 
     def _get(self, key: str, kind: type[Any], expected: str) -> Any:
         value = self.content.get(key)
         if not isinstance(value, kind):
-            raise self._wrong(key, expected)
+            raise self.wrong(key, expected)
         return value
 
-    def _wrong(self, key: str, expected: str) -> InputError:
+    def wrong(self, key: str, expected: str) -> InputError:
+        """Return the error for a value that is missing or not as expected."""
         found = f"is {json.dumps(self.content[key])[:60]}" if key in self.content else "is missing"
         return InputError(f"{self.where}: {key!r} {found}; expected {expected}")

@@ -10,11 +10,11 @@ from typing import Any
 
 from elmolite.checkpoint import CONFIG_FILE
 from elmolite.errors import InputError
+from elmolite.hub import model_folder
 from elmolite.pretraining import distributed
 from elmolite.pretraining.config import RUN_FILE, RUN_VERSION
 from elmolite.pretraining.saved_points import SavedPoints
 from elmolite.pretraining.setup import Setup
-from elmolite.released_models import model_folder
 from elmolite.utils import files
 
 Record = dict[str, dict[str, Any]]

@@ -29,8 +29,8 @@ from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.embedding.elmo import ELMo
 from elmolite.embedding.elmo_module import Sentence
 from elmolite.errors import InputError, error_prefix
+from elmolite.hub import model_folder, released_models
 from elmolite.nn.bilm import MAX_SIZE
-from elmolite.released_models import model_folder, released_models
 from elmolite.tasks.config import InputConfig
 from elmolite.tasks.data import TaskData, predict
 from elmolite.tasks.examples.records import DEFAULT_COLUMNS, Example, ExampleColumns

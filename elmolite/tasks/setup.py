@@ -13,9 +13,9 @@ from elmolite.checkpoint import CONFIG_FILE as ENCODER_MANIFEST
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
-from elmolite.formats.source import refuse_legacy
+from elmolite.formats.loading import refuse_earlier_model
+from elmolite.hub import model_folder
 from elmolite.nn.bilm import BiLM
-from elmolite.released_models import model_folder
 from elmolite.tasks.config import InputConfig
 from elmolite.tasks.data import tokenise
 from elmolite.tasks.examples.files import read_examples
@@ -178,7 +178,7 @@ def set_up(
     head = head or kind()
     if not callable(head) and not isinstance(head, kind):
         raise InputError(f"head: the task {examples.task} takes {kind.__name__}, got {head}")
-    refuse_legacy(encoder)
+    refuse_earlier_model(encoder)
     elmo = ELMo.from_pretrained(encoder)
     tokenizer = SentenceTokenizer.whitespace() if pretokenized else elmo.tokenizer
     setup = FinetuningSetup(examples, encoder, elmo, inputs or InputConfig(), head, tokenizer, is_untrained)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -17,7 +18,13 @@ from elmolite.utils.files import is_file_inside
 MAX_HEADER_BYTES = 1 << 24
 """Maximum size of the header: enough for a hundred thousand tensors."""
 _LENGTH_BYTES = 8
-_DTYPES = ("F64", "F32", "F16", "BF16", "I64")
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+}
 
 Shape = tuple[int, ...]
 
@@ -32,13 +39,19 @@ class TensorFile:
             raise InputError(f"{path}: not a readable safetensors file: no such file")
         self._check_length()
         self.shapes: dict[str, Shape] = {}
+        dtypes = set()
         with self.opened() as file:
             for name in file.keys():  # noqa: SIM118 (it is no mapping)
                 part = file.get_slice(name)
                 if part.get_dtype() not in _DTYPES:
-                    raise InputError(f"{path}: tensor {name!r} has dtype {part.get_dtype()}; expected one of {_DTYPES}")
+                    known = ", ".join(_DTYPES)
+                    raise InputError(f"{path}: tensor {name!r} has dtype {part.get_dtype()}; expected one of {known}")
                 self.shapes[name] = tuple(part.get_shape())
+                dtypes.add(_DTYPES[part.get_dtype()])
             self.metadata: Mapping[str, str] = file.metadata() or {}
+        is_one = len(dtypes) == 1 and all(dtype.is_floating_point for dtype in dtypes)
+        self.dtype = dtypes.pop() if is_one else torch.float32
+        """Dtype of all tensors; float32 if they have several."""
 
     @property
     def n_numbers(self) -> int:

@@ -27,7 +27,6 @@ from elmolite.checkpoint import Checkpoint
 from elmolite.data.indexers import ByteIndexer
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import SPECIALS
-from elmolite.formats.convert import write_pair
 from elmolite.nn.bilm import PRESETS, BiLM
 
 MAX_LOAD = 0.5
@@ -137,10 +136,8 @@ def running(
 def write_model(preset: str, folder: Path) -> None:
     """Write a model of random weights, always the same, in the format that AllenNLP, simple_elmo and bilm-tf read."""
     torch.manual_seed(0)
-    write_pair(
-        Checkpoint(BiLM(PRESETS[preset](), **ByteIndexer().sizes()), SentenceTokenizer.whitespace(), ByteIndexer()),
-        folder,
-    )
+    bilm = BiLM(PRESETS[preset](), **ByteIndexer().sizes())
+    Checkpoint(bilm, SentenceTokenizer.whitespace(), ByteIndexer()).save_hdf5(folder)
 
 
 def wait_until_quiet(seconds: float, *, anyway: bool) -> float:

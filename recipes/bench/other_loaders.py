@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from elmolite import ELMo
-from elmolite.formats.convert import convert
+from elmolite.checkpoint import convert
 
 ALLENNLP = """
 import json, sys

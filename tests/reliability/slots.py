@@ -20,6 +20,7 @@ from strangers import (
 )
 
 from elmolite import load_recipe
+from elmolite.checkpoint import convert
 from elmolite.cli.info import describe_model
 from elmolite.cli.main import main
 from elmolite.data.bptt import BPTTBatches
@@ -27,7 +28,6 @@ from elmolite.data.corpus import Corpus
 from elmolite.embedding.elmo import ELMo
 from elmolite.embedding.output import EmbeddingFolder
 from elmolite.errors import InputError
-from elmolite.formats.convert import convert
 from elmolite.pretraining.estimate import plan
 from elmolite.pretraining.saved_points import SavedPoints
 from elmolite.pretraining.trainer import pretrain

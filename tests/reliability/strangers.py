@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_corpus, random_sentences, small_config
+from helpers.legacy_numpy import write_bilm_tf, write_many_langs
 from helpers.models import make_bilm
-from legacy_numpy import write_bilm_tf, write_many_langs
 from small_tasks import setup_of, train, write_classes, write_vectors
 
 from elmolite.checkpoint import Checkpoint

@@ -25,7 +25,7 @@ from elmolite.data.vocab import Vocabulary
 from elmolite.embedding.elmo import ELMo
 from elmolite.embedding.output import EmbeddingFolder
 from elmolite.errors import InputError
-from elmolite.formats.loading import read as read_legacy
+from elmolite.formats.loading import load as read_legacy
 from elmolite.tasks.checkpoint import TaskCheckpoint
 from elmolite.tasks.static_vectors import StaticVectors
 

@@ -13,7 +13,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from legacy_numpy import write_bilm_tf
+from helpers.legacy_numpy import write_bilm_tf
 from slots import (
     MARK,
     READERS,

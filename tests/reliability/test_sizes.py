@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from legacy_numpy import write_many_langs
+from helpers.legacy_numpy import write_many_langs
 from slots import (
     in_folder,
     in_manifest,

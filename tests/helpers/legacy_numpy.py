@@ -1,4 +1,4 @@
-"""The formats of bilm-tf and ELMoForManyLangs once more, in plain numpy and in float64: what the package is held to.
+"""The formats of bilm-tf and ELMoForManyLangs in plain numpy and float64: an independent reference implementation.
 
 Nothing here comes from the package. Sentences are lists of tokens; layers are (L, tokens, 2 P).
 """
@@ -271,3 +271,12 @@ def write_many_langs(folder, *, word_dim=5, is_zip=True, seed=0, characters="abc
     for name, state in (("token_embedder", embedder), ("encoder", encoder)):
         torch.save(state, folder / f"{name}.pkl", _use_new_zipfile_serialization=is_zip)
     return folder
+
+
+def assert_same(elmo, model, sentences, *, atol=1e-5):
+    """Compare all layers of an ``ELMo`` with those of a numpy model."""
+    for sentence, layers in zip(sentences, elmo.embed(sentences), strict=True):
+        if sentence:
+            np.testing.assert_allclose(layers, model.layers(sentence), rtol=0, atol=atol)
+        else:
+            assert layers.shape == (elmo.n_layers, 0, elmo.size)

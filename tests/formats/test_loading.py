@@ -1,0 +1,167 @@
+"""Detection of earlier formats, whether the user names a folder, an archive or files."""
+
+import json
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+from helpers.legacy_numpy import assert_same, read_bilm_tf, read_many_langs, write_bilm_tf, write_many_langs
+from helpers.models import make_bilm
+
+from elmolite.checkpoint import Checkpoint, convert
+from elmolite.data.indexers import ByteIndexer
+from elmolite.data.tokenization import SentenceTokenizer
+from elmolite.embedding.elmo import ELMo
+from elmolite.errors import InputError
+from elmolite.formats import loading
+from elmolite.formats.source import EarlierModel
+from elmolite.nn.bilm import BiLMConfig
+
+SENTENCES = [["The", "play", "."]]
+NAMES = {
+    "options.json and weights.hdf5": ("options.json", "weights.hdf5"),
+    "AllenNLP": ("elmo_2x4096_512_2048cnn_2xhighway_options.json", "elmo_2x4096_512_2048cnn_2xhighway_weights.hdf5"),
+    "the NLPL repository": ("options.json", "model.hdf5"),
+    "another": ("my_options.json", "my.h5"),
+    "capitals": ("OPTIONS.JSON", "WEIGHTS.HDF5"),
+    "nothing known": ("elmo.cfg", "weights.hdf5"),
+}
+
+
+def zipped(folder, path, inside=""):
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.iterdir()):
+            archive.write(file, inside + file.name)
+    return path
+
+
+@pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
+def test_a_pair_is_found_by_its_folder_an_archive_or_either_file(tmp_path, names):
+    folder = write_bilm_tf(tmp_path / "old", names=names)
+    (folder / "vocab.txt").write_text("<S>\n</S>\n<UNK>\nThe\n")
+    options, weights = (folder / name for name in names)
+    model = read_bilm_tf(options, weights)
+    other = tmp_path / "elsewhere" / "w.hdf5"
+    other.parent.mkdir()
+    shutil.copy(weights, other)
+    sources = [(options,), (options, weights), (options, other)]
+    if names[0] != "elmo.cfg":
+        archives = zipped(folder, tmp_path / "a.zip"), zipped(folder, tmp_path / "144", "144/")
+        sources += [(folder,), (weights,), *((archive,) for archive in archives)]
+    for source in sources:
+        assert_same(ELMo.from_pretrained(*source), model, SENTENCES)
+        with pytest.raises(InputError, match="is an earlier model"):
+            loading.refuse_earlier_model(source[0])
+
+
+def test_many_langs_in_an_archive(tmp_path):
+    folder = write_many_langs(tmp_path / "old")
+    archive = zipped(folder, tmp_path / "a.zip")
+    assert_same(ELMo.from_pretrained(archive), read_many_langs(folder), [["bad", "e"]])
+    assert convert(archive, tmp_path / "new") == "a model folder of elmolite"
+
+
+def test_two_models_in_one_folder_are_told_apart_by_their_beginnings(tmp_path):
+    for seed, name in enumerate(("one_", "two_")):
+        write_bilm_tf(tmp_path, names=(f"{name}options.json", f"{name}weights.hdf5"), seed=seed)
+    with pytest.raises(InputError, match=r"found several: one_weights.hdf5, two_weights.hdf5; name one"):
+        ELMo.from_pretrained(tmp_path)
+    for name in ("one_", "two_"):
+        model = read_bilm_tf(tmp_path / f"{name}options.json", tmp_path / f"{name}weights.hdf5")
+        for half in ("options.json", "weights.hdf5"):
+            assert_same(ELMo.from_pretrained(tmp_path / f"{name}{half}"), model, SENTENCES)
+
+
+def test_a_model_folder_is_not_taken_for_another_format(tmp_path, model_folder):
+    folder = shutil.copytree(model_folder, tmp_path / "model")
+    (folder / "vectors.h5").touch()
+    (folder / "char.dic").touch()
+    assert Checkpoint.from_pretrained(folder).bilm.n_parameters
+
+
+@pytest.mark.parametrize(
+    ("options", "weights", "missing"),
+    [
+        ("old/options.json", "old/nowhere.hdf5", "old/nowhere.hdf5"),
+        ("nowhere/options.json", "old/weights.hdf5", "nowhere/options.json"),
+        ("old/nowhere.json", None, "old/nowhere.json"),
+    ],
+)
+def test_missing_files_are_named(tmp_path, options, weights, missing):
+    write_bilm_tf(tmp_path / "old")
+    with pytest.raises(InputError, match=rf"{missing}: no such file"):
+        loading.load(tmp_path / options, None if weights is None else tmp_path / weights)
+
+
+def flipped(content, rng):
+    content = bytearray(content)
+    for _ in range(rng.integers(1, 10)):
+        content[rng.integers(len(content))] = rng.integers(256)
+    return bytes(content[: rng.integers(len(content))] if rng.random() < 0.2 else content)
+
+
+@pytest.mark.parametrize("name", ["weights.hdf5", "options.json", "a.zip", "encoder.pkl", "char.dic", "sizes.json"])
+def test_damaged_files_are_refused_or_read(tmp_path, name):
+    """Never another kind of error; a flip in the weights themselves is read as another model."""
+    is_many_langs = name in ("encoder.pkl", "char.dic", "sizes.json")
+    source = folder = write_many_langs(tmp_path / "old") if is_many_langs else write_bilm_tf(tmp_path / "old")
+    if name == "a.zip":
+        source = zipped(folder, tmp_path / "a.zip")
+    path = source if name == "a.zip" else folder / name
+    whole, rng, n_refused = path.read_bytes(), np.random.default_rng(0), 0
+    head = 2500 if name == "weights.hdf5" else len(whole)
+    for _ in range(50):
+        path.write_bytes(flipped(whole[:head], rng) + whole[head:])
+        try:
+            ELMo.from_pretrained(source)
+        except InputError:
+            n_refused += 1
+    assert n_refused > 6
+
+
+def test_a_zip_bomb_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("options.json", b" " * (64 << 20))
+        archive.writestr("weights.hdf5", b"")
+    with pytest.raises(InputError, match=r"options.json: 67,108,864 bytes exceed the maximum"):
+        ELMo.from_pretrained(tmp_path / "a.zip")
+
+
+def test_other_files_in_an_archive_do_not_matter(tmp_path):
+    folder = write_bilm_tf(tmp_path / "old")
+    (tmp_path / "empty").mkdir()
+    archive = zipped(folder, tmp_path / "a.zip", "144/")
+    with zipfile.ZipFile(archive, "a") as opened:
+        opened.writestr("README.md", "a model")
+        opened.writestr("__MACOSX/._x", "x")
+    assert ELMo.from_pretrained(archive).n_layers == 3
+    with zipfile.ZipFile(archive, "a") as opened, pytest.warns(UserWarning, match="Duplicate"):
+        opened.writestr("144/options.json", "{}")
+    with pytest.raises(InputError, match=r"has 144/options\.json twice"):
+        ELMo.from_pretrained(archive)
+    with pytest.raises(InputError, match=r"expected one folder with a model \(ELMoForManyLangs, AllenNLP\), found 0"):
+        loading.load(zipped(tmp_path / "empty", tmp_path / "b.zip"))
+
+
+class ToyFormat:
+    """Sizes of a model of random weights, in a JSON file."""
+
+    @staticmethod
+    def matches(source):
+        return "toy.json" in source.names
+
+    @staticmethod
+    def load(source):
+        sizes = source.read_options("toy.json")
+        config = BiLMConfig(filters=sizes.filters("filters"), cell_size=8, projection_size=sizes.whole("size"))
+        return EarlierModel(make_bilm(config).eval(), SentenceTokenizer.whitespace(), ByteIndexer())
+
+
+def test_a_format_is_one_line_in_the_table(tmp_path, monkeypatch):
+    (tmp_path / "toy").mkdir()
+    (tmp_path / "toy" / "toy.json").write_text(json.dumps({"filters": [[1, 4]], "size": 6}))
+    monkeypatch.setitem(loading.FORMATS, "toy", ToyFormat)
+    assert ELMo.from_pretrained(tmp_path / "toy").size == 12
+    assert convert(tmp_path / "toy", tmp_path / "new") == "a model folder of elmolite"
+    assert ELMo.from_pretrained(tmp_path / "new").size == 12
