@@ -1,8 +1,8 @@
 """Write a corpus folder: spool sentences to disk, number word types by frequency, write the arrays.
 
 :mod:`elmolite.data.corpus` describes the files. Sentences are spooled with word types numbered in order of appearance
-and renumbered at the end, so memory holds the distinct words, never the text: some 120 bytes a word type of ten
-letters while reading, 260 at the peak, when they are sorted.
+and renumbered at the end, so memory holds the distinct words, never the text: about 130 bytes a word type of
+ten letters.
 """
 
 from __future__ import annotations
