@@ -189,9 +189,7 @@ def prepare(
                 raise InputError("the validation text contains no tokens")
         if not writer.train.n_tokens:
             raise InputError("the text contains no tokens")
-        if hold_out and valid_text is None:
-            writer.hold_out_tail()
-        writer.finish(tokenizer, choose_vocabulary, choose_characters)
+        writer.finish(tokenizer, choose_vocabulary, choose_characters, hold_out=hold_out and valid_text is None)
     if show_progress:
         progress = [part.progress for part in (train_text, valid_text) if part is not None]
         logger.info(_describe_reading(progress, n_bytes, time.perf_counter() - started))

@@ -1,12 +1,11 @@
 import random
-from contextlib import closing
 from itertools import accumulate, pairwise
 
 import numpy as np
 import pytest
 
 from elmolite.data import corpus_writer
-from elmolite.data.corpus_writer import SplitSpool
+from elmolite.data.corpus_writer import SplitSpool, split_tail
 
 
 def ids_of(documents):
@@ -16,43 +15,35 @@ def ids_of(documents):
 
 
 def documents_in(split):
-    """Read documents of sentences back from the files."""
-    tokens, sentences, documents = (
-        [number for chunk in part.chunks() for number in chunk.tolist()]
-        for part in (split.tokens, split.sentences, split.documents)
-    )
-    found = [tokens[begin + 1 : end] for begin, end in pairwise([*sentences, len(tokens)])]
-    return [found[begin:end] for begin, end in pairwise([*documents, len(found)])]
+    """Return a split as documents of sentences of ids."""
+    found = [split.tokens[begin + 1 : end].tolist() for begin, end in pairwise(split.sentences)]
+    return [found[begin:end] for begin, end in pairwise(split.documents)]
 
 
 @pytest.fixture
-def split(tmp_path, monkeypatch):
-    monkeypatch.setattr(corpus_writer, "_CHUNK", 3)
-    split = SplitSpool(tmp_path, "train")
-    yield split
-    split.close()
+def spool(tmp_path):
+    spool = SplitSpool(tmp_path, "train")
+    yield spool
+    spool.close()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_documents_round_trip(split):
+def test_documents_round_trip(spool):
     parts = [[[[5], [6, 7]], [[8]]], [], [[], [[9, 10, 11]]], [[]]]
     for part in parts:
-        split.add(*ids_of(part))
-    assert documents_in(split) == [[[5], [6, 7]], [[8]], [[9, 10, 11]]]
-    assert (len(split.documents), len(split.sentences), split.n_tokens, split.n_positions) == (3, 4, 7, 11)
+        spool.add(*ids_of(part))
+    assert spool.n_tokens == 7
+    assert documents_in(spool.finish()) == [[[5], [6, 7]], [[8]], [[9, 10, 11]]]
 
 
 @pytest.mark.parametrize("n_positions", range(1, 16))
-def test_pop_tail_removes_whole_sentences(split, tmp_path, n_positions):
+def test_split_tail_returns_whole_sentences(spool, n_positions):
     documents = [[[2], [3, 4]], [[5, 6, 7], [8], [9]], [[2, 2]]]
-    split.add(*ids_of(documents))
+    spool.add(*ids_of(documents))
     sentences = [sentence for document in documents for sentence in document]
     lengths = list(accumulate(len(sentence) + 1 for sentence in sentences[::-1]))
     n_cut = min(next(i for i, length in enumerate([*lengths, 99], start=1) if length >= n_positions), 5)
-    ids, document_lengths = split.pop_tail(n_positions)
-    with closing(SplitSpool(tmp_path, "valid")) as valid:
-        valid.add(ids, document_lengths)
-        kept, cut = documents_in(split), documents_in(valid)
+    kept, cut = map(documents_in, split_tail(spool.finish(), n_positions))
     assert [sentence for document in kept for sentence in document] == sentences[:-n_cut]
     assert [sentence for document in cut for sentence in document] == sentences[-n_cut:]
     starts_document = sentences[-n_cut] in (documents[1][0], documents[2][0])

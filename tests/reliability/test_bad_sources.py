@@ -82,7 +82,7 @@ def test_invalid_sources_are_refused(tmp_path, capsys, name):
 def test_every_file_is_read_once(capsys, name):
     arguments, n_lines = READ[name]
     assert main(["prepare", *arguments, "--pretokenized", "--out", "corpus"]) == 0
-    assert f"{n_lines} lines, 0 of them blank" in capsys.readouterr().out
+    assert f"read {n_lines} lines (0 blank)" in capsys.readouterr().err
     corpus = Corpus.open("corpus")
     assert corpus.train.n_tokens + corpus.valid.n_tokens == n_lines * len(SENTENCE.split())
 

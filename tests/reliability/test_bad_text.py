@@ -180,7 +180,7 @@ def test_unusual_text_is_read_without_loss(tmp_path, model_folder, capsys, caplo
     path.write_bytes(content.encode())
     assert main(["prepare", str(path), "--out", str(tmp_path / "corpus"), "--workers", "1"]) == 0
     said = capsys.readouterr()
-    assert f"{n_lines:,} lines, {n_blank:,} of them blank: " in said.out
+    assert f"read {n_lines:,} lines ({n_blank:,} blank)" in said.err
     assert re.search(report, said.err + caplog.text)
     assert letters_of(Corpus.open(tmp_path / "corpus")) == letters(content)
     assert main(["embed", str(model_folder), "--input", str(path), "--output", str(output)]) == 0
