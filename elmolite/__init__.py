@@ -5,55 +5,41 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     __version__: str
 
-    from elmolite.checkpoint import Checkpoint
-    from elmolite.cli.commands import load_recipe
-    from elmolite.data.corpus import Corpus
-    from elmolite.data.hf_datasets import DatasetText
-    from elmolite.data.prepare import prepare
-    from elmolite.embedding.elmo import ELMo
-    from elmolite.embedding.output import EmbeddingFolder
-    from elmolite.embedding.pooling import CommonComponent
-    from elmolite.embedding.word_cache import WordCache
-    from elmolite.errors import InputError
-    from elmolite.nn.bilm import BiLM, BiLMConfig
-    from elmolite.nn.scalar_mix import ScalarMix
-    from elmolite.pretraining.config import PretrainingConfig
-    from elmolite.pretraining.trainer import pretrain
-    from elmolite.tasks.checkpoint import TaskCheckpoint
-    from elmolite.tasks.config import FinetuningConfig, InputConfig
-    from elmolite.tasks.examples.hf_datasets import DatasetExamples
-    from elmolite.tasks.examples.records import ExampleColumns
-    from elmolite.tasks.finetune import finetune
-    from elmolite.tasks.heads import ClassifyConfig, EntailConfig, TagConfig, TokenFeatures
+    from elmolite.checkpoint import Checkpoint as Checkpoint
+    from elmolite.cli.commands import load_recipe as load_recipe
+    from elmolite.data.corpus import Corpus as Corpus
+    from elmolite.data.hf_datasets import DatasetText as DatasetText
+    from elmolite.data.prepare import prepare as prepare
+    from elmolite.embedding.elmo import ELMo as ELMo
+    from elmolite.embedding.output import EmbeddingFolder as EmbeddingFolder
+    from elmolite.embedding.pooling import CommonComponent as CommonComponent
+    from elmolite.embedding.word_cache import WordCache as WordCache
+    from elmolite.errors import InputError as InputError
+    from elmolite.nn.bilm import BiLM as BiLM
+    from elmolite.nn.bilm import BiLMConfig as BiLMConfig
+    from elmolite.nn.scalar_mix import ScalarMix as ScalarMix
+    from elmolite.pretraining.config import PretrainingConfig as PretrainingConfig
+    from elmolite.pretraining.trainer import pretrain as pretrain
+    from elmolite.tasks.checkpoint import TaskCheckpoint as TaskCheckpoint
+    from elmolite.tasks.config import FinetuningConfig as FinetuningConfig
+    from elmolite.tasks.config import InputConfig as InputConfig
+    from elmolite.tasks.examples.hf_datasets import DatasetExamples as DatasetExamples
+    from elmolite.tasks.examples.records import ExampleColumns as ExampleColumns
+    from elmolite.tasks.finetune import finetune as finetune
+    from elmolite.tasks.heads import (
+        ClassifyConfig as ClassifyConfig,
+    )
+    from elmolite.tasks.heads import (
+        EntailConfig as EntailConfig,
+    )
+    from elmolite.tasks.heads import (
+        TagConfig as TagConfig,
+    )
+    from elmolite.tasks.heads import (
+        TokenFeatures as TokenFeatures,
+    )
 
-__all__ = [
-    "BiLM",
-    "BiLMConfig",
-    "Checkpoint",
-    "ClassifyConfig",
-    "CommonComponent",
-    "Corpus",
-    "DatasetExamples",
-    "DatasetText",
-    "ELMo",
-    "EmbeddingFolder",
-    "EntailConfig",
-    "ExampleColumns",
-    "FinetuningConfig",
-    "InputConfig",
-    "InputError",
-    "PretrainingConfig",
-    "ScalarMix",
-    "TagConfig",
-    "TaskCheckpoint",
-    "TokenFeatures",
-    "WordCache",
-    "finetune",
-    "load_recipe",
-    "prepare",
-    "pretrain",
-]
-
+# The modules of the public names, which the imports above repeat for type checkers.
 _HOMES = {
     "BiLM": "nn.bilm",
     "BiLMConfig": "nn.bilm",
@@ -83,6 +69,9 @@ _HOMES = {
 }
 
 
+__all__ = list(_HOMES)
+
+
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used, so that embedding never pays for Lightning."""
     if name == "__version__":
@@ -91,6 +80,6 @@ def __getattr__(name: str) -> Any:
         return version("elmolite")
     if name not in _HOMES:
         raise AttributeError(f"module 'elmolite' has no attribute {name!r}")
-    from importlib import import_module
+    from importlib import import_module as import_module
 
     return getattr(import_module(f"elmolite.{_HOMES[name]}"), name)

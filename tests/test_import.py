@@ -1,10 +1,14 @@
 """Importing the package, and asking it for help, does nothing else: no process, no socket, no file."""
 
+import ast
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import elmolite
 
 WATCHED = """
 import json, os, sys
@@ -40,6 +44,18 @@ def watched(statement):
     command = [sys.executable, own, "-c", WATCHED.replace("{statement}", statement)]
     result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     return json.loads(result.stdout.splitlines()[-1])
+
+
+def test_type_checkers_see_the_public_names():
+    """Those that are imported when they are used, from the same modules."""
+    tree = ast.parse(Path(elmolite.__file__).read_text(encoding="utf-8"))
+    imports = [
+        node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module.startswith("elmolite.")
+    ]
+    seen = {alias.asname: node.module.removeprefix("elmolite.") for node in imports for alias in node.names}
+    assert seen == elmolite._HOMES
+    assert all(hasattr(elmolite, name) for name in elmolite.__all__)
+    assert not hasattr(elmolite, "Elmo")
 
 
 @pytest.mark.parametrize("statement", STATEMENTS.values(), ids=STATEMENTS)
