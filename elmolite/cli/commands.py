@@ -567,18 +567,21 @@ def test(
     print(json.dumps(scores.as_dict()) if json_ else f"{scores.describe()}\n{scores.name} {scores.value:.4f}")
 
 
-def info(model: str | None = None, *, runtime: bool = False) -> None:
-    """Show the sizes of a model or a preset, of all presets without a name, or the runtime of this machine.
+def info(name: str | None = None, *, verify: bool = False, runtime: bool = False) -> None:
+    """Describe a model, a corpus or a preset; without a name, list the presets.
 
-    :param model: model folder, released model or preset
-    :param runtime: show the device, threads and versions
+    :param name: model folder, released model, corpus folder or preset
+    :param verify: verify the checksums of all files of a corpus, which reads them whole
+    :param runtime: show the device, threads and versions of this machine
     """
-    from elmolite.cli.info import describe_model, describe_presets, describe_runtime
+    from elmolite.cli.info import describe_corpus, describe_model, describe_presets, describe_runtime, is_corpus
 
+    if verify and (name is None or not is_corpus(name)):
+        raise InputError(f"--verify requires a corpus folder, got {name}")
     if runtime:
         print(describe_runtime())
-    if model:
-        print(describe_model(model))
+    if name is not None:
+        print(describe_corpus(name, verify=verify) if is_corpus(name) else describe_model(name))
     elif not runtime:
         print(describe_presets())
 

@@ -1,4 +1,4 @@
-"""What a model, a preset or this machine is, in a few lines."""
+"""Descriptions of a model, a corpus, the presets and this machine, for ``elmolite info``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from elmolite.checkpoint import SOFTMAX_FILE, Checkpoint
+from elmolite.data.corpus import SUMMARY_FILE, Corpus
 from elmolite.data.indexers import ByteIndexer, TokenIndexer
 from elmolite.hub import released_models
 from elmolite.nn.bilm import PRESETS, BiLM, BiLMConfig
@@ -33,11 +34,22 @@ def describe_presets() -> str:
     return "\n".join(lines)
 
 
-def describe_model(name: str) -> str:
-    """Describe a preset or a model folder.
+def is_corpus(name: str) -> bool:
+    """Tell whether a folder is a corpus."""
+    return (Path(name) / SUMMARY_FILE).is_file()
 
-    :raises InputError: the folder is not a model.
-    """
+
+def describe_corpus(folder: str, *, verify: bool) -> str:
+    """Describe a corpus folder, after reading and checking all its files if asked to."""
+    corpus = Corpus.open(folder)
+    if not verify:
+        return corpus.describe()
+    corpus.verify()
+    return f"{corpus.describe()}\nverified   {len(corpus.summary['files'])} files"
+
+
+def describe_model(name: str) -> str:
+    """Describe a preset or a model folder."""
     if name in PRESETS and not Path(name).is_dir():
         config = PRESETS[name]()
         return f"{_describe_config(config, ByteIndexer())}\nparameters {_n_parameters(config):,}, without the softmax"
@@ -86,7 +98,7 @@ def _n_parameters(config: BiLMConfig) -> int:
 
 
 def describe_runtime() -> str:
-    """Return what computes here: same vectors, bit for bit, are promised where these lines are the same."""
+    """Describe the runtime of this machine; with the same lines, vectors are the same bit for bit."""
     device = best_device()
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {platform.machine()}"
     products = ", ".join(

@@ -1,5 +1,6 @@
 import io
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -236,6 +237,24 @@ def test_info(capsys):
     assert run("info", "mini", "--runtime") == 0
     said = capsys.readouterr().out
     assert all(part in said for part in ("2,996,448", "threads", "products   without gradients: float32 "))
+
+
+def test_info_of_a_corpus(tmp_path, corpus, capsys):
+    assert run("info", corpus.folder) == 0
+    assert capsys.readouterr().out == f"{corpus.describe()}\n"
+    folder = tmp_path / "corpus"
+    shutil.copytree(corpus.folder, folder)
+    assert run("info", folder, "--verify") == 0
+    assert "verified" in capsys.readouterr().out
+    path = next(folder.glob("*.npy"))
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert run("info", folder) == 0
+    assert run("info", folder, "--verify") == 2
+    assert path.name in capsys.readouterr().err
+    assert run("info", "mini", "--verify") == 2
+    assert "--verify requires a corpus folder, got mini" in capsys.readouterr().err
 
 
 def test_from_examples_to_predictions(tmp_path, model_folder, files, own_cache, capsys):
