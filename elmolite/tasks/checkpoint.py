@@ -139,7 +139,7 @@ class TaskCheckpoint:
         content = folders.open_folder(folder, MANIFEST, kind="task", version=FORMAT_VERSION)
         description = _description(content, folder / MANIFEST)
         if (description.head is None) != (head is not None):
-            wanted = "this task has a head of your own: say what makes it, from_pretrained(head=...) or --own-head"
+            wanted = "this task has a head of your own: say what makes it, from_pretrained(head=...) or --custom-head"
             raise InputError(f"{folder}: {wanted if head is None else 'this task has a head of its own, give none'}")
         for name in ("columns", "static", "encoder"):
             if name not in content:

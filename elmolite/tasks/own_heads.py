@@ -17,20 +17,20 @@ def load_head(reference: str) -> HeadFactory:
     """
     path, _, name = reference.rpartition(":")
     if not path or not name:
-        raise InputError(f"--own-head {reference}: expected FILE.py:NAME, a class or function that makes the head")
+        raise InputError(f"--custom-head {reference}: expected FILE.py:NAME, a class or function that makes the head")
     if not Path(path).is_file():
-        raise InputError(f"--own-head {reference}: there is no file {path}")
+        raise InputError(f"--custom-head {reference}: there is no file {path}")
     spec = importlib.util.spec_from_file_location(f"_own_head_{Path(path).stem}", path)
     if spec is None or spec.loader is None:
-        raise InputError(f"--own-head {reference}: {path} is no Python file")
+        raise InputError(f"--custom-head {reference}: {path} is no Python file")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise InputError(f"--own-head {reference}: {path} does not run: {type(error).__name__}: {error}") from error
+        raise InputError(f"--custom-head {reference}: {path} does not run: {type(error).__name__}: {error}") from error
     found = getattr(module, name, None)
     if not callable(found):
         valid = [each for each, value in vars(module).items() if callable(value)]
-        raise InputError(f"--own-head {reference}: {path} has no class or function {name!r}{nearest(name, valid)}")
+        raise InputError(f"--custom-head {reference}: {path} has no class or function {name!r}{nearest(name, valid)}")
     make_head: HeadFactory = found
     return make_head
