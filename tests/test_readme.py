@@ -23,7 +23,7 @@ def test_the_map_names_every_package_and_no_other():
     package = ROOT / "elmolite"
     folders = {path.parent.name for path in package.glob("*/__init__.py")}
     modules = {path.stem for path in package.glob("*.py") if not path.name.startswith("__")}
-    assert named == (folders | modules) - {"released_models"}  # soon in hub
+    assert named == folders | modules
 
 
 def test_commands_exist():
