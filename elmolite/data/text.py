@@ -54,13 +54,7 @@ _SIGNATURES = [  # the first match counts: UTF-32 starts as UTF-16 does
     (b"%PDF-", "a PDF document; extract its text first"),
     (b"{\\rtf", "an RTF document; save it as plain text first"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an office document; save it as plain text first"),
-    (b"\x89PNG\r\n", "a PNG image"),
-    (b"\xff\xd8\xff", "a JPEG image"),
-    (b"\x93NUMPY", "a NumPy array"),
-    (b"\x89HDF\r\n", "an HDF5 file"),
     (b"PAR1\x15", "a parquet file; pass its folder as --dataset"),
-    (b"SQLite format 3\0", "an SQLite database"),
-    (b"\x7fELF", "an executable"),
 ]
 
 

@@ -1,7 +1,7 @@
-"""Lines of text -> sentences -> tokens, recorded as a Hugging Face ``tokenizer.json``.
+"""Sentence splitting and tokenization, stored as a Hugging Face ``tokenizer.json``.
 
-The normalizer of that file puts a newline at each sentence boundary, its pre-tokenizer finds the tokens; so the file
-alone says how the text of a model was cut, and ``tokenizers.Tokenizer.from_file`` reads it.
+The normalizer of that file puts a newline at each sentence boundary, its pre-tokenizer finds the tokens. So the file
+defines the tokenization of a model completely, and ``tokenizers.Tokenizer.from_file`` reads it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from elmolite.errors import InputError
 
 FILE_NAME = "tokenizer.json"
-_MAX_BYTES = 1 << 28
-"""Of that file: many times the largest, whose rules and words are read into memory."""
+_MAX_BYTES = 1 << 28  # many times the largest tokenizer.json
 
 _TITLES = "Mr|Mrs|Ms|Messrs|Dr|Prof|Rev|Hon|Gen|Col|Capt|Lt|Maj|Sgt|Cmdr|Gov|Sen|Rep|Pres|Jr|Sr|Esq"
 _PLACES = "St|Mt|Ft|Ave|Blvd|Rd|Inc|Ltd|Co|Corp"
@@ -30,7 +29,7 @@ _CLOSING = r"""["'’”»)\]]"""
 _OPENING = r"""["'‘“«(\[]"""
 
 SENTENCE_BOUNDARY = (
-    # a terminator (closing quotes and brackets belong to it), white space, then what can open a sentence
+    # a terminator with its closing quotes and brackets, white space, then the start of a sentence
     rf"(?<=[.!?…。！？]|[.!?…]{_CLOSING}|[.!?…]{_CLOSING}{_CLOSING})"
     + "".join(rf"(?<!\b{word}\.)" for word in _ABBREVIATIONS)
     + r"(?<!\b\p{Lu}\.)"  # initials: "J. Smith"
@@ -64,10 +63,10 @@ _NO_WHITE_SPACE = re.compile(r"\S+")
 
 
 class SentenceTokenizer:
-    """Cuts text into sentences and sentences into tokens.
+    """Splits text into sentences and sentences into tokens.
 
-    Make one with :meth:`english` (rules for raw text in scripts with spaces), :meth:`whitespace` (text that is
-    tokenised already, one sentence a line) or :meth:`load`.
+    Create one with :meth:`english` (rules for raw text in scripts with spaces), :meth:`whitespace` (tokenized text,
+    one sentence a line) or :meth:`load`.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -77,7 +76,7 @@ class SentenceTokenizer:
 
     @classmethod
     def english(cls) -> SentenceTokenizer:
-        """Sentence boundaries and tokens by rules in the manner of the Penn Treebank (``do n't``, ``'s``)."""
+        """Return a rule-based tokenizer in the style of the Penn Treebank (``do n't``, ``'s``)."""
         tokenizer = _empty_tokenizer()
         tokenizer.normalizer = normalizers.Replace(Regex(SENTENCE_BOUNDARY), "\n")
         tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(TOKEN), behavior="removed", invert=True)
@@ -85,22 +84,22 @@ class SentenceTokenizer:
 
     @classmethod
     def whitespace(cls) -> SentenceTokenizer:
-        """One sentence a line, white space between tokens."""
+        """Return a tokenizer for text with one sentence a line and white space between tokens."""
         tokenizer = _empty_tokenizer()
         tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
         return cls(tokenizer)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle and copy as the file: the Rust objects themselves refuse."""
+        """Pickle and copy as the content of the file, since the Rust objects refuse."""
         return SentenceTokenizer.from_bytes, (self.to_bytes(),)
 
     @property
     def is_whitespace(self) -> bool:
-        """Whether text must be tokenised already, one sentence a line."""
+        """Whether text must be tokenized already, one sentence a line."""
         return isinstance(self._pre_tokenizer, pre_tokenizers.WhitespaceSplit)
 
     def sentences(self, line: str) -> list[list[str]]:
-        """Return the tokens of each sentence of a line; a blank line has none."""
+        """Return the sentences of a line as lists of tokens; a blank line has no sentence."""
         if self.is_whitespace:
             tokens = line.split()
             return [tokens] if tokens else []
@@ -113,11 +112,11 @@ class SentenceTokenizer:
         return [sentence for sentence in sentences if sentence]
 
     def tokens(self, sentence: str) -> list[str]:
-        """Return the tokens of one sentence, without looking for sentence boundaries inside it."""
+        """Return the tokens of one sentence, without splitting it."""
         return self.tokens_and_offsets(sentence)[0]
 
     def tokens_and_offsets(self, sentence: str) -> tuple[list[str], list[tuple[int, int]]]:
-        """Return the tokens of one sentence, and of each the place of its first character and that behind its last."""
+        """Return the tokens of one sentence and their character offsets (start, end)."""
         if self.is_whitespace:
             found = [(match[0], match.span()) for match in _NO_WHITE_SPACE.finditer(sentence)]
         else:
@@ -125,46 +124,40 @@ class SentenceTokenizer:
         return [token for token, _ in found], [offsets for _, offsets in found]
 
     def _cut(self, text: str, *, finds_sentences: bool = False) -> list[tuple[str, tuple[int, int]]]:
-        """Return the tokens of a text and their places.
-
-        :raises InputError: the rules of the tokenizer, which came with a model, take no end on it.
-        """
-        with _explaining(f"the rules of the tokenizer fail on {text[:60]!r}"):
+        """Return the tokens of a text with their offsets; the rules of a downloaded model may fail on it."""
+        with _wrap_rust_errors(f"the rules of the tokenizer fail on {text[:60]!r}"):
             if finds_sentences and self._normalizer is not None:
                 text = self._normalizer.normalize_str(text)
             return self._pre_tokenizer.pre_tokenize_str(text)  # type: ignore[no-any-return]
 
     def to_bytes(self) -> bytes:
-        """Serialise as the content of ``tokenizer.json``."""
+        """Return the content of ``tokenizer.json``."""
         return self._tokenizer.to_str(pretty=True).encode()
 
     @classmethod
     def from_bytes(cls, content: bytes) -> SentenceTokenizer:
-        """Read what :meth:`to_bytes` gave."""
+        """Create a tokenizer from the content of ``tokenizer.json``."""
         return cls(Tokenizer.from_str(content.decode()))
 
     @classmethod
     def load(cls, path: Path) -> SentenceTokenizer:
-        """Read a ``tokenizer.json``.
-
-        :raises InputError: the file is missing or not of that format.
-        """
+        """Read a ``tokenizer.json``."""
         try:
             if path.stat().st_size > _MAX_BYTES:
-                raise InputError(f"{path}: {path.stat().st_size:,} bytes are too many for a tokenizer")
+                raise InputError(f"{path}: expected at most {_MAX_BYTES:,} bytes, got {path.stat().st_size:,}")
             content = path.read_bytes()
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-        with _explaining(f"{path}: not a tokenizer.json that can be read"):
+        with _wrap_rust_errors(f"{path}: not a readable tokenizer.json"):
             found = cls.from_bytes(content)
         if found._pre_tokenizer is None:
-            raise InputError(f"{path}: not a tokenizer.json that can be read: it has no pre_tokenizer")
+            raise InputError(f"{path}: not a readable tokenizer.json: it has no pre_tokenizer")
         return found
 
 
 @contextmanager
-def _explaining(problem: str) -> Iterator[None]:
-    """Turn what the Rust side raises, Exception itself or a panic that is none, into the error of a user."""
+def _wrap_rust_errors(problem: str) -> Iterator[None]:
+    """Turn errors of ``tokenizers`` into an InputError; its panics do not derive from Exception."""
     try:
         yield
     except BaseException as error:
@@ -174,10 +167,10 @@ def _explaining(problem: str) -> Iterator[None]:
 
 
 def _empty_tokenizer() -> Tokenizer:
-    """Return a tokenizer without a vocabulary: the words are owned by ``vocab.txt``."""
+    """Return a tokenizer without a vocabulary, which is in ``vocab.txt``."""
     return Tokenizer(models.WordLevel({"<UNK>": 0}, unk_token="<UNK>"))
 
 
 def _one_line(text: str) -> str:
-    """Replace what the Rust side refuses (lone surrogates) and what would read as a sentence boundary."""
+    """Replace lone surrogates, which ``tokenizers`` refuses, and line ends, which would mark sentence boundaries."""
     return text.replace("\n", " ").encode("utf-8", "replace").decode("utf-8")

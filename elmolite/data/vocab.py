@@ -1,4 +1,4 @@
-"""Word <-> id of the softmax: the words that the language model predicts, most frequent first."""
+"""Vocabulary of the softmax: the words that the language model predicts, with their counts."""
 
 from __future__ import annotations
 
@@ -15,43 +15,41 @@ VOCAB_FILE = "vocab.txt"
 BEGIN_SENTENCE = "<S>"
 END_SENTENCE = "</S>"
 UNKNOWN = "<UNK>"
-_MAX_DIGITS = 18
-"""Of a count, which has 64 bits."""
 SPECIALS = (BEGIN_SENTENCE, END_SENTENCE, UNKNOWN)
 BEGIN_SENTENCE_ID, END_SENTENCE_ID, UNKNOWN_ID = range(3)
 
 WordCounts = Iterable[tuple[str, int]]
-"""Words, and how often each stands in a text."""
+"""Pairs of a word and its count in a text."""
+_MAX_DIGITS = 18  # of a count, which has 64 bits
 
 
 class Vocabulary:
     """The words of the softmax, ``<S> </S> <UNK>`` first, with their counts in the training text.
 
-    A word's place in :attr:`words` is its id. A count of 0 means that none is known.
+    The id of a word is its index in :attr:`words`. A count of 0 means unknown.
     """
 
     def __init__(self, words: Sequence[str], counts: Sequence[int]) -> None:
         if tuple(words[:3]) != SPECIALS:
-            raise ValueError(f"a vocabulary begins with {' '.join(SPECIALS)}, not with {' '.join(words[:3])}")
+            raise ValueError(f"a vocabulary must begin with {' '.join(SPECIALS)}, got {' '.join(words[:3])}")
         self.words = list(words)
         self.counts = list(counts)
         self._ids = {word: index for index, word in enumerate(words)}
 
     @classmethod
     def from_counts(cls, counts: WordCounts, *, n_sentences: int, max_size: int | None, min_count: int) -> Vocabulary:
-        """Take the most frequent words.
+        """Create a vocabulary of the most frequent words.
 
-        :param counts: how often each word form stands in the training text, most frequent first; no more of them than
-            are taken are kept in memory.
+        :param counts: word types of the training text with their counts, most frequent first.
         :param n_sentences: the count of ``<S>`` and ``</S>``.
-        :param max_size: at most so many words, the three specials included; ``None`` for all.
-        :param min_count: rarer words are left out.
+        :param max_size: maximum number of words, the three specials included; ``None`` for all.
+        :param min_count: minimum count of a word.
         """
         words, kept = list(SPECIALS), [n_sentences, n_sentences, 0]
-        previous: float = math.inf
+        previous = math.inf
         for word, count in counts:
             if count > previous:
-                raise ValueError(f"{word!r} is more frequent than a word before it")
+                raise ValueError(f"counts must descend, but {word!r} is more frequent than the word before")
             previous = count
             if count >= min_count and word not in SPECIALS and (max_size is None or len(words) < max_size):
                 words.append(word)
@@ -62,21 +60,19 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
-        """Read one word a line, optionally with a tab and its count; this is bilm-tf's format too.
+        """Read a file with one word a line, optionally with a tab and its count, as bilm-tf does.
 
-        Specials that are missing are put first; those that stand elsewhere move there.
-
-        :raises InputError: the file cannot be read, has a word twice, a blank line or a count that is no number.
+        Specials are moved to the beginning, and added if missing.
         """
         counts: dict[str, int] = {}
         for number, line in enumerate(read_lines(path), start=1):
             word, _, count = line.partition("\t")
             if not word.strip(" "):
-                raise InputError(f"{path}, line {number}: a blank line where a word was expected")
+                raise InputError(f"{path}, line {number}: expected a word, got a blank line")
             if count and not (count.isdecimal() and len(count) <= _MAX_DIGITS):
-                raise InputError(f"{path}, line {number}: the count {count!r} is not a number")
+                raise InputError(f"{path}, line {number}: the count must be a number, got {count!r}")
             if word in counts:
-                raise InputError(f"{path}, line {number}: the word {word!r} stands there twice")
+                raise InputError(f"{path}, line {number}: duplicate word {word!r}")
             counts[word] = int(count or 0)
         if not counts:
             raise InputError(f"{path}: the vocabulary is empty")
@@ -84,7 +80,7 @@ class Vocabulary:
         return cls(words, [counts.get(word, 0) for word in words])
 
     def to_bytes(self) -> bytes:
-        """Serialise as ``word<TAB>count`` lines."""
+        """Return the content of the file, ``word<TAB>count`` lines."""
         return "".join(f"{word}\t{count}\n" for word, count in zip(self.words, self.counts, strict=True)).encode()
 
     def with_counts(self, counts: WordCounts, *, n_sentences: int) -> Vocabulary:
@@ -99,7 +95,7 @@ class Vocabulary:
         return len(self.words)
 
     def id(self, word: str) -> int:
-        """Return the id of a word of running text; unknown words, and text that spells a special, are ``<UNK>``."""
+        """Return the id of a word of a text; unknown words, and text that spells a special, are ``<UNK>``."""
         index = self._ids.get(word, UNKNOWN_ID)
         return index if index >= len(SPECIALS) else UNKNOWN_ID
 

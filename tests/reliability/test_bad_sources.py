@@ -31,7 +31,7 @@ REFUSED = {
     "dangling link in a folder": (["dangling"], "dangling/link.txt: is a link to gone.txt, which does not exist"),
     "dangling link of a pattern": (["dang*/l*"], "dangling/link.txt: is a link to gone.txt, which does not exist"),
     "second file empty": (["a.txt", "empty.txt"], "empty.txt: the file is empty (no line with text)"),
-    "image in a folder": (["image"], "image/b.png, line 1: expected UTF-8 text, but the file is a PNG image"),
+    "image in a folder": (["image"], "image/b.png, line 1: not UTF-8 (byte 0x89"),
     "standard input twice": (["-", "-"], "standard input (-) can be read only once"),
     "name too long": (["x" * 5000], "cannot be read: File name too long"),
 }
