@@ -129,3 +129,13 @@ def model_folder(tmp_path_factory, corpus) -> Path:
         folder
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def tasks(tmp_path_factory, model_folder):
+    """A trained task of each kind; see ``train_every_kind``."""
+    from helpers.small_tasks import train_every_kind
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("elmolite.tasks.finetune._draw", lambda *of_the_run: None)
+        return train_every_kind(model_folder, tmp_path_factory.mktemp("tasks"))

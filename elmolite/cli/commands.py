@@ -394,6 +394,7 @@ def finetune(
     dataset_config: str | None = None,
     custom_head: str | None = None,
     cache: Path | None = None,
+    no_cache: bool = False,
     seeds: int = 1,
     untrained: bool = False,
     baselines: bool = False,
@@ -418,6 +419,7 @@ def finetune(
     :param dataset_config: configuration of the dataset
     :param custom_head: custom head, as FILE.py:NAME: a factory that takes the input width and the number of labels
     :param cache: folder for the layers of a frozen language model (default: the user's cache)
+    :param no_cache: compute the layers of a frozen language model in every epoch
     :param seeds: number of seeds to train with, for mean and standard deviation
     :param untrained: use the language model with random weights, to measure the effect of pretraining
     :param baselines: compare with less: untrained, single layers, static vectors
@@ -426,17 +428,18 @@ def finetune(
     :param refer_to_encoder: do not copy the language model into --out; predict and test then need --encoder
     :param overwrite: replace the results of an earlier run in --out
     """
-    from elmolite.tasks.compare import baselines as baseline_setups
+    from elmolite.tasks.compare import baselines as baseline_runs
     from elmolite.tasks.compare import compare, draw_profile, probes
-    from elmolite.tasks.finetune import run
-    from elmolite.tasks.setup import TaskExamples, set_up
+    from elmolite.tasks.finetune import CacheFolder, fit
+    from elmolite.tasks.setup import FinetuningRun, TaskExamples
 
     if seeds < 1:
         raise InputError(f"--seeds must be positive, got {seeds}")
     if probe:
         _check_probe(config, baselines=baselines, custom_head=custom_head)
     training, validation, testing = _example_sources(train, dev, test, dataset, dataset_config)
-    setup = set_up(
+    folder: CacheFolder = False if no_cache else cache
+    run = FinetuningRun.build(
         TaskExamples.read(task, train=training, dev=validation, test=testing, columns=columns),
         encoder=encoder,
         inputs=input,
@@ -445,14 +448,14 @@ def finetune(
         is_untrained=untrained,
     )
     if not (baselines or probe or seeds > 1):
-        result = run(setup, config, out, cache=cache, refers_to_encoder=refer_to_encoder, overwrite=overwrite)
+        result = fit(run, config, out, cache=folder, refers_to_encoder=refer_to_encoder, overwrite=overwrite)
         print(f"{result.describe()}\nmodel: {result.folder}\nnext: elmolite predict {out} --input FILE")
         return
-    setups = probes(setup) if probe else baseline_setups(setup) if baselines else {task: setup}
-    comparison = compare(setups, config, out=out, n_seeds=seeds, cache=cache, overwrite=overwrite)
+    runs = probes(run) if probe else baseline_runs(run) if baselines else {task: run}
+    comparison = compare(runs, config, out=out, n_seeds=seeds, cache=folder, overwrite=overwrite)
     if probe:
-        draw_profile(comparison, setup.elmo.n_layers, out / "profile.png")
-    print(f"\n{comparison.describe()}\nruns: {out}/*")
+        draw_profile(comparison, run.elmo.n_layers, out / "profile.png")
+    print(f"{comparison.describe()}\nruns: {out}/*")
 
 
 def _parse_finetune(words: Sequence[str]) -> dict[str, Any]:
@@ -481,11 +484,11 @@ def _check_probe(config: FinetuningConfig, *, baselines: bool, custom_head: str 
 
 
 def _load_head(reference: str, head: Any = None) -> Callable[..., Any]:
-    from elmolite.tasks.own_heads import load_head
+    from elmolite.tasks.checkpoint import load_custom_head
 
     if head is not None and head != type(head)():
         raise InputError("--custom-head and --head.* exclude each other: --head.* are settings of elmolite's heads")
-    return load_head(reference)
+    return load_custom_head(reference)
 
 
 def _example_sources(

@@ -29,7 +29,7 @@ from elmolite.tasks.finetune import layer_names
 from elmolite.tasks.heads import ClassifyConfig, HeadConfig, HeadFactory, TagConfig, TokenFeatures, masked_softmax
 from elmolite.tasks.metrics import span_report
 from elmolite.tasks.objectives import Prediction
-from elmolite.tasks.setup import TaskExamples, set_up
+from elmolite.tasks.setup import FinetuningRun, TaskExamples
 from elmolite.tasks.spans import spans
 from elmolite.utils import files
 from elmolite.utils.console import table
@@ -127,7 +127,7 @@ def _train(task: DemoTask, examples: TaskExamples, model: Path, out: Path, *, ca
     config = FinetuningConfig(
         n_epochs=n_epochs, patience=n_epochs, batch_size=task.batch_size, learning_rate=task.learning_rate
     )
-    setup = set_up(examples, encoder=model, inputs=InputConfig(dropout=task.dropout), head=task.head)
+    setup = FinetuningRun.build(examples, encoder=model, inputs=InputConfig(dropout=task.dropout), head=task.head)
     ways = {UNTRAINED: replace(setup, is_untrained=True), PRETRAINED: setup}
     return compare(ways, config, out=out, cache=cache, overwrite=True, show_progress=False)
 

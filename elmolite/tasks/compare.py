@@ -1,12 +1,13 @@
-"""The same task trained in several ways and with several seeds, in one table: what each part brings.
+"""Comparison of runs: baselines, layer probes and several seeds of a task, in one table.
 
-The *baselines* ask what pretraining and mixing bring: the same language model untrained, single layers, their average,
-static vectors alone. The *probe* asks what each layer knows: a linear classifier on each, of the trained and the
-untrained model (Peters et al. 2018, section 5.3; Liu et al. 2019).
+Baselines measure the effect of pretraining and of the scalar mix: the same language model with random weights, single
+layers, their average, static vectors only. Probes measure what each layer encodes: a linear classifier on each layer of
+the trained and the untrained model (Peters et al. 2018, section 5.3; Liu et al. 2019).
 """
 
 from __future__ import annotations
 
+import logging
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,12 +17,13 @@ from typing import Any
 from elmolite.errors import InputError
 from elmolite.reports import plots
 from elmolite.tasks.config import FinetuningConfig
-from elmolite.tasks.finetune import FinetuningResult, layer_names, run
+from elmolite.tasks.finetune import CacheFolder, FinetuningResult, fit, layer_names
 from elmolite.tasks.inputs import MIX, NO_LAYERS
-from elmolite.tasks.setup import FinetuningSetup
-from elmolite.tasks.specs import TASKS
+from elmolite.tasks.setup import FinetuningRun
 from elmolite.utils import files
 from elmolite.utils.console import table
+
+logger = logging.getLogger("elmolite")
 
 COMPARISON_FILE = "comparison.json"
 UNTRAINED = "untrained, "
@@ -29,17 +31,15 @@ UNTRAINED = "untrained, "
 
 @dataclass(frozen=True)
 class Comparison:
-    """The results of ways to train a task, each with one seed or several."""
+    """Results of several configurations of a task, each with one seed or more."""
 
     results: Mapping[str, Sequence[FinetuningResult]]
 
     def describe(self) -> str:
-        """Return a table: the mean and, of several seeds, the standard deviation of the dev and test values."""
+        """Return a table of the dev and test scores: means and, with several seeds, standard deviations."""
         first = next(iter(self.results.values()))[0]
         has_test = first.test is not None
-        rows = [
-            ["", f"dev {first.dev.name}", *([f"test {first.dev.name}"] if has_test else []), "epochs", "s an epoch"]
-        ]
+        rows = [["", f"dev {first.dev.name}", *([f"test {first.dev.name}"] if has_test else []), "epochs", "s/epoch"]]
         for name, results in self.results.items():
             tests = [each.test.value for each in results if each.test is not None]
             rows.append(
@@ -56,7 +56,7 @@ class Comparison:
         return table(rows) + note
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON."""
+        """Return plain values for JSON."""
         return {
             name: {
                 "measure": results[0].dev.name,
@@ -74,7 +74,7 @@ def _median_seconds(results: Sequence[FinetuningResult]) -> float:
 
 
 def _summary(values: Sequence[float]) -> dict[str, Any]:
-    """Return the values of the seeds, their mean and, of several, their standard deviation."""
+    """Return the scores of all seeds, their mean and, if there are several, standard deviation."""
     mean = {"mean": statistics.mean(values)} if values else {}
     deviation = {"deviation": statistics.stdev(values)} if len(values) > 1 else {}
     return {"values": list(values), **mean, **deviation}
@@ -85,73 +85,61 @@ def _mean_and_deviation(values: Sequence[float]) -> str:
     return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.4f}"
 
 
-def baselines(setup: FinetuningSetup) -> dict[str, FinetuningSetup]:
-    """Return ways to train a task, by name: as it is set up, and with less.
+def baselines(run: FinetuningRun) -> dict[str, FinetuningRun]:
+    """Return a run and its baselines, by name."""
+    if run.is_untrained or run.inputs.layers == NO_LAYERS:
+        raise InputError("--baselines needs the layers of a trained language model: drop --untrained or 'none'")
 
-    :raises InputError: there is nothing less to compare with.
-    """
-    if setup.is_untrained or setup.inputs.layers == NO_LAYERS:
-        raise InputError("--baselines compares a trained language model with less: leave --untrained and 'none' to it")
+    def with_inputs(layers: str, static: str | None = None) -> FinetuningRun:
+        return replace(run, inputs=replace(run.inputs, layers=layers, static=static, output_mix=False))
 
-    def reading(layers: str, static: str | None = None) -> FinetuningSetup:
-        inputs = replace(setup.inputs, layers=layers, static=static, mixes_at_output=False)
-        return replace(setup, inputs=inputs)
-
-    own = str(setup.inputs.layers) + (" and static" if setup.inputs.static else "")
-    ways = {own: setup, **{layers: reading(layers) for layers in (MIX, "average", "top", "token") if layers != own}}
-    ways[UNTRAINED + own] = replace(setup, is_untrained=True)
-    if setup.inputs.static is not None:
-        ways[UNTRAINED + MIX] = replace(reading(MIX), is_untrained=True)
-        ways["static vectors only"] = reading(NO_LAYERS, setup.inputs.static)
-    return ways
+    own = str(run.inputs.layers) + (" and static" if run.inputs.static else "")
+    runs = {own: run, **{layers: with_inputs(layers) for layers in (MIX, "average", "top", "token") if layers != own}}
+    runs[UNTRAINED + own] = replace(run, is_untrained=True)
+    if run.inputs.static is not None:
+        runs[UNTRAINED + MIX] = replace(with_inputs(MIX), is_untrained=True)
+        runs["static vectors only"] = with_inputs(NO_LAYERS, run.inputs.static)
+    return runs
 
 
-def probes(setup: FinetuningSetup) -> dict[str, FinetuningSetup]:
-    """Return a linear classifier on each layer and on their mix, of the trained and of the untrained language model.
-
-    :raises InputError: the language model is said to be untrained.
-    """
-    if setup.is_untrained:
-        raise InputError("--probe probes the untrained language model beside the trained one: leave --untrained to it")
-    head = TASKS[setup.examples.task].probe
-    ways = {}
+def probes(run: FinetuningRun) -> dict[str, FinetuningRun]:
+    """Return linear probes of each layer and of their mix, of the trained and of the untrained language model."""
+    if run.is_untrained:
+        raise InputError("--probe compares the trained and the untrained language model: drop --untrained")
+    runs = {}
     for prefix, is_untrained in (("", False), (UNTRAINED, True)):
-        names = dict(zip(layer_names(setup.elmo.n_layers), map(str, range(setup.elmo.n_layers)), strict=True))
-        for name, layers in {**names, MIX: MIX}.items():
-            inputs = replace(setup.inputs, layers=layers, mixes_at_output=False, static=None, dropout=0.0)
-            ways[prefix + name] = replace(setup, inputs=inputs, head=head, is_untrained=is_untrained)
-    return ways
+        layers_by_name = {name: str(layer) for layer, name in enumerate(layer_names(run.elmo.n_layers))}
+        for name, layers in {**layers_by_name, MIX: MIX}.items():
+            inputs = replace(run.inputs, layers=layers, output_mix=False, static=None, dropout=0.0)
+            runs[prefix + name] = replace(run, inputs=inputs, head=run.examples.spec.probe, is_untrained=is_untrained)
+    return runs
 
 
 def compare(
-    ways: Mapping[str, FinetuningSetup],
+    runs: Mapping[str, FinetuningRun],
     config: FinetuningConfig | None = None,
     *,
     out: str | Path,
     n_seeds: int = 1,
-    cache: Path | None = None,
+    cache: CacheFolder = None,
     overwrite: bool = False,
     show_progress: bool = True,
 ) -> Comparison:
-    """Train each way with each seed, from ``config.seed`` on, one after the other.
+    """Train every run with ``n_seeds`` seeds, starting at ``config.seed``.
 
-    :param ways: such as :func:`baselines` and :func:`probes` give, or one: ``{"as it is": setup}``.
-    :param out: gets a folder for each run, and the values of all in ``comparison.json``.
-    :raises InputError: as :func:`elmolite.tasks.finetune.run`.
+    :param runs: those of :func:`baselines` or :func:`probes`, or any others, by name.
+    :param out: gets a folder for each run and seed, and all scores in ``comparison.json``.
     """
     config, out = config or FinetuningConfig(), Path(out)
     if (out / COMPARISON_FILE).exists() and not overwrite:
-        raise InputError(
-            f"{out} holds a comparison already, whole or broken off: choose another folder, or say --overwrite"
-        )
+        raise InputError(f"{out} contains an earlier comparison: choose another folder, or pass --overwrite")
     results: dict[str, list[FinetuningResult]] = {}
-    for name, setup in ways.items():
+    for name, run in runs.items():
         for seed in range(config.seed, config.seed + n_seeds):
-            if show_progress:
-                print(f"\n{name}, seed {seed}")
+            logger.log(logging.INFO if show_progress else logging.DEBUG, f"{name}, seed {seed}")
             results.setdefault(name, []).append(
-                run(
-                    setup,
+                fit(
+                    run,
                     replace(config, seed=seed),
                     out / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}",
                     cache=cache,
@@ -165,7 +153,7 @@ def compare(
 
 
 def draw_profile(comparison: Comparison, n_layers: int, path: Path) -> None:
-    """Draw what the probes of :func:`probes` read from each layer."""
+    """Plot the scores of :func:`probes` by layer."""
     names = layer_names(n_layers)
     first = next(iter(comparison.results.values()))[0]
     part = "dev" if first.test is None else "test"

@@ -1,35 +1,39 @@
-"""How to fine-tune: what a head reads, which head, and how both are trained."""
+"""Fine-tuning settings: the input features of a head, and the training."""
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Literal
 
 from elmolite.errors import InputError, check_choices
-from elmolite.tasks.cache_folder import DEFAULT_LIMIT_BYTES
+from elmolite.utils.config import Precision
+from elmolite.utils.deprecation import accepts_renamed_settings
 
-GIB = 1 << 30
 Normalization = Literal["standard", "layer", "none"]
+CacheDtype = Literal["float32", "float16"]
 
 
+@accepts_renamed_settings
 @dataclass
 class InputConfig:
-    """What a head reads.
+    """Input features of a head.
 
-    :param layers: of the language model: mix, weighted as the task learns; token, top, average or a number; none.
-    :param normalization: of the layers before they are mixed: standard, of each of their numbers over the words of the
-        training examples; layer, of each token's vector over its numbers; or none.
-    :param mixes_at_output: a second mix beside the output of the head's first network.
-    :param static: a file of static word vectors (GloVe or word2vec) to stand beside the layers; null for none.
-    :param static_words: words at the beginning of that file that are kept beside those of the examples, for what is
-        predicted later.
-    :param train_static: train them too.
-    :param dropout: of all of it.
+    :param layers: of the language model: mix, a scalar mix whose weights are learnt; token, top, average, or the number
+        of a layer; none for static vectors only.
+    :param normalization: of the layers before they are mixed: standard, zero mean and unit variance of each dimension
+        over the training words; layer, layer normalization of each vector; none.
+    :param output_mix: also concatenate a second scalar mix to the output of the head's encoder, as in the ELMo paper.
+    :param static: file of static word vectors (GloVe or word2vec text format) that are concatenated to the layers.
+    :param static_words: keep the vectors of this many words from the beginning of the file, besides those of the
+        examples, for later predictions.
+    :param train_static: train the static vectors too.
+    :param dropout: of the input features.
     """
 
     layers: str | int = "mix"
     normalization: Normalization = "standard"
-    mixes_at_output: bool = False
+    output_mix: bool = False
     static: str | None = None
     static_words: int = 100_000
     train_static: bool = False
@@ -38,29 +42,31 @@ class InputConfig:
     def __post_init__(self) -> None:
         self.layers = str(self.layers)
         check_choices(self, where="input.")
-        _check_share("input.dropout", self.dropout)
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"input.dropout must be at least 0 and less than 1, got {self.dropout}")
         if self.static_words < 0:
-            raise InputError(f"input.static_words: {self.static_words} is negative")
+            raise InputError(f"input.static_words must not be negative, got {self.static_words}")
 
 
+@accepts_renamed_settings
 @dataclass
 class FinetuningConfig:
-    """How to train.
+    """Training settings.
 
-    :param n_epochs: at most so many passes over the training examples.
-    :param patience: stop after so many epochs without a better value on the dev examples.
-    :param batch_size: examples of a step.
-    :param learning_rate: of the head and the mixes.
+    :param n_epochs: maximum number of passes over the training examples.
+    :param patience: stop after this many epochs without a better score on the dev examples.
+    :param batch_size: examples a step.
+    :param learning_rate: of the head and the scalar mixes.
     :param weight_decay: of their matrices (AdamW).
-    :param clip_norm: bound of the gradient's global norm.
-    :param mix_penalty: weight of the squared scores of the mixes: the paper's lambda, which pulls towards the average.
-    :param encoder_training: whether the language model is frozen, trained from the start (all), or layer by layer from
-        the top, one more each epoch (gradual).
-    :param encoder_learning_rate: of the language model, where it is trained.
+    :param max_grad_norm: clip the global norm of the gradient to this value.
+    :param mix_penalty: weight of the squared scores of the mixes (the paper's lambda), which pulls towards the average.
+    :param encoder_training: of the language model: frozen; all, train it from the start; gradual, unfreeze one more
+        layer each epoch, from the top.
+    :param encoder_learning_rate: of the language model, if it is trained.
     :param seed: of the weights, the order of the examples and dropout.
-    :param precision: of the products in training.
-    :param cache_precision: of the layers of a frozen language model on disk.
-    :param cache_limit: GiB that they may take, those of other runs included; 0 to compute them anew in every epoch.
+    :param precision: of matrix products in training.
+    :param cache_dtype: of the layers of a frozen language model on disk.
+    :param cache_limit: deprecated: 0 means --no-cache, other values are ignored.
     """
 
     n_epochs: int = 40
@@ -68,27 +74,29 @@ class FinetuningConfig:
     batch_size: int = 32
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
-    clip_norm: float = 5.0
+    max_grad_norm: float = 5.0
     mix_penalty: float = 1e-3
     encoder_training: Literal["frozen", "all", "gradual"] = "frozen"
     encoder_learning_rate: float = 1e-4
     seed: int = 0
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    cache_precision: Literal["float32", "float16"] = "float32"
-    cache_limit: float = DEFAULT_LIMIT_BYTES / GIB
+    precision: Precision = "32-true"
+    cache_dtype: CacheDtype = "float32"
+    cache_limit: float | None = None
 
     def __post_init__(self) -> None:
         check_choices(self)
-        for name in ("n_epochs", "patience", "batch_size", "learning_rate", "clip_norm", "encoder_learning_rate"):
+        for name in ("n_epochs", "patience", "batch_size", "learning_rate", "max_grad_norm", "encoder_learning_rate"):
             if not getattr(self, name) > 0:
-                raise InputError(f"{name}: {getattr(self, name)} is not greater than 0")
-        for name in ("weight_decay", "mix_penalty", "cache_limit"):
+                raise InputError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in ("weight_decay", "mix_penalty"):
             if not getattr(self, name) >= 0:
-                raise InputError(f"{name}: {getattr(self, name)} is negative")
+                raise InputError(f"{name} must not be negative, got {getattr(self, name)}")
         if not 0 <= self.seed < 1 << 32:
-            raise InputError(f"seed: {self.seed} is not in [0, 2 ** 32)")
-
-
-def _check_share(name: str, value: float) -> None:
-    if not 0 <= value < 1:
-        raise InputError(f"{name}: {value} is not in [0, 1)")
+            raise InputError(f"seed must be between 0 and 2 ** 32 - 1, got {self.seed}")
+        if self.cache_limit is not None:
+            warnings.warn(
+                "cache_limit is deprecated and will be removed in the next release: the cache has no limit, and "
+                "--no-cache (in Python cache=False) turns it off, as cache_limit=0 does now",
+                FutureWarning,
+                stacklevel=3,
+            )

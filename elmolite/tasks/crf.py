@@ -1,4 +1,4 @@
-"""The linear-chain conditional random field: what a sequence of tags scores, and which scores best.
+"""Linear-chain conditional random field: log-likelihood, Viterbi decoding and marginals.
 
 A sequence y of a sentence of T tokens scores ``start[y_1] + sum_t emission[t, y_t] + sum_t transition[y_t-1, y_t] +
 end[y_T]`` (Lafferty et al. 2001; as the layer above an LSTM, Lample et al. 2016).
@@ -12,14 +12,13 @@ import torch
 from torch import Tensor, nn
 
 FORBIDDEN = -1e4
-"""The score of a forbidden transition in decoding: finite, so that gradients and differences stay numbers."""
+"""Score of a forbidden transition in decoding; finite, to keep gradients and differences finite."""
 
 
 class LinearChainCRF(nn.Module):
-    """Scores of transitions, and the sums and maxima over all sequences of tags.
+    """Transition scores, and sums and maxima over all sequences of tags.
 
-    In training every transition is possible, since the text may hold one that its scheme forbids; decoding rules those
-    out.
+    Forbidden transitions are excluded in decoding only, as training data may contain them.
     """
 
     def __init__(
@@ -32,9 +31,9 @@ class LinearChainCRF(nn.Module):
     ) -> None:
         """Initialise.
 
-        :param allowed: (K, K), whether the tag of the column may follow that of the row; ``None`` where all may.
-        :param allowed_start: (K), whether a sentence may begin with it.
-        :param allowed_end: (K), whether it may end with it.
+        :param allowed: (K, K), whether the tag of the column may follow the tag of the row; ``None``: all may.
+        :param allowed_start: (K), whether a sentence may start with the tag.
+        :param allowed_end: (K), whether a sentence may end with the tag.
         """
         super().__init__()
         self.transitions = nn.Parameter(torch.empty(n_tags, n_tags).uniform_(-0.1, 0.1))
@@ -49,15 +48,15 @@ class LinearChainCRF(nn.Module):
             ("forbidden_end", allowed_end, (n_tags,)),
         ):
             is_allowed = torch.ones(shape, dtype=torch.bool, device="cpu") if given is None else given.bool()
-            scores = torch.zeros(shape, device="cpu")  # also where the weights are only shapes as yet
+            scores = torch.zeros(shape, device="cpu")  # also if the weights are on the device meta
             self.register_buffer(name, scores.masked_fill(~is_allowed, FORBIDDEN), persistent=False)
 
     def log_likelihood(self, emissions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
         """Return the log probability of each sentence's tags.
 
         :param emissions: (B, T, K).
-        :param tags: (B, T), any id behind the end.
-        :param mask: (B, T), true where there is a token; each sentence begins at the left and has at least one.
+        :param tags: (B, T), any id for padding.
+        :param mask: (B, T), true for tokens; each sentence starts at the left and has at least one.
         :returns: (B).
         """
         start, transitions, end = self.start, self.transitions, self.end
@@ -70,51 +69,51 @@ class LinearChainCRF(nn.Module):
         return score - _log_partition(emissions, mask, start, transitions, end)
 
     def marginals(self, emissions: Tensor, mask: Tensor) -> Tensor:
-        """Return the probability of each tag of each token over all sequences that are allowed.
+        """Return the probability of each tag of each token over all allowed sequences.
 
-        It is the derivative of the logarithm of the partition function by the emission.
+        It is the derivative of the log partition function by the emission.
 
         :param emissions: (B, T, K).
         :param mask: (B, T).
-        :returns: (B, T, K), zero behind the end of a sentence.
+        :returns: (B, T, K), zero for padding.
         """
         with torch.enable_grad():
             leaf = emissions.detach().requires_grad_()
-            partition = _log_partition(leaf, mask, *(part.detach() for part in self._in_decoding()))
+            partition = _log_partition(leaf, mask, *(part.detach() for part in self._decoding_scores()))
             (gradient,) = torch.autograd.grad(partition.sum(), leaf)
         return gradient
 
     def decode(self, emissions: Tensor, mask: Tensor) -> Tensor:
-        """Return the best sequence of tags of each sentence, without a forbidden transition (Viterbi 1967).
+        """Return the best allowed sequence of tags of each sentence (Viterbi 1967).
 
         :param emissions: (B, T, K).
         :param mask: (B, T).
-        :returns: (B, T), 0 behind the end of a sentence.
+        :returns: (B, T), 0 for padding.
         """
-        start, transitions, end = self._in_decoding()
+        start, transitions, end = self._decoding_scores()
         score = start + emissions[:, 0]
-        best_before = []
+        backpointers = []
         stay = torch.arange(score.shape[1], device=score.device)
         for t in range(1, emissions.shape[1]):
-            following, before = (score.unsqueeze(2) + transitions).max(dim=1)
+            best, previous = (score.unsqueeze(2) + transitions).max(dim=1)
             is_token = mask[:, t, None]
-            score = torch.where(is_token, following + emissions[:, t], score)
-            best_before.append(torch.where(is_token, before, stay))
+            score = torch.where(is_token, best + emissions[:, t], score)
+            backpointers.append(torch.where(is_token, previous, stay))
         tag = (score + end).argmax(dim=1)
         tags = [tag]
-        for before in reversed(best_before):
-            tag = before.gather(1, tag.unsqueeze(1)).squeeze(1)
+        for previous in reversed(backpointers):
+            tag = previous.gather(1, tag.unsqueeze(1)).squeeze(1)
             tags.append(tag)
         return torch.stack(tags[::-1], dim=1) * mask
 
-    def _in_decoding(self) -> tuple[Tensor, Tensor, Tensor]:
+    def _decoding_scores(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.start + self.forbidden_start, self.transitions + self.forbidden, self.end + self.forbidden_end
 
 
 def _log_partition(emissions: Tensor, mask: Tensor, start: Tensor, transitions: Tensor, end: Tensor) -> Tensor:
-    """Return (B): the logarithm of the sum over all sequences of the exponential of what they score."""
+    """Return the log of the sum of exp(score) over all sequences, (B)."""
     score = start + emissions[:, 0]
     for t in range(1, emissions.shape[1]):
-        following = (score.unsqueeze(2) + transitions).logsumexp(dim=1) + emissions[:, t]
-        score = torch.where(mask[:, t, None], following, score)
+        extended = (score.unsqueeze(2) + transitions).logsumexp(dim=1) + emissions[:, t]
+        score = torch.where(mask[:, t, None], extended, score)
     return (score + end).logsumexp(dim=1)

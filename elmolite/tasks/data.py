@@ -1,4 +1,4 @@
-"""Labelled examples -> batches of a task's model.
+"""Task data: labelled examples -> batches for a task model.
 
 Shapes: B examples, T tokens.
 """
@@ -19,36 +19,31 @@ from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.embedding.batching import BATCH_TOKENS, batches_by_length
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
+from elmolite.tasks.config import CacheDtype
 from elmolite.tasks.examples.records import Example
-from elmolite.tasks.layer_cache import LayerCache, Precision
+from elmolite.tasks.layer_cache import LayerCache
 from elmolite.tasks.model import SentenceBatch, TaskModel
 from elmolite.tasks.objectives import Prediction
 from elmolite.tasks.static_vectors import WordIds
 
 POOL_BATCHES = 50
-"""Batches of like length are cut from so many at once: fewer would pad more, all would have no chance in them."""
+"""Number of batches that are sorted by length together: fewer means more padding, more means less shuffling."""
 
 
 class TaskBatch(NamedTuple):
-    """Examples as a model reads them."""
+    """A batch of examples."""
 
     sentences: tuple[SentenceBatch, ...]  # one, or premise and hypothesis
     targets: Tensor
 
 
 class TaskData(Dataset[TaskBatch]):
-    """Examples; an item is the batch of a list of their numbers."""
+    """Map-style dataset of batches: its index is a list of example indices."""
 
-    def __init__(
-        self,
-        examples: Sequence[Example],
-        model: TaskModel,
-        tokenizer: SentenceTokenizer,
-    ) -> None:
-        """Prepare examples for a model.
+    def __init__(self, examples: Sequence[Example], model: TaskModel, tokenizer: SentenceTokenizer) -> None:
+        """Tokenize examples for a model.
 
-        :param tokenizer: cuts the sentences that are strings.
-        :raises InputError: a sentence has no words.
+        :param tokenizer: for sentences that are strings.
         """
         self.examples = examples
         self.sides = tokenise(examples, tokenizer)
@@ -58,37 +53,27 @@ class TaskData(Dataset[TaskBatch]):
         self.objective = model.objective
         self.lengths = np.array([sum(map(len, sentences)) for sentences in zip(*self.sides, strict=True)])
 
-    def keep_layers(
-        self, folder: Path | None = None, *, precision: Precision, limit_bytes: int, show_progress: bool
+    def cache_layers(
+        self, folder: Path | None = None, *, dtype: CacheDtype = "float32", show_progress: bool = True
     ) -> None:
-        """Compute the layers of a frozen language model now, or take them from the disk, instead of in every batch.
-
-        :param folder: of the cache; see :meth:`LayerCache.of`, also for the errors.
-        """
+        """Compute the layers of a frozen language model once, or read them from the cache; see :class:`LayerCache`."""
         if self.elmo is not None:
             sentences = [sentence for side in self.sides for sentence in side]
-            self.cache = LayerCache.of(
-                self.elmo,
-                sentences,
-                folder,
-                precision=precision,
-                limit_bytes=limit_bytes,
-                show_progress=show_progress,
-            )
+            self.cache = LayerCache.build(self.elmo, sentences, folder, dtype=dtype, show_progress=show_progress)
 
     def __len__(self) -> int:
         return len(self.examples)
 
-    def __getitem__(self, numbers: Sequence[int]) -> TaskBatch:
-        """Return the batch of some examples."""
-        return TaskBatch(self.sentences(numbers), self.objective.targets([self.examples[i].labels for i in numbers]))
+    def __getitem__(self, indices: Sequence[int]) -> TaskBatch:
+        """Return a batch with targets."""
+        return TaskBatch(self.sentences(indices), self.objective.targets([self.examples[i].labels for i in indices]))
 
-    def sentences(self, numbers: Sequence[int]) -> tuple[SentenceBatch, ...]:
-        """Return the sentences of some examples, which need no labels."""
-        return tuple(self._side(side, numbers) for side in range(len(self.sides)))
+    def sentences(self, indices: Sequence[int]) -> tuple[SentenceBatch, ...]:
+        """Return a batch without targets, for examples without labels."""
+        return tuple(self._side(side, indices) for side in range(len(self.sides)))
 
-    def _side(self, side: int, numbers: Sequence[int]) -> SentenceBatch:
-        tokens = [self.sides[side][i] for i in numbers]
+    def _side(self, side: int, indices: Sequence[int]) -> SentenceBatch:
+        tokens = [self.sides[side][i] for i in indices]
         lengths = torch.tensor([len(sentence) for sentence in tokens])
         mask = torch.arange(int(lengths.max())) < lengths.unsqueeze(1)
         static_ids = None
@@ -99,27 +84,27 @@ class TaskData(Dataset[TaskBatch]):
             return SentenceBatch(mask, static_ids=static_ids)
         if self.cache is None:
             return SentenceBatch(mask, ids=self.elmo.to_ids(tokens), static_ids=static_ids)
-        layers, _ = self.cache.batch([side * len(self) + i for i in numbers])
+        layers, _ = self.cache.batch([side * len(self) + i for i in indices])
         return SentenceBatch(mask, layers=layers, static_ids=static_ids)
 
 
 def tokenise(examples: Sequence[Example], tokenizer: SentenceTokenizer) -> list[list[list[str]]]:
-    """Return the tokens of the first sentence of each example, and of the second where there are two.
+    """Return the tokens of the first sentences, and for pairs those of the second.
 
-    :raises InputError: a sentence has none; the message names its place.
+    :raises InputError: a sentence has no tokens; the message names file and line.
     """
     sides: list[list[list[str]]] = [[] for _ in examples[0].sentences] if examples else []
     for example in examples:
         for side, sentence in zip(sides, example.sentences, strict=True):
             tokens = tokenizer.tokens(sentence) if isinstance(sentence, str) else list(sentence)
             if not tokens:
-                raise InputError(f"{example.location}: a sentence without words")
+                raise InputError(f"{example.location}: a sentence without tokens")
             side.append(tokens)
     return sides
 
 
 class ShuffledBatches(Sampler[list[int]]):
-    """Batches of examples of like length, in an order that is a function of (seed, epoch)."""
+    """Shuffled batches of examples of similar length; the order is a function of (seed, epoch)."""
 
     def __init__(self, lengths: Sequence[int] | NDArray[np.int64], batch_size: int, *, seed: int) -> None:
         self.lengths = np.asarray(lengths)
@@ -148,11 +133,11 @@ class ShuffledBatches(Sampler[list[int]]):
 def predict(model: TaskModel, data: TaskData, *, batch_tokens: int = BATCH_TOKENS) -> list[Prediction]:
     """Return the predictions of examples, in their order.
 
-    :param batch_tokens: at most so many tokens, with padding, are computed at once; a longer example is alone.
+    :param batch_tokens: maximum number of tokens of a batch, padding included; a longer example is a batch by itself.
     """
     device = next(model.parameters()).device
     found: dict[int, Prediction] = {}
-    for numbers in batches_by_length(data.lengths.tolist(), batch_tokens):
-        sentences = [side.to(device) for side in data.sentences(numbers)]
-        found |= dict(zip(numbers, model.predict(sentences), strict=True))
-    return [found[number] for number in range(len(data))]
+    for indices in batches_by_length(data.lengths.tolist(), batch_tokens):
+        sentences = [side.to(device) for side in data.sentences(indices)]
+        found |= dict(zip(indices, model.predict(sentences), strict=True))
+    return [found[index] for index in range(len(data))]

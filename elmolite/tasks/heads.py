@@ -119,7 +119,7 @@ class PoolingClassifier(nn.Module):
         """
         super().__init__()
         if pooling == "final" and output_vectors_size:
-            raise InputError("head.pooling: 'final' cannot be combined with input.mixes_at_output")
+            raise InputError("head.pooling: 'final' cannot be combined with input.output_mix")
         self.pooling = pooling
         self.lstm = BiLSTM(input_size, hidden_size, n_layers=n_layers, dropout=dropout) if n_layers else None
         size = self.lstm.output_size if self.lstm else input_size
@@ -375,7 +375,7 @@ class LinearPairClassifier(nn.Module):
         """:param output_vectors_size: must be 0: there is no encoder output."""
         super().__init__()
         if output_vectors_size:
-            raise InputError("input.mixes_at_output: needs a head with an encoder; the linear head has none")
+            raise InputError("input.output_mix: needs a head with an encoder; the linear head has none")
         self.linear = nn.Linear(4 * input_size, n_labels)
 
     def forward(self, premise: TokenFeatures, hypothesis: TokenFeatures) -> Tensor:

@@ -1,11 +1,11 @@
-"""Layers of the language model and static vectors -> the vectors that a head reads.
+"""Feature mixer: layers of the language model and static vectors -> the input features of a head.
 
-Shapes: L layers, B sentences, T tokens, D width of a layer, S width of a static vector.
+Shapes: L layers, B sentences, T tokens, D size of a layer, S size of a static vector.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,21 +16,61 @@ from elmolite.errors import InputError, nearest
 from elmolite.nn.scalar_mix import ScalarMix
 from elmolite.tasks.config import Normalization
 from elmolite.tasks.heads import TokenFeatures
-from elmolite.tasks.standardization import Standardization
 from elmolite.tasks.static_vectors import StaticEmbedding
 
 MIX, NO_LAYERS = "mix", "none"
 
 
+class LayerStandardizer(nn.Module):
+    """Standardize each dimension of each layer to zero mean and unit variance over the training words.
+
+    The layers of a language model differ in scale, and in each all words share a large component: without pretraining
+    nearly all of it, so that any two words look alike. Without this a head has to learn to remove it first.
+
+    Before :meth:`fit` it is the identity.
+    """
+
+    def __init__(self, n_layers: int, size: int) -> None:
+        """:param size: D."""
+        super().__init__()
+        self.mean: Tensor
+        self.deviation: Tensor
+        self.register_buffer("mean", torch.zeros(n_layers, size))
+        self.register_buffer("deviation", torch.ones(n_layers, size))
+
+    def fit(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Measure mean and standard deviation; a constant dimension gets deviation 1.
+
+        :param batches: layers (L, B, T, D) and masks (B, T), true for tokens.
+        """
+        n_words = 0
+        sums = torch.zeros(2, *self.mean.shape, dtype=torch.float64)
+        for layers, mask in batches:
+            words = layers[:, mask].double().cpu()  # (L, N, D)
+            sums += torch.stack([words.sum(dim=1), words.square().sum(dim=1)])
+            n_words += words.shape[1]
+        if n_words == 0:
+            raise ValueError("cannot standardize the layers of no words")
+        mean, square = sums / n_words
+        deviation = (square - mean.square()).clamp(min=0).sqrt()
+        is_constant = deviation <= 1e-6 * square.sqrt()
+        self.mean.copy_(mean)
+        self.deviation.copy_(deviation.masked_fill(is_constant, 1.0))
+
+    def forward(self, layers: Tensor) -> Tensor:
+        """Return standardized layers (L, B, T, D)."""
+        return (layers - self.mean[:, None, None]) / self.deviation[:, None, None]
+
+
 class LearntMix(NamedTuple):
-    """What a mix has learnt."""
+    """Weights that a scalar mix has learnt."""
 
     weights: list[float]
     gamma: float
 
 
-class WordInputs(nn.Module):
-    """Mixes of the layers, beside static vectors or alone, with dropout."""
+class FeatureMixer(nn.Module):
+    """Scalar mix of the layers and static vectors, concatenated, with dropout."""
 
     def __init__(
         self,
@@ -39,29 +79,21 @@ class WordInputs(nn.Module):
         layer_size: int,
         layers: str = MIX,
         normalization: Normalization = "standard",
-        mixes_at_output: bool = False,
+        output_mix: bool = False,
         static: StaticEmbedding | None = None,
         dropout: float = 0.0,
     ) -> None:
-        """Initialise.
+        """Initialise; see :class:`InputConfig` for ``layers``, ``normalization`` and ``output_mix``.
 
         :param n_layers: L.
         :param layer_size: D.
-        :param layers: ``mix``, learnt; ``token``, ``top``, ``average``, or the number of a layer; ``none`` for static
-            vectors alone.
-        :param normalization: of the layers, before they are mixed: ``standard``, see :class:`Standardization`, after
-            its ``fit``; ``layer``, see :class:`ScalarMix`; or ``none``.
-        :param mixes_at_output: whether a second mix, with weights of its own, stands beside the output of the head's
-            first network.
-        :param static: vectors that stand beside the mix.
-        :param dropout: of all of them.
-        :raises InputError: there is no such layer, or nothing at all to read.
+        :param static: vectors that are concatenated to the mix.
         """
         super().__init__()
         if layers == NO_LAYERS and static is None:
-            raise InputError("layers 'none' leaves nothing to read: give static vectors")
-        if layers == NO_LAYERS and mixes_at_output:
-            raise InputError("a mix at the output needs layers, and they are 'none'")
+            raise InputError("input.layers is 'none' and there are no static vectors: give input.static")
+        if layers == NO_LAYERS and output_mix:
+            raise InputError("input.output_mix needs layers, but input.layers is 'none'")
         fixed = None if layers in (MIX, NO_LAYERS) else fixed_weights(layers, n_layers)
 
         def mix() -> ScalarMix:
@@ -69,20 +101,20 @@ class WordInputs(nn.Module):
             return ScalarMix(n_layers, use_layer_norm=use_layer_norm, dropout=dropout, fixed_weights=fixed)
 
         self.mix = None if layers == NO_LAYERS else mix()
-        self.output_mix = mix() if mixes_at_output else None
-        is_standardised = normalization == "standard" and layers != NO_LAYERS
-        self.standardization = Standardization(n_layers, layer_size) if is_standardised else None
+        self.output_mix = mix() if output_mix else None
+        is_standardized = normalization == "standard" and layers != NO_LAYERS
+        self.standardization = LayerStandardizer(n_layers, layer_size) if is_standardized else None
         self.static = static
         self.dropout = dropout
         self.size = (layer_size if self.mix else 0) + (static.size if static else 0)
-        self.output_size = layer_size if mixes_at_output else 0
+        self.output_size = layer_size if output_mix else 0
 
     def forward(self, mask: Tensor, layers: Tensor | None, static_ids: Tensor | None) -> TokenFeatures:
-        """Return the words of sentences.
+        """Return the features of sentences.
 
         :param mask: (B, T).
-        :param layers: (L, B, T, D); ``None`` where they are not read.
-        :param static_ids: (B, T), into the static vectors; ``None`` where there are none.
+        :param layers: (L, B, T, D), or ``None`` if they are not used.
+        :param static_ids: (B, T), ids of static vectors, or ``None`` if there are none.
         """
         if self.standardization is not None and layers is not None:
             layers = self.standardization(layers)
@@ -97,31 +129,28 @@ class WordInputs(nn.Module):
         return TokenFeatures(torch.cat(parts, dim=2) * mask.unsqueeze(2), mask, output)
 
     def penalty(self) -> Tensor:
-        """Return the penalties of the mixes, which pull their weights towards the average."""
+        """Return the sum of the penalties of the mixes, which pull their weights towards the average."""
         return torch.stack([mix.penalty() for mix in self._mixes().values()] or [torch.zeros(())]).sum()
 
     def learnt_mixes(self) -> dict[str, LearntMix]:
-        """Return what each mix that learns has learnt, by its place: ``input`` or ``output``."""
+        """Return the learnt weights, by the name of the mix: ``input`` or ``output``."""
         return {
-            place: LearntMix(mix.weights.tolist(), mix.gamma.item())
-            for place, mix in self._mixes().items()
+            name: LearntMix(mix.weights.tolist(), mix.gamma.item())
+            for name, mix in self._mixes().items()
             if mix.gamma is not None
         }
 
     def _mixes(self) -> dict[str, ScalarMix]:
         mixes = {"input": self.mix, "output": self.output_mix}
-        return {place: mix for place, mix in mixes.items() if mix is not None}
+        return {name: mix for name, mix in mixes.items() if mix is not None}
 
 
 def fixed_weights(layers: str, n_layers: int) -> Sequence[float]:
-    """Return L weights that choose a layer or the average of all.
-
-    :raises InputError: there is no such layer.
-    """
+    """Return the L weights of a mix that selects one layer, or averages all."""
     if layers == "average":
         return [1 / n_layers] * n_layers
     number = {"token": 0, "top": n_layers - 1}.get(layers, int(layers) if layers.isdecimal() else n_layers)
     if number >= n_layers:
         valid = (MIX, NO_LAYERS, "token", "top", "average", *map(str, range(n_layers)))
-        raise InputError(f"layers: unknown {layers!r}{nearest(layers, valid)}")
+        raise InputError(f"input.layers: unknown {layers!r}{nearest(layers, valid)}")
     return [float(layer == number) for layer in range(n_layers)]

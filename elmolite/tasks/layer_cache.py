@@ -1,100 +1,108 @@
-"""The layers of a frozen language model, computed once and kept on disk, not computed again in every epoch.
+"""Layer cache: the layers of a frozen language model on disk, computed once and not in every epoch.
 
-An entry of the cache belongs to a set of sentences, a model (its weights and how it reads tokens) and a precision;
-whatever changes one of them makes another entry, and nothing else does. It holds one array, memory-mapped: a row of
-zeros, then a row for each token of the distinct sentences, longest sentence first. A row is the token vector (P), which
-is layer 0 twice over, and the other layers (2 P each).
+An entry belongs to a set of sentences, a model (its weights and how it reads tokens) and a dtype; a change of one of
+them makes another entry. It is a folder, ``layers-`` and its key, that is written whole or not at all:
 
-Shapes: B sentences, T tokens, N tokens of all distinct sentences, L layers, P projection.
+==================  ===========================================================================================
+``layers.npy``      memory-mapped: a row of zeros, then a row for each token of the distinct sentences, longest
+                    sentence first. A row is the token vector (P), which is layer 0 twice over, and the other
+                    layers (2 P each)
+``entry.json``      size and checksum of the array, and what it was computed from
+==================  ===========================================================================================
+
+Entries are never removed: delete the folder to free its space.
+
+Shapes: B sentences, T tokens, N tokens of all distinct sentences, L layers, P projection size.
 """
 
 from __future__ import annotations
 
 import hashlib
-import sys
+import logging
+import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
-from weakref import WeakSet
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from elmolite.embedding.batching import BATCH_TOKENS, batches_by_length
 from elmolite.embedding.elmo import ELMo
 from elmolite.embedding.elmo_module import Sentence
 from elmolite.embedding.model_hash import json_line, model_hash
-from elmolite.errors import InputError, nearest
-from elmolite.tasks.cache_folder import DEFAULT_LIMIT_BYTES, CacheFolder, default_folder, in_units
-from elmolite.utils import files
-from elmolite.utils.files import map_array
+from elmolite.errors import InputError
+from elmolite.tasks.config import CacheDtype
+from elmolite.utils import files, folders
 
-Precision = Literal["float32", "float16"]
+logger = logging.getLogger("elmolite")
 
+FORMAT_VERSION = 2
+MANIFEST = "entry.json"
 _LAYERS_FILE = "layers.npy"
-_FORMAT = "rows of token vector and layers, 1"
-"""Goes into the key: what is kept in another way is another entry."""
+_FORMAT = "rows of token vector and layers, 1"  # part of the key: another layout makes another entry
+
+
+def default_folder() -> Path:
+    """Return the user's cache folder on this platform."""
+    if os.name == "nt":
+        local = os.environ.get("LOCALAPPDATA")
+        return (Path(local) if local else Path.home() / "AppData" / "Local") / "elmolite" / "cache"
+    caches = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (caches if caches.is_absolute() else Path.home() / ".cache") / "elmolite"
 
 
 class LayerCache:
-    """The layers of sentences, by the place of a sentence among those that it was made of.
+    """Layers of sentences, indexed by the position of a sentence among those that the cache was built from.
 
-    Goes to the workers of a ``DataLoader`` by fork or by pickle: what travels is the path, not the array.
+    Pickled, as for the workers of a ``DataLoader``, it holds the path and not the array.
     """
 
     def __init__(self, path: Path, sentences: _Distinct, *, n_layers: int) -> None:
-        """Open an entry that is there; see :meth:`of`."""
+        """Open an existing entry; see :meth:`build`."""
         self.path = path
         self.n_layers = n_layers
         lengths = np.array([len(sentence) for sentence in sentences.tokens], np.int64)
-        self._lengths = lengths[sentences.places]
-        self._begins = (1 + lengths.cumsum() - lengths)[sentences.places]
+        self._lengths = lengths[sentences.positions]
+        self._offsets = (1 + lengths.cumsum() - lengths)[sentences.positions]
         self._n_rows = 1 + int(lengths.sum())
 
     @classmethod
-    def of(
+    def build(
         cls,
         elmo: ELMo,
         sentences: Iterable[Sentence],
         folder: str | Path | None = None,
         *,
-        precision: Precision = "float32",
-        limit_bytes: int | None = DEFAULT_LIMIT_BYTES,
+        dtype: CacheDtype = "float32",
         show_progress: bool = True,
     ) -> LayerCache:
-        """Take the layers of sentences from the cache, and compute them first where they are not there.
+        """Open the layers of sentences, after computing them if they are not in the cache.
 
         :param elmo: a frozen model.
-        :param sentences: as :meth:`ELMo.embed` takes them; in another order, or with some twice, they have the same
-            entry.
+        :param sentences: as :meth:`ELMo.embed` takes them; order and repetitions make no other entry.
         :param folder: of the cache; ``None`` for the user's.
-        :param precision: on disk. In float32 the layers are, bit for bit, what :meth:`ELMo.embed` gives for the
-            distinct sentences, longest first and then in alphabetical order; in other batches it gives the same up to
-            its rounding.
-        :param limit_bytes: what all entries of the folder may take; those that were not used for longest are
-            removed, but none that a ``LayerCache`` of this process uses. ``None`` for no limit but the disk.
-        :raises InputError: the model is not frozen, ``sentences`` is something else, or the layers would be over
-            the limit, do not fit the disk, cannot be written, or are too large for float16.
+        :param dtype: on disk. In float32 the layers are bit for bit those of :meth:`ELMo.embed` of the distinct
+            sentences, longest first and then alphabetically; other batches differ by rounding.
+        :raises InputError: the model is not frozen, the disk has too little space, or the vectors overflow float16.
         """
-        if precision not in get_args(Precision):
-            raise InputError(f"precision: unknown {precision!r}{nearest(precision, get_args(Precision))}")
         if any(parameter.requires_grad for parameter in elmo.parameters()):
-            raise InputError("the layers of a language model that is being trained cannot be kept; freeze() it")
+            raise InputError("the layers of a language model that is trained cannot be cached; freeze() it")
         distinct = _distinct(elmo.tokenise(sentences))
-        cache = CacheFolder(default_folder() if folder is None else Path(folder), limit_bytes=limit_bytes)
-        cache.remove_left_over()
-        key = _key(elmo, distinct.tokens, precision)
-        if not cache.has(key):
-            _write(cache, key, elmo, distinct.tokens, np.dtype(precision), show_progress=show_progress)
-        opened = cls(cache.path(key), distinct, n_layers=elmo.n_layers)
-        _ = opened._rows  # before another process removes it, and for workers that are forked
-        _IN_USE.add(opened)
-        return opened
+        folder = default_folder() if folder is None else Path(folder)
+        files.remove_stale(folder)
+        path = folder / f"layers-{_key(elmo, distinct.tokens, dtype)}"
+        if not _is_complete(path):
+            _write(path, elmo, distinct.tokens, np.dtype(dtype), show_progress=show_progress)
+        cache = cls(path, distinct, n_layers=elmo.n_layers)
+        _ = cache._rows  # mapped now, for workers that are forked
+        return cache
 
     def __len__(self) -> int:
         """Return the number of sentences."""
@@ -103,16 +111,16 @@ class LayerCache:
     def batch(self, sentences: Sequence[int] | NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return the layers of some sentences, as :meth:`ELMo.forward` does, in float32 on the CPU.
 
-        :param sentences: their places among the sentences that this was made of, (B).
-        :returns: the layers, (L, B, T, 2 P), zero behind the end of a sentence; and a mask (B, T), true where there is
-            a token.
+        :param sentences: indices into the sentences that the cache was built from, (B).
+        :returns: the layers (L, B, T, 2 P), zero for padding; and the mask (B, T), true for tokens.
         """
         chosen = np.asarray(sentences, np.int64)
         lengths = self._lengths[chosen]
-        at = np.arange(lengths.max(initial=0))
-        mask = at < lengths[:, None]
-        zeros = 0
-        rows = torch.from_numpy(self._rows.take(np.where(mask, self._begins[chosen][:, None] + at, zeros), axis=0))
+        positions = np.arange(lengths.max(initial=0))
+        mask = positions < lengths[:, None]
+        row_of_zeros = 0
+        indices = np.where(mask, self._offsets[chosen][:, None] + positions, row_of_zeros)
+        rows = torch.from_numpy(self._rows.take(indices, axis=0))
         width = rows.shape[-1] // (2 * self.n_layers - 1)
         layers = torch.empty(self.n_layers, *mask.shape, 2 * width)
         layers[0].view(*mask.shape, 2, width)[:] = rows[..., None, :width]
@@ -124,77 +132,102 @@ class LayerCache:
         """The array on disk, (1 + N, (2 L - 1) P)."""
         path = self.path / _LAYERS_FILE
         try:
-            rows = map_array(path, kinds="f", n_dims=2)
+            rows = files.map_array(path, kinds="f", n_dims=2)
         except InputError as error:
-            raise InputError(f"{path}: the layers are no longer there ({error}); start again") from None
+            raise InputError(f"{path}: the cached layers were removed ({error}); start the run again") from None
         if len(rows) != self._n_rows or rows.shape[1] % (2 * self.n_layers - 1):
-            raise InputError(
-                f"{path}: has {rows.shape} numbers, not those of {self._n_rows:,} rows; remove {self.path}"
-            )
+            raise InputError(f"{path} must have {self._n_rows:,} rows, got shape {rows.shape}; delete {self.path}")
         return np.asarray(rows)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_rows"}
 
 
-_IN_USE: WeakSet[LayerCache] = WeakSet()
-"""What this process would miss if it made room for more."""
-
-
 class _Distinct(NamedTuple):
-    """Sentences without those that stand there twice."""
+    """Sentences without repetitions."""
 
-    tokens: list[tuple[str, ...]]  # longest first, so that batches of them follow one another on disk
-    places: NDArray[np.int64]  # (number of sentences): where each of them is in tokens
+    tokens: list[tuple[str, ...]]  # longest first, so that a batch is contiguous on disk
+    positions: NDArray[np.int64]  # (number of sentences), into tokens
 
 
 def _distinct(sentences: Sequence[Sequence[str]]) -> _Distinct:
     as_tuples = [tuple(sentence) for sentence in sentences]
     tokens = sorted(set(as_tuples), key=lambda sentence: (-len(sentence), sentence))
-    place = {sentence: number for number, sentence in enumerate(tokens)}
-    return _Distinct(tokens, np.array([place[sentence] for sentence in as_tuples], np.int64))
+    index = {sentence: number for number, sentence in enumerate(tokens)}
+    return _Distinct(tokens, np.array([index[sentence] for sentence in as_tuples], np.int64))
 
 
-def _key(elmo: ELMo, sentences: Sequence[Sequence[str]], precision: Precision) -> str:
-    """Hash all that the layers depend on."""
-    digest = hashlib.sha256(json_line([_FORMAT, precision, model_hash(elmo)]))
+def _key(elmo: ELMo, sentences: Sequence[Sequence[str]], dtype: CacheDtype) -> str:
+    """Return a hash of everything that the layers depend on."""
+    digest = hashlib.sha256(json_line([_FORMAT, dtype, model_hash(elmo)]))
     for sentence in sentences:
         digest.update(json_line(sentence))
     return digest.hexdigest()[:32]
 
 
+def _is_complete(path: Path) -> bool:
+    """Return whether an entry exists and its checksums are right; a damaged one is removed with a warning."""
+    if not path.is_dir():
+        return False
+    try:
+        folders.open_folder(path, MANIFEST, kind="cache", version=FORMAT_VERSION)
+    except (InputError, OSError) as error:
+        logger.warning(f"{error}; the layers are computed again")
+        folders.remove_shared_folder(path)
+        return False
+    return True
+
+
 def _write(
-    cache: CacheFolder,
-    key: str,
-    elmo: ELMo,
-    sentences: Sequence[Sequence[str]],
-    dtype: np.dtype[Any],
-    *,
-    show_progress: bool,
+    path: Path, elmo: ELMo, sentences: Sequence[Sequence[str]], dtype: np.dtype[Any], *, show_progress: bool
 ) -> None:
     """Compute an entry, batch by batch."""
-    elmo.word_cache.clear()  # whose rounding tells of what was embedded before
+    elmo.word_cache.clear()  # the rounding of its vectors depends on the batch in which they were computed
     n_tokens = sum(map(len, sentences))
     shape = (1 + n_tokens, (2 * elmo.n_layers - 1) * elmo.size // 2)
     n_bytes = shape[0] * shape[1] * dtype.itemsize
-    what = f"layers of {n_tokens:,} words"
-    cache.make_room(n_bytes, what=what, keep={opened.path for opened in _IN_USE})
-    if show_progress:
-        print(f"{what}: {in_units(n_bytes)} in {cache.folder}", file=sys.stderr)
-    content = {"sentences": len(sentences), "words": n_tokens, "precision": dtype.name, "model": model_hash(elmo)}
+    _check_space(path.parent, n_bytes, n_tokens)
+    level = logging.INFO if show_progress else logging.DEBUG
+    logger.log(level, f"layers of {n_tokens:,} words: {_units(n_bytes)} in {path.parent}")
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "sentences": len(sentences),
+        "words": n_tokens,
+        "precision": dtype.name,
+        "model": model_hash(elmo),
+    }
     with (
-        cache.writing(key, content) as new,
-        files.writing(new / _LAYERS_FILE) as file,
-        tqdm(
-            desc="layers", total=n_tokens, unit="words", unit_scale=True, disable=None if show_progress else True
-        ) as bar,
+        folders.writing_shared_folder(path) as new,
+        tqdm(desc="layers", total=n_tokens, unit="words", unit_scale=True, disable=not show_progress or None) as bar,
     ):
-        header = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-        npy.write_array_header_1_0(file, header)
-        file.write(np.zeros(shape[1], dtype).data)
-        for rows in _compute(elmo, sentences):
-            file.write(_convert(rows, dtype).data)
-            bar.update(len(rows))
+        with files.writing(new / _LAYERS_FILE) as file:
+            header = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+            npy.write_array_header_1_0(file, header)
+            file.write(np.zeros(shape[1], dtype).data)
+            for rows in _compute(elmo, sentences):
+                file.write(_convert(rows, dtype).data)
+                bar.update(len(rows))
+        files.write_manifest(new / MANIFEST, {**manifest, "files": folders.file_entries(new)})
+
+
+def _check_space(folder: Path, n_bytes: int, n_tokens: int) -> None:
+    """Refuse an entry for which the disk has too little space."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if n_bytes > free:
+        raise InputError(
+            f"the layers of {n_tokens:,} words need {_units(n_bytes)} in {folder}, which has {_units(free)} free: free "
+            "some space, choose another folder (--cache DIR), or do not cache (--no-cache)"
+        )
+
+
+def _units(n_bytes: int) -> str:
+    """Return a number of bytes in a readable unit: 599 MiB."""
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20)):
+        if n_bytes >= size:
+            value = n_bytes / size
+            return f"{value:.1f} {unit}" if value < 10 else f"{value:,.0f} {unit}"
+    return f"{n_bytes / 2**10:.1f} KiB"
 
 
 def _compute(elmo: ELMo, sentences: Sequence[Sequence[str]]) -> Iterator[NDArray[np.float32]]:
@@ -207,5 +240,5 @@ def _compute(elmo: ELMo, sentences: Sequence[Sequence[str]]) -> Iterator[NDArray
 
 def _convert(rows: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
     if np.abs(rows).max(initial=0) > np.finfo(dtype).max:
-        raise InputError("precision='float16': this model's vectors are too large for it; keep them in float32")
+        raise InputError("cache dtype float16: the vectors of this model overflow; use float32")
     return np.ascontiguousarray(rows.astype(dtype))

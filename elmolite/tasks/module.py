@@ -1,7 +1,8 @@
-"""Lightning's wiring of fine-tuning: loss, optimizer, dev examples after each epoch, and the best weights kept."""
+"""Lightning module of fine-tuning, and the callback that keeps the best epoch."""
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Sequence
@@ -17,9 +18,11 @@ from elmolite.tasks.metrics import TaskScores
 from elmolite.tasks.model import TaskModel
 from elmolite.tasks.specs import TaskDescription
 
+logger = logging.getLogger("elmolite")
+
 
 class FinetuningModule(LightningModule):
-    """Trains any :class:`TaskModel`."""
+    """Trains any :class:`TaskModel`; logs ``loss``, ``dev`` (the score) and ``dev_loss`` each epoch."""
 
     def __init__(
         self,
@@ -28,7 +31,7 @@ class FinetuningModule(LightningModule):
         config: FinetuningConfig,
         dev_labels: Sequence[tuple[str, ...]],
     ) -> None:
-        """:param dev_labels: of the dev examples, in their order."""
+        """:param dev_labels: labels of the dev examples, in the order of the batches."""
         super().__init__()
         self.model = model
         self.description = description
@@ -39,36 +42,22 @@ class FinetuningModule(LightningModule):
         self._loss_sum: Tensor | float = 0.0
         self._n_batches = 0
         self._predicted: list[tuple[str, ...]] = []
-        self._dev_loss = 0.0
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Make AdamW, with a learning rate of its own for the language model."""
-        rates = {False: self.config.learning_rate, True: self.config.encoder_learning_rate}
-        groups: dict[tuple[float, float], list[Tensor]] = {}
-        for name, parameter in _learnt_parameters(self).items():
-            decay = self.config.weight_decay if parameter.ndim > 1 else 0.0
-            groups.setdefault((rates[name.startswith("elmo.")], decay), []).append(parameter)
-        return torch.optim.AdamW(
-            [{"params": each, "lr": rate, "weight_decay": decay} for (rate, decay), each in groups.items()]
-        )
+        self._dev_loss_sum = 0.0
 
     def on_train_epoch_start(self) -> None:
-        """Let one layer more of the language model learn."""
+        """Unfreeze one more layer of the language model, if that is gradual."""
         if self.config.encoder_training == "gradual" and self.model.elmo is not None:
             self.model.elmo.unfreeze(n_layers=min(self.current_epoch, self.model.elmo.n_layers))
 
-    def training_step(self, batch: TaskBatch, number: int) -> Tensor:  # noqa: ARG002
-        """Return the loss of a batch, the penalty of the mixes included."""
+    def training_step(self, batch: TaskBatch, batch_idx: int) -> Tensor:  # noqa: ARG002
+        """Return the loss of a batch, with the penalty of the mixes."""
         loss = self.model.loss(batch.sentences, batch.targets)
         self._loss_sum = self._loss_sum + loss.detach()
         self._n_batches += 1
         return loss + self.config.mix_penalty * self.model.inputs.penalty()
 
     def mean_loss(self) -> float:
-        """Return the mean of the batches since the last call.
-
-        :raises InputError: it is no number.
-        """
+        """Return the mean loss of the batches since the last call, or raise if it is not finite."""
         mean = float(self._loss_sum) / self._n_batches
         self._loss_sum, self._n_batches = 0.0, 0
         if not math.isfinite(mean):
@@ -76,91 +65,101 @@ class FinetuningModule(LightningModule):
         return mean
 
     def on_validation_epoch_start(self) -> None:
-        """Start collecting."""
+        """Reset the predictions."""
         self._predicted = []
-        self._dev_loss = 0.0
+        self._dev_loss_sum = 0.0
 
-    def validation_step(self, batch: TaskBatch, number: int) -> None:  # noqa: ARG002
-        """Predict a batch of the dev examples."""
+    def validation_step(self, batch: TaskBatch, batch_idx: int) -> None:  # noqa: ARG002
+        """Predict a batch of dev examples."""
         scores, mask = self.model(batch.sentences), batch.sentences[0].mask
         self._predicted += self.model.objective.decode(scores, mask)
-        self._dev_loss += float(self.model.objective.loss(scores, batch.targets, mask)) * len(batch.targets)
+        self._dev_loss_sum += float(self.model.objective.loss(scores, batch.targets, mask)) * len(batch.targets)
 
     def on_validation_epoch_end(self) -> None:
-        """Measure the predictions of the dev examples."""
+        """Score the predictions."""
         self.dev_scores = self.description.score(self.dev_labels, self._predicted)
-        self.dev_loss = self._dev_loss / len(self.dev_labels)
+        self.dev_loss = self._dev_loss_sum / len(self.dev_labels)
+        self.log_dict({"dev": self.dev_scores.value, "dev_loss": self.dev_loss})
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return AdamW, with a separate learning rate for the language model."""
+        rates = {False: self.config.learning_rate, True: self.config.encoder_learning_rate}
+        groups: dict[tuple[float, float], list[Tensor]] = {}
+        for name, parameter in _trained_parameters(self).items():
+            decay = self.config.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((rates[name.startswith("elmo.")], decay), []).append(parameter)
+        return torch.optim.AdamW(
+            [{"params": each, "lr": rate, "weight_decay": decay} for (rate, decay), each in groups.items()]
+        )
 
 
 class BestEpoch(Callback):
-    """Keeps the weights of the epoch that is best on the dev examples, and stops when none was better for long.
+    """Early stopping that keeps the weights of the epoch with the best dev score.
 
-    As long as the value is 0, as when no span is found yet, an epoch with a lower loss on the dev examples is better.
+    While the score is 0, as before any span is found, a lower dev loss is better.
 
-    :ivar epochs: for each epoch its loss, its value and loss on the dev examples, and its seconds of training.
+    :ivar epochs: number, loss, dev score, dev loss and seconds of training of each epoch.
     """
 
-    def __init__(self, *, patience: int, show: bool) -> None:
+    def __init__(self, *, patience: int, show: bool = True) -> None:
         self.patience = patience
-        self.show = show
+        self.log_level = logging.INFO if show else logging.DEBUG
         self.epochs: list[dict[str, float]] = []
         self.epoch = 0
         self.scores: TaskScores | None = None
-        self._best = (-math.inf, -math.inf)  # value, and loss with the other sign
+        self._best = (-math.inf, -math.inf)  # score, negative loss
         self._weights: dict[str, Tensor] = {}
-        self._began = self._seconds = 0.0
+        self._started = self._seconds = 0.0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Take the time."""
-        self._began = time.perf_counter()
+        """Start the clock."""
+        self._started = time.perf_counter()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Take the time of training alone."""
-        self._seconds = time.perf_counter() - self._began
+        """Stop the clock."""
+        self._seconds = time.perf_counter() - self._started
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compare the epoch with the best before it."""
+        """Compare the epoch with the best so far."""
         assert isinstance(pl_module, FinetuningModule)
-        result = pl_module.dev_scores
-        assert result is not None
-        number = trainer.current_epoch + 1
-        loss = pl_module.mean_loss()
-        dev_loss = pl_module.dev_loss
+        scores, dev_loss = pl_module.dev_scores, pl_module.dev_loss
+        assert scores is not None
+        number, loss = trainer.current_epoch + 1, pl_module.mean_loss()
+        pl_module.log("loss", loss)
         self.epochs.append(
-            {"epoch": number, "loss": loss, "dev": result.value, "dev_loss": dev_loss, "seconds": self._seconds}
+            {"epoch": number, "loss": loss, "dev": scores.value, "dev_loss": dev_loss, "seconds": self._seconds}
         )
-        value = (result.value, -dev_loss if result.value == 0 else 0.0)
-        is_best = value > self._best or self.scores is None
+        rank = (scores.value, -dev_loss if scores.value == 0 else 0.0)
+        is_best = rank > self._best or self.scores is None
         if is_best:
-            self.scores, self.epoch, self._best = result, number, value
-            self._weights = {name: each.detach().cpu().clone() for name, each in _learnt(pl_module).items()}
-        if self.show:
-            mark = ", the best" if is_best else ""
-            print(
-                f"epoch {number}: loss {loss:.4f}, dev {result.name} {result.value:.4f}{mark}, {self._seconds:.1f} s",
-                flush=True,
-            )
+            self.scores, self.epoch, self._best = scores, number, rank
+            self._weights = {name: each.detach().cpu().clone() for name, each in _trained_tensors(pl_module).items()}
+        logger.log(
+            self.log_level,
+            f"epoch {number}: loss {loss:.4f}, dev {scores.name} {scores.value:.4f}{', best' if is_best else ''}, "
+            f"{self._seconds:.1f} s",
+        )
         if number - self.epoch >= self.patience:
             trainer.should_stop = True
 
     def restore(self, module: FinetuningModule) -> None:
-        """Go back to the best epoch."""
-        learnt = _learnt(module)
+        """Load the weights of the best epoch."""
+        tensors = _trained_tensors(module)
         with torch.no_grad():
             for name, value in self._weights.items():
-                learnt[name].copy_(value)
+                tensors[name].copy_(value)
 
 
-def _learnt(module: FinetuningModule) -> dict[str, Tensor]:
-    """Return what training changes: weights and running statistics."""
-    return _learnt_parameters(module) | dict(module.model.head.named_buffers(prefix="head"))
+def _trained_tensors(module: FinetuningModule) -> dict[str, Tensor]:
+    """Return everything that training changes: parameters and running statistics."""
+    return _trained_parameters(module) | dict(module.model.head.named_buffers(prefix="head"))
 
 
-def _learnt_parameters(module: FinetuningModule) -> dict[str, Tensor]:
-    """Return the weights that training changes: of a language model that learns all, also those that learn later."""
-    learns = module.config.encoder_training != "frozen"
+def _trained_parameters(module: FinetuningModule) -> dict[str, Tensor]:
+    """Return the trained parameters, with those of the language model that are unfrozen later."""
+    trains_encoder = module.config.encoder_training != "frozen"
     return {
         name: each
         for name, each in module.model.named_parameters()
-        if (learns if name.startswith("elmo.") else each.requires_grad)
+        if (trains_encoder if name.startswith("elmo.") else each.requires_grad)
     }

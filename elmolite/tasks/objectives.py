@@ -1,4 +1,4 @@
-"""How the scores of a head are trained and read: one label, several at once, or a tag for each word.
+"""Objectives: loss and decoding of a head's scores, for one label, a set of labels, or a tag for each token.
 
 Shapes: B sentences, T tokens, K labels.
 """
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 
 class Prediction(NamedTuple):
-    """What a model says of one example."""
+    """Predicted labels of one example."""
 
     labels: tuple[str, ...]
-    """The label; those that hold, of several; or one a token."""
+    """The label; the set of labels; or one label a token."""
     probabilities: NDArray[np.float32]
     """(K), or (tokens, K)."""
 
 
 class Objective(nn.Module, ABC):
-    """Between labels and scores, (B, K) of sentences or (B, T, K) of their words."""
+    """Loss and decoding of scores, (B, K) of sentences or (B, T, K) of their tokens."""
 
     def __init__(self, labels: Sequence[str]) -> None:
         """:param labels: K, in the order of their scores."""
@@ -47,37 +47,41 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, scores: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
-        """Return what training makes small: a mean over what has a target.
+        """Return the mean loss over everything that has a target.
 
-        :param mask: (B, T), true where there is a word.
+        :param mask: (B, T), true for tokens.
         """
 
     @abstractmethod
     def decode(self, scores: Tensor, mask: Tensor) -> list[tuple[str, ...]]:
-        """Read the labels of B examples."""
+        """Return the predicted labels of B examples."""
 
     @abstractmethod
     def probabilities(self, scores: Tensor, mask: Tensor) -> list[NDArray[np.float32]]:
-        """Read how probable each label is: of B examples (K), or (tokens, K)."""
+        """Return the probabilities of the labels, (K) or (tokens, K) for each of B examples."""
 
     def predict(self, scores: Tensor, mask: Tensor) -> list[Prediction]:
-        """Read B predictions."""
+        """Return B predictions."""
         return list(map(Prediction, self.decode(scores, mask), self.probabilities(scores, mask)))
+
+    def score_shape(self, mask: Tensor) -> tuple[int, ...]:
+        """Return the shape of the scores that a head must give for a batch."""
+        return (len(mask), len(self.labels))
 
 
 class SingleLabel(Objective):
-    """One label of each sentence or pair, by softmax."""
+    """One label for each sentence or pair, by softmax."""
 
     def targets(self, labels: Sequence[Sequence[str]]) -> Tensor:
-        """Return (B)."""
-        return torch.tensor([self._ids.get(those[0], IGNORE_INDEX) if those else IGNORE_INDEX for those in labels])
+        """Return label ids (B)."""
+        return torch.tensor([self._ids.get(each[0], IGNORE_INDEX) if each else IGNORE_INDEX for each in labels])
 
     def loss(self, scores: Tensor, targets: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
         """Return the mean cross entropy."""
         return _mean_cross_entropy(scores, targets)
 
     def decode(self, scores: Tensor, mask: Tensor) -> list[tuple[str, ...]]:  # noqa: ARG002
-        """Read the label with the highest probability."""
+        """Return the most probable label."""
         return [(self.labels[i],) for i in scores.argmax(dim=1).tolist()]
 
     def probabilities(self, scores: Tensor, mask: Tensor) -> list[NDArray[np.float32]]:  # noqa: ARG002
@@ -86,13 +90,13 @@ class SingleLabel(Objective):
 
 
 class MultiLabel(Objective):
-    """Labels that can hold together or not at all, each by a sigmoid."""
+    """A set of labels for each sentence, by a sigmoid for each label."""
 
     def targets(self, labels: Sequence[Sequence[str]]) -> Tensor:
-        """Return (B, K), 1 for the labels that hold."""
+        """Return a binary matrix (B, K)."""
         targets = torch.zeros(len(labels), len(self.labels))
-        for row, those in zip(targets, labels, strict=True):
-            row[[self._ids[label] for label in those if label in self._ids]] = 1
+        for row, each in zip(targets, labels, strict=True):
+            row[[self._ids[label] for label in each if label in self._ids]] = 1
         return targets
 
     def loss(self, scores: Tensor, targets: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
@@ -100,9 +104,9 @@ class MultiLabel(Objective):
         return F.binary_cross_entropy_with_logits(scores, targets.to(scores.dtype))
 
     def decode(self, scores: Tensor, mask: Tensor) -> list[tuple[str, ...]]:  # noqa: ARG002
-        """Read the labels with a probability of at least a half."""
+        """Return the labels with a probability of at least 0.5."""
         return [
-            tuple(label for label, holds in zip(self.labels, row, strict=True) if holds)
+            tuple(label for label, is_predicted in zip(self.labels, row, strict=True) if is_predicted)
             for row in (scores >= 0).tolist()
         ]
 
@@ -112,31 +116,35 @@ class MultiLabel(Objective):
 
 
 class TokenLabels(Objective):
-    """A tag of each word, by softmax, whatever its neighbours have."""
+    """A tag for each token, independently, by softmax."""
 
     def targets(self, labels: Sequence[Sequence[str]]) -> Tensor:
-        """Return (B, T)."""
+        """Return tag ids (B, T)."""
         targets = torch.full((len(labels), max(map(len, labels), default=0)), IGNORE_INDEX)
         for row, tags in zip(targets, labels, strict=True):
             row[: len(tags)] = torch.tensor([self._ids.get(tag, IGNORE_INDEX) for tag in tags])
         return targets
 
     def loss(self, scores: Tensor, targets: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
-        """Return the mean cross entropy of the words."""
+        """Return the mean cross entropy of the tokens."""
         return _mean_cross_entropy(scores.flatten(0, 1), targets.flatten())
 
     def decode(self, scores: Tensor, mask: Tensor) -> list[tuple[str, ...]]:
-        """Read the tags."""
+        """Return the tags of each sentence."""
         rows = zip(self._tags(scores, mask).tolist(), mask.sum(dim=1).tolist(), strict=True)
         return [tuple(self.labels[tag] for tag in tags[:length]) for tags, length in rows]
 
     def probabilities(self, scores: Tensor, mask: Tensor) -> list[NDArray[np.float32]]:
-        """Return the probability of each tag of each word."""
+        """Return the probability of each tag of each token."""
         rows = zip(self._probabilities(scores, mask).cpu().numpy(), mask.sum(dim=1).tolist(), strict=True)
         return [row[:length] for row, length in rows]
 
+    def score_shape(self, mask: Tensor) -> tuple[int, ...]:
+        """Return (B, T, K)."""
+        return (*mask.shape, len(self.labels))
+
     def _tags(self, scores: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
-        """Return (B, T): of each word the tag with the highest probability."""
+        """Return the most probable tags (B, T)."""
         return scores.argmax(dim=2)
 
     def _probabilities(self, scores: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002
@@ -155,30 +163,30 @@ class SequenceLabels(TokenLabels):
         allowed_start: Tensor | None = None,
         allowed_end: Tensor | None = None,
     ) -> None:
-        """:param allowed: transitions that decoding may take, and with which tags it begins and ends; see the CRF."""
+        """See :class:`LinearChainCRF` for the transitions that are allowed in decoding."""
         super().__init__(labels)
         self.crf = LinearChainCRF(
             len(self.labels), allowed=allowed, allowed_start=allowed_start, allowed_end=allowed_end
         )
 
     def loss(self, scores: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
-        """Return the negative log likelihood of the sentences, by word; those with an unknown tag are left out."""
+        """Return the negative log-likelihood per token, without sentences that have a tag unseen in training."""
         is_known = ((targets != IGNORE_INDEX) | ~mask).all(dim=1) & mask[:, 0]
         log_likelihood = self.crf.log_likelihood(scores.float(), targets.clamp(min=0), mask | ~is_known.unsqueeze(1))
         n_words = (mask & is_known.unsqueeze(1)).sum().clamp(min=1)
         return -(log_likelihood * is_known).sum() / n_words
 
     def _tags(self, scores: Tensor, mask: Tensor) -> Tensor:
-        """Return the best sequence of tags, without a forbidden transition."""
+        """Return the best sequence of tags without a forbidden transition."""
         return self.crf.decode(scores.float(), mask)
 
     def _probabilities(self, scores: Tensor, mask: Tensor) -> Tensor:
-        """Return the probability of each tag over all sequences."""
+        """Return the marginal probability of each tag."""
         return self.crf.marginals(scores.float(), mask)
 
 
 def _mean_cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean over what has a target, 0 where nothing has."""
+    """Return the mean over the targets that are not ignored, 0 if all are."""
     total = F.cross_entropy(scores, targets, ignore_index=IGNORE_INDEX, reduction="sum")
     return total / (targets != IGNORE_INDEX).sum().clamp(min=1)
 

@@ -1,4 +1,4 @@
-"""A language model, labelled examples and settings -> all that a fine-tuning run consists of."""
+"""Setup of a fine-tuning run: its examples, language model, inputs and head."""
 
 from __future__ import annotations
 
@@ -20,69 +20,72 @@ from elmolite.tasks.config import InputConfig
 from elmolite.tasks.data import tokenise
 from elmolite.tasks.examples.files import read_examples
 from elmolite.tasks.examples.hf_datasets import DatasetExamples
-from elmolite.tasks.examples.records import DEFAULT_COLUMNS, Example, ExampleColumns, Task
+from elmolite.tasks.examples.records import DEFAULT_COLUMNS, Example, ExampleColumns
 from elmolite.tasks.heads import HeadConfig, HeadFactory
 from elmolite.tasks.inputs import NO_LAYERS
 from elmolite.tasks.metrics import check_labels, warn_unknown_labels
-from elmolite.tasks.model import TaskModel, build
+from elmolite.tasks.model import TaskModel
 from elmolite.tasks.spans import scheme_of_sequences
-from elmolite.tasks.specs import TASKS, TaskDescription, task_spec
+from elmolite.tasks.specs import TASKS, TaskDescription, TaskSpec, task_spec
 from elmolite.tasks.static_vectors import StaticEmbedding, StaticVectors
 from elmolite.utils import files
 
-HELD_OUT_EVERY = 10
-"""Where no dev examples are given, of so many training examples the last is set aside."""
+DEV_EVERY = 10
+"""Without dev examples every tenth training example is set aside as one."""
 
 Source = str | Path | DatasetExamples
-"""A file, or a split of a dataset."""
+"""A file, or a split of a Hugging Face dataset."""
 
 
 @dataclass(frozen=True)
 class TaskExamples:
-    """The examples of a task: to learn from, to choose by, and to measure at the end."""
+    """Training, dev and test examples of a task."""
 
-    task: Task
+    task: str
     train: list[Example]
     dev: list[Example]
     test: list[Example] | None = None
     sources: dict[str, str] = field(default_factory=dict)
-    """Of each part, where it was read."""
+    """Name of each part -> where it was read from."""
     columns: ExampleColumns = DEFAULT_COLUMNS
-    """How the files are laid out."""
 
     @classmethod
     def read(
         cls,
-        task: Task,
+        task: str,
         *,
         train: Source,
         dev: Source | None = None,
         test: Source | None = None,
         columns: ExampleColumns = DEFAULT_COLUMNS,
     ) -> TaskExamples:
-        """Read files or splits of a dataset, and say what training did not know.
+        """Read files or splits of a dataset, and warn of labels unseen in training.
 
-        :param dev: where it is ``None``, every tenth training example is set aside.
-        :raises InputError: one cannot be read, or has a broken example; the message names its place. Or none of the
-            training examples has a label.
+        :param task: a key of :data:`elmolite.tasks.specs.TASKS`.
+        :param dev: ``None`` sets every tenth training example aside.
+        :raises InputError: an example is broken (the message names file and line), or no training example has a label.
         """
         task_spec(task)
-        parts = {"train": train, "dev": dev, "test": test}
-        read = {name: _read(source, task, columns) for name, source in parts.items() if source is not None}
+        sources = {name: source for name, source in (("train", train), ("dev", dev), ("test", test)) if source}
+        parts = {name: _read(source, task, columns) for name, source in sources.items()}
         if dev is None:
-            read["dev"] = read["train"][HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY]
-            del read["train"][HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY]
-            if not read["dev"]:
-                raise InputError(
-                    f"{train}: has {len(read['train'])} examples, too few to set some aside; give dev ones"
-                )
-        sources = {name: str(source) for name, source in parts.items() if source is not None}
-        found = cls(task, **read, sources=sources, columns=columns)
-        if not found.labels:
-            raise InputError(f"{train}: none of the {len(found.train)} examples to learn from has a label")
+            parts["dev"] = parts["train"][DEV_EVERY - 1 :: DEV_EVERY]
+            del parts["train"][DEV_EVERY - 1 :: DEV_EVERY]
+            if not parts["dev"]:
+                n_examples = len(parts["train"])
+                raise InputError(f"{train}: {n_examples} examples are too few to set some aside; give dev examples")
+        names = {name: str(source) for name, source in sources.items()}
+        examples = cls(task, **parts, sources=names, columns=columns)
+        if not examples.labels:
+            raise InputError(f"{train}: none of the {len(examples.train)} training examples has a label")
         for name in ("dev", "test"):
-            warn_unknown_labels(found.labels, read.get(name, []), name)
-        return found
+            warn_unknown_labels(examples.labels, parts.get(name, []), name)
+        return examples
+
+    @property
+    def spec(self) -> TaskSpec:
+        """The entry of the task in :data:`TASKS`."""
+        return TASKS[self.task]
 
     @property
     def labels(self) -> list[str]:
@@ -91,35 +94,60 @@ class TaskExamples:
 
     @property
     def is_multi_label(self) -> bool:
-        """Whether an example of classification has several labels, or none."""
-        return TASKS[self.task].label_kind == "set" and any(len(example.labels) != 1 for example in self.train)
+        """Whether examples have sets of labels: one has several labels, or none."""
+        return self.spec.label_kind == "set" and any(len(example.labels) != 1 for example in self.train)
 
 
-def _read(source: Source, task: Task, columns: ExampleColumns) -> list[Example]:
+def _read(source: Source, task: str, columns: ExampleColumns) -> list[Example]:
     read = source.read(task, columns) if isinstance(source, DatasetExamples) else read_examples(source, task, columns)
     read.report.log()
     return read.examples
 
 
 @dataclass(frozen=True)
-class FinetuningSetup:
-    """What a run depends on, beside how it trains."""
+class FinetuningRun:
+    """Everything that a run depends on, except how it trains; see :meth:`build`."""
 
     examples: TaskExamples
     encoder: str | Path
     elmo: ELMo
-    """What is there."""
     inputs: InputConfig
     head: HeadConfig | HeadFactory
     tokenizer: SentenceTokenizer
     is_untrained: bool = False
-    """Whether the language model is used with weights at random: the baseline that shows what pretraining brings."""
+    """Whether the language model has random weights: the baseline for pretraining."""
+
+    @classmethod
+    def build(
+        cls,
+        examples: TaskExamples,
+        *,
+        encoder: str | Path,
+        inputs: InputConfig | None = None,
+        head: HeadConfig | HeadFactory | None = None,
+        pretokenized: bool = False,
+        is_untrained: bool = False,
+    ) -> FinetuningRun:
+        """Load the language model and check that examples, inputs and head fit the task.
+
+        The parameters are those of :func:`elmolite.finetune`.
+        """
+        kind = examples.spec.config
+        head = head or kind()
+        if not callable(head) and not isinstance(head, kind):
+            raise InputError(f"head must be a {kind.__name__} for the task {examples.task}, got {head}")
+        refuse_earlier_model(encoder)
+        elmo = ELMo.from_pretrained(encoder)
+        tokenizer = SentenceTokenizer.whitespace() if pretokenized else elmo.tokenizer
+        run = cls(examples, encoder, elmo, inputs or InputConfig(), head, tokenizer, is_untrained)
+        check_labels(run.description, [*examples.dev, *(examples.test or [])])
+        return run
 
     @cached_property
     def description(self) -> TaskDescription:
-        """Return what the model consists of."""
+        """The configuration of the model."""
         examples = self.examples
-        has_tags = TASKS[examples.task].has_token_labels
+        has_tags = examples.spec.has_token_labels
         return TaskDescription(
             task=examples.task,
             labels=tuple(examples.labels),
@@ -130,25 +158,23 @@ class FinetuningSetup:
         )
 
     def make_model(self, seed: int) -> TaskModel:
-        """Make the model, with weights that are a function of the seed.
-
-        :raises InputError: the settings do not go together, or the file of static vectors cannot be read.
-        """
+        """Build the model, with random weights that are a function of the seed."""
         torch.manual_seed(seed)
         elmo = self.elmo if self.inputs.layers != NO_LAYERS else None
         if elmo is not None and self.is_untrained:
             elmo = ELMo(BiLM(elmo.bilm.config, **elmo.indexer.sizes()), elmo.tokenizer, elmo.indexer)
         vectors = self._static_vectors
         static = None if vectors is None else StaticEmbedding.of(vectors, is_trained=self.inputs.train_static)
-        return build(self.description, elmo, static, make_head=self.head if callable(self.head) else None)
+        custom_head = self.head if callable(self.head) else None
+        return TaskModel.build(self.description, elmo, static, custom_head=custom_head)
 
-    def encoder_fingerprint(self) -> dict[str, Any]:
-        """Return what tells the language model from others: the checksum of its manifest, which has all the others."""
+    def encoder_entry(self) -> dict[str, Any]:
+        """Return the checksum of the language model's manifest, which has the checksums of its files."""
         return {ENCODER_MANIFEST: files.file_entry(model_folder(self.encoder) / ENCODER_MANIFEST)}
 
     @cached_property
     def _static_vectors(self) -> StaticVectors | None:
-        """The vectors of the words of the examples, but for those of test, and of the first of the file."""
+        """Vectors of the words of the training and dev examples, and of the first words of the file."""
         if self.inputs.static is None:
             return None
         parts = (self.examples.train, self.examples.dev)
@@ -156,31 +182,3 @@ class FinetuningSetup:
             word for part in parts for side in tokenise(part, self.tokenizer) for tokens in side for word in tokens
         }
         return StaticVectors.load(self.inputs.static, only=words, n_first=self.inputs.static_words)
-
-
-def set_up(
-    examples: TaskExamples,
-    *,
-    encoder: str | Path,
-    inputs: InputConfig | None = None,
-    head: HeadConfig | HeadFactory | None = None,
-    pretokenized: bool = False,
-    is_untrained: bool = False,
-) -> FinetuningSetup:
-    """Read the language model, and put all together.
-
-    The parameters are those of :func:`elmolite.finetune`.
-
-    :raises InputError: there is no such model, or it is broken, or a dev or test example has labels that the task
-        cannot have.
-    """
-    kind = TASKS[examples.task].config
-    head = head or kind()
-    if not callable(head) and not isinstance(head, kind):
-        raise InputError(f"head: the task {examples.task} takes {kind.__name__}, got {head}")
-    refuse_earlier_model(encoder)
-    elmo = ELMo.from_pretrained(encoder)
-    tokenizer = SentenceTokenizer.whitespace() if pretokenized else elmo.tokenizer
-    setup = FinetuningSetup(examples, encoder, elmo, inputs or InputConfig(), head, tokenizer, is_untrained)
-    check_labels(setup.description, [*examples.dev, *(examples.test or [])])
-    return setup

@@ -7,6 +7,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from elmolite.errors import InputError, nearest, types_of
+from elmolite.utils.deprecation import rename_keys
 
 T = TypeVar("T")
 Precision = Literal["32-true", "bf16-mixed"]
@@ -28,6 +29,7 @@ def read_fields(kind: type[T], fields: Any, *, where: str) -> T:
     """
     if not isinstance(fields, dict):
         raise InputError(f"{where} must be an object with the fields of {kind.__name__}")
+    fields = rename_keys(kind, fields, warn=False)
     hints = types_of(kind)  # type: ignore[arg-type]  # mypy #11470
     for name, value in fields.items():
         if name not in hints:

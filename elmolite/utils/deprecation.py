@@ -7,7 +7,10 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-RENAMED_SETTINGS: dict[str, dict[str, str]] = {}
+RENAMED_SETTINGS: dict[str, dict[str, str]] = {
+    "FinetuningConfig": {"clip_norm": "max_grad_norm", "cache_precision": "cache_dtype"},
+    "InputConfig": {"mixes_at_output": "output_mix"},
+}
 """Class name of a config dataclass -> {old field: new field}; flags and recipe keys follow from the fields."""
 RENAMED_FLAGS: dict[str, dict[str, str]] = {
     command: {"--own-head": "--custom-head"} for command in ("finetune", "predict", "test")

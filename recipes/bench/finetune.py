@@ -23,7 +23,7 @@ from elmolite.tasks.data import ShuffledBatches, TaskData
 from elmolite.tasks.examples.files import read_examples
 from elmolite.tasks.heads import TagConfig
 from elmolite.tasks.model import TaskModel
-from elmolite.tasks.setup import FinetuningSetup, TaskExamples, set_up
+from elmolite.tasks.setup import FinetuningRun, TaskExamples
 
 
 def epoch(model: TaskModel, data: TaskData, config: FinetuningConfig) -> float:
@@ -35,12 +35,12 @@ def epoch(model: TaskModel, data: TaskData, config: FinetuningConfig) -> float:
         optimizer.zero_grad()
         loss = model.loss(batch.sentences, batch.targets) + config.mix_penalty * model.inputs.penalty()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.max_grad_norm)
         optimizer.step()
     return time.perf_counter() - began
 
 
-def write_static_vectors(path: Path, setup: FinetuningSetup) -> None:
+def write_static_vectors(path: Path, setup: FinetuningRun) -> None:
     """Write a vector of numbers at random for each word, as wide as a layer."""
     random = np.random.default_rng(0)
     words = sorted({word for example in setup.examples.train for word in example.sentences[0]})
@@ -60,7 +60,7 @@ def main() -> None:
     config = FinetuningConfig()
     train = read_examples(options.train, "tag").examples[: options.max_examples]
     with tempfile.TemporaryDirectory() as folder:
-        setup = set_up(
+        setup = FinetuningRun.build(
             TaskExamples("tag", train, train[:1]), encoder=options.encoder, inputs=InputConfig(), head=TagConfig()
         )
         vectors = Path(folder) / "vectors.txt"
@@ -79,7 +79,7 @@ def main() -> None:
             model = way.make_model(0).train()
             data = TaskData(train, model, way.tokenizer)
             if is_cached:
-                data.keep_layers(Path(folder), precision="float32", limit_bytes=1 << 33, show_progress=False)
+                data.cache_layers(Path(folder), show_progress=False)
             made[name] = (model, data)
         seconds: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(options.epochs + 1):

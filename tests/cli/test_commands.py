@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import random_sentences, small_config, write_sentences
-from small_tasks import setup_of, span_tags, train, write_classes, write_label_sets, write_pairs, write_tagged
+from helpers.small_tasks import setup_of, span_tags, train, write_classes, write_label_sets, write_pairs, write_tagged
 
 from elmolite import ELMo, load_recipe
 from elmolite.cli.commands import PARSERS
@@ -326,7 +326,7 @@ def test_comparisons(tmp_path, model_folder, files, capsys, options, rows):
     out = tmp_path / "out"
     assert run("finetune", "classify", "--encoder", model_folder, *files, "--out", out, *QUICK, *options) == 0
     said = capsys.readouterr().out
-    table = said.split("\n\n")[-1].splitlines()
+    table = said.splitlines()
     assert [row.split("  ")[0] for row in table[1 : len(rows) + 1]] == rows
     if "--seeds" in options:
         assert "mean ± standard deviation of 2 seeds" in said

@@ -21,7 +21,7 @@ import torch
 from conftest import make_corpus, random_sentences, small_config
 from helpers.legacy_numpy import write_bilm_tf, write_many_langs
 from helpers.models import make_bilm
-from small_tasks import setup_of, train, write_classes, write_vectors
+from helpers.small_tasks import setup_of, train, write_classes, write_vectors
 
 from elmolite.checkpoint import Checkpoint
 from elmolite.data.indexers import ManyLangsIndexer
@@ -120,7 +120,7 @@ def make_all(folder):
 def cached(folder):
     """The layers of sentences, from the cache of a folder, which is made where it is not there."""
     elmo = ELMo.from_pretrained(folder / "model")
-    cache = LayerCache.of(elmo, SENTENCES, folder / "layers", show_progress=False)
+    cache = LayerCache.build(elmo, SENTENCES, folder / "layers", show_progress=False)
     return cache.batch([0, 1, 2])
 
 

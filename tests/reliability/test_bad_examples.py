@@ -4,7 +4,7 @@ import gzip
 import re
 
 import pytest
-from small_tasks import WRITERS
+from helpers.small_tasks import WRITERS
 
 from elmolite.cli.main import main
 from elmolite.errors import InputError

@@ -30,13 +30,13 @@ from elmolite.embedding.output import EmbeddingFolder, EmbeddingWriter
 from elmolite.nn.softmax import FullSoftmax
 from elmolite.pretraining import saved_points
 from elmolite.pretraining.saved_points import SavedPoints
-from elmolite.tasks.cache_folder import CacheFolder
+from elmolite.tasks import layer_cache
 from elmolite.tasks.checkpoint import TaskCheckpoint
 from elmolite.tasks.config import InputConfig
 from elmolite.tasks.heads import ClassifyConfig
-from elmolite.tasks.model import build
+from elmolite.tasks.model import TaskModel
 from elmolite.tasks.specs import TaskDescription
-from elmolite.utils import files
+from elmolite.utils import files, folders
 
 IS_LONG = bool(os.environ.get("ELMOLITE_RELIABILITY"))
 SENTENCES = random_sentences(40)
@@ -109,7 +109,7 @@ class Task:
         torch.manual_seed(seed)
         head = ClassifyConfig(hidden_size=4)
         description = TaskDescription("classify", ("left", "right"), InputConfig(normalization="layer"), head)
-        return TaskCheckpoint(description, build(description, encoder, None), SentenceTokenizer.whitespace())
+        return TaskCheckpoint(description, TaskModel.build(description, encoder, None), SentenceTokenizer.whitespace())
 
 
 class PreparedCorpus:
@@ -181,20 +181,22 @@ class VectorFile:
 
 
 class CachedLayers:
-    """An entry of a cache, where there was none: that is no loss, for it can be computed again."""
+    """A new entry of the layer cache; a missing one is no loss, as it can be computed again."""
 
     def begin(self, folder):
         (folder / "cache").mkdir()
 
     def save(self, folder):
-        cache = CacheFolder(folder / "cache", limit_bytes=None)
-        cache.remove_left_over()
-        if not cache.has("key"):
-            with cache.writing("key", {}) as new:
+        files.remove_stale(folder / "cache")
+        path = folder / "cache" / "layers-key"
+        if not layer_cache._is_complete(path):
+            with folders.writing_shared_folder(path) as new:
                 (new / "layers.npy").write_bytes(b"1" * 1000)
+                manifest = {"format_version": layer_cache.FORMAT_VERSION, "files": folders.file_entries(new)}
+                files.write_manifest(new / layer_cache.MANIFEST, manifest)
 
     def read(self, folder):
-        return CacheFolder(folder / "cache", limit_bytes=None).has("key")
+        return layer_cache._is_complete(folder / "cache" / "layers-key")
 
 
 SAVES = {

@@ -1,13 +1,21 @@
 import pytest
 import torch
-from small_tasks import setup_of, span_tags, write_classes, write_label_sets, write_pairs, write_tagged, write_vectors
+from helpers.small_tasks import (
+    setup_of,
+    span_tags,
+    write_classes,
+    write_label_sets,
+    write_pairs,
+    write_tagged,
+    write_vectors,
+)
 
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.tasks.config import InputConfig
 from elmolite.tasks.examples.records import ExampleColumns
-from elmolite.tasks.heads import ClassifyConfig
-from elmolite.tasks.setup import TaskExamples, set_up
+from elmolite.tasks.heads import ClassifyConfig, TagConfig
+from elmolite.tasks.setup import FinetuningRun, TaskExamples
 
 
 def write(path, *lines):
@@ -23,22 +31,13 @@ def test_labels_are_those_of_the_training_examples_sorted(tmp_path):
     assert examples.test is None
 
 
-@pytest.mark.parametrize("part", ["dev", "test"])
-def test_unseen_labels_are_reported(tmp_path, caplog, part):
-    files = {name: write(tmp_path / f"{name}.txt", "yes a", "no b") for name in ("train", "dev", "test")}
-    write(files[part], "yes a", "maybe b", "no c", "never d")
-    TaskExamples.read("classify", **files)
-    assert caplog.messages == [
-        f"{files[part]}, line 2: label 'maybe' is not among the 2 labels of the training examples; 2 {part} examples "
-        "have unseen labels, which count as errors"
-    ]
-
-
-def test_pairs_without_an_agreed_label_are_left_out_and_reported(tmp_path, caplog):
-    path = write(tmp_path / "a.tsv", "premise\thypothesis\tlabel", "a\tb\tyes", "a\tc\t-", "a\td\tno")
-    examples = TaskExamples.read("entail", train=path, dev=path)
-    assert len(examples.train) == len(examples.dev) == 2
-    assert caplog.text.count("pairs without an agreed label left out: 1 (first in line 3)") == 2
+def test_labels_unseen_in_training_and_pairs_without_a_label_are_logged(tmp_path, caplog):
+    caplog.set_level("INFO", logger="elmolite")
+    train = write(tmp_path / "a.tsv", "premise\thypothesis\tlabel", "a\tb\tyes", "a\tc\t-", "a\td\tno")
+    dev = write(tmp_path / "b.tsv", "premise\thypothesis\tlabel", "a\tb\tyes", "a\tc\tmaybe")
+    examples = TaskExamples.read("entail", train=train, dev=dev)
+    assert len(examples.train) == 2
+    assert f"{dev}, line 3: label 'maybe' is not among the 2 labels" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -58,11 +57,11 @@ def test_a_broken_file_is_named(tmp_path, part, content, message):
 
 def test_examples_without_any_label_teach_nothing(tmp_path):
     path = write(tmp_path / "a.tsv", "text\tlabel", "a b\t", "c\t")
-    with pytest.raises(InputError, match=r"a\.tsv: none of the 2 examples to learn from has a label"):
+    with pytest.raises(InputError, match=r"a\.tsv: none of the 2 training examples has a label"):
         TaskExamples.read("classify", train=path, dev=path, columns=ExampleColumns(label_separator="|"))
 
 
-def test_what_the_examples_say_of_the_model(tmp_path, model_folder):
+def test_the_examples_determine_labels_and_scheme(tmp_path, model_folder):
     tags = setup_of(model_folder, "tag", train=write_tagged(tmp_path / "a.conll")).description
     assert (tags.labels, tags.scheme, tags.is_multi_label) == (("ba", "ki", "lu"), None, False)
     spans = setup_of(model_folder, "tag", train=write_tagged(tmp_path / "b.conll", span_tags)).description
@@ -77,7 +76,7 @@ def test_what_the_examples_say_of_the_model(tmp_path, model_folder):
     assert (sets.labels, sets.is_multi_label) == (("ba", "ki"), True)
 
 
-def test_labels_that_the_task_cannot_have_are_refused_at_once(tmp_path, model_folder):
+def test_labels_that_cannot_be_scored_are_refused(tmp_path, model_folder):
     train = write(tmp_path / "a.tsv", "text\tlabel", "x y\ta", "z\tb")
     dev = write(tmp_path / "b.tsv", "text\tlabel", "x y\ta", "z\ta|b")
     with pytest.raises(InputError, match=r"b\.tsv, line 3: 2 labels; the training examples have one each"):
@@ -125,16 +124,8 @@ def test_without_dev_examples_every_tenth_is_set_aside(tmp_path):
     assert [example.sentences[0].split()[1] for example in examples.dev] == ["9", "19"]
     assert len(examples.train) == 23
     assert not set(examples.train) & set(examples.dev)
-    with pytest.raises(InputError, match="has 9 examples, too few to set some aside"):
+    with pytest.raises(InputError, match="9 examples are too few to set some aside"):
         TaskExamples.read("classify", train=write(tmp_path / "few.txt", *(f"x ban {i}" for i in range(9))))
-
-
-def test_the_first_words_of_static_vectors_are_kept_too(tmp_path, model_folder):
-    part = write(tmp_path / "train.txt", "x lun")
-    vectors = write_vectors(tmp_path / "vectors.txt", ["ban", "bast", "kin", "lun"])
-    options = {"layers": "none", "static": str(vectors), "static_words": 1}
-    model = setup_of(model_folder, "classify", train=part, dev=part, **options).make_model(0)
-    assert model.inputs.static.ids.words == ["<unk>", "ban", "lun"]
 
 
 def test_static_vectors_are_of_the_words_of_train_and_dev(tmp_path, model_folder):
@@ -150,16 +141,26 @@ def test_static_vectors_are_of_the_words_of_train_and_dev(tmp_path, model_folder
     trained = setup_of(model_folder, "classify", **parts, static=str(vectors), train_static=True).make_model(0)
     assert trained.inputs.static.weight.requires_grad
     assert trained.inputs.size == trained.elmo.size + 6
+    with_first = setup_of(model_folder, "classify", **parts, layers="none", static=str(vectors), static_words=2)
+    assert with_first.make_model(0).inputs.static.ids.words == ["<unk>", "ban", "bast", "kin"]
 
 
-def test_text_is_cut_as_the_model_s_was_or_at_white_space(tmp_path):
+def test_text_is_tokenized_as_the_model_s_or_split_at_white_space(tmp_path):
     path = write(tmp_path / "a.txt", "yes Don't.", "no b")
     examples = TaskExamples.read("classify", train=path, dev=path)
     options = {"encoder": "mini-en", "inputs": InputConfig(), "head": ClassifyConfig()}
-    assert set_up(examples, **options).tokenizer.tokens("Don't.") == ["Do", "n't", "."]
-    assert set_up(examples, **options, pretokenized=True).tokenizer.tokens("Don't.") == ["Don't."]
+    assert FinetuningRun.build(examples, **options).tokenizer.tokens("Don't.") == ["Do", "n't", "."]
+    assert FinetuningRun.build(examples, **options, pretokenized=True).tokenizer.tokens("Don't.") == ["Don't."]
 
 
 def test_a_model_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match="nowhere: no such model folder"):
         setup_of("nowhere", "classify", train=write_classes(tmp_path / "a.txt"))
+
+
+def test_unknown_tasks_and_heads_of_other_tasks_are_refused(tmp_path, model_folder):
+    path = write_classes(tmp_path / "a.txt")
+    with pytest.raises(InputError, match="unknown task 'clasify'; did you mean 'classify'"):
+        TaskExamples.read("clasify", train=path)
+    with pytest.raises(InputError, match="head must be a ClassifyConfig for the task classify, got TagConfig"):
+        setup_of(model_folder, "classify", train=path, head=TagConfig())

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import random_sentences
-from small_tasks import HEADS, WORDS
+from helpers.small_tasks import HEADS, WORDS
 
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.embedding.elmo import ELMo
@@ -11,7 +11,7 @@ from elmolite.tasks import layer_cache
 from elmolite.tasks.config import InputConfig
 from elmolite.tasks.data import ShuffledBatches, TaskData, predict, tokenise
 from elmolite.tasks.examples.records import Example
-from elmolite.tasks.model import build
+from elmolite.tasks.model import TaskModel
 from elmolite.tasks.specs import TaskDescription
 from elmolite.tasks.static_vectors import StaticEmbedding
 
@@ -20,7 +20,6 @@ LABELS = {"classify": ("no", "yes"), "tag": ("B-X", "I-X", "O"), "entail": ("no"
 
 
 def examples_of(task, n=20):
-    """With labels at random, as it were."""
     sentences = random_sentences(2 * n)
     found = []
     for i in range(n):
@@ -39,37 +38,39 @@ def model_of(model_folder, task, *, static=None, layers="mix"):
     inputs = InputConfig(dropout=0.0, layers=layers)
     description = TaskDescription(task, LABELS[task], inputs, HEADS[task], scheme=scheme)
     elmo = None if layers == "none" else ELMo.from_pretrained(model_folder)
-    return build(description, elmo, static).eval()
+    return TaskModel.build(description, elmo, static).eval()
 
 
-def keep(data, folder, **options):
-    options = {"precision": "float32", "limit_bytes": 1 << 30, "show_progress": False, **options}
-    data.keep_layers(folder, **options)
+def cached(data, folder):
+    data.cache_layers(folder, show_progress=False)
     return data
 
 
 @pytest.mark.parametrize("task", LABELS)
-def test_layers_from_the_cache_give_what_computed_ones_give(tmp_path, model_folder, task):
+def test_cached_layers_give_the_same_loss_and_predictions(tmp_path, model_folder, task):
     model, examples = model_of(model_folder, task), examples_of(task)
-    computed, cached = TaskData(examples, model, SPACES), keep(TaskData(examples, model, SPACES), tmp_path / "cache")
+    computed, from_cache = (
+        TaskData(examples, model, SPACES),
+        cached(TaskData(examples, model, SPACES), tmp_path / "cache"),
+    )
     numbers = [7, 3, 11, 0]
-    a, b = computed[numbers], cached[numbers]
+    a, b = computed[numbers], from_cache[numbers]
     assert a.sentences[0].ids is not None
     assert a.sentences[0].layers is None
     assert b.sentences[0].ids is None
     assert torch.equal(a.targets, b.targets)
     torch.testing.assert_close(model.loss(*b), model.loss(*a), rtol=1e-6, atol=1e-6)
-    for ours, theirs in zip(predict(model, cached), predict(model, computed), strict=True):
+    for ours, theirs in zip(predict(model, from_cache), predict(model, computed), strict=True):
         assert ours.labels == theirs.labels
         np.testing.assert_allclose(ours.probabilities, theirs.probabilities, rtol=0, atol=1e-6)
 
 
-def test_premises_and_hypotheses_have_one_entry_of_the_cache(tmp_path, model_folder, monkeypatch):
+def test_premises_and_hypotheses_share_an_entry_of_the_cache(tmp_path, model_folder, monkeypatch):
     made = []
     compute = layer_cache._compute
     monkeypatch.setattr(layer_cache, "_compute", lambda e, s: made.append(len(s)) or compute(e, s))
     model, examples = model_of(model_folder, "entail"), examples_of("entail")
-    data = keep(TaskData(examples, model, SPACES), tmp_path / "cache")
+    data = cached(TaskData(examples, model, SPACES), tmp_path / "cache")
     assert made == [len({sentence for example in examples for sentence in example.sentences})]
     for side, batch in enumerate(data.sentences([4])):
         expected = model.elmo.embed([examples[4].sentences[side]])[0]
@@ -94,11 +95,10 @@ def test_static_ids_are_those_of_the_words(model_folder):
     assert batch.static_ids.tolist() == [[1, 0], [2, 0]]
     assert batch.ids is batch.layers is None
     assert data.lengths.tolist() == [2, 1]
-    data.keep_layers(None, precision="float32", limit_bytes=0, show_progress=False)  # there are none
 
 
 @pytest.mark.parametrize("task", LABELS)
-def test_what_is_predicted_needs_no_labels_and_keeps_its_order(model_folder, task):
+def test_prediction_needs_no_labels_and_keeps_the_order(model_folder, task):
     model, examples = model_of(model_folder, task), [each._replace(labels=()) for each in examples_of(task)]
     together = predict(model, TaskData(examples, model, SPACES), batch_tokens=40)
     assert len(together) == len(examples)
@@ -108,7 +108,7 @@ def test_what_is_predicted_needs_no_labels_and_keeps_its_order(model_folder, tas
         np.testing.assert_allclose(prediction.probabilities, alone.probabilities, atol=1e-6)
 
 
-def test_strings_are_cut_and_tokens_are_taken_as_they_are():
+def test_strings_are_tokenized_and_tokens_are_kept():
     examples = [Example(("Don't.", ("Do not",)), (), "a")]
     assert tokenise(examples, SentenceTokenizer.english()) == [[["Do", "n't", "."]], [["Do not"]]]
     assert tokenise(examples, SPACES) == [[["Don't."]], [["Do not"]]]
@@ -116,8 +116,8 @@ def test_strings_are_cut_and_tokens_are_taken_as_they_are():
 
 
 @pytest.mark.parametrize("sentences", [(" ",), ((),), ("a", "\t")])
-def test_a_sentence_without_words_is_named(sentences):
-    with pytest.raises(InputError, match=r"f\.tsv, line 3: a sentence without words"):
+def test_a_sentence_without_tokens_is_refused(sentences):
+    with pytest.raises(InputError, match=r"f\.tsv, line 3: a sentence without tokens"):
         tokenise(
             [Example(("a",) * len(sentences), (), "f.tsv, line 2"), Example(sentences, (), "f.tsv, line 3")], SPACES
         )
@@ -140,7 +140,7 @@ def test_shuffled_batches_follow_from_seed_and_epoch():
         assert len(batches) == len(ShuffledBatches(lengths, 4, seed=0)) == 19
 
 
-def test_a_batch_has_examples_of_like_length_but_no_order_of_lengths():
+def test_a_batch_has_examples_of_similar_length_in_no_order_of_lengths():
     lengths = np.random.default_rng(0).integers(1, 100, size=400)
     (batches,) = epochs(lengths, n=1, batch_size=10, seed=0)
     spread = [np.ptp(lengths[batch]) for batch in batches]

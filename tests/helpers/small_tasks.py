@@ -1,14 +1,14 @@
-"""Small labelled files, whose labels follow from the words, and runs on them that take a fraction of a second."""
+"""Small labelled files, whose labels are functions of the words, and runs on them of a fraction of a second."""
 
 import random
 
 from conftest import random_sentences
 
 from elmolite.tasks.config import FinetuningConfig, InputConfig
-from elmolite.tasks.examples.records import DEFAULT_COLUMNS
-from elmolite.tasks.finetune import run
+from elmolite.tasks.examples.records import DEFAULT_COLUMNS, ExampleColumns
+from elmolite.tasks.finetune import fit
 from elmolite.tasks.heads import ClassifyConfig, EntailConfig, TagConfig
-from elmolite.tasks.setup import TaskExamples, set_up
+from elmolite.tasks.setup import FinetuningRun, TaskExamples
 
 WORDS = {onset: [onset + rest for rest in ("n", "st", "ve", "ly", "é")] for onset in ("ba", "ki", "lu")}
 SMALL = {"hidden_size": 8, "dropout": 0.0}
@@ -99,8 +99,8 @@ WRITERS = {"classify": write_classes, "tag": write_tagged, "entail": write_pairs
 def setup_of(
     encoder, task, *, train, dev=None, test=None, head=None, columns=DEFAULT_COLUMNS, is_untrained=False, **inputs
 ):
-    """A run of a small head; the dev examples are the training examples where no others are given."""
-    return set_up(
+    """A run of a small head; the dev examples are the training examples if no others are given."""
+    return FinetuningRun.build(
         TaskExamples.read(task, train=train, dev=dev or train, test=test, columns=columns),
         encoder=encoder,
         inputs=InputConfig(**{"normalization": "layer", "dropout": 0.0, **inputs}),
@@ -115,11 +115,11 @@ def config(**changes):
 
 
 def train(setup, out, *, overwrite=False, refers_to_encoder=False, cache=None, **changes):
-    return run(
+    return fit(
         setup,
         config(**changes),
         out,
-        cache=cache or out.parent / "cache",
+        cache=out.parent / "cache" if cache is None else cache,
         refers_to_encoder=refers_to_encoder,
         overwrite=overwrite,
         show_progress=False,
@@ -127,5 +127,19 @@ def train(setup, out, *, overwrite=False, refers_to_encoder=False, cache=None, *
 
 
 def weights_of(result):
-    """What a run has saved beside the language model, byte for byte."""
+    """The bytes of the task weights of a run."""
     return (result.folder / "model.safetensors").read_bytes()
+
+
+def train_every_kind(encoder, folder):
+    """Train a task of each kind: name -> its result and its training examples, which are its dev examples too."""
+    writers = {**WRITERS, "spans": lambda path: write_tagged(path, span_tags), "label sets": write_label_sets}
+    columns = {"label sets": ExampleColumns(label_separator="|"), "classify": ExampleColumns(format="label-text")}
+    trained = {}
+    for name, write in writers.items():
+        path = write(folder / name)
+        task = {"spans": "tag", "label sets": "classify"}.get(name, name)
+        static = str(write_vectors(folder / "vectors.txt")) if name == "classify" else None
+        setup = setup_of(encoder, task, train=path, columns=columns.get(name, DEFAULT_COLUMNS), static=static)
+        trained[name] = (train(setup, folder / f"{name} run", n_epochs=4), path)
+    return trained

@@ -1,0 +1,281 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from helpers.small_tasks import SMALL, setup_of, train, weights_of, write_classes, write_vectors
+from torch import nn
+
+from elmolite.embedding.elmo import ELMo
+from elmolite.errors import InputError
+from elmolite.tasks.checkpoint import FORMAT_VERSION, TaskCheckpoint, load_custom_head
+from elmolite.tasks.heads import ClassifyConfig
+from elmolite.tasks.predict import evaluate_file
+from elmolite.utils import files
+
+pytestmark = pytest.mark.usefixtures("no_pictures", "own_cache")
+
+SENTENCES = [["ban", "kin"], ["lun", "kist", "kive"], ["ban"]]
+
+
+def trained(folder, encoder, *, n_epochs=1, refers_to_encoder=False, **options):
+    """Train a classifier on few examples."""
+    run = setup_of(encoder, "classify", train=write_classes(folder / "examples"), **options)
+    return train(run, folder / "run", n_epochs=n_epochs, refers_to_encoder=refers_to_encoder)
+
+
+@pytest.fixture
+def encoder(tmp_path, model_folder):
+    """A copy of the language model that may be changed."""
+    return shutil.copytree(model_folder, tmp_path / "encoder")
+
+
+@pytest.fixture
+def folder(tmp_path, tasks):
+    """A copy of a trained classifier with static vectors."""
+    return shutil.copytree(tasks["classify"][0].folder, tmp_path / "task")
+
+
+def assert_same(a, b):
+    assert a
+    for ours, theirs in zip(a, b, strict=True):
+        assert ours.labels == theirs.labels
+        np.testing.assert_array_equal(ours.probabilities, theirs.probabilities)
+
+
+@pytest.mark.parametrize("name", ["classify", "spans", "entail", "label sets"])
+def test_a_saved_task_predicts_the_same(tmp_path, tasks, name):
+    first = TaskCheckpoint.from_pretrained(tasks[name][0].folder)
+    sentences = SENTENCES if name != "entail" else [(a, b) for a in SENTENCES for b in SENTENCES]
+    predictions = first.predict(sentences)
+    first.save_pretrained(tmp_path / "again")
+    again = TaskCheckpoint.from_pretrained(tmp_path / "again")
+    assert (again.description, again.columns) == (first.description, first.columns)
+    assert_same(again.predict(sentences), predictions)
+    assert not again.model.training
+    if name == "spans":
+        assert [len(each.labels) for each in predictions] == [len(sentence) for sentence in SENTENCES]
+    if name == "classify":
+        static, given = again.model.inputs.static, first.model.inputs.static
+        assert static.ids.words == given.ids.words
+        assert torch.equal(static.weight, given.weight)
+        assert not static.weight.requires_grad
+
+
+def test_settings_mixes_and_running_statistics_are_saved(tmp_path, model_folder):
+    head = ClassifyConfig(kind="biattentive", **SMALL)
+    run = trained(tmp_path, model_folder, head=head, output_mix=True, n_epochs=2)
+    checkpoint = TaskCheckpoint.from_pretrained(run.folder)
+    assert checkpoint.description.head == head
+    assert checkpoint.description.inputs.output_mix
+    assert checkpoint.description.labels == ("left", "right")
+    assert checkpoint.model.inputs.learnt_mixes() == run.mixes
+    assert checkpoint.tokenizer.is_whitespace
+    assert checkpoint.model.head.output[0].norm.running_mean.abs().sum() > 0
+    assert evaluate_file(run.folder, tmp_path / "examples").value == run.dev.value
+
+
+def test_settings_of_version_0_1_are_read(folder):
+    content = files.read_manifest(folder / "task.json", kind="task", version=FORMAT_VERSION)
+    content["inputs"]["mixes_at_output"] = content["inputs"].pop("output_mix")
+    files.write_manifest(folder / "task.json", content)
+    assert not TaskCheckpoint.from_pretrained(folder).description.inputs.output_mix
+
+
+def other_model(folder):
+    elmo = ELMo.from_pretrained(folder)
+    with torch.no_grad():
+        next(elmo.parameters()).add_(1)
+    shutil.rmtree(folder)
+    elmo.save_pretrained(folder)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (other_model, r"{encoder}/config\.json: damaged, or not the language model that .*model was trained with"),
+        (lambda folder: flip(folder / "model.safetensors"), r"{encoder}/model\.safetensors is damaged"),
+        (
+            lambda folder: (folder / "config.json").unlink(),
+            r"{encoder}/config\.json is missing: it belongs to",
+        ),
+        (shutil.rmtree, r"{encoder}: no such model folder"),
+    ],
+)
+def test_the_language_model_must_be_the_one_of_the_training(tmp_path, encoder, change, message):
+    run = trained(tmp_path, encoder, refers_to_encoder=True)
+    assert not (run.folder / "encoder").exists()
+    expected = TaskCheckpoint.from_pretrained(run.folder, encoder=encoder)
+    assert expected.predict(SENTENCES)
+    with pytest.raises(InputError, match=r"refers to the language model .*: pass its folder"):
+        TaskCheckpoint.from_pretrained(run.folder)
+    change(encoder)
+    with pytest.raises(InputError, match=message.format(encoder=encoder)):
+        TaskCheckpoint.from_pretrained(run.folder, encoder=encoder)
+
+
+def test_a_trained_language_model_is_always_copied(tmp_path, model_folder):
+    run = setup_of(model_folder, "classify", train=write_classes(tmp_path / "a.txt"))
+    result = train(run, tmp_path / "run", n_epochs=1, encoder_training="all", refers_to_encoder=True)
+    assert (result.folder / "encoder").is_dir()
+
+
+def test_a_released_model_is_referred_to_by_its_name(tmp_path):
+    run = trained(tmp_path, "mini-en", refers_to_encoder=True)
+    assert json.loads((run.folder / "task.json").read_text())["encoder"]["folder"] == "mini-en"
+    assert TaskCheckpoint.from_pretrained(run.folder).model.elmo.size == 256
+
+
+def test_trained_static_vectors_without_layers(tmp_path, model_folder):
+    path = write_vectors(tmp_path / "vectors.txt")
+    options = {"layers": "none", "static": str(path), "train_static": True, "static_words": 0}
+    run = trained(tmp_path, model_folder, n_epochs=8, **options)
+    given = {line.split()[0]: [float(x) for x in line.split()[1:]] for line in path.read_text().splitlines()}
+    path.unlink()
+    model = TaskCheckpoint.from_pretrained(run.folder).model
+    static = model.inputs.static
+    assert model.elmo is None
+    assert not (run.folder / "encoder").exists()
+    assert static.weight.requires_grad
+    assert not any(static.weight[static.ids.id(word)].tolist() == given[word] for word in static.ids.words[1:])
+    assert evaluate_file(run.folder, tmp_path / "examples").value == run.dev.value == 1
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "static_words.txt", "encoder/tokenizer.json"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(cut, "bytes, expected"), (flip, "is damaged"), (lambda path: path.unlink(), "is missing")],
+)
+def test_a_damaged_file_is_named(folder, name, change, message):
+    change(folder / name)
+    with pytest.raises(InputError, match=f"{folder / name}.*{message}"):
+        TaskCheckpoint.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: {**content, "format_version": 9}, r"task\.json: format_version 9"),
+        (lambda content: {**content, "task": "parse"}, r"task\.json: 'task' must be one of classify, tag, entail"),
+        (lambda content: {**content, "labels": "ab"}, r"task\.json: 'labels' must be a list of names"),
+        (lambda content: {**content, "labels": ["a", "a"]}, r"task\.json: 'labels' must not repeat a name"),
+        (lambda content: {**content, "columns": {"encoding": "a\0b"}}, r"task\.json: encoding: unknown"),
+        (lambda content: {**content, "labels": ["a"]}, r"model\.safetensors: tensor 'head\.linear\.bias'"),
+        (lambda content: {**content, "inputs": 3}, r"task\.json, 'inputs' must be an object"),
+        (lambda content: {**content, "head": {"hiden_size": 3}}, r"'head': unknown key 'hiden_size'; did you mean"),
+        (lambda content: {**content, "head": {"dropout": 7}}, r"task\.json, 'head': head\.dropout must be"),
+        (lambda content: {**content, "static": {"size": 0}}, r"task\.json: 'static' must have 'size'"),
+        (lambda content: {k: v for k, v in content.items() if k != "encoder"}, r"task\.json: 'encoder' is missing"),
+    ],
+)
+def test_a_wrong_manifest_is_explained(folder, change, message):
+    content = change(files.read_manifest(folder / "task.json", kind="task", version=FORMAT_VERSION))
+    files.write_manifest(folder / "task.json", content)
+    with pytest.raises(InputError, match=message):
+        TaskCheckpoint.from_pretrained(folder)
+
+
+def test_a_task_is_found_although_its_replacement_was_interrupted(tmp_path, folder):
+    shutil.copytree(folder, tmp_path / "run" / ".model.old")  # and the new one was to be run/model
+    expected = TaskCheckpoint.from_pretrained(folder).description
+    for path in (tmp_path / "run", tmp_path / "run" / "model"):
+        assert TaskCheckpoint.from_pretrained(path).description == expected
+
+
+def test_predict_takes_strings_tokens_and_pairs(tasks):
+    checkpoint = TaskCheckpoint.from_pretrained(tasks["classify"][0].folder.parent)
+    assert checkpoint.predict([]) == []
+    strings = checkpoint.predict([" ".join(sentence) for sentence in SENTENCES])
+    assert [each.labels for each in strings] == [each.labels for each in checkpoint.predict(SENTENCES)]
+    with pytest.raises(InputError, match=r"list of sentences, got one string"):
+        checkpoint.predict("ban kin")
+    with pytest.raises(InputError, match="sentence 1: a sentence without tokens"):
+        checkpoint.predict(["ban", "  "])
+    pairs = TaskCheckpoint.from_pretrained(tasks["entail"][0].folder)
+    for sentence in ("ban kin", ("a", "b", "c"), ("a",)):
+        with pytest.raises(InputError, match="sentence 1 must be a pair of sentences: premise and hypothesis"):
+            pairs.predict([("ban", "kin"), sentence])
+
+
+class Centroid(nn.Module):
+    """A custom head, written for version 0.1."""
+
+    def __init__(self, size, n_labels):
+        super().__init__()
+        self.linear = nn.Linear(size, n_labels)
+
+    def forward(self, words):
+        return self.linear(words.vectors.sum(dim=1))
+
+
+def test_a_custom_head(tmp_path, model_folder, folder):
+    run = trained(tmp_path, model_folder, head=Centroid, n_epochs=8)
+    assert run.dev.value == 1
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["head"] is None
+    checkpoint = TaskCheckpoint.from_pretrained(run.folder, head=Centroid)
+    assert isinstance(checkpoint.model.head, Centroid)
+    assert [each.labels for each in checkpoint.predict([["ban"], ["kin"]])] == [("left",), ("right",)]
+    with pytest.raises(InputError, match=r"has a custom head: pass its factory, head=\.\.\. or --custom-head"):
+        TaskCheckpoint.from_pretrained(run.folder)
+    with pytest.raises(InputError, match="has no custom head"):
+        TaskCheckpoint.from_pretrained(folder, head=Centroid)
+
+
+def test_the_words_of_version_0_1_are_deprecated():
+    with pytest.warns(FutureWarning, match=r"tasks\.words\.Words is deprecated .*; use elmolite\.TokenFeatures"):
+        from elmolite.tasks.words import Words
+    from elmolite import TokenFeatures
+
+    assert Words is TokenFeatures
+
+
+def test_a_custom_head_of_a_file(tmp_path):
+    path = tmp_path / "heads.py"
+    path.write_text(
+        "from torch import nn\n\nclass Head(nn.Linear):\n    pass\n\ndef make(i, o):\n    return Head(i, 2 * o)\n"
+    )
+    for name, n_outputs in (("Head", 3), ("make", 6)):
+        head = load_custom_head(f"{path}:{name}")(4, 3)
+        assert (head.in_features, head.out_features) == (4, n_outputs)
+
+
+@pytest.mark.parametrize(
+    ("reference", "content", "message"),
+    [
+        ("heads.py", "", "expected FILE.py:NAME"),
+        ("nowhere.py:Head", "", "no such file: nowhere.py"),
+        ("heads.txt:Head", "", "not a Python file"),
+        ("heads.py:Haed", "class Head: pass", "no class or function 'Haed'; did you mean 'Head'"),
+        ("heads.py:Head", "import nowhere_at_all", "heads.py fails: ModuleNotFoundError: No module named"),
+    ],
+)
+def test_a_wrong_reference_to_a_custom_head_is_explained(tmp_path, monkeypatch, reference, content, message):
+    monkeypatch.chdir(tmp_path)
+    for name in ("heads.py", "heads.txt"):
+        (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=message):
+        load_custom_head(reference)
+
+
+def test_only_an_earlier_task_is_replaced(tmp_path, folder, tasks):
+    checkpoint = TaskCheckpoint.from_pretrained(folder)
+    with pytest.raises(InputError, match="exists already"):
+        checkpoint.save_pretrained(folder)
+    checkpoint.save_pretrained(folder, overwrite=True)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.txt").write_text("all of it")
+    with pytest.raises(InputError, match="did not write"):
+        checkpoint.save_pretrained(tmp_path / "other", overwrite=True)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    assert (folder / "model.safetensors").read_bytes() == weights_of(tasks["classify"][0])
