@@ -1,12 +1,13 @@
 """A toy entry in each table of extension points, used as a user would."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 import torch
 from conftest import small_config
-from small_tasks import write_classes
+from helpers.small_tasks import sentences_of, write_classes
 from torch import nn
 
 from elmolite import BiLM, Checkpoint, ELMo, TaskCheckpoint
@@ -15,8 +16,10 @@ from elmolite.cli.main import main
 from elmolite.data.indexers import INDEXERS, ByteIndexer
 from elmolite.nn.recurrent import CELLS, RNNLayer
 from elmolite.nn.softmax import SOFTMAXES, FullSoftmax
-from elmolite.tasks.heads import HEADS, ClassifyConfig
-from elmolite.tasks.specs import TASKS
+from elmolite.tasks.heads import HEADS, ClassifyConfig, HeadConfig, LinearClassifier
+from elmolite.tasks.metrics import TaskScores, label_report
+from elmolite.tasks.objectives import Objective
+from elmolite.tasks.specs import TASKS, TaskSpec
 
 SIZES = ["--preset=tiny", "--max-steps=2", "--n-validations=1", "--model.cell-size=16", "--model.projection-size=8"]
 
@@ -99,11 +102,61 @@ def test_a_head(tmp_path, model_folder, monkeypatch):
     assert isinstance(TaskCheckpoint.from_pretrained(tmp_path / "run").model.head, FirstToken)
 
 
+@dataclasses.dataclass
+class RegressConfig(HeadConfig):
+    """Settings of regression heads."""
+
+    kind: str = "linear"
+
+
+class Regression(Objective):
+    """A number for each sentence, by least squares."""
+
+    def targets(self, labels):
+        return torch.tensor([float(each[0]) for each in labels])
+
+    def loss(self, scores, targets, mask):
+        return (scores.mean(dim=1) - targets).square().mean()
+
+    def decode(self, scores, mask):
+        return [(f"{score:.1f}",) for score in scores.mean(dim=1).tolist()]
+
+    def probabilities(self, scores, mask):
+        return [np.ones(len(self.labels), np.float32)] * len(scores)
+
+
+def score_numbers(gold, predicted):
+    errors = [abs(float(a[0]) - float(b[0])) for a, b in zip(gold, predicted, strict=True)]
+    report = label_report([each[0] for each in gold], [each[0] for each in predicted])
+    return TaskScores("negative error", -float(np.mean(errors)), report, spans=None, confusion=None)
+
+
+REGRESSION = TaskSpec(
+    summary="a number for each sentence",
+    sentences=("text",),
+    label_kind="single",
+    config=RegressConfig,
+    heads={"linear": LinearClassifier},
+    probe=RegressConfig(),
+    objective=lambda description: Regression(description.labels),
+    scorer=lambda description: score_numbers,
+    text_columns=((("text",),),),
+    label_columns=(("score",),),
+)
+
+
 @pytest.mark.usefixtures("own_cache", "no_pictures")
 def test_a_task(tmp_path, model_folder, monkeypatch, capsys):
-    polarity = dataclasses.replace(TASKS["classify"], summary="positive or negative", label_kind="single")
-    monkeypatch.setitem(TASKS, "polarity", polarity)
-    path = write_classes(tmp_path / "a.txt")
-    run("finetune", "polarity", "--encoder", model_folder, "--train", path, "--out", tmp_path / "run", "--n-epochs=1")
-    run("test", tmp_path / "run", path)
-    assert "accuracy" in capsys.readouterr().out
+    monkeypatch.setitem(TASKS, "regress", REGRESSION)
+    values = {"ba": 1.5, "ki": -0.5}
+    rows = [f"{' '.join(words)}\t{values[onset]}" for onset in values for words in sentences_of(onset, 12)]
+    path = tmp_path / "a.tsv"
+    path.write_text("\n".join(["text\tscore", *rows]) + "\n", encoding="utf-8")
+    options = ["--train", path, "--dev", path, "--n-epochs=20", "--learning-rate=0.03", "--input.dropout=0"]
+    run("finetune", "regress", "--encoder", model_folder, "--out", tmp_path / "run", *options)
+    assert TaskCheckpoint.from_pretrained(tmp_path / "run").description.head == RegressConfig()
+    capsys.readouterr()
+    run("test", tmp_path / "run", path, "--json")
+    assert json.loads(capsys.readouterr().out)["value"] > -0.3
+    run("predict", tmp_path / "run", "--input", path)
+    assert [json.loads(line)["gold"] for line in capsys.readouterr().out.splitlines()[::12]] == ["1.5", "-0.5"]
