@@ -121,11 +121,6 @@ class CharacterIndexer(TokenIndexer):
     def symbols(self, token: str) -> NDArray[np.int32]:
         """Return the ids of all symbols of a token, without marks."""
 
-    @staticmethod
-    @abstractmethod
-    def length(token: str) -> int:
-        """Return the number of symbols of a token."""
-
     def for_corpus(self) -> CharacterIndexer:
         """Return the indexer itself."""
         return self
@@ -150,7 +145,7 @@ class CharacterIndexer(TokenIndexer):
 
     def is_cut(self, token: str) -> bool:
         """Tell whether a token has more symbols than are encoded."""
-        return self.length(token) > MAX_CHARACTERS - 2
+        return len(self.symbols(token)) > MAX_CHARACTERS - 2
 
 
 class ByteIndexer(CharacterIndexer):
@@ -183,11 +178,6 @@ class ByteIndexer(CharacterIndexer):
     def symbols(self, token: str) -> NDArray[np.int32]:
         """Return the bytes plus 1."""
         return np.frombuffer(token.encode("utf-8", "ignore"), dtype=np.uint8).astype(np.int32) + 1
-
-    @staticmethod
-    def length(token: str) -> int:
-        """Return the number of bytes."""
-        return len(token.encode("utf-8", "ignore"))
 
 
 class UnicodeIndexer(CharacterIndexer):
@@ -235,11 +225,6 @@ class UnicodeIndexer(CharacterIndexer):
     def symbols(self, token: str) -> NDArray[np.int32]:
         """Return the id of each character."""
         return np.array([self._ids.get(character, _UNKNOWN_CHARACTER) for character in token], np.int32)
-
-    @staticmethod
-    def length(token: str) -> int:
-        """Return the number of characters."""
-        return len(token)
 
 
 class WordIndexer(TokenIndexer):

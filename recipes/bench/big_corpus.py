@@ -1,21 +1,20 @@
-"""A corpus of any size: memory and seconds of `prepare`, seconds to the first step, memory of pretraining.
+"""Measure large corpora: memory and time of `prepare`, time to the first step, memory of pretraining.
 
     python recipes/bench/big_corpus.py books.train.txt.gz wikipedia.train.txt.gz --times 10 --folder /tmp
 
-The big text is TEXT so many times. From the second time on letters of some words are changed, so that the number of
-distinct words grows as Heaps' law has it: after n times it would be n ** 0.7 times that of TEXT if all that are changed
-were new (`--growth 0.7`). It is written plainly to a folder of its own, which is removed at the end, or left with
-`--keep`.
+The large text repeats TEXT `--times` times. From the second time on, letters of some words are changed, so that the
+number of distinct words grows by Heaps' law: after n times to n ** 0.7 times that of TEXT if all changed words are new
+(`--growth 0.7`). It is written to a temporary folder, which is removed at the end except with `--keep`.
 
 Prints a JSON line for each of:
 
-- `prepare` of TEXT and of the big text, with the rest of the command line for both (`--vocab-size 50000`, say). The
-  peak is that of the sum over all its processes of their proportional set size (PSS: memory shared by n processes
-  counts as an n-th of each; pages of files that are mapped count too), looked at every 0.1 s;
-- `pretrain`, in a process of its own: seconds from its start to the first step in its log, all imports included, after
-  a held-out text of 2,000 tokens; and its anonymous memory (what no file lies behind) at some of 1,000 steps;
-- the first step at the beginning, in the middle and in the last of 10 epochs, each in a process of its own: seconds
-  from when corpus and model are there to the gradients of that step, and those to open the corpus and make the model.
+- `prepare` of TEXT and of the large text, with the remaining options of the command line (such as `--vocab-size
+  50000`). The peak is the sum of the proportional set sizes (PSS) of all processes, mapped files included, sampled
+  every 0.1 s;
+- `pretrain` in a new process: seconds from its start to the first step in its log, imports and a validation text of
+  2,000 tokens included; and its anonymous memory at some of 1,000 steps;
+- the first step at the beginning, in the middle and in the last of 10 epochs, each in a new process: seconds to open
+  the corpus and create the model, and then to the gradients of that step.
 """
 
 import argparse
@@ -41,7 +40,7 @@ SETTINGS = ["--preset", "mini", "--valid-tokens", "2000"]
 
 
 def changed(word: str, rng: random.Random) -> str:
-    """Replace letters of a word by others."""
+    """Replace some letters of a word."""
     letters = list(word)
     for _ in range(CHANGED_LETTERS):
         letters[rng.randrange(len(letters))] = rng.choice(LETTERS)
@@ -49,7 +48,7 @@ def changed(word: str, rng: random.Random) -> str:
 
 
 def noisy_lines(lines: Iterator[str], every: float, rng: random.Random) -> Iterator[str]:
-    """Change a word in so many; only words of four letters and more."""
+    """Change one word in `every`, only words of four letters or more."""
     due = 0.0
     for line in lines:
         words = line.split(" ")
@@ -63,11 +62,11 @@ def noisy_lines(lines: Iterator[str], every: float, rng: random.Random) -> Itera
 
 
 def repeated(sources: list[Path], n_times: int, *, n_words: int, n_distinct: int, growth: float) -> Iterator[str]:
-    """Yield the lines of a text so many times, with new words among them.
+    """Yield the lines of a text `n_times` times, with new words.
 
-    :param n_words: of the text.
-    :param n_distinct: how many of them are different.
-    :param growth: after n times there are ``n_distinct * n ** growth`` distinct words if all that are changed are new.
+    :param n_words: number of words of the text.
+    :param n_distinct: number of distinct words.
+    :param growth: after n times there are ``n_distinct * n ** growth`` distinct words if all changed words are new.
     """
     for time_ in range(n_times):
         n_new = n_distinct * ((time_ + 1) ** growth - time_**growth)
@@ -79,7 +78,7 @@ def repeated(sources: list[Path], n_times: int, *, n_words: int, n_distinct: int
 
 
 def memory_of_tree(root: int) -> int:
-    """Return the bytes of proportional set size of a process and all that it has started."""
+    """Return the proportional set size of a process and its descendants, in bytes."""
     children: dict[int, list[int]] = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():
@@ -97,7 +96,7 @@ def memory_of_tree(root: int) -> int:
 
 
 def anonymous_memory(process: int) -> int:
-    """Return the bytes of a process that no file lies behind."""
+    """Return the anonymous memory of a process, in bytes."""
     return _field(Path(f"/proc/{process}/status"), "RssAnon:")
 
 
@@ -110,7 +109,7 @@ def _field(path: Path, name: str) -> int:
 
 
 def watch(command: list[str], look: Callable[[int], None], said: Path) -> float:
-    """Run a command, look at its process again and again, and return the seconds that it took.
+    """Run a command while sampling its process, and return its duration in seconds.
 
     :raises SystemExit: it failed.
     """
@@ -130,7 +129,7 @@ def elmolite(*arguments: str) -> list[str]:
 
 
 def prepare(texts: list[Path], out: Path, options: list[str]) -> dict[str, float]:
-    """Prepare texts, and return what it took and what there is."""
+    """Prepare texts, and return time, memory and counts."""
     peak = 0
 
     def look(process: int) -> None:
@@ -175,7 +174,7 @@ def pretrain(corpus: Path, out: Path, n_steps: int) -> dict[str, float]:
 
 
 def first_step(corpus: Path, place: str) -> None:
-    """Open a corpus, make a model, take the first step of a run at a place, and print the seconds."""
+    """Open a corpus, create a model, compute one step of a run, and print the seconds."""
     begun = time.monotonic()
     import torch
 
@@ -202,7 +201,7 @@ def first_step(corpus: Path, place: str) -> None:
 
 
 def measure(options: argparse.Namespace, rest: list[str], folder: Path) -> None:
-    """Make the big text and measure everything."""
+    """Write the large text and measure everything."""
     small = prepare(options.text, folder / "small", rest)
     print(json.dumps({"measure": "prepare", "times": 1, **small}), flush=True)
     text = folder / "big.txt"
@@ -227,9 +226,9 @@ def main() -> None:
     parser.add_argument("text", type=Path, nargs="+", help="files, also .gz")
     parser.add_argument("--times", type=int, default=10)
     parser.add_argument("--growth", type=float, default=0.7, help="exponent of the distinct words")
-    parser.add_argument("--steps", type=int, default=N_STEPS, help="of pretraining")
-    parser.add_argument("--folder", type=Path, help="where the text and the corpora are made")
-    parser.add_argument("--keep", action="store_true", help="leave them there")
+    parser.add_argument("--steps", type=int, default=N_STEPS, help="steps of pretraining")
+    parser.add_argument("--folder", type=Path, help="parent of the temporary folder")
+    parser.add_argument("--keep", action="store_true", help="keep the text and the corpora")
     parser.add_argument("--first-step", help=argparse.SUPPRESS)
     options, rest = parser.parse_known_args()
     if options.first_step:

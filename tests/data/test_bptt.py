@@ -12,7 +12,7 @@ DIRECTIONS = ("forward", "backward")
 
 
 def words_of(batch, corpus, direction):
-    """Return what a direction reads, (B, T), as words found again by their characters."""
+    """Return the inputs of a direction, (B, T), as words, found by their characters."""
     by_characters = {
         row.tobytes(): word for row, word in zip(corpus.rows(slice(None), "characters"), corpus.words(), strict=True)
     }
@@ -23,7 +23,7 @@ def words_of(batch, corpus, direction):
 
 
 def run(streams, steps):
-    """Return inputs, targets, starts and what counts of every direction, each (B, all positions)."""
+    """Return inputs, targets and reset masks of both directions, each (B, all positions)."""
     batches = [streams.batch(step) for step in steps]
     found = {
         "starts": [

@@ -15,7 +15,7 @@ from conftest import random_sentences, write_sentences
 from elmolite import DatasetText
 from elmolite.cli.main import main
 from elmolite.data.prepare import prepare
-from elmolite.data.text import MAX_DOCUMENT_LINES, Progress
+from elmolite.data.text import Progress
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.errors import InputError
 
@@ -61,12 +61,6 @@ def test_rows_of_several_lines_are_documents_and_rows_of_one_are_lines(tmp_path,
     assert documents(folder, streaming=streaming) == expected
 
 
-@both_ways
-def test_runs_of_a_thousand_rows_where_none_is_empty(tmp_path, streaming):
-    folder = write_json(tmp_path / "d", [{"text": f"row {i}"} for i in range(2 * MAX_DOCUMENT_LINES + 1)])
-    assert [len(document) for document in documents(folder, streaming=streaming)] == [1000, 1000, 1]
-
-
 @pytest.mark.parametrize("kind", ["parquet", "json", "csv", "text"])
 def test_a_dataset_gives_the_corpus_that_its_text_as_a_file_gives(tmp_path, monkeypatch, kind):
     monkeypatch.setattr("elmolite.data.prepare._TASK_CHARACTERS", 4000)
@@ -101,7 +95,7 @@ def test_lists_of_tokens_are_sentences_where_text_is_tokenised_already(tmp_path,
 def test_validation_text_is_another_split_or_files(tmp_path, streaming, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_parquet(tmp_path / "d", words=["in the training text"] * 3)
-    write_parquet(tmp_path / "d", split="validation", words=["held out"] * 2)
+    write_parquet(tmp_path / "d", split="validation", words=["validation text"] * 2)
     (tmp_path / "v.txt").write_text("from a file\n")
     command = ["prepare", "--dataset", "d", "--dataset-column", "words", "--out", "c", "--pretokenized", "--overwrite"]
     command += ["--streaming"] * streaming
@@ -237,6 +231,7 @@ def test_a_missing_split_is_said_before_the_long_work(tmp_path):
         prepare(str(tmp_path / "bad.txt"), tmp_path / "c", valid=valid, show_progress=False)
 
 
+@pytest.mark.multiprocess
 def test_a_stream_through_worker_processes_ends_cleanly(tmp_path):
     words = " ".join(f"w{i % 50}" for i in range(1000))
     for name in ("good", "bad"):
@@ -245,7 +240,7 @@ def test_a_stream_through_worker_processes_ends_cleanly(tmp_path):
     for name, code, said in (("good", 0, r""), ("bad", 2, r"elmolite: dataset bad: cannot be read: .*\n")):
         done = subprocess.run(
             [sys.executable, "-X", "dev", "-W", "default", "-m", "elmolite.cli.main", "prepare", "--dataset", name,
-             "--streaming", "--pretokenized", "--out", f"c_{name}", "--workers", "2"],
+             "--streaming", "--pretokenized", "--quiet", "--out", f"c_{name}", "--workers", "2"],
             cwd=tmp_path, env={**os.environ, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"},
             capture_output=True, text=True, check=False, timeout=120,
         )  # fmt: skip
