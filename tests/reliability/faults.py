@@ -1,7 +1,7 @@
-"""Calls of the operating system that fail: the n-th by which a save changes the disk, by a kill or by a full disk.
+"""Fault injection: the n-th system call of a save kills its process or finds the disk full.
 
-What is counted is every open for writing, write, fsync, rename, unlink, rmdir and mkdir that Python code makes, writes
-as they leave Python's buffers. A kill is a SIGKILL of a process that was forked for it.
+Calls are the opens for writing, writes, fsyncs, renames, unlinks, rmdirs and mkdirs of Python code. Killed saves run in
+forked processes.
 """
 
 import errno
@@ -25,35 +25,32 @@ NAMES = ("open", "fsync", "rename", "replace", "unlink", "remove", "rmdir", "mkd
 
 
 class Save(Protocol):
-    """Something that is saved over an earlier state of it."""
+    """A state that replaces an earlier one on the disk."""
 
     def begin(self, folder: Path) -> None:
-        """Save the earlier state, and what else is needed."""
+        """Save the earlier state and all inputs."""
 
     def save(self, folder: Path) -> None:
-        """Save the later state over it."""
+        """Replace it by the later state."""
 
     def read(self, folder: Path) -> Any:
-        """Return what a reader finds, bit for bit, or :data:`RESUMABLE`.
-
-        :raises Exception: nothing can be read: it is lost.
-        """
+        """Return the state that a reader finds, bit for bit, or :data:`RESUMABLE`; raise if it is lost."""
 
 
-RESUMABLE = "what stands is whole, and the save goes on where it was broken off"
+RESUMABLE = "incomplete, but valid: the next save continues it"
 
 
 class Calls:
-    """Counts the calls, and has the n-th of them fail."""
+    """Count system calls, and let the n-th fail."""
 
     def __init__(self, kind: str | None = None, n: int | None = None) -> None:
         self.made: list[str] = []
         self._kind, self._n = kind, n
 
     def make(self, name: str, call: Callable[[], Any], half: Callable[[], Any] | None = None) -> Any:
-        """Make a call, or have it fail.
+        """Make a call, or let it fail.
 
-        :param half: does half of it.
+        :param half: makes half of it.
         """
         self.made.append(name)
         if len(self.made) - 1 != self._n:
@@ -61,7 +58,7 @@ class Calls:
         if self._kind == FULL:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if self._kind == "killed after":
-            with suppress(OSError):  # as where a folder is there already
+            with suppress(OSError):  # as if a folder exists
                 call()
         elif self._kind == "killed half-way":
             assert half is not None
@@ -71,7 +68,7 @@ class Calls:
 
     @contextmanager
     def counted(self) -> Iterator[None]:
-        """Count, and fail, within a block."""
+        """Count, and let fail, the calls of a block."""
         with ExitStack() as stack:
             for name in NAMES:
                 stack.enter_context(mock.patch.object(os, name, self._counting(name, getattr(os, name))))
@@ -93,7 +90,7 @@ class Calls:
 
 
 class _File(io.FileIO):
-    """A file below Python's buffer."""
+    """The raw file below Python's buffer."""
 
     def __init__(self, calls: Calls, *args: Any) -> None:
         super().__init__(*args)
@@ -107,9 +104,9 @@ class _File(io.FileIO):
 
 
 def sweep(save: Save, folder: Path, *, first: int = 0, step: int = 1) -> Counter[str]:
-    """Have every ``step``-th call of a save fail, from the ``first`` on, in every way; return how many of each way.
+    """Let every ``step``-th call of a save fail in every way, from the ``first`` on; return the number of each way.
 
-    :raises AssertionError: something was lost, an error says nothing, something was left behind that nothing clears.
+    Asserts that nothing is lost, that errors name the file, and that no partial files remain.
     """
     files.UNLOCKED_AFTER = -1.0
     here = folder / "here"
@@ -149,7 +146,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def _killed(save: Save, here: Path, calls: Calls) -> bool:
-    """Save in a process of its own; return whether a call killed it."""
+    """Save in a forked process; return whether a call killed it."""
     process = os.fork()
     if process == 0:
         try:
@@ -162,7 +159,7 @@ def _killed(save: Save, here: Path, calls: Calls) -> bool:
 
 
 def _fill_disk(save: Save, here: Path, n: int, new: Any, what: str) -> None:
-    """Save where one call finds the disk full: that is an error with a name, or did no harm."""
+    """Save with one call that finds the disk full: an error with the path, or no harm."""
     calls = Calls(FULL, n)
     said: str | None = None
     try:

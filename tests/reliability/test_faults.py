@@ -1,10 +1,11 @@
-"""Wherever a save is killed, and whatever call finds the disk full: what stood stands, or the new one does, whole.
+"""A save that is killed or finds the disk full at any call leaves the old or the new state; damage is detected.
 
-``make test`` has a sample, ``make test-reliability`` every call.
+``make test-all`` has a sample, ``make test-reliability`` every call and ten thousand damages.
 """
 
 import multiprocessing
 import os
+import random
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 
@@ -12,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from conftest import random_sentences, small_config, write_sentences
+from conftest import make_corpus, random_sentences, small_config, write_sentences
 from faults import FULL, KILLS, RESUMABLE, sweep
 from helpers.models import make_bilm
 
@@ -27,6 +28,7 @@ from elmolite.embedding.elmo import ELMo
 from elmolite.embedding.embedding_files import embed_file
 from elmolite.embedding.embedding_settings import EmbeddingSettings
 from elmolite.embedding.output import EmbeddingFolder, EmbeddingWriter
+from elmolite.errors import InputError
 from elmolite.nn.softmax import FullSoftmax
 from elmolite.pretraining import saved_points
 from elmolite.pretraining.saved_points import SavedPoints
@@ -60,7 +62,7 @@ def content(module):
 
 
 class Point:
-    """The two last of three points stay."""
+    """Training checkpoints, of which the last two are kept."""
 
     def begin(self, folder):
         for step in (1, 2):
@@ -93,7 +95,7 @@ class Model:
 
 
 class Task:
-    """A task folder, in which there is a model folder."""
+    """A task folder, with a model folder in it."""
 
     def begin(self, folder):
         self._task(1).save_pretrained(folder / "task")
@@ -130,7 +132,7 @@ class PreparedCorpus:
 
 
 class Embedding:
-    """A folder of vectors, whose text has grown: its last part is made again, others are added."""
+    """A folder of vectors whose text has grown: its last shard is written again, others are added."""
 
     def begin(self, folder):
         output.PART_BYTES = 8000
@@ -142,7 +144,7 @@ class Embedding:
 
     def read(self, folder):
         for _ in self._writer(folder).skip(iter(SENTENCES)):
-            pass  # each part that is there is held against its checksum
+            pass  # verifies the checksum of each shard
         if not files.read_manifest(folder / "out" / "embedding.json", kind="embedding", version=2)["is_complete"]:
             return RESUMABLE
         return [vectors.tobytes() for vectors in EmbeddingFolder(folder / "out")]
@@ -158,10 +160,7 @@ class Embedding:
 
 
 class VectorFile:
-    """One file of vectors in the place of an earlier one."""
-
-    def __init__(self, name, load):
-        self._name, self._load = name, load
+    """A file of vectors that replaces an earlier one."""
 
     def begin(self, folder):
         checkpoint(0).save_pretrained(folder / "model")
@@ -173,11 +172,11 @@ class VectorFile:
         self._embed(folder, "new.txt")
 
     def read(self, folder):
-        with self._load(folder / self._name) as file:
+        with h5py.File(folder / "vectors.h5") as file:
             return {name: np.asarray(file[name]).tobytes() for name in file if name != "sentence_to_index"}
 
     def _embed(self, folder, text):
-        embed_file(folder / "model", str(folder / text), folder / self._name, show_progress=False)
+        embed_file(folder / "model", str(folder / text), folder / "vectors.h5", show_progress=False)
 
 
 class CachedLayers:
@@ -200,14 +199,13 @@ class CachedLayers:
 
 
 SAVES = {
-    "a point to resume from": Point,
-    "a model": Model,
-    "a task": Task,
-    "a corpus": PreparedCorpus,
-    "a folder of vectors": Embedding,
-    "an npz file": lambda: VectorFile("vectors.npz", np.load),
-    "an HDF5 file": lambda: VectorFile("vectors.h5", h5py.File),
-    "an entry of a cache": CachedLayers,
+    "training checkpoint": Point,
+    "model": Model,
+    "task": Task,
+    "corpus": PreparedCorpus,
+    "folder of vectors": Embedding,
+    "HDF5 file of vectors": VectorFile,
+    "layer cache": CachedLayers,
 }
 STEP = 1 if IS_LONG else 12
 
@@ -219,7 +217,7 @@ def run(name, folder):
 
 @pytest.fixture(scope="module")
 def clean_process():
-    """A process without threads, which can be forked."""
+    """A process without threads, which may be forked."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["elmolite.pretraining.trainer", "torch._dynamo"])
     with ProcessPoolExecutor(1, mp_context=context) as pool:
@@ -227,9 +225,47 @@ def clean_process():
 
 
 @pytest.mark.parametrize("name", SAVES)
-def test_nothing_is_lost_whatever_call_of_a_save_fails(tmp_path, clean_process, name):
+def test_a_failed_save_loses_nothing(tmp_path, clean_process, name):
     injected = clean_process.submit(run, name, tmp_path).result()
     print(f"{name}: {dict(injected)}, {injected.total()} in all, 0 lost")
     assert injected.keys() == {*KILLS, FULL} or not IS_LONG
     assert isinstance(injected, Counter)
     assert injected.total() >= (20 if IS_LONG else 2)
+
+
+N_DAMAGES = 2000 if IS_LONG else 40
+
+
+def read_points(folder):
+    return [saved_points.read(path) for path in SavedPoints(folder).paths()]
+
+
+DAMAGED = {
+    "training checkpoint": (Point().begin, read_points),
+    "model": (Model().begin, lambda folder: Checkpoint.from_pretrained(folder / "model")),
+    "corpus": (lambda folder: make_corpus(folder, SENTENCES), lambda folder: Corpus.open(folder / "corpus").verify()),
+    "task": (Task().begin, lambda folder: TaskCheckpoint.from_pretrained(folder / "task")),
+    "folder of vectors": (Embedding().begin, lambda folder: list(EmbeddingFolder(folder / "out"))),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_every_flipped_bit_and_truncation_is_found_and_the_file_named(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(output, "PART_BYTES", 8000)
+    make, read = DAMAGED[kind]
+    make(tmp_path)
+    paths = sorted(path for path in tmp_path.rglob("*") if path.is_file() and path.name != "text.txt")
+    read(tmp_path)
+    rng = random.Random(kind)
+    for _ in range(N_DAMAGES):
+        path = rng.choice(paths)
+        whole = path.read_bytes()
+        at, bit = rng.randrange(len(whole)), rng.randrange(8)
+        is_cut = rng.random() < 0.2
+        path.write_bytes(whole[:at] if is_cut else whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
+        with pytest.raises(InputError) as caught:
+            read(tmp_path)
+            pytest.fail(f"not found: {path.name}, byte {at}, {'truncated' if is_cut else f'bit {bit}'}")
+        assert path.name in str(caught.value)
+        path.write_bytes(whole)
+    read(tmp_path)
