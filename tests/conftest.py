@@ -13,8 +13,7 @@ from elmolite.data.prepare import prepare
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.nn.bilm import BiLM, BiLMConfig
 from elmolite.nn.softmax import FullSoftmax
-from elmolite.pretraining import saved_points
-from elmolite.pretraining.saved_points import SavedPoints
+from elmolite.pretraining.checkpointing import TrainingCheckpoints, load_checkpoint
 from elmolite.tasks.examples.files import read_examples
 from elmolite.tasks.examples.records import ExampleColumns
 
@@ -73,9 +72,9 @@ def examples_of(path, content, task, *, needs_labels=True, **columns):
     return [(*example.sentences, example.labels) for example in found.examples]
 
 
-def point_of(out) -> dict[str, Any]:
-    """Return the latest point that a run of pretraining can be resumed from."""
-    return saved_points.read(SavedPoints(out).paths()[0])
+def training_checkpoint(out) -> dict[str, Any]:
+    """Return the latest training checkpoint of a run."""
+    return load_checkpoint(TrainingCheckpoints(out).paths()[0])
 
 
 def small_config(**changes) -> BiLMConfig:

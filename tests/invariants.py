@@ -54,8 +54,8 @@ MODEL = {
 }
 TRAINING = {
     "max_steps": 200,
-    "n_rows": 4,
-    "window": 10,
+    "batch_size": 4,
+    "bptt_length": 10,
     "warmup_steps": 10,
     "learning_rate": 0.02,
     "n_validations": 2,
@@ -86,8 +86,8 @@ RUNS: dict[str, dict[str, Any]] = {
     "ema": {"training": {"ema_decay": 0.9}},
     "adagrad": {"training": {"optimizer": "adagrad", **SHORT, "learning_rate": 0.5, "schedule": "linear"}},
     "sgd": {"training": {"optimizer": "sgd", **SHORT, "learning_rate": 1.0, "schedule": "constant"}},
-    "accumulated": {"training": {"n_accumulated": 2, "max_steps": 40}},
-    "patience": {"training": {"patience": 1, "n_validations": 20, "learning_rate": 0.2, "clip_norm": 100.0}},
+    "accumulated": {"training": {"accumulate_steps": 2, "max_steps": 40}},
+    "patience": {"training": {"patience": 1, "n_validations": 20, "learning_rate": 0.2, "max_grad_norm": 100.0}},
     "regularised": {
         "model": {"dropout": 0.3, "variational_dropout": True, "recurrent_dropout": 0.2, "embedding_dropout": 0.2},
         "training": {"activation_regularization": 2.0, "temporal_activation_regularization": 1.0, "seed": 7, **SHORT},
@@ -146,7 +146,6 @@ LOG_COLUMNS = (
     "valid_backward",
     "valid_average",
     "skipped_steps",
-    "text_sha256",
 )
 
 HERE = Path(__file__).resolve().parent

@@ -39,7 +39,7 @@ def test_the_commands_of_your_own_text_run(tmp_path, monkeypatch):
     for name in ("notes.txt", "other-text.txt", "sentences.txt"):
         write_sentences(tmp_path / name, random_sentences(100))
     block = re.search(r"## Your own text\n\n```bash\n(.*?)```", README, flags=re.DOTALL)[1]
-    small = "--model.cell-size 16 --model.projection-size 8 --max-steps 3 --n-rows 4 --n-validations 1"
+    small = "--model.cell-size 16 --model.projection-size 8 --max-steps 3 --batch-size 4 --n-validations 1"
     for line in block.strip().split("\n"):
         line = line.replace("notes.txt.gz", "notes.txt").replace("--preset mini", f"--preset mini {small}")
         words = [
@@ -67,7 +67,7 @@ def test_pretraining_from_python_runs(tmp_path, monkeypatch):
     (tmp_path / "books").mkdir()
     write_sentences(tmp_path / "books" / "a.txt", random_sentences(300))
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text("preset: tiny\nmax_steps: 3\nn_rows: 4\nmodel:\n  cell_size: 16\n")
+    recipe.write_text("preset: tiny\nmax_steps: 3\nbatch_size: 4\nmodel:\n  cell_size: 16\n")
     block = re.search(r"\*\*From Python\*\*.*?```python\n(.*?)```", README, flags=re.DOTALL)[1]
     names = {}
     exec(block.replace("recipes/pretrain/mini.yaml", str(recipe)), names)

@@ -142,7 +142,7 @@ def pretrain(
     out: Path | None = None,
     resume: bool = False,
     keep_last: int = 2,
-    plan: bool = False,
+    dry_run: bool = False,
     init_from: Path | None = None,
     preset: str | None = None,  # noqa: ARG001  # chooses the defaults of `model`
     config: PretrainingConfig,
@@ -155,19 +155,19 @@ def pretrain(
     :param out: folder for the log, the model and the checkpoints
     :param resume: continue the run in --out with its settings
     :param keep_last: number of checkpoints to keep
-    :param plan: run a few steps, print the cost of the whole run, and stop
+    :param dry_run: estimate time and memory from a few steps, and stop
     :param init_from: model folder to start from; the corpus may have other words, the sizes are the model's
     :param preset: sizes of the model: tiny, mini, small, medium or original (default: mini)
     """
-    from elmolite.pretraining.distributed import is_first
+    from elmolite.pretraining.distributed import is_rank_zero
 
     assert corpus is not None  # as checked with the other options
-    if plan or out is None:
-        from elmolite.pretraining.estimate import plan as estimate
+    if dry_run or out is None:
+        from elmolite.pretraining.estimate import estimate
 
-        planned = estimate(config, model=model, corpus=corpus, init_from=init_from)
-        if is_first():
-            print(planned.describe())
+        found = estimate(config, model=model, corpus=corpus, init_from=init_from)
+        if is_rank_zero():
+            print(found.describe())
         return
 
     from elmolite.pretraining.trainer import pretrain as train
@@ -186,22 +186,22 @@ def pretrain(
             show_progress=not quiet,
         )
     except KeyboardInterrupt as error:
-        if is_first():
+        if is_rank_zero():
             raise
         raise SystemExit(exit_code(error)) from None
-    if is_first():
+    if is_rank_zero():
         print(f"model: {folder}\nnext: elmolite embed {folder} --input TEXT --output vectors.npz")
 
 
 def _parse_pretrain(words: Sequence[str]) -> dict[str, Any]:
     """Parse the options twice: the preset, the model to start from and the run to resume choose the other defaults."""
-    from elmolite.pretraining.distributed import join_process_group, raising_together
+    from elmolite.pretraining.distributed import join_process_group, reraise_on_all_ranks
 
     join_process_group()
-    with raising_together():
+    with reraise_on_all_ranks():
         arguments = _pretrain_arguments(words)
         for name in ("corpus", "out"):
-            if arguments[name] is None and not (name == "out" and arguments["plan"]):
+            if arguments[name] is None and not (name == "out" and arguments["dry_run"]):
                 raise InputError(f"--{name} is required; see elmolite pretrain --help")
         return arguments
 
@@ -233,12 +233,12 @@ def _model_settings(config: BiLMConfig) -> dict[str, Any]:
 
 def _settings_of_run(out: Path, options: Options) -> dict[str, Any]:
     """Return the settings that a run was started with, so that it continues with ``--out`` and ``--resume`` alone."""
-    from elmolite.pretraining.config import RUN_FILE, RUN_VERSION
-    from elmolite.utils.files import read_manifest
+    from elmolite.pretraining.config import RUN_FILE
+    from elmolite.pretraining.setup import read_run_config
 
     if not (out / RUN_FILE).is_file():
         return {}
-    record = read_manifest(out / RUN_FILE, kind="run", version=RUN_VERSION)
+    record = read_run_config(out)
     settings: dict[str, Any] = {"corpus": record.get("corpus_folder"), **record.get("training", {})}
     settings |= {f"model.{name}": value for name, value in record.get("model", {}).items()}
     return {name: value for name, value in settings.items() if name in options.names}

@@ -113,7 +113,7 @@ def _clear(out: Path) -> None:
 
     :raises InputError: the folder holds other things.
     """
-    of_pretraining = {"pretraining.json", "log.csv", "points", "tensorboard", "model"}
+    of_pretraining = {"pretraining.json", "log.csv", "checkpoints", "points", "tensorboard", "model"}
     ours = {"text.txt", "corpus", *of_pretraining, "tasks", "loss.png"}
     there = {path.name for path in out.iterdir()} if out.is_dir() else set()
     if there - ours:
@@ -142,7 +142,7 @@ def _write_text(modules: list[Module], path: Path, max_words: int) -> int:
 def _read_log(path: Path) -> list[dict[str, float]]:
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    return [{key: float(value) for key, value in row.items() if value and key != "text_sha256"} for row in rows]
+    return [{key: float(value) for key, value in row.items() if value} for row in rows]
 
 
 def _print_fall(history: list[dict[str, float]]) -> None:

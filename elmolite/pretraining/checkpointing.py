@@ -1,91 +1,243 @@
-"""The point to resume a run from, and the best model: when they are saved."""
+"""Training checkpoints: files that a run resumes from, and the callback that saves them and the best model."""
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import math
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from elmolite.errors import InputError
-from elmolite.pretraining import distributed, saved_points
-from elmolite.pretraining.ema import WeightAverage
-from elmolite.pretraining.module import PretrainingModule
-from elmolite.pretraining.perplexity import Perplexity
-from elmolite.pretraining.saved_points import SavedPoints
-from elmolite.pretraining.sound_steps import check_weights
+from elmolite.pretraining import distributed
+from elmolite.pretraining.evaluation import Perplexity
+from elmolite.pretraining.module import PretrainingModule, check_finite_weights
+from elmolite.utils import files
 
 if TYPE_CHECKING:
     from elmolite.checkpoint import Checkpoint
 
+logger = logging.getLogger("elmolite")
+
+FOLDER = "checkpoints"
+FOLDER_0_1 = "points"
+FORMAT_VERSION = 2
+FOOTER_BYTES = 73
+
 SAVE_SECONDS = 600.0
-"""Work that a killed run may lose, and a little more: ..."""
-CLOCK_STEPS = 20
-"""... several processes look at the clock, and agree, only every so many steps."""
+"""Longest time between two checkpoints: the work that a killed run may lose."""
+AGREE_STEPS = 20
+"""Steps between two moments at which ranks agree on the time and on signals."""
 
 
-class ResumePoint(Callback):
-    """Saves the point to resume from before and after each validation, and the model if it is the best so far.
+class TrainingCheckpoints:
+    """The files ``checkpoints/step-000001200.ckpt`` and so on of a run; those of version 0.1 are in ``points/``."""
 
-    Between validations it saves the point at least every :data:`SAVE_SECONDS`, and when SIGTERM or SIGINT comes to one
-    of the processes; then it ends the run. A run that ends before a validation, or in it, validates when it resumes.
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self.loaded: dict[str, Any] | None = None
+        """Content of the checkpoint that the run resumes from, until training starts."""
 
-    :param interval: steps from one validation to the next; without held-out text, from one saved model to the next.
-    :param keep_last: so many points stay.
-    :param patience: of :class:`~elmolite.pretraining.config.PretrainingConfig`.
+    def path_at(self, step: int) -> Path:
+        """Return the path of the checkpoint of a step."""
+        return self.run / FOLDER / f"step-{step:09}.ckpt"
+
+    def paths(self) -> list[Path]:
+        """Return the existing checkpoints, latest first."""
+        found = [path for folder in (FOLDER, FOLDER_0_1) for path in (self.run / folder).glob("step-*.ckpt")]
+        return sorted(found, key=_step_of, reverse=True)
+
+    def latest_step(self) -> int | None:
+        """Return the step of the latest checkpoint, or ``None``."""
+        return next(map(_step_of, self.paths()), None)
+
+    def load_latest(self) -> dict[str, Any]:
+        """Load the latest intact checkpoint on all ranks, and warn of later ones that are damaged; a collective.
+
+        :raises InputError: there is none.
+        """
+        path: Path | None = None
+        with distributed.reraise_on_all_ranks():
+            if distributed.is_rank_zero() or not distributed.is_distributed():
+                path, self.loaded = self._load_latest()
+        path = distributed.all_gather_object(path)[0]
+        with distributed.reraise_on_all_ranks():
+            if self.loaded is None:
+                assert path is not None
+                self.loaded = load_checkpoint(path)
+        return self.loaded
+
+    def _load_latest(self) -> tuple[Path, dict[str, Any]]:
+        damaged = []
+        for path in self.paths():
+            try:
+                content = load_checkpoint(path)
+            except InputError as error:
+                damaged.append(str(error))
+                continue
+            for message in damaged:
+                distributed.log_once(f"{message}; resuming from {path.name}", level=logging.WARNING)
+            return path, content
+        if damaged:
+            raise InputError(f"no checkpoint is intact: {'; '.join(damaged)}")
+        raise InputError(f"{self.run}: nothing to resume (no {FOLDER}/step-*.ckpt); start without --resume")
+
+    def prune(self, *, keep_last: int, step: int) -> None:
+        """Delete all but the last checkpoints up to a step, and those after it, which a resumed run left behind."""
+        kept = [path for path in self.paths() if _step_of(path) <= step][:keep_last]
+        for path in self.paths():
+            if path not in kept:
+                try:
+                    path.unlink()
+                except OSError as error:
+                    raise InputError(f"{path}: cannot be deleted: {error.strerror or error}") from error
+        with suppress(OSError):  # other files are in it, or it does not exist
+            (self.run / FOLDER_0_1).rmdir()
+
+
+def _step_of(path: Path) -> int:
+    return int(path.stem.removeprefix("step-"))
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint atomically, with a checksum footer that ``torch.load`` ignores."""
+    with checksummed(path) as file:
+        torch.save({"format_version": FORMAT_VERSION, **content}, file)  # type: ignore[arg-type]
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Return the tensors and plain values of a checkpoint, on the CPU.
+
+    :raises InputError: the file is missing, damaged, truncated or not a checkpoint.
+    """
+    try:
+        with path.open("rb") as file:
+            _verify(file, path)
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
+    except Exception as error:  # torch.load raises exceptions of many kinds for files of other formats
+        reason = (str(error) or repr(error)).splitlines()[0]
+        raise InputError(f"{path}: cannot be read as a training checkpoint: {reason}") from error
+    version = content.pop("format_version", None) if isinstance(content, dict) else None
+    if version not in (1, FORMAT_VERSION):
+        raise InputError(f"{path}: format_version {version!r}; this version of elmolite reads 1 and {FORMAT_VERSION}")
+    return _from_0_1(content) if version == 1 else content
+
+
+def _from_0_1(content: dict[str, Any]) -> dict[str, Any]:
+    """Convert the content of a checkpoint of version 0.1."""
+    content.pop("text", None)  # digests of the batches
+    callbacks = content["callbacks"]
+    callbacks[CheckpointCallback.__name__] = callbacks.pop("ResumePoint")
+    return content
+
+
+class _HashingWriter:
+    """Binary file that computes the SHA-256 of the bytes written."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.sha256 = hashlib.sha256()
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Write and hash."""
+        self.sha256.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        """Flush the file."""
+        self._file.flush()
+
+
+@contextmanager
+def checksummed(path: Path) -> Iterator[_HashingWriter]:
+    """Open a file that appears whole, with a checksum footer, when the block ends without an error."""
+    with files.writing(path) as file:
+        writer = _HashingWriter(file)
+        yield writer
+        file.write(_footer(writer.sha256.hexdigest()))
+
+
+def _footer(digest: str) -> bytes:
+    return f"\nsha256 {digest}\n".encode()
+
+
+def _verify(file: IO[bytes], path: Path) -> None:
+    """Check the footer of a file and rewind it."""
+    left = path.stat().st_size - FOOTER_BYTES
+    digest = hashlib.sha256()
+    while left > 0 and (block := file.read(min(left, 1 << 20))):
+        digest.update(block)
+        left -= len(block)
+    if left or file.read() != _footer(digest.hexdigest()):
+        raise InputError(f"{path} is damaged or truncated (its checksum differs)")
+    file.seek(0)
+
+
+class CheckpointCallback(Callback):
+    """Saves training checkpoints, and exports the model when its validation perplexity is the best so far.
+
+    A checkpoint is saved before and after each validation, at least every :data:`SAVE_SECONDS` between validations, and
+    at SIGTERM or SIGINT, which stop the run. A run that stops before or in a validation validates when it resumes.
+
+    :param interval: steps from one validation to the next, or without validation text from one export to the next.
+    :param keep_last: number of checkpoints to keep.
+    :param patience: as in :class:`~elmolite.pretraining.config.PretrainingConfig`.
     """
 
     def __init__(
         self,
-        points: SavedPoints,
+        checkpoints: TrainingCheckpoints,
         model_folder: Path,
-        checkpoint: Checkpoint,
+        model: Checkpoint,
         interval: int,
         *,
         validates: bool,
         keep_last: int,
         patience: int = 0,
     ) -> None:
-        self.points = points
+        self.checkpoints = checkpoints
         self.model_folder = model_folder
-        self.checkpoint = checkpoint
+        self.model = model
         self.interval = interval
         self.validates = validates
         self.keep_last = keep_last
         self.patience = patience
-        self.termination = distributed.Termination()
+        self.stop_signal = distributed.StopSignal()
         self.best: float | None = None
         self.n_worse = 0
         self.done_step = -1
-        """The last step after which all was done that is due there: validation, export."""
+        """The last step whose validation and export are done."""
         self._saved_at = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs."""
-        return {
-            "best": self.best,
-            "n_worse": self.n_worse,
-            "done_step": self.done_step,
-        }
+        """Return the state for a checkpoint."""
+        return {"best": self.best, "n_worse": self.n_worse, "done_step": self.done_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from an earlier run."""
+        """Restore the state."""
         self.best = state_dict["best"]
         self.n_worse = state_dict["n_worse"]
         self.done_step = state_dict["done_step"]
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Look out for signals in the place of Lightning; make up for a validation that was not had."""
-        self.termination.watch()
-        step = trainer.global_step
-        if self.validates and step > 0 and step % self.interval == 0 and self.done_step != step:
-            trainer.validating = True
-            trainer.fit_loop.epoch_loop.val_loop.run()
-            trainer.training = True
+    def must_validate(self, step: int, done_step: int) -> bool:
+        """Return whether a run that resumes at a step stopped before the end of the validation of that step."""
+        return self.validates and step > 0 and step % self.interval == 0 and done_step != step
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Install the signal handlers after Lightning's, and save the result of a validation before training."""
+        self.checkpoints.loaded = None
+        self.stop_signal.install()
+        if self.must_validate(trainer.global_step, self.done_step):
+            self.save(trainer, pl_module)
         trainer.should_stop = self._is_out_of_patience
 
     def on_validation_batch_end(
@@ -97,12 +249,12 @@ class ResumePoint(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,  # noqa: ARG002
     ) -> None:
-        """End the run where a signal has come: the point from before the validation stands."""
-        if trainer.world_size == 1 or batch_idx % CLOCK_STEPS == 0:
-            self._end_if_asked()
+        """Stop the run after a signal; the checkpoint from before the validation exists."""
+        if trainer.world_size == 1 or batch_idx % AGREE_STEPS == 0:
+            self._stop_if_signalled()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save, unless nothing was trained yet."""
+        """Save, unless the validation precedes the training."""
         if trainer.global_step > 0:
             self.save(trainer, pl_module)
 
@@ -114,88 +266,89 @@ class ResumePoint(Callback):
         batch: Any,  # noqa: ARG002
         batch_idx: int,  # noqa: ARG002
     ) -> None:
-        """Save before a validation, where there is none to save after, and in between."""
+        """Save before a validation, at exports without validation, at intervals of time and after signals."""
         if trainer.global_step % self.interval == 0 and not self.validates:
             self.save(trainer, pl_module)
         elif trainer.global_step % self.interval == 0:
             self.save_before_validation(trainer, pl_module)
-        elif trainer.world_size == 1 or trainer.global_step % CLOCK_STEPS == 0:
+        elif trainer.world_size == 1 or trainer.global_step % AGREE_STEPS == 0:
             is_due = time.monotonic() - self._saved_at > SAVE_SECONDS
-            if any(distributed.gather(is_due or self.termination.has_come)):
-                check_weights(pl_module, trainer.global_step)
-                self._save_point(trainer)
+            if any(distributed.all_gather_object(is_due or self.stop_signal.received)):
+                self.save_before_validation(trainer, pl_module)
 
-    def save_before_validation(self, trainer: Trainer, module: LightningModule) -> None:
-        """Save a point that begins with the validation."""
-        check_weights(module, trainer.global_step)
-        self._save_point(trainer)
+    def save_before_validation(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save a checkpoint without export."""
+        check_finite_weights(pl_module, trainer.global_step)
+        self._save_checkpoint(trainer)
 
     def save(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Export the model if it is the best, then save the point to resume from."""
+        """Export the model if it is the best, then save a checkpoint."""
         assert isinstance(pl_module, PretrainingModule)
         result = pl_module.last_perplexity
         self.done_step = trainer.global_step
-        check_weights(pl_module, trainer.global_step)
+        check_finite_weights(pl_module, trainer.global_step)
         if result is not None and math.isnan(result.average):
             raise distributed.shared_error(
-                f"training diverged: the held-out loss is NaN at step {trainer.global_step:,}"
+                f"training diverged: the validation loss is NaN at step {trainer.global_step:,}"
             )
-        with distributed.raising_together():
+        if pl_module.ema is not None:
+            pl_module.ema.update_all_rows()  # as in a validation within the training
+        with distributed.reraise_on_all_ranks():
             self.n_worse += 1
             if result is None or self.best is None or result.average < self.best:
                 self.n_worse = 0
                 self.best = None if result is None else result.average
                 if trainer.is_global_zero:
-                    self._export(trainer.global_step, result, pl_module.average)
-        self._save_point(trainer)
+                    self._export(trainer.global_step, result, pl_module)
+        self._save_checkpoint(trainer)
         if self._is_out_of_patience:
             trainer.should_stop = True
-            if trainer.is_global_zero:
-                print(f"no better after {self.n_worse} evaluations: the run ends with step {trainer.global_step:,}")
+            distributed.log_once(
+                f"no improvement in {self.n_worse} validations: training stops at step {trainer.global_step:,}"
+            )
 
     @property
     def _is_out_of_patience(self) -> bool:
         return 0 < self.patience <= self.n_worse
 
-    def _save_point(self, trainer: Trainer) -> None:
-        """Save, keep only the last points, and end the run where a signal has come."""
-        with distributed.raising_together():
-            trainer.save_checkpoint(self.points.path_at(trainer.global_step))
+    def _save_checkpoint(self, trainer: Trainer) -> None:
+        """Save, delete old checkpoints, and stop the run after a signal."""
+        with distributed.reraise_on_all_ranks():
+            trainer.save_checkpoint(self.checkpoints.path_at(trainer.global_step))
             if trainer.is_global_zero:
-                self.points.remove_all_but(self.keep_last, step=trainer.global_step)
+                self.checkpoints.prune(keep_last=self.keep_last, step=trainer.global_step)
         self._saved_at = time.monotonic()
         if trainer.global_step < trainer.max_steps:
-            self._end_if_asked()
+            self._stop_if_signalled()
 
-    def _end_if_asked(self) -> None:
-        """End the run where a signal has come to a process."""
-        if any(distributed.gather(self.termination.has_come)):
+    def _stop_if_signalled(self) -> None:
+        if any(distributed.all_gather_object(self.stop_signal.received)):
             raise SystemExit
 
-    def _export(self, step: int, result: Perplexity | None, average: WeightAverage | None) -> None:
-        record = dict(self.checkpoint.training or {})
+    def _export(self, step: int, result: Perplexity | None, module: PretrainingModule) -> None:
+        record = dict(self.model.training or {})
         perplexity = None if result is None else {"forward": result.forward, "backward": result.backward}
-        self.checkpoint.training = {**record, "step": step, "held_out_perplexity": perplexity}
-        with average.swapped() if average is not None else nullcontext():
-            self.checkpoint.save_pretrained(self.model_folder, overwrite=True)
+        self.model.training = {**record, "step": step, "held_out_perplexity": perplexity}
+        with module.ema.swapped() if module.ema is not None else nullcontext():
+            self.model.save_pretrained(self.model_folder, overwrite=True)
 
 
-class PointIO(TorchCheckpointIO):
-    """Has Lightning write and read its checkpoints as :mod:`elmolite.pretraining.saved_points` does."""
+class TrainingCheckpointIO(TorchCheckpointIO):
+    """Lightning plugin that saves checkpoints with :func:`save_checkpoint` and returns the one already loaded."""
+
+    def __init__(self, checkpoints: TrainingCheckpoints) -> None:
+        super().__init__()
+        self.checkpoints = checkpoints
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:  # noqa: ARG002
-        """Write the point."""
+        """Write a checkpoint."""
         try:
-            saved_points.write(Path(path), checkpoint)
+            save_checkpoint(Path(path), checkpoint)
         except InputError:
-            distributed.enter_barrier()  # they wait at the end of Trainer.save_checkpoint
+            distributed.barrier()  # the other ranks wait at the end of Trainer.save_checkpoint
             raise
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:  # noqa: ARG002
-        """Read the point.
-
-        :raises InputError: the file is missing, cut short or not such a point.
-        """
-        with distributed.raising_together():
-            point: dict[str, Any] = saved_points.read(Path(path))
-        return point
+        """Return the checkpoint that :meth:`TrainingCheckpoints.load_latest` loaded."""
+        assert self.checkpoints.loaded is not None
+        return self.checkpoints.loaded

@@ -1,4 +1,4 @@
-"""The batches of pretraining as Lightning wants them: which rows and steps a process reads."""
+"""Lightning data module of pretraining: batches by step, rows by rank."""
 
 from __future__ import annotations
 
@@ -9,31 +9,32 @@ from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from elmolite.data.bptt import Batch, BPTTBatches
-from elmolite.pretraining.consumed_text import ConsumedText
 
 
-def rows_of(trainer: Trainer, n_rows: int) -> slice:
-    """Return which of all rows are those of this process."""
-    n_own = n_rows // trainer.world_size
+def rows_of_rank(trainer: Trainer, batch_size: int) -> slice:
+    """Return the rows of the whole batch that this rank trains."""
+    n_own = batch_size // trainer.world_size
     return slice(trainer.global_rank * n_own, (trainer.global_rank + 1) * n_own)
 
 
-class _Steps(Dataset[list[Batch]]):
-    """The batches of streams, as a map from the step; a step may have several."""
+class _StepDataset(Dataset[list[Batch]]):
+    """Map from an optimizer step to its batches, several with gradient accumulation."""
 
-    def __init__(self, streams: BPTTBatches, n_steps: int, *, rows: slice = slice(None), n_batches: int = 1) -> None:
-        self.streams, self.n_steps, self.rows, self.n_batches = streams, n_steps, rows, n_batches
+    def __init__(
+        self, batches: BPTTBatches, n_steps: int, *, rows: slice = slice(None), accumulate_steps: int = 1
+    ) -> None:
+        self.batches, self.n_steps, self.rows, self.accumulate_steps = batches, n_steps, rows, accumulate_steps
 
     def __len__(self) -> int:
         return self.n_steps
 
     def __getitem__(self, step: int) -> list[Batch]:
-        first = step * self.n_batches
-        return [self.streams.batch(at, rows=self.rows) for at in range(first, first + self.n_batches)]
+        first = step * self.accumulate_steps
+        return [self.batches.batch(number, rows=self.rows) for number in range(first, first + self.accumulate_steps)]
 
 
-class _FromStep(Sampler[int]):
-    """Steps from the one at which a run resumes; Lightning counts on with the length of the whole run."""
+class _ResumingSampler(Sampler[int]):
+    """Steps from the resumed one to the end; its length stays that of the whole run, as Lightning's counters expect."""
 
     def __init__(self, first: int, n_steps: int) -> None:
         self.first, self.n_steps = first, n_steps
@@ -46,43 +47,23 @@ class _FromStep(Sampler[int]):
 
 
 class PretrainingData(LightningDataModule):
-    """The rows of this process of the training streams, and the held-out text."""
+    """Training batches of this rank's rows, and the validation text."""
 
     def __init__(
-        self,
-        train: BPTTBatches,
-        valid: BPTTBatches | None,
-        n_steps: int,
-        *,
-        n_accumulated: int = 1,
-        text: ConsumedText | None = None,
+        self, train: BPTTBatches, valid: BPTTBatches | None, n_steps: int, *, accumulate_steps: int = 1
     ) -> None:
-        """Bring it together.
-
-        :param n_accumulated: batches of a step of training.
-        :param text: notes what training reads.
-        """
         super().__init__()
-        self.train, self.valid, self.n_steps, self.n_accumulated = train, valid, n_steps, n_accumulated
-        self.text = text or ConsumedText()
-
-    def on_before_batch_transfer(self, batch: list[Batch], dataloader_idx: int) -> list[Batch]:  # noqa: ARG002
-        """Note what training reads, while it is on the CPU."""
-        assert self.trainer is not None
-        if self.trainer.training:
-            for each in batch:
-                self.text.add(each)
-        return batch
+        self.train, self.valid, self.n_steps, self.accumulate_steps = train, valid, n_steps, accumulate_steps
 
     def train_dataloader(self) -> DataLoader[list[Batch]]:
-        """Return the steps that are left."""
+        """Return the steps that remain."""
         assert self.trainer is not None
-        rows = rows_of(self.trainer, self.train.batch_size)
-        steps = _Steps(self.train, self.n_steps, rows=rows, n_batches=self.n_accumulated)
-        return DataLoader(steps, batch_size=None, sampler=_FromStep(self.trainer.global_step, self.n_steps))
+        rows = rows_of_rank(self.trainer, self.train.batch_size)
+        steps = _StepDataset(self.train, self.n_steps, rows=rows, accumulate_steps=self.accumulate_steps)
+        return DataLoader(steps, batch_size=None, sampler=_ResumingSampler(self.trainer.global_step, self.n_steps))
 
     def val_dataloader(self) -> DataLoader[list[Batch]] | list[Any]:
-        """Return the evaluation batches of the held-out text, or none."""
+        """Return the batches of the validation text; an empty list if there is no validation text."""
         if self.valid is None:
             return []
-        return DataLoader(_Steps(self.valid, self.valid.epoch_steps(0)), batch_size=None)
+        return DataLoader(_StepDataset(self.valid, self.valid.epoch_steps(0)), batch_size=None)

@@ -1,220 +1,228 @@
-"""Several processes that train one model: who of them speaks, and how an error of one ends all of them.
+"""Distributed helpers: process group, rank-zero logging, collectives, error propagation, stop signals.
 
-Lightning starts the processes of one machine itself, when training begins. Those of several machines are started by
-torchrun or by SLURM's srun, and find each other in :func:`join_process_group`.
+Lightning starts the processes of a single machine itself, when training begins. Those of several machines are started
+by torchrun or SLURM's srun, and :func:`join_process_group` connects them.
 """
 
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import signal
 import socket
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
 
 from elmolite.errors import InputError, ReportedByRankZero
-from elmolite.utils.lightning import quiet_logging
+from elmolite.utils.torch import best_device
 
 T = TypeVar("T")
+logger = logging.getLogger("elmolite")
+
+PROCESS_GROUP_TIMEOUT = timedelta(minutes=10)
+"""How long a collective waits for a rank that does not answer before it fails."""
 
 
-class _Started(NamedTuple):
-    """What torchrun or SLURM started."""
-
-    by: str
-    n_processes: int
-    n_a_node: int
-
-
-def _started() -> _Started | None:
-    """Read the environment in the way in which Lightning does; none where it will start the processes itself."""
-    environment = os.environ
-    if "TORCHELASTIC_RUN_ID" in environment:
-        return _Started("torchrun", int(environment["WORLD_SIZE"]), int(environment["LOCAL_WORLD_SIZE"]))
-    if "SLURM_NTASKS" in environment and environment.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
-        n_processes = int(environment["SLURM_NTASKS"])
-        if n_processes > 1 and "SLURM_NTASKS_PER_NODE" not in environment:
-            raise InputError(f"SLURM started {n_processes} tasks: give it --nodes and --ntasks-per-node, not --ntasks")
-        return _Started("SLURM", n_processes, int(environment.get("SLURM_NTASKS_PER_NODE", 1)))
+def _launcher() -> str | None:
+    """Return "torchrun" or "SLURM" if it started this process, as Lightning detects it."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return "torchrun"
+    if "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
+        return "SLURM"
     return None
 
 
-def is_first() -> bool:
-    """Tell whether this process is the one that prints, logs and writes; true where there is no other."""
+def _launched_processes(launcher: str) -> tuple[int, int]:
+    """Return the number of processes that a launcher started, in all and per node."""
+    environment = os.environ
+    if launcher == "torchrun":
+        return int(environment["WORLD_SIZE"]), int(environment["LOCAL_WORLD_SIZE"])
+    n_processes = int(environment["SLURM_NTASKS"])
+    if n_processes > 1 and "SLURM_NTASKS_PER_NODE" not in environment:
+        raise InputError(f"SLURM started {n_processes} tasks: use --nodes and --ntasks-per-node instead of --ntasks")
+    return n_processes, int(environment.get("SLURM_NTASKS_PER_NODE", 1))
+
+
+def check_world_size(*, n_devices: int, n_nodes: int) -> None:
+    """Check that torchrun or SLURM started ``n_devices`` processes on each of ``n_nodes`` machines."""
+    launcher = _launcher()
+    if launcher is None:
+        if n_nodes > 1:
+            raise InputError(f"--n-nodes {n_nodes}: start elmolite with torchrun or srun (see recipes/distributed)")
+        return
+    n_processes, n_per_node = _launched_processes(launcher)
+    if (n_processes, n_per_node) != (n_devices * n_nodes, n_devices):
+        raise InputError(
+            f"{launcher} started {n_processes} process(es), {n_per_node} per node, but --n-nodes {n_nodes} --n-devices "
+            f"{n_devices} requires {n_devices * n_nodes}, {n_devices} per node"
+        )
+
+
+def join_process_group() -> None:
+    """Connect the processes that torchrun or SLURM started; without them do nothing."""
+    launcher = _launcher()
+    if launcher is None or _launched_processes(launcher)[0] == 1 or distributed.is_initialized():
+        return
+    from lightning.pytorch.plugins import environments
+
+    kinds: dict[str, Any] = {"torchrun": environments.TorchElasticEnvironment, "SLURM": environments.SLURMEnvironment}  # type: ignore[attr-defined]
+    environment = kinds[launcher]()
+    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = environment.main_address, str(environment.main_port)
+    rank, n_ranks = environment.global_rank(), environment.world_size()
+    if (device := best_device()).type == "cuda":
+        torch.cuda.set_device(environment.local_rank())
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    distributed.init_process_group(backend, rank=rank, world_size=n_ranks, timeout=PROCESS_GROUP_TIMEOUT)
+    leave_process_group_at_exit()
+
+
+def leave_process_group_at_exit() -> None:
+    """Destroy the process group at exit; otherwise the process may abort there (pytorch/pytorch#190489)."""
+    atexit.unregister(_leave_process_group)
+    atexit.register(_leave_process_group)
+
+
+def _leave_process_group() -> None:
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def is_distributed() -> bool:
+    """Return whether several ranks are connected."""
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+
+
+def is_rank_zero() -> bool:
+    """Return whether this process is the one that logs and writes."""
+    if is_distributed():
+        return distributed.get_rank() == 0
     from lightning.pytorch.utilities import rank_zero_only
 
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
-def join_process_group() -> None:
-    """Wait for the other processes that torchrun or SLURM started; from here on they can agree."""
-    atexit.unregister(_leave_process_group)
-    atexit.register(_leave_process_group)
-    started = _started()
-    if started is None or started.n_processes == 1 or distributed.is_initialized():
-        return
-    from lightning.pytorch import Trainer
-
-    with quiet_logging(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the Trainer that trains would say it again
-        trainer = Trainer(
-            devices=started.n_a_node,
-            num_nodes=max(1, started.n_processes // started.n_a_node),
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        trainer.strategy.setup_environment()  # and the Trainer that trains will find this done
+def log_once(message: str, *, level: int = logging.INFO) -> None:
+    """Log a message on rank zero."""
+    if is_rank_zero():
+        logger.log(level, message)
 
 
-def _leave_process_group() -> None:
-    """Leave the process group, which otherwise may abort the process at its end (pytorch/pytorch#190489)."""
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.destroy_process_group()
-
-
-def check_number(*, n_devices: int, n_nodes: int) -> None:
-    """Hold the settings against the processes that were started.
-
-    :raises InputError: torchrun or SLURM started more or fewer than ``n_devices`` on each of ``n_nodes``, or nothing
-        did where there are several nodes.
-    """
-    started = _started()
-    if started is None and n_nodes > 1:
-        raise InputError(f"--n-nodes {n_nodes}: start elmolite with torchrun or srun (see recipes/distributed)")
-    if started is not None and (started.n_processes, started.n_a_node) != (n_devices * n_nodes, n_devices):
-        raise InputError(
-            f"{started.by} started {started.n_processes} process(es), {started.n_a_node} a node, but --n-nodes "
-            f"{n_nodes} --n-devices {n_devices} ask for {n_devices * n_nodes}, {n_devices} a node"
-        )
-
-
-def gather(value: T) -> list[T]:
-    """Return the values of all processes, in their order."""
-    if not _is_one_of_several():
+def all_gather_object(value: T) -> list[T]:
+    """Return the picklable values of all ranks, in rank order."""
+    if not is_distributed():
         return [value]
     values: list[T] = [value] * distributed.get_world_size()
     distributed.all_gather_object(values, value)
     return values
 
 
-def gather_tensor(part: Tensor) -> list[Tensor]:
-    """Return the tensors of all processes, which have one shape."""
-    if not _is_one_of_several():
+def all_gather(part: Tensor) -> list[Tensor]:
+    """Return the tensors of all ranks, equal in shape."""
+    if not is_distributed():
         return [part]
     parts = [torch.empty_like(part) for _ in range(distributed.get_world_size())]
     distributed.all_gather(parts, part.contiguous())
     return parts
 
 
-def union(ids: Tensor) -> Tensor:
-    """Return the distinct ids of all processes, ascending.
+def all_gather_unique(ids: Tensor) -> Tensor:
+    """Return the distinct ids of all ranks, ascending.
 
-    :param ids: those of this process, (N), distinct and ascending; at least one, but not as many in each process.
+    :param ids: the ids of this rank, (N), distinct and ascending; at least one, in numbers that may differ by rank.
     """
-    if not _is_one_of_several():
+    if not is_distributed():
         return ids
-    longest = torch.stack(gather_tensor(torch.tensor(len(ids), device=ids.device))).max()
+    longest = torch.stack(all_gather(torch.tensor(len(ids), device=ids.device))).max()
     padding = ids[-1:].expand(int(longest) - len(ids))
-    all_ids: Tensor = torch.cat(gather_tensor(torch.cat([ids, padding]))).unique()  # type: ignore[no-untyped-call]
+    all_ids: Tensor = torch.cat(all_gather(torch.cat([ids, padding]))).unique()  # type: ignore[no-untyped-call]
     return all_ids
 
 
-def average_in_place(part: Tensor) -> None:
-    """Overwrite a tensor with the mean of those of all processes, which have one shape; all get the same bits."""
-    if _is_one_of_several():
+def all_reduce_mean_(part: Tensor) -> None:
+    """Replace a tensor by the mean over the ranks, the same bits on each."""
+    if is_distributed():
         distributed.all_reduce(part)
         part /= distributed.get_world_size()
 
 
 def all_true(flag: Tensor) -> bool:
-    """Tell whether a boolean of no dimension is true in all processes."""
-    if _is_one_of_several():
+    """Return whether a boolean scalar is true on all ranks."""
+    if is_distributed():
         flag = flag.int()
         distributed.all_reduce(flag, distributed.ReduceOp.MIN)
     return bool(flag)
 
 
-def copy_from_first(part: Tensor) -> None:
-    """Overwrite a tensor with that of the first process."""
-    if _is_one_of_several():
-        distributed.broadcast(part, src=0)
+def barrier() -> None:
+    """Wait for all ranks."""
+    if is_distributed():
+        distributed.barrier()
 
 
 @contextmanager
-def raising_together() -> Iterator[None]:
-    """Run a block in every process; where it raises an InputError in one, all raise it at the end of the block.
+def reraise_on_all_ranks() -> Iterator[None]:
+    """Raise an InputError of the block on all ranks, at the end of the block; a collective.
 
-    The block must not wait for other processes, or see to it that they do not wait for one that raised.
+    The block must not contain collectives, unless a rank that raises still takes part in them.
     """
     error: InputError | None = None
     try:
         yield
     except InputError as caught:
         error = caught
-    if error is not None and not _is_one_of_several():
+    if error is not None and not is_distributed():
         raise error
-    message = next(filter(None, gather(None if error is None else _with_place(error))), None)
+    message = next(filter(None, all_gather_object(None if error is None else _with_rank(error))), None)
     if message is not None:
         raise shared_error(message) from error
 
 
+def _with_rank(error: InputError) -> str:
+    rank = distributed.get_rank()
+    return str(error) if rank == 0 else f"rank {rank} ({socket.gethostname()}): {error}"
+
+
 def shared_error(message: str) -> InputError:
-    """Return an error that every process has come upon and the first one says."""
-    return InputError(message) if is_first() else ReportedByRankZero(message)
+    """Return an error that all ranks raise and rank zero reports."""
+    return InputError(message) if is_rank_zero() else ReportedByRankZero(message)
 
 
-def enter_barrier() -> None:
-    """Go to the barrier at which the others wait, before raising what kept this process from it."""
-    if _is_one_of_several():
-        distributed.barrier()
+class StopSignal:
+    """Flag set by SIGTERM, which batch systems send when the time is over, and by SIGINT.
 
-
-class Termination:
-    """Notes SIGTERM, which batch systems send when the time is over, or SIGINT until all processes can look together.
-
-    Lightning's own handler waits for the other processes, wherever it interrupts this one: that can wait for ever.
+    Ranks read it together, between steps. Lightning's own handler calls a collective from within the signal handler,
+    which can deadlock.
     """
 
     def __init__(self) -> None:
-        self.has_come = False
+        self.received = False
 
-    def watch(self) -> None:
-        """Take the place of other handlers, Lightning's among them."""
+    def install(self) -> None:
+        """Replace other signal handlers, those of Lightning included."""
         if threading.current_thread() is threading.main_thread():
             for each in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(each, self._note)
+                signal.signal(each, self._on_signal)
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Watch during a block, and give the signals back to whom they belonged."""
+    def installed(self) -> Iterator[None]:
+        """Handle signals within the block, and restore the previous handlers after it."""
         is_main = threading.current_thread() is threading.main_thread()
         before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)} if is_main else {}
-        self.watch()
+        self.install()
         try:
             yield
         finally:
             for each, handler in before.items():
                 signal.signal(each, handler)
 
-    def _note(self, number: int, *_: Any) -> None:
-        if self.has_come and number == signal.SIGINT:  # somebody is impatient
+    def _on_signal(self, number: int, *_: Any) -> None:
+        if self.received and number == signal.SIGINT:  # a second Ctrl-C ends the process at once
             raise KeyboardInterrupt
-        self.has_come = True
-
-
-def _with_place(error: InputError) -> str:
-    rank = distributed.get_rank()
-    return str(error) if rank == 0 else f"process {rank}, on {socket.gethostname()}: {error}"
-
-
-def _is_one_of_several() -> bool:
-    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+        self.received = True

@@ -1,7 +1,12 @@
-"""An exponential moving average of weights: steadier than the last weights, and what is validated and kept."""
+"""Exponential moving average of the weights, with lazy updates of large tables.
+
+torch's ``AveragedModel`` would read and write every table in every step, a million rows of which a step changes a few
+thousand; :class:`EMA` updates a table's rows only when they change.
+"""
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,92 +15,98 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from elmolite.pretraining.sparse_rows import TouchedRows
+from elmolite.pretraining.sparse_rows import RowGradient
 
 
-class WeightAverage:
-    """The average of a module's weights over the steps of its training (Polyak and Juditsky 1992; TensorFlow's EMA).
+class EMA:
+    """Average of a module's weights over the training steps (Polyak and Juditsky 1992; TensorFlow's EMA).
 
-    Over the first steps the decay is ``(1 + step) / (10 + step)``, so that the initial weights are soon forgotten.
+    The decay of early steps is ``(1 + step) / (10 + step)``, so that the initial weights soon lose their influence.
 
-    A row of a table of which steps touch few is taken in only before a step that changes it, and when the average is
-    wanted: it was the same in all steps since the last time, so the product of their decays gives the same average.
+    A row of a table is averaged before a step changes it, and when the average is read. It was constant since its last
+    update, so that the product of the decays since then gives the exact average.
     """
 
     def __init__(self, module: nn.Module, decay: float, tables: Iterable[nn.Parameter] = ()) -> None:
-        """Begin with no average.
+        """Start without an average.
 
-        :param decay: the share of the average that a step keeps, later on.
-        :param tables: weights of the module whose rows change only after :meth:`take_in` was told of them.
+        :param decay: the share of the average that a step keeps, after the early steps.
+        :param tables: parameters of the module whose rows change only after a call of :meth:`update_rows`.
         """
         self.decay = decay
         self._weights = list(module.parameters())
-        place_of = {weight: place for place, weight in enumerate(self._weights)}
-        self._tables = [place_of[table] for table in tables]
-        self._average: list[Tensor] = []  # nothing before the first step
-        self._log_kept = 0.0  # the sum of the logarithms of all decays
-        self._log_kept_then: dict[int, Tensor] = {}  # of each table, what it was when a row was last taken in: (V)
+        index_of = {weight: index for index, weight in enumerate(self._weights)}
+        self._tables = [index_of[table] for table in tables]
+        self._average: list[Tensor] = []  # empty before the first step
+        self._log_kept = 0.0  # sum of the logarithms of all decays
+        self._log_kept_then: dict[int, Tensor] = {}  # table -> _log_kept at the last update of each row, (V)
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after a step, counted from 0."""
+        """Average the weights after a step, counted from 0."""
         if not self._average:
             self._average = [weight.detach().clone() for weight in self._weights]
-            for place in self._tables:
-                table = self._weights[place]
-                self._log_kept_then[place] = torch.zeros(len(table), dtype=torch.float64, device=table.device)
+            for index in self._tables:
+                device = self._weights[index].device
+                dtype = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
+                self._log_kept_then[index] = torch.zeros(len(self._weights[index]), dtype=dtype, device=device)
         decay = min(self.decay, (1 + step) / (10 + step))
         self._log_kept += math.log(decay)
-        for place in range(len(self._weights)):
-            if place not in self._log_kept_then:
-                average, weight = self._pair(place)
+        for index in range(len(self._weights)):
+            if index not in self._log_kept_then:
+                average, weight = self._pair(index)
                 average.lerp_(weight, 1 - decay)
 
-    def take_in(self, touched: Iterable[TouchedRows]) -> None:
-        """Take in rows of tables, before a step changes them."""
+    def update_rows(self, gradients: Iterable[RowGradient]) -> None:
+        """Average the rows of the tables that the next optimizer step changes."""
         if self._average:
-            for (_, rows, _), place in zip(touched, self._tables, strict=True):
-                self._take_in(place, rows)
+            for (_, rows, _), index in zip(gradients, self._tables, strict=True):
+                self._update_rows(index, rows)
+
+    def update_all_rows(self) -> None:
+        """Average all rows of all tables; a second call in a row changes nothing."""
+        for index in self._log_kept_then:
+            self._update_rows(index, slice(None))
 
     @torch.no_grad()
-    def _take_in(self, place: int, rows: Tensor | slice) -> None:
-        average, weight = self._pair(place)
-        then = self._log_kept_then[place] = self._log_kept_then[place].to(weight.device)
+    def _update_rows(self, index: int, rows: Tensor | slice) -> None:
+        average, weight = self._pair(index)
+        then = self._log_kept_then[index] = self._log_kept_then[index].to(weight.device)
         kept = (self._log_kept - then[rows]).exp().to(weight.dtype)
         average[rows] = weight[rows].lerp(average[rows], kept.view(-1, *[1] * (weight.dim() - 1)))
         then[rows] = self._log_kept
 
     @torch.no_grad()
     def swap(self) -> None:
-        """Put the average into the module and its weights aside, or back; before the first step both are the same."""
-        for place in self._log_kept_then:
-            self._take_in(place, slice(None))  # which on the way back changes nothing
-        for place in range(len(self._average)):  # copies: cuDNN wants the weights of a layer to stay side by side
-            average, weight = self._pair(place)
-            aside = weight.clone()
+        """Exchange the weights of the module and the average; before the first step both are equal."""
+        self.update_all_rows()
+        for index in range(len(self._average)):  # copies, because cuDNN needs a layer's weights in one block
+            average, weight = self._pair(index)
+            previous = weight.clone()
             weight.copy_(average)
-            average.copy_(aside)
+            average.copy_(previous)
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
-        """Have the average in the module during a block."""
+        """Use the average as the weights of the module within the block."""
         self.swap()
         try:
             yield
         finally:
             self.swap()
 
-    def state(self) -> dict[str, Any]:
-        """Return the average as it stands, for the point to resume from."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state for a training checkpoint."""
         return {"weights": self._average, "log_kept": self._log_kept, "log_kept_then": self._log_kept_then}
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Take back what :meth:`state` gave."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore a copy of the state of :meth:`state_dict`."""
+        state = copy.deepcopy(state)
         self._average = state["weights"]
         self._log_kept, self._log_kept_then = state["log_kept"], state["log_kept_then"]
 
-    def _pair(self, place: int) -> tuple[Tensor, nn.Parameter]:
-        """Return an average and its weight; an average that was loaded follows its weight to the device."""
-        average, weight = self._average[place], self._weights[place]
+    def _pair(self, index: int) -> tuple[Tensor, nn.Parameter]:
+        """Return an average and its weight; moves a restored average to the device of the weight."""
+        average, weight = self._average[index], self._weights[index]
         average.data = average.data.to(weight.device)
         return average, weight

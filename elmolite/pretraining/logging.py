@@ -1,13 +1,15 @@
-"""The log of a run and what a person sees of it: a table in a file, and a progress bar or lines."""
+"""Training log: the CSV logger, and the callback that averages losses and shows progress."""
 
 from __future__ import annotations
 
 import csv
 import io
+import logging
 import math
 import sys
 import time
 from argparse import Namespace
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +17,20 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
-from tqdm import tqdm
+from tqdm.auto import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 from elmolite.errors import InputError
 from elmolite.pretraining import distributed
 from elmolite.pretraining.module import PretrainingModule
 from elmolite.utils import files
 
-PLAIN_LINE_SECONDS = 15.0
-"""Between two lines of progress where there is no terminal for a bar."""
+PROGRESS_LINE_SECONDS = 15.0
+"""Time between two lines of progress where standard error is not a terminal."""
 
 
 class CsvLog(Logger):
-    """A table of the run, ``log.csv``: one line per logged step or validation; a resumed run goes on below."""
+    """``log.csv``: one line per logged step or validation; a resumed run appends to it."""
 
     COLUMNS = (
         "step",
@@ -40,36 +43,36 @@ class CsvLog(Logger):
         "valid_backward",
         "valid_average",
         "skipped_steps",
-        "text_sha256",
     )
 
     def __init__(self, path: Path, *, keep: bool) -> None:
-        """:param keep: go on below the lines that are there, as far as the step that is resumed."""
+        """:param keep: append to the existing lines up to the resumed step."""
         super().__init__()
         self.path = path
         self.keep = keep
+        self.is_open = False
         self._started = time.monotonic()
         self._seconds_before = 0.0
-        self._is_open = False
         self._validated_at = -1
 
     @property
     def name(self) -> str:
-        """Lightning's name for the logger."""
+        """Name of the logger."""
         return "csv"
 
     @property
     def version(self) -> str:
-        """No versions: a run has a folder of its own."""
+        """Version of the logger: there is one."""
         return ""
 
+    @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: the configuration is in ``pretraining.json``."""
+        """Ignore hyper-parameters: they are in ``pretraining.json``."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
-        """Add a line, but for a validation that an earlier run logged and did not live to save."""
-        if not self._is_open:  # the first validation of a run, or the last, of one that was killed in it
+        """Append a line, unless the log has a validation of the step, from a run killed before its checkpoint."""
+        if not self.is_open:  # a validation before the training
             self.open_at(step or 0)
         if step == self._validated_at and "valid_average" in metrics:
             return
@@ -83,19 +86,23 @@ class CsvLog(Logger):
 
     @rank_zero_only
     def open_at(self, step: int) -> None:
-        """Write the heading, and below it what an earlier run logged up to the step at which this one goes on."""
+        """Write the header and the lines of an earlier part of the run up to the resumed step.
+
+        A line that a kill cut short is dropped, and so are columns of version 0.1.
+        """
         rows: list[dict[str, str]] = []
         if self.keep and self.path.is_file():
-            with self.path.open(newline="", encoding="utf-8") as file:
-                rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+            lines = self.path.read_bytes().decode().splitlines(keepends=True)
+            complete = [line for line in lines if line.endswith("\n")]
+            rows = [row for row in csv.DictReader(complete) if int(row["step"]) <= step]
         text = io.StringIO()
-        writer = csv.DictWriter(text, self.COLUMNS)
+        writer = csv.DictWriter(text, self.COLUMNS, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
         files.write_bytes(self.path, text.getvalue().encode())
         self._seconds_before = float(rows[-1]["seconds"]) if rows else 0.0
         self._validated_at = int(rows[-1]["step"]) if rows and rows[-1]["valid_average"] else -1
-        self._is_open = True
+        self.is_open = True
 
 
 def _short(value: float | str | None) -> str:
@@ -107,38 +114,47 @@ def _clock(seconds: float) -> str:
 
 
 class TrainingLog(Callback):
-    """Adds up losses, writes them to the loggers, and shows progress: a bar, or lines where there is no terminal."""
+    """Averages the loss between two lines of the log, and shows a progress bar, or lines without a terminal."""
 
     def __init__(self, n_steps: int, *, every: int, show: bool) -> None:
         self.n_steps = n_steps
         self.every = every
         self.show = show
         self._bar: tqdm[Any] | None = None
+        self._open_bar = ExitStack()
         self._loss_sum: torch.Tensor | float = 0.0
         self._n_targets = 0
         self._since = self._line_at = time.monotonic()
 
+    def _totals(self) -> tuple[float, int]:
+        """Return the loss and the number of targets since the last line, over all ranks; a collective."""
+        loss_sums, n_targets = zip(
+            *distributed.all_gather_object((float(self._loss_sum), self._n_targets)), strict=True
+        )
+        return sum(loss_sums), sum(n_targets)
+
     def state_dict(self) -> dict[str, Any]:
-        """Return what was added up since the last line, over all processes."""
-        totals = distributed.gather((float(self._loss_sum), self._n_targets))
-        loss_sum, n_targets = (sum(part) for part in zip(*totals, strict=True))
+        """Return the totals since the last line."""
+        loss_sum, n_targets = self._totals()
         return {"loss_sum": loss_sum, "n_targets": n_targets}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on adding up, in the first process."""
-        if distributed.is_first():
+        """Restore the totals, on rank zero."""
+        if distributed.is_rank_zero():
             self._loss_sum, self._n_targets = state_dict["loss_sum"], state_dict["n_targets"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Open the bar, and the log at the step that the run begins or resumes with."""
-        with distributed.raising_together():
-            for logger in trainer.loggers:
-                if isinstance(logger, CsvLog) and trainer.global_step > 0:
-                    logger.open_at(trainer.global_step)
+        """Open the log at the first step of this part of the run, and the progress bar."""
+        with distributed.reraise_on_all_ranks():
+            for each in trainer.loggers:
+                if isinstance(each, CsvLog) and not each.is_open:
+                    each.open_at(trainer.global_step)
         self._first_step = trainer.global_step
         self._since = self._line_at = self._started = time.monotonic()
         if self.show and trainer.is_global_zero and sys.stderr.isatty():
-            self._bar = tqdm(total=self.n_steps, initial=trainer.global_step, desc="pretraining", unit="step")
+            bar = tqdm(total=self.n_steps, initial=trainer.global_step, desc="pretraining", unit="step")
+            self._bar = self._open_bar.enter_context(bar)
+            self._open_bar.enter_context(logging_redirect_tqdm([logging.getLogger("elmolite")]))
 
     def on_train_batch_end(
         self,
@@ -148,7 +164,7 @@ class TrainingLog(Callback):
         batch: Any,  # noqa: ARG002
         batch_idx: int,  # noqa: ARG002
     ) -> None:
-        """Count a step, and log every so many."""
+        """Add a step to the totals, and log them every so many steps."""
         assert isinstance(pl_module, PretrainingModule)
         self._loss_sum = self._loss_sum + outputs["loss_sum"]
         self._n_targets += outputs["n_targets"]
@@ -156,52 +172,47 @@ class TrainingLog(Callback):
         if step % self.every and step != self.n_steps:
             return
         now = time.monotonic()
-        totals = distributed.gather((float(self._loss_sum), self._n_targets))
-        loss_sum, n_targets = (sum(part) for part in zip(*totals, strict=True))
-        loss = loss_sum / (2 * n_targets) if n_targets else math.nan  # all steps were skipped
+        loss_sum, n_targets = self._totals()
+        loss = loss_sum / (2 * n_targets) if n_targets else math.nan  # NaN: all steps were skipped
         speed = n_targets / (now - self._since)
         metrics = {
             "loss": loss,
             "tokens_per_second": speed,
             "learning_rate": outputs["learning_rate"],
             "gradient_norm": float(outputs["gradient_norm"]),
-            "skipped_steps": pl_module.skipped.n,
+            "skipped_steps": pl_module.guard.n_skipped,
         }
-        text = {"text_sha256": pl_module.text.sha256()}
-        with distributed.raising_together():
-            for logger in trainer.loggers:
-                logger.log_metrics(metrics | text if isinstance(logger, CsvLog) else metrics, step)
+        pl_module.log_metrics(metrics)
         self._loss_sum, self._n_targets, self._since = 0.0, 0, now
-        self._show(trainer, f"loss {loss:.3f}, {speed:,.0f} tokens/s", now)
+        self._show(step, f"loss {loss:.3f}, {speed:,.0f} tokens/s", now)
 
-    def _show(self, trainer: Trainer, text: str, now: float) -> None:
-        step = trainer.global_step
+    def _show(self, step: int, text: str, now: float) -> None:
         if self._bar is not None:
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(step - self._bar.n)
-        elif self.show and trainer.is_global_zero and (now - self._line_at > PLAIN_LINE_SECONDS):
+        elif self.show and now - self._line_at > PROGRESS_LINE_SECONDS:
             left = (now - self._started) / (step - self._first_step) * (self.n_steps - step)
-            print(f"step {step:,} of {self.n_steps:,}: {text}, {_clock(left)} left", flush=True)
+            distributed.log_once(f"step {step:,} of {self.n_steps:,}: {text}, {_clock(left)} left")
             self._line_at = now
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Take the time out of the speed of training."""
+        """Stop the clock of the training speed."""
         self._paused = time.monotonic()
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the perplexities."""
-        pause = time.monotonic() - self._paused
-        self._since += pause
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Report the perplexities."""
+        self._since += time.monotonic() - self._paused
         assert isinstance(pl_module, PretrainingModule)
-        result = pl_module.last_perplexity
-        if self.show and trainer.is_global_zero and result is not None:
-            tqdm.write(
-                f"step {trainer.global_step:,}: held-out perplexity {result.average:.1f} "
-                f"(forward {result.forward:.1f}, backward {result.backward:.1f})",
-                file=sys.stdout,
+        if (result := pl_module.last_perplexity) is not None:
+            distributed.log_once(
+                f"step {pl_module.step:,}: validation perplexity {result.average:.1f} "
+                f"(forward {result.forward:.1f}, backward {result.backward:.1f})"
             )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Close the bar."""
-        if self._bar is not None:
-            self._bar.close()
+        """Close the progress bar."""
+        self._open_bar.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
+        """Close the progress bar."""
+        self._open_bar.close()

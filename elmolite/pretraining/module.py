@@ -1,17 +1,18 @@
-"""Lightning's wiring of pretraining: loss, optimizer step, validation, and what a point to resume from holds.
+"""LightningModule of pretraining: loss, optimizer step, validation, checkpoint content.
 
-The mathematics is in :mod:`elmolite.nn.bilm` and the softmaxes, the data in :mod:`elmolite.data.corpus`.
+The mathematics is in :mod:`elmolite.nn.bilm` and the softmaxes, the batches come from :mod:`elmolite.data.bptt`.
 """
 
 from __future__ import annotations
 
+import copy
+import logging
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from elmolite.data.bptt import Batch
 from elmolite.nn.bilm import BiLM, BiLMState
@@ -19,17 +20,16 @@ from elmolite.nn.lstm.reference import State
 from elmolite.nn.softmax import Softmax
 from elmolite.pretraining import distributed
 from elmolite.pretraining.config import LARGE_VOCABULARY, PretrainingConfig
-from elmolite.pretraining.consumed_text import ConsumedText
-from elmolite.pretraining.data import rows_of
-from elmolite.pretraining.ema import WeightAverage
-from elmolite.pretraining.lightning_progress import loops_at
-from elmolite.pretraining.perplexity import Perplexity, PerplexityMeter, run_batch, time_major
-from elmolite.pretraining.sound_steps import SkippedSteps, finite_rows, is_finite
-from elmolite.pretraining.sparse_rows import as_parameters, touched_rows
+from elmolite.pretraining.data import rows_of_rank
+from elmolite.pretraining.ema import EMA
+from elmolite.pretraining.evaluation import Perplexity, PerplexityMeter, run_batch, time_major
+from elmolite.pretraining.sparse_rows import row_sparse_update, take_row_gradient
+
+MAX_SKIPPED_IN_A_ROW = 10
 
 
 class PretrainingModule(LightningModule):
-    """Loss, optimizer step and validation of a BiLM over streams, with the state carried from step to step."""
+    """Truncated backpropagation through time of a BiLM over streams of text."""
 
     def __init__(self, bilm: BiLM, softmax: Softmax, config: PretrainingConfig, n_steps: int) -> None:
         super().__init__()
@@ -40,26 +40,37 @@ class PretrainingModule(LightningModule):
         self.n_steps = n_steps
         self.n_negatives = config.negatives_of(softmax)
         self.last_perplexity: Perplexity | None = None
-        self.tables = self._mark_tables()
-        self.average = WeightAverage(self, config.ema_decay, self.tables) if config.ema_decay else None
-        self.skipped = SkippedSteps()
-        self.text = ConsumedText()
+        self.tables = self._sparse_tables()
+        self.ema = EMA(self, config.ema_decay, self.tables) if config.ema_decay else None
+        self.guard = NonFiniteGuard()
+        self._restored_step = 0
         self._state: BiLMState | None = None
         self._meter: PerplexityMeter | None = None
 
-    def _mark_tables(self) -> list[nn.Parameter]:
-        """Return the weights of which a step touches few rows; their gradients are sparse, and no business of DDP."""
+    def _sparse_tables(self) -> list[nn.Parameter]:
+        """Return the parameters with row-sparse updates, hidden from DDP.
+
+        DDP reduces the gradients of the parameters that require one when it is constructed, and refuses sparse ones;
+        :meth:`on_train_start`, after the construction, lets the tables have gradients.
+        """
         names = []
         if self.n_negatives is not None and self.softmax.vocabulary_size >= LARGE_VOCABULARY:
             names += [f"softmax.{name}" for name in self.softmax.use_sparse_gradients()]
         encoder = self.bilm.token_encoder
         if len(encoder.table) >= LARGE_VOCABULARY:
             names += [f"bilm.token_encoder.{name}" for name in encoder.use_sparse_gradients()]
-        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, names)  # type: ignore[no-untyped-call]
-        return [self.get_parameter(name) for name in names]
+        tables = [self.get_parameter(name) for name in names]
+        for table in tables:
+            table.requires_grad_(False)
+        return tables
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps of the run, those before a resumption included."""
+        return max(self.trainer.global_step, self._restored_step)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Make the optimizer; :meth:`training_step` sets its learning rate."""
+        """Create the optimizer; :meth:`training_step` sets its learning rate."""
         optimizer = self._make_optimizer()
         optimizer.register_state_dict_post_hook(_without_settings)
         optimizer.register_load_state_dict_pre_hook(_with_settings)
@@ -72,19 +83,26 @@ class PretrainingModule(LightningModule):
             return torch.optim.SGD(self.parameters(), lr=self.config.learning_rate)
         return torch.optim.Adam(self.parameters(), lr=self.config.learning_rate, fused=True)
 
-    def training_step(self, batches: list[Batch], step: int) -> dict[str, Any]:
-        """Take one optimizer step; everything random in it is a function of (seed, number of the batch, rank).
+    def on_train_start(self) -> None:
+        """Enable the gradients of sparse tables, and move a restored LSTM state to the device of the model."""
+        for table in self.tables:
+            table.requires_grad_(True)
+        if self._state is not None:
+            self._state = BiLMState(*(State(*(part.to(self.device) for part in state)) for state in self._state))
 
-        :returns: the loss summed over the targets of this process, their number, the learning rate and the gradient's
-            norm; loss and number are 0 where the step was skipped.
+    def training_step(self, batches: list[Batch], step: int) -> dict[str, Any]:
+        """Take one optimizer step; its random numbers are a function of (seed, batch number, rank).
+
+        :returns: ``loss_sum``, over the targets of this rank, ``n_targets``, both 0 if the step was skipped,
+            ``learning_rate`` and ``gradient_norm``.
         """
         n_targets = sum(batch.n_targets for batch in batches)
-        share = self.trainer.world_size / (2 * self._of_all_ranks(n_targets))  # DDP divides by the world size
+        scale = self.trainer.world_size / (2 * self._of_all_ranks(n_targets))  # DDP divides by the world size
         total = torch.zeros((), device=self.device)
         for number, batch in enumerate(batches, step * len(batches)):
             torch.manual_seed(hash((self.config.seed, number, self.global_rank)) & 0x7FFF_FFFF)
             loss, penalty = self._loss(batch, number)
-            self.manual_backward(loss * share + penalty / len(batches))
+            self.manual_backward(loss * scale + penalty / len(batches))
             total += loss.detach()
         learning_rate = self.config.learning_rate_at(step, self.n_steps)
         is_taken, norm = self._optimize(step, total, learning_rate)
@@ -95,34 +113,15 @@ class PretrainingModule(LightningModule):
             "gradient_norm": norm,
         }
 
-    def _optimize(self, step: int, loss: Tensor, learning_rate: float) -> tuple[bool, Tensor]:
-        """Change the weights, unless a number of any process is none; return whether, and the norm of the gradient."""
-        assert self._state is not None
-        touched = [touched_rows(table) for table in self.tables]
-        if self.average is not None:
-            self.average.take_in(touched)
-        optimizer = self.optimizers()
-        assert isinstance(optimizer, LightningOptimizer)  # there is one
-        with as_parameters(optimizer.optimizer, touched) as parameters:
-            norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.clip_norm)
-            is_taken = distributed.all_true(loss.isfinite() & norm.isfinite() & is_finite(self._state))
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate
-            if not is_taken:
-                optimizer.zero_grad()  # and without gradients the optimizer does nothing but count
-            optimizer.step()
-            optimizer.zero_grad()
-        if not is_taken:
-            self._state = finite_rows(self._state)
-            self.skipped.skip(self, step, loss=float(loss), gradient_norm=float(norm))
-            return False, norm
-        self.skipped.take()
-        if self.average is not None:
-            self.average.update(step)
-        return True, norm
+    def _of_all_ranks(self, n_targets: int) -> int:
+        """Return the targets per direction of all ranks, at least 1."""
+        if self.trainer.world_size > 1:
+            counts = self.trainer.strategy.reduce(torch.tensor(n_targets, device=self.device), reduce_op="sum")
+            n_targets = int(counts)
+        return max(1, n_targets)
 
     def _loss(self, batch: Batch, number: int) -> tuple[Tensor, Tensor | float]:
-        """Return the loss of both directions summed over this rank's targets, and what the regularisers add."""
+        """Return the loss of both directions summed over this rank's targets, and the activation penalty."""
         if self._state is None:
             self._state = self.bilm.zero_state(len(batch.forward_inputs))
         forward, backward, state = run_batch(self.bilm, batch, self._state)
@@ -136,7 +135,7 @@ class PretrainingModule(LightningModule):
         return loss, self._penalty(raw.view(2, n_steps, n_rows, -1), hidden)
 
     def _penalty(self, raw: Tensor, dropped: Tensor) -> Tensor | float:
-        """Return what the activation regularisers add, from the top outputs (2, T, B, P) before and after dropout."""
+        """Return the activation regularization of the top outputs (2, T, B, P) before and after dropout."""
         penalty: Tensor | float = 0.0
         if self.config.activation_regularization:
             penalty = penalty + self.config.activation_regularization * dropped.pow(2).mean()
@@ -144,21 +143,40 @@ class PretrainingModule(LightningModule):
             penalty = penalty + self.config.temporal_activation_regularization * raw.diff(dim=1).pow(2).mean()
         return penalty
 
-    def _of_all_ranks(self, n_targets: int) -> int:
-        """Return the targets of one direction of all ranks, at least 1."""
-        if self.trainer.world_size > 1:
-            counts = self.trainer.strategy.reduce(torch.tensor(n_targets, device=self.device), reduce_op="sum")
-            n_targets = int(counts)
-        return max(1, n_targets)
+    def _optimize(self, step: int, loss: Tensor, learning_rate: float) -> tuple[bool, Tensor]:
+        """Clip and apply the gradients if they are finite on all ranks; return whether they were, and their norm."""
+        assert self._state is not None
+        row_gradients = [take_row_gradient(table) for table in self.tables]
+        if self.ema is not None:
+            self.ema.update_rows(row_gradients)
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)  # there is one
+        with row_sparse_update(optimizer.optimizer, row_gradients) as parameters:
+            norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
+            is_taken = distributed.all_true(loss.isfinite() & norm.isfinite() & state_is_finite(self._state))
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate
+            if not is_taken:
+                optimizer.zero_grad()  # without gradients, step() only counts
+            optimizer.step()
+            optimizer.zero_grad()
+        if not is_taken:
+            self._state = reset_nonfinite_rows(self._state)
+            self.guard.step_skipped(self, step, loss=float(loss), gradient_norm=float(norm))
+            return False, norm
+        self.guard.step_taken()
+        if self.ema is not None:
+            self.ema.update(step)
+        return True, norm
 
     def on_validation_epoch_start(self) -> None:
-        """Start counting, with the averaged weights where there are any; the training state is not touched."""
-        if self.average is not None:
-            self.average.swap()
+        """Start a perplexity, of the averaged weights if there is an average."""
+        if self.ema is not None:
+            self.ema.swap()
         self._meter = PerplexityMeter(self.bilm, self.softmax)
 
     def validation_step(self, batches: list[Batch], step: int) -> None:  # noqa: ARG002
-        """Count a batch; every process evaluates the whole held-out text."""
+        """Add a batch; every rank evaluates the whole validation text."""
         assert self._meter is not None
         for batch in batches:
             self._meter.update(batch)
@@ -166,59 +184,135 @@ class PretrainingModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the perplexities."""
         assert self._meter is not None
-        if self.average is not None:
-            self.average.swap()
+        if self.ema is not None:
+            self.ema.swap()
         self.last_perplexity = result = self._meter.result()
-        values = {"forward": result.forward, "backward": result.backward, "average": result.average}
-        with distributed.raising_together():
-            for logger in self.loggers:
-                logger.log_metrics({f"valid_{name}": value for name, value in values.items()}, self.global_step)
+        values = {name: getattr(result, name) for name in ("forward", "backward", "average")}
+        self.log_metrics({f"valid_{name}": value for name, value in values.items()})
+
+    def log_metrics(self, metrics: dict[str, float]) -> None:
+        """Write metrics to all loggers at the step of the run, and give them to callbacks as ``callback_metrics``."""
+        with distributed.reraise_on_all_ranks():
+            for each in self.loggers:
+                each.log_metrics(metrics, self.step)
+        self.log_dict(metrics, logger=False, sync_dist=self.trainer.validating)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the average, what was read and skipped, and the LSTM state of every row, of all processes."""
-        del checkpoint["loops"], checkpoint["epoch"]  # they follow from the step
-        checkpoint["skipped"] = self.skipped.state()
-        checkpoint["text"] = self.text.state()
-        if self.average is not None:
-            checkpoint["average"] = self.average.state()
+        """Add the average, the skipped steps and the LSTM state of all ranks' rows."""
+        del checkpoint["loops"], checkpoint["epoch"]  # functions of the step
+        checkpoint["skipped"] = self.guard.state_dict()
+        if self.ema is not None:
+            checkpoint["average"] = self.ema.state_dict()
         if self._state is None:
             checkpoint["lstm_state"] = None
             return
-        checkpoint["lstm_state"] = [[self._of_all_rows(part) for part in state] for state in self._state]
-
-    def _of_all_rows(self, part: Tensor) -> Tensor:
-        """Join (L, rows of a process, size) over the processes."""
-        return torch.cat(distributed.gather_tensor(part), dim=1)
+        checkpoint["lstm_state"] = [
+            [torch.cat(distributed.all_gather(part), dim=1) for part in state]  # (L, rows of a rank, size)
+            for state in self._state
+        ]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take back the average, what was read and skipped, and the LSTM state of the rows of this process."""
-        checkpoint["loops"] = loops_at(self.trainer, checkpoint["global_step"])
-        self.skipped.load_state(checkpoint["skipped"])
-        self.text.load_state(checkpoint["text"], self.trainer.global_rank)
-        if self.average is not None:
-            self.average.load_state(checkpoint["average"])
+        """Restore the average, the skipped steps and the LSTM state of this rank's rows."""
+        self._restored_step = checkpoint["global_step"]
+        if not self.trainer.validating:
+            checkpoint["loops"] = _loops_at(self.trainer, self._restored_step)
+        self.guard.load_state_dict(checkpoint["skipped"])
+        if self.ema is not None:
+            self.ema.load_state_dict(checkpoint["average"])
         states = checkpoint["lstm_state"]
         if states is not None:
-            rows = rows_of(self.trainer, self.config.n_rows)
+            rows = rows_of_rank(self.trainer, self.config.batch_size)
             self._state = BiLMState(*(State(*(part[:, rows] for part in state)) for state in states))
 
-    def on_train_start(self) -> None:
-        """Bring a state that was loaded to the device: Lightning loads before it moves the model there.
 
-        Tables begin in all processes as in the first; DDP sees to the other weights.
+class NonFiniteGuard:
+    """Count of optimizer steps skipped for a non-finite loss, gradient or LSTM state; aborts after ten in a row."""
+
+    def __init__(self) -> None:
+        self.n_skipped = 0
+        self._n_in_a_row = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the counts."""
+        return {"n": self.n_skipped, "in_a_row": self._n_in_a_row}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Restore the counts."""
+        self.n_skipped, self._n_in_a_row = state["n"], state["in_a_row"]
+
+    def step_taken(self) -> None:
+        """Record a step."""
+        self._n_in_a_row = 0
+
+    def step_skipped(self, module: nn.Module, step: int, *, loss: float, gradient_norm: float) -> None:
+        """Record and log a skipped step.
+
+        :param step: counted from 0.
+        :param loss: of this rank.
+        :raises InputError: a weight is not finite, or too many steps in a row were skipped.
         """
-        for table in self.tables:
-            distributed.copy_from_first(table.detach())
-        if self._state is not None:
-            self._state = BiLMState(*(State(*(part.to(self.device) for part in state)) for state in self._state))
+        self.n_skipped += 1
+        self._n_in_a_row += 1
+        seen = f"loss {loss:.4g}, gradient norm {gradient_norm:.4g}"
+        distributed.log_once(
+            f"skipped step {step + 1:,} ({self.n_skipped:,} skipped so far): non-finite values, {seen}",
+            level=logging.WARNING,
+        )
+        check_finite_weights(module, step)
+        if self._n_in_a_row >= MAX_SKIPPED_IN_A_ROW:
+            raise distributed.shared_error(
+                f"training diverged: non-finite loss, gradient or state in {self._n_in_a_row} consecutive steps (last: "
+                f"{step + 1:,}; {seen}); the last checkpoint is intact; try a lower --learning-rate"
+            )
+
+
+def check_finite_weights(module: nn.Module, step: int) -> None:
+    """Raise InputError on all ranks if a weight is infinite or NaN, before it is trained or saved."""
+    bad = [name for name, weight in module.named_parameters() if not bool(weight.isfinite().all())]
+    if bad:
+        raise distributed.shared_error(
+            f"training diverged: weights are not finite at step {step:,} ({bad[0]}); the last checkpoint is intact; "
+            "try a lower --learning-rate"
+        )
+
+
+def state_is_finite(state: BiLMState) -> Tensor:
+    """Return whether all values of an LSTM state are finite, as a boolean scalar on its device."""
+    return nn.utils.get_total_norm([part for direction in state for part in direction]).isfinite()
+
+
+def reset_nonfinite_rows(state: BiLMState) -> BiLMState:
+    """Return an LSTM state, (L, B, size), with zeros for each layer of a row that has a non-finite value."""
+    return BiLMState(
+        *(
+            State(*(torch.where(part.isfinite().all(dim=2, keepdim=True), part, 0.0) for part in direction))
+            for direction in state
+        )
+    )
+
+
+def _loops_at(trainer: Trainer, step: int) -> dict[str, Any]:
+    """Return the state of Lightning's loops after a number of steps, in the middle of the only epoch of a run.
+
+    Lightning saves its loop state, but no public interface sets the step that a run resumes from, and its own state
+    depends on whether the checkpoint was saved before or after the validation of a step; such a checkpoint skips or
+    repeats the validation. This function alone knows the keys of that state (tested with lightning 2.6).
+    """
+    state = copy.deepcopy(trainer.fit_loop.state_dict())
+    for name in ("batch_progress", "manual_optimization.optim_step_progress"):
+        for counts in (state[f"epoch_loop.{name}"]["total"], state[f"epoch_loop.{name}"]["current"]):
+            counts.update(dict.fromkeys(counts, step))
+    for counts in (state["epoch_progress"]["total"], state["epoch_progress"]["current"]):
+        counts.update(ready=1, started=1)
+    return {"fit_loop": state}
 
 
 def _without_settings(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001
-    """Leave out of a point what the configuration says of the optimizer: betas, learning rate and so on."""
+    """Drop the optimizer settings from its state: the configuration has them."""
     return {**state, "param_groups": [{"params": group["params"]} for group in state["param_groups"]]}
 
 
 def _with_settings(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    """Put in again what :func:`_without_settings` left out."""
+    """Restore the settings that :func:`_without_settings` dropped."""
     groups = zip(optimizer.param_groups, state["param_groups"], strict=True)
     return {**state, "param_groups": [{**ours, "params": theirs["params"]} for ours, theirs in groups]}

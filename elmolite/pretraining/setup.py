@@ -1,30 +1,39 @@
-"""A prepared corpus and two configurations -> all that a run of pretraining consists of, before anything is trained."""
+"""Setup of a pretraining run: corpus, model and number of steps; its configuration, recorded in the run folder."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from elmolite.checkpoint import Checkpoint
+from elmolite.checkpoint import CONFIG_FILE, Checkpoint
 from elmolite.data.bptt import BPTTBatches
 from elmolite.data.corpus import Corpus
 from elmolite.errors import InputError
+from elmolite.hub import model_folder
 from elmolite.nn.bilm import BiLM, BiLMConfig
 from elmolite.nn.softmax import Softmax, make_softmax
-from elmolite.pretraining.config import PretrainingConfig
-from elmolite.pretraining.perplexity import evaluation_batches
-from elmolite.pretraining.warm_start import start_from
+from elmolite.pretraining import distributed, warm_start
+from elmolite.pretraining.checkpointing import TrainingCheckpoints
+from elmolite.pretraining.config import RUN_FILE, RUN_VERSION, PretrainingConfig
+from elmolite.pretraining.evaluation import evaluation_batches
+from elmolite.utils import files
+from elmolite.utils.deprecation import rename_keys
 
 MIN_HEAD_SHARE = 0.9
-"""Of the text that the most frequent words cover, the head of an adaptive softmax must cover so much."""
+"""Share of the most frequent words' text that the head of an adaptive softmax must cover."""
+
+RunConfig = dict[str, dict[str, Any]]
+"""Plain values that a run resumes under: settings of the model, the training and the softmax; the corpus's checksum."""
 
 
 @dataclass
-class Setup:
-    """What is trained, on what and how."""
+class PretrainingRun:
+    """Data, model and number of steps of a run."""
 
     corpus: Corpus
     config: PretrainingConfig
@@ -32,104 +41,164 @@ class Setup:
     valid: BPTTBatches | None
     n_steps: int
     model: Checkpoint
-    notes: list[str]  # what the user should know about how the model starts
+    notes: list[str]  # on the warm start, for the user
+
+    @classmethod
+    def build(
+        cls,
+        config: PretrainingConfig,
+        *,
+        model: BiLMConfig,
+        corpus: str | Path,
+        init_from: str | Path | None = None,
+        softmax: dict[str, Any] | None = None,
+    ) -> PretrainingRun:
+        """Open the corpus and create the model.
+
+        :param init_from: model folder with the initial weights.
+        :param softmax: kind and options of the softmax of the run to resume.
+        :raises InputError: the corpus is too small, or the model in ``init_from`` has other sizes.
+        """
+        data = Corpus.open(corpus)
+        if (n_positions := len(data.train.tokens)) < config.batch_size * config.bptt_length:
+            raise InputError(
+                f"{corpus}: the training text ({n_positions:,} positions) is smaller than a batch of "
+                f"{config.batch_size} x {config.bptt_length}; use more text or a smaller --batch-size"
+            )
+        train = BPTTBatches(
+            data,
+            data.train,
+            config.batch_size,
+            config.bptt_length,
+            config.seed,
+            config.reset_probability,
+            model.input,
+        )
+        valid = None
+        if data.valid.n_tokens:
+            capped = data.valid.first_sentences(config.valid_tokens)
+            valid = evaluation_batches(data, capped, by_sentence=False, model_input=model.input)
+        source = None if init_from is None else Checkpoint.from_pretrained(init_from)
+        torch.manual_seed(config.seed)
+        indexer = data.indexer(model.input)
+        bilm = BiLM(model, **indexer.sizes())
+        if softmax is None:
+            start = None if source is None else source.softmax
+            softmax = _softmax_config(config, len(data.vocabulary), start)
+        new_softmax = _softmax(data, model.projection_size, softmax)
+        new = Checkpoint(bilm, data.tokenizer, indexer, new_softmax, data.vocabulary)
+        notes = [] if source is None else warm_start.load(source, new, name=str(init_from))
+        return cls(data, config, train, valid, config.n_steps(train), new, notes)
 
     @property
     def validation_interval(self) -> int:
-        """Steps from one validation to the next."""
+        """Steps between two validations."""
         return max(1, self.n_steps // self.config.n_validations)
 
     @property
     def softmax(self) -> Softmax:
-        """The output weights."""
+        """Output weights."""
         assert self.model.softmax is not None
         return self.model.softmax
 
     def describe(self) -> str:
-        """Return what will be trained on what, for a person."""
+        """Return the sizes of the model, the text and the run in a few lines."""
         config, data = self.config, self.corpus
         n_negatives = config.negatives_of(self.softmax)
-        kind = self.softmax.kind if n_negatives is None else f"sampled ({n_negatives} draws)"
-        accumulated = f"{config.n_accumulated} x " if config.n_accumulated > 1 else ""
+        kind = self.softmax.kind if n_negatives is None else f"sampled ({n_negatives} negatives)"
+        accumulated = f"{config.accumulate_steps} x " if config.accumulate_steps > 1 else ""
         lines = [
             f"{self.model.bilm.n_parameters / 1e6:.1f} M parameters, {kind} softmax over {len(data.vocabulary):,} "
-            f"words; {data.train.n_tokens:,} tokens; {self.n_steps:,} steps of {accumulated}{config.n_rows} x "
-            f"{config.window}; {config.precision}, seed {config.seed}",
+            f"words; {data.train.n_tokens:,} tokens; {self.n_steps:,} steps of {accumulated}{config.batch_size} x "
+            f"{config.bptt_length}; {config.precision}, seed {config.seed}",
             *self.notes,
         ]
         if self.valid is None:
-            lines.append("no held-out text: nothing will be validated, and the last model is kept")
+            lines.append("no validation text: the last model is exported")
         else:
             n_valid, n_all = self.valid.split.n_tokens, data.valid.n_tokens
             share = "" if n_valid == n_all else f" of {n_all:,} (--valid-tokens)"
-            lines.append(f"validation on {n_valid:,}{share} held-out tokens, every {self.validation_interval:,} steps")
+            lines.append(f"validation on {n_valid:,}{share} tokens every {self.validation_interval:,} steps")
         return "\n".join(lines)
 
-
-def set_up(
-    config: PretrainingConfig,
-    *,
-    model: BiLMConfig,
-    corpus: str | Path,
-    init_from: str | Path | None = None,
-    softmax: dict[str, Any] | None = None,
-) -> Setup:
-    """Open the corpus and make the model.
-
-    :param init_from: a model folder whose weights are the first ones.
-    :param softmax: kind and options of the softmax of the run to resume.
-    :raises InputError: the corpus is too small, or the model in ``init_from`` has other sizes.
-    """
-    data = Corpus.open(corpus)
-    if len(data.train.tokens) < config.n_rows * config.window:
-        raise InputError(
-            f"{corpus}: {len(data.train.tokens):,} positions of text are less than one batch of {config.n_rows} x "
-            f"{config.window}; give more text or fewer --n-rows"
-        )
-    train = BPTTBatches(
-        data, data.train, config.n_rows, config.window, config.seed, config.reset_probability, model.input
-    )
-    valid = None
-    if data.valid.n_tokens:
-        capped = data.valid.first_sentences(config.valid_tokens)
-        valid = evaluation_batches(data, capped, by_sentence=False, model_input=model.input)
-    source = None if init_from is None else Checkpoint.from_pretrained(init_from)
-    torch.manual_seed(config.seed)
-    indexer = data.indexer(model.input)
-    bilm = BiLM(model, **indexer.sizes())
-    if softmax is None:
-        start = None if source is None else source.softmax
-        softmax = _softmax_config(config, len(data.vocabulary), start)
-    new_softmax = _softmax(data, model.projection_size, softmax)
-    new = Checkpoint(bilm, data.tokenizer, indexer, new_softmax, data.vocabulary)
-    notes = [] if source is None else start_from(source, new, name=str(init_from))
-    return Setup(data, config, train, valid, config.n_steps(train), new, notes)
+    def run_config(self, init_from: str | Path | None) -> RunConfig:
+        """Return the configuration of the run, as JSON gives it back."""
+        config: RunConfig = {
+            "model": asdict(self.model.bilm.config),
+            "training": asdict(self.config),
+            "softmax": self.softmax.config(),
+            "corpus": {"tokens": self.corpus.train.n_tokens, "sha256": self.corpus.fingerprint()},
+        }
+        if init_from is not None:
+            config["init_from"] = {"sha256": files.file_entry(model_folder(init_from) / CONFIG_FILE)["sha256"]}
+        return json.loads(json.dumps(config))  # type: ignore[no-any-return]
 
 
 def _softmax_config(config: PretrainingConfig, vocabulary_size: int, source: Softmax | None) -> dict[str, Any]:
-    """Return the kind and options of the softmax of a new run; ``auto`` takes those of ``source``.
-
-    :raises InputError: the configuration asks for another kind than that of ``source``.
-    """
+    """Return the kind and options of a new run's softmax; ``auto`` takes those of the model of a warm start."""
     kind = config.softmax_kind(vocabulary_size)
     if source is None:
         return {"kind": kind}
     if config.softmax != "auto" and source.kind != kind:
-        raise InputError(f"softmax: that of the model to start from is {source.kind}, not {config.softmax}")
+        raise InputError(f"softmax must be auto or {source.kind}, as in the model to start from, got {config.softmax}")
     return source.config()
 
 
 def _softmax(data: Corpus, projection_size: int, config: dict[str, Any]) -> Softmax:
-    """Make the output weights.
-
-    :raises InputError: an adaptive softmax is wanted over a vocabulary that is not in order of frequency.
-    """
+    """Create the softmax; an adaptive one needs a vocabulary sorted by frequency."""
     softmax = make_softmax(config, vocabulary_size=len(data.vocabulary), projection_size=projection_size)
     n_head, counts = softmax.head_size, data.vocabulary.counts
     if sum(counts[:n_head]) < MIN_HEAD_SHARE * sum(sorted(counts, reverse=True)[:n_head]):
         raise InputError(
-            f"{data.folder}: an adaptive softmax needs a vocabulary in order of frequency, and the first {n_head:,} "
-            "words here are not the most frequent; choose --softmax full or sampled, or sort the --vocab of prepare"
+            f"{data.folder}: an adaptive softmax needs a vocabulary sorted by frequency, but the first {n_head:,} "
+            "words are not the most frequent; use --softmax full or sampled, or sort the --vocab of elmolite prepare"
         )
     softmax.init_bias_from_counts(counts)
     return softmax
+
+
+def read_run_config(out: Path) -> RunConfig:
+    """Read the configuration of the run in a folder; settings that version 0.1 wrote have their current names."""
+    content = files.read_manifest(out / RUN_FILE, kind="run", version=RUN_VERSION)
+    if not isinstance(content.get("softmax"), dict) or not isinstance(content.get("training"), dict):
+        raise InputError(f"{out / RUN_FILE}: 'softmax' and 'training' must be objects")
+    return {**content, "training": rename_keys(PretrainingConfig, content["training"], warn=False)}
+
+
+def save_or_verify(out: Path, config: RunConfig, corpus: Path, *, resume: bool) -> RunConfig:
+    """Write the configuration of a new run into its folder, or compare that of a resumed run with it; on rank zero.
+
+    :param corpus: corpus folder, recorded so that a resumed run finds it.
+    :returns: the configuration, with the ``init_from`` that the run was started with.
+    :raises InputError: the folder holds a run already, or its configuration differs.
+    """
+    if not distributed.is_rank_zero():
+        return config
+    if not resume:
+        if TrainingCheckpoints(out).paths():
+            raise InputError(f"{out} already contains a run: use --resume to continue it, or another folder")
+        content = {"format_version": RUN_VERSION, **config, "corpus_folder": str(corpus.resolve())}
+        files.write_manifest(out / RUN_FILE, content)
+        return config
+    earlier = read_run_config(out)
+    for name, before, now in _differences(earlier, config):
+        raise InputError(f"{out}: the run was started with {name} = {before!r}, got {now!r}; settings cannot change")
+    return {**config, "init_from": earlier["init_from"]} if "init_from" in earlier else config
+
+
+def assert_same_on_all_ranks(config: RunConfig) -> None:
+    """Raise InputError on all ranks if they were started with different settings or corpora; a collective."""
+    first, *others = distributed.all_gather_object(config)
+    for rank, other in enumerate(others, 1):
+        for name, expected, found in _differences(first, other):
+            raise distributed.shared_error(
+                f"all ranks need the same settings and corpus: rank {rank} has {name} = {found!r}, rank 0 {expected!r}"
+            )
+
+
+def _differences(one: RunConfig, other: RunConfig) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the name and both values of each field of ``other`` that differs."""
+    for part, fields in other.items():
+        for key, value in fields.items():
+            if (earlier := one.get(part, {}).get(key)) != value:
+                yield f"{part}.{key}", earlier, value

@@ -1,15 +1,14 @@
-"""Tables of which a step touches few rows: their gradients, and an optimizer's step on these rows alone.
+"""Row-sparse updates: optimizer steps on the rows of a large table that a step's gradient touches.
 
-The model looks rows up in such a way that autograd gives the table a sparse gradient, which :func:`touched_rows` makes
-a dense one of the rows that any process touched. :func:`as_parameters` has these rows stand in an optimizer as a
-parameter of their own, so that clipping and the step are those of every other parameter, and their cost does not grow
-with the table. Adagrad and plain SGD do exactly what they do on the whole table, since nothing of theirs changes where
-the gradient is zero. Adam becomes the lazy one of ``torch.optim.SparseAdam`` and TensorFlow: the moments of a row stand
-still while no step touches it, and it moves only in the steps that do. A step then brings a little less, and over a
-large vocabulary it takes a fraction of the time (recipes/README.md, "A million words"); a small table is therefore left
-to the optimizer whole.
+Lookups with ``sparse=True`` give the table a sparse gradient. :func:`take_row_gradient` turns it into a dense
+gradient of the rows that any rank touched, and :func:`row_sparse_update` puts these rows into the optimizer as a
+proxy parameter, so that clipping and the update are those of other parameters at a cost independent of the table's
+size. Adagrad and plain SGD give exactly the update of the whole table, because they leave rows with a zero gradient
+unchanged. Adam becomes the lazy Adam of ``torch.optim.SparseAdam`` and TensorFlow: rows without a gradient keep their
+weights and moments. A lazy step learns a little less and takes a fraction of the time over a large vocabulary
+(recipes/README.md, "A million words"); small tables are therefore updated whole.
 
-Shapes: V rows of a table, R rows that a step touches; vectors have no further dimension, matrices one.
+Shapes: V rows of a table, R rows that a step touches; biases have one dimension, tables of vectors two.
 """
 
 from __future__ import annotations
@@ -25,74 +24,71 @@ from torch.optim import Optimizer
 from elmolite.pretraining import distributed
 
 
-class TouchedRows(NamedTuple):
-    """What a step does to a table."""
+class RowGradient(NamedTuple):
+    """Gradient of some rows of a table."""
 
     table: nn.Parameter  # (V, ...)
-    rows: Tensor  # (R): distinct, ascending, the same in all processes
-    gradient: Tensor  # (R, ...): the mean over the processes, as DDP leaves that of other parameters
+    rows: Tensor  # (R): distinct, ascending, equal on all ranks
+    gradient: Tensor  # (R, ...): the mean over the ranks, as under DDP
 
 
-def touched_rows(table: nn.Parameter) -> TouchedRows:
-    """Take the sparse gradient from a table; all processes must, one table after the other.
+def take_row_gradient(table: nn.Parameter) -> RowGradient:
+    """Remove the sparse gradient from a table and return it dense; a collective.
 
-    On a GPU this waits for the backward pass, since how many rows there are becomes a shape.
+    Synchronizes with the GPU, because the number of rows becomes a shape.
     """
     assert table.grad is not None
     own = table.grad.coalesce()
     table.grad = None
     own_rows = own.indices().squeeze(0)
-    rows = distributed.union(own_rows)
+    rows = distributed.all_gather_unique(own_rows)
     gradient = own.values()
     if len(rows) > len(own_rows):
         gradient = gradient.new_zeros(len(rows), *gradient.shape[1:])
         gradient.index_copy_(0, torch.searchsorted(rows, own_rows), own.values())
-    distributed.average_in_place(gradient)
-    return TouchedRows(table, rows, gradient)
+    distributed.all_reduce_mean_(gradient)
+    return RowGradient(table, rows, gradient)
 
 
 @contextmanager
-def as_parameters(optimizer: Optimizer, touched: Sequence[TouchedRows]) -> Iterator[list[nn.Parameter]]:
-    """Have touched rows in an optimizer in the place of their tables, and write them back into the tables after it.
+def row_sparse_update(optimizer: Optimizer, gradients: Sequence[RowGradient]) -> Iterator[list[nn.Parameter]]:
+    """Replace tables in an optimizer by proxy parameters of their rows for the block, then write the rows back.
 
-    The optimizer's state stays that of the whole tables: what it keeps for each number of a parameter is looked up for
-    the rows and put back; what it keeps for a parameter as a whole, such as a number of steps, is the table's.
-
-    :param optimizer: with one group of parameters; Adam, Adagrad or SGD without momentum.
-    :returns: for the block, all parameters of the optimizer: their gradients are dense.
+    :param optimizer: Adam, Adagrad or SGD without momentum, with one parameter group.
+    :returns: the parameters for clipping, proxies included.
     """
     (group,) = optimizer.param_groups
     parameters = group["params"]
-    stand_ins = {each.table: _stand_in(optimizer, each) for each in touched}
-    group["params"] = [stand_ins.get(parameter, parameter) for parameter in parameters]
+    proxies = {each.table: _proxy_parameter(optimizer, each) for each in gradients}
+    group["params"] = [proxies.get(parameter, parameter) for parameter in parameters]
     try:
         yield group["params"]
     finally:
         group["params"] = parameters
-    for table, rows, _ in touched:
-        _put_back(optimizer, stand_ins[table], table, rows)
+    for table, rows, _ in gradients:
+        _write_back(optimizer, proxies[table], table, rows)
 
 
-def _stand_in(optimizer: Optimizer, touched: TouchedRows) -> nn.Parameter:
-    """Make a parameter (R, ...) of rows, with their gradient and what the optimizer keeps for them."""
-    table, rows, gradient = touched
-    stand_in = nn.Parameter(table.detach().index_select(0, rows))
-    stand_in.grad = gradient
+def _proxy_parameter(optimizer: Optimizer, row_gradient: RowGradient) -> nn.Parameter:
+    """Return a parameter (R, ...) of rows with their gradient and optimizer state."""
+    table, rows, gradient = row_gradient
+    proxy = nn.Parameter(table.detach().index_select(0, rows))
+    proxy.grad = gradient
     if state := optimizer.state.get(table):
-        optimizer.state[stand_in] = {
+        optimizer.state[proxy] = {
             name: part.index_select(0, rows) if part.dim() else part for name, part in state.items()
         }
-    return stand_in
+    return proxy
 
 
 @torch.no_grad()
-def _put_back(optimizer: Optimizer, stand_in: nn.Parameter, table: nn.Parameter, rows: Tensor) -> None:
-    """Write rows, and what the optimizer keeps for them, into the table and its state."""
-    table.index_copy_(0, rows, stand_in)
-    for name, part in optimizer.state.pop(stand_in, {}).items():
+def _write_back(optimizer: Optimizer, proxy: nn.Parameter, table: nn.Parameter, rows: Tensor) -> None:
+    """Write the rows of a proxy and their optimizer state into the table and its state."""
+    table.index_copy_(0, rows, proxy)
+    for name, part in optimizer.state.pop(proxy, {}).items():
         if not part.dim():
             optimizer.state[table][name] = part
             continue
-        if name not in optimizer.state[table]:  # Adam begins with zeros, in its first step
+        if name not in optimizer.state[table]:  # Adam creates its moments, zeros, in the first step
             optimizer.state[table][name] = torch.zeros_like(table)
         optimizer.state[table][name].index_copy_(0, rows, part)

@@ -1,25 +1,28 @@
-"""Pretraining: a prepared corpus -> a model folder."""
+"""Pretraining: train a model folder from a prepared corpus with Lightning."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
 
 from elmolite.errors import InputError, Preempted
 from elmolite.nn.bilm import BiLMConfig
-from elmolite.pretraining import distributed, run_record
-from elmolite.pretraining.checkpointing import PointIO, ResumePoint
+from elmolite.pretraining import distributed
+from elmolite.pretraining.checkpointing import CheckpointCallback, TrainingCheckpointIO, TrainingCheckpoints
 from elmolite.pretraining.config import PretrainingConfig
 from elmolite.pretraining.data import PretrainingData
-from elmolite.pretraining.heartbeat import Heartbeat
 from elmolite.pretraining.logging import CsvLog, TrainingLog
 from elmolite.pretraining.module import PretrainingModule
-from elmolite.pretraining.saved_points import SavedPoints
-from elmolite.pretraining.setup import Setup, set_up
+from elmolite.pretraining.setup import PretrainingRun, assert_same_on_all_ranks, read_run_config, save_or_verify
 from elmolite.utils.lightning import quiet_lightning
+from elmolite.utils.torch import best_device
 
 MODEL_FOLDER = "model"
 
@@ -34,58 +37,65 @@ def pretrain(
     resume: bool = False,
     keep_last: int = 2,
     show_progress: bool = True,
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] | None = None,
 ) -> Path:
     """Pretrain a bidirectional language model, as ``elmolite pretrain`` does.
 
-    For each further device Lightning runs the script anew, with all that stands before this call: prepare the corpus in
-    another one. :func:`elmolite.utils.torch.keep_freed_memory` makes steps faster on the CPU, as the command line does.
+    With ``n_devices`` above 1 Lightning starts the calling script again for each further device, including the code
+    before this call: prepare the corpus in another script.
 
-    :param config: how to train; :func:`elmolite.load_recipe` reads it, and the sizes, from a file.
+    :param config: hyper-parameters; :func:`elmolite.load_recipe` reads them, and the sizes, from a file.
     :param model: sizes, for instance ``elmolite.nn.bilm.mini()``.
-    :param corpus: a prepared corpus.
-    :param out: folder for the log, the points to resume from, and the model with the best perplexity.
-    :param init_from: a model folder to start from (domain adaptation): same sizes, the corpus may have other words.
-    :param resume: go on with an interrupted run in ``out``, under the same configuration, from the latest point that is
-        whole.
-    :param keep_last: so many points to resume from stay.
+    :param corpus: folder of a prepared corpus.
+    :param out: run folder, for the log, the checkpoints and the model with the best perplexity.
+    :param init_from: model folder to start from (domain adaptation): same sizes, the corpus may have other words.
+    :param resume: resume the run in ``out``, under the same configuration, from the latest intact checkpoint.
+    :param keep_last: number of checkpoints to keep.
+    :param callbacks: Lightning callbacks to add.
+    :param loggers: Lightning loggers to add to ``out/log.csv``, for instance a ``WandbLogger``. The default is
+        TensorBoard, in ``out/tensorboard``, if it is installed.
     :returns: the model folder, ``out/model``.
-    :raises InputError: the corpus is too small, ``init_from`` does not fit, or ``out`` holds another run; or training
+    :raises InputError: the corpus is too small, ``init_from`` does not fit, ``out`` holds another run, or training
         diverged.
-    :raises Preempted: SIGTERM or SIGINT has come; the run was saved.
+    :raises Preempted: SIGTERM or SIGINT stopped the run after a checkpoint.
     """
-    out, points = Path(out), SavedPoints(Path(out))
+    out = Path(out)
+    checkpoints = TrainingCheckpoints(out)
     distributed.join_process_group()
+    distributed.leave_process_group_at_exit()
     with quiet_lightning():
         if keep_last < 1:
-            raise InputError(f"keep_last: {keep_last}: one point at least must stay")
-        with distributed.raising_together():
-            distributed.check_number(n_devices=config.n_devices, n_nodes=config.n_nodes)
-            resume_from = points.latest_good() if resume else None
-        setup = _set_up(config, model, corpus, out, init_from, resume=resume)
-        module = PretrainingModule(setup.model.bilm, setup.softmax, config, setup.n_steps)
-        point = ResumePoint(
-            points,
+            raise InputError(f"keep_last must be positive, got {keep_last}")
+        with distributed.reraise_on_all_ranks():
+            distributed.check_world_size(n_devices=config.n_devices, n_nodes=config.n_nodes)
+        if resume:
+            checkpoints.load_latest()
+        run = _build(config, model, corpus, out, init_from, resume=resume)
+        module = PretrainingModule(run.model.bilm, run.softmax, config, run.n_steps)
+        checkpointing = CheckpointCallback(
+            checkpoints,
             out / MODEL_FOLDER,
-            setup.model,
-            setup.validation_interval,
-            validates=setup.valid is not None,
+            run.model,
+            run.validation_interval,
+            validates=run.valid is not None,
             keep_last=keep_last,
             patience=config.patience,
         )
-        heartbeat = Heartbeat()
-        log = TrainingLog(setup.n_steps, every=config.log_every_steps, show=show_progress)
-        trainer = make_trainer(setup, out, loggers=_loggers(out, resume=resume), callbacks=[heartbeat, log, point])
-        if show_progress and trainer.is_global_zero:
-            print(setup.describe())
-        try:
-            _run(trainer, module, setup, point, resume_from=resume_from)
-            distributed.enter_barrier()  # all beat until all have come to the end
-        finally:
-            heartbeat.stop()
+        log = TrainingLog(run.n_steps, every=config.log_every_steps, show=show_progress)
+        trainer = make_trainer(
+            run,
+            out,
+            loggers=[CsvLog(out / "log.csv", keep=resume), *(_default_loggers(out) if loggers is None else loggers)],
+            callbacks=[*callbacks, log, checkpointing],
+            checkpoints=checkpoints,
+        )
+        distributed.log_once(run.describe())
+        _fit(trainer, module, run, checkpointing)
     return out / MODEL_FOLDER
 
 
-def _set_up(
+def _build(
     config: PretrainingConfig,
     model: BiLMConfig,
     corpus: str | Path,
@@ -93,69 +103,79 @@ def _set_up(
     init_from: str | Path | None,
     *,
     resume: bool,
-) -> Setup:
-    """Make what the run consists of, the same in all processes, and record it in its folder."""
-    with distributed.raising_together():
-        if resume:
-            setup = set_up(config, model=model, corpus=corpus, softmax=run_record.softmax_of_run(out))
-        else:
-            setup = set_up(config, model=model, corpus=corpus, init_from=init_from)
-        record = run_record.make(setup, init_from)
-        setup.model.training = run_record.claim(out, record, setup.corpus.folder, resume=resume)
-    run_record.check_alike(record)
-    return setup
+) -> PretrainingRun:
+    """Build the run, the same on all ranks, and record its configuration in its folder."""
+    with distributed.reraise_on_all_ranks():
+        softmax = read_run_config(out)["softmax"] if resume else None
+        run = PretrainingRun.build(
+            config, model=model, corpus=corpus, init_from=None if resume else init_from, softmax=softmax
+        )
+        run_config = run.run_config(init_from)
+        run.model.training = save_or_verify(out, run_config, run.corpus.folder, resume=resume)
+    assert_same_on_all_ranks(run_config)
+    return run
 
 
-def _run(
-    trainer: Trainer, module: PretrainingModule, setup: Setup, point: ResumePoint, resume_from: Path | None
-) -> None:
-    """Validate, train and validate."""
-    source = PretrainingData(
-        setup.train, setup.valid, setup.n_steps, n_accumulated=setup.config.n_accumulated, text=module.text
-    )
+def _fit(trainer: Trainer, module: PretrainingModule, run: PretrainingRun, checkpointing: CheckpointCallback) -> None:
+    """Validate, train and validate, resuming from the loaded checkpoint if there is one."""
+    source = PretrainingData(run.train, run.valid, run.n_steps, accumulate_steps=run.config.accumulate_steps)
+    checkpoints = checkpointing.checkpoints
+    loaded, path = checkpoints.loaded, None
+    must_validate = run.valid is not None
+    if loaded is not None:
+        step, done_step = loaded["global_step"], loaded["callbacks"][checkpointing.state_key]["done_step"]
+        path = str(checkpoints.path_at(step))
+        must_validate = checkpointing.must_validate(step, done_step)
     try:
-        with point.termination.watching():
-            if setup.valid is not None and resume_from is None:
-                trainer.validate(module, source, verbose=False)
-            trainer.fit(module, source, ckpt_path=resume_from and str(resume_from), weights_only=True)
-            if point.done_step == trainer.global_step:
+        with checkpointing.stop_signal.installed():
+            if must_validate:
+                trainer.validate(module, source, ckpt_path=path, verbose=False, weights_only=True)
+            trainer.fit(module, source, ckpt_path=path, weights_only=True)
+            if checkpointing.done_step == trainer.global_step:
                 return
-            if setup.valid is None:  # the end of the run is no multiple of the interval
-                point.save(trainer, module)
+            if run.valid is None:  # the number of steps is not a multiple of the interval
+                checkpointing.save(trainer, module)
             else:
-                point.save_before_validation(trainer, module)
+                checkpointing.save_before_validation(trainer, module)
                 trainer.validate(module, source, verbose=False)
-    except SystemExit:  # ours when a signal has come, and Lightning's when somebody could not wait
-        step = point.points.latest_step()
+    except SystemExit:  # raised after a signal by the callback, or by Lightning
+        step = checkpoints.latest_step()
         if step is None:
-            raise KeyboardInterrupt("interrupted; nothing was saved yet") from None
-        raise Preempted(f"interrupted; go on from step {step:,} with --resume") from None
+            raise KeyboardInterrupt("interrupted before the first checkpoint") from None
+        raise Preempted(f"interrupted; continue from step {step:,} with --resume") from None
 
 
-def _loggers(out: Path, *, resume: bool) -> list[Logger]:
-    loggers: list[Logger] = [CsvLog(out / "log.csv", keep=resume)]
-    if find_spec("tensorboard") is not None:
-        loggers.append(TensorBoardLogger(out, name="tensorboard", version=""))
-    return loggers
+def _default_loggers(out: Path) -> list[Logger]:
+    return [TensorBoardLogger(out, name="tensorboard", version="")] if find_spec("tensorboard") is not None else []
 
 
-def make_trainer(setup: Setup, folder: Path, *, loggers: list[Logger], callbacks: list[Callback]) -> Trainer:
-    """Return Lightning's trainer, set up so that it leaves to this package what this package does."""
+def make_trainer(
+    run: PretrainingRun,
+    folder: Path,
+    *,
+    loggers: list[Logger],
+    callbacks: list[Callback],
+    checkpoints: TrainingCheckpoints | None = None,
+) -> Trainer:
+    """Return a Lightning trainer that leaves checkpoints, logging intervals and progress to this package."""
+    config = run.config
+    is_distributed = config.n_devices * config.n_nodes > 1
     return Trainer(
-        accelerator="auto",
-        devices=setup.config.n_devices,
-        num_nodes=setup.config.n_nodes,
-        precision=setup.config.precision,
-        max_steps=setup.n_steps,
-        val_check_interval=setup.validation_interval,
+        accelerator=best_device().type,
+        devices=config.n_devices,
+        num_nodes=config.n_nodes,
+        strategy=DDPStrategy(timeout=distributed.PROCESS_GROUP_TIMEOUT) if is_distributed else "auto",
+        precision=config.precision,
+        max_steps=run.n_steps,
+        val_check_interval=run.validation_interval,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
-        log_every_n_steps=1,  # the log keeps its own interval
+        log_every_n_steps=1,  # TrainingLog keeps the interval
         logger=loggers or False,
         callbacks=callbacks,
-        plugins=[PointIO()],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
+        plugins=[TrainingCheckpointIO(checkpoints or TrainingCheckpoints(folder))],
+        enable_checkpointing=any(isinstance(each, LightningCheckpoint) for each in callbacks),
+        enable_progress_bar=any(isinstance(each, ProgressBar) for each in callbacks),
         enable_model_summary=False,
         use_distributed_sampler=False,
         default_root_dir=folder,

@@ -8,12 +8,19 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 RENAMED_SETTINGS: dict[str, dict[str, str]] = {
+    "PretrainingConfig": {
+        "n_rows": "batch_size",
+        "window": "bptt_length",
+        "n_accumulated": "accumulate_steps",
+        "clip_norm": "max_grad_norm",
+    },
     "FinetuningConfig": {"clip_norm": "max_grad_norm", "cache_precision": "cache_dtype"},
     "InputConfig": {"mixes_at_output": "output_mix"},
 }
 """Class name of a config dataclass -> {old field: new field}; flags and recipe keys follow from the fields."""
 RENAMED_FLAGS: dict[str, dict[str, str]] = {
-    command: {"--own-head": "--custom-head"} for command in ("finetune", "predict", "test")
+    "pretrain": {"--plan": "--dry-run"},
+    **{command: {"--own-head": "--custom-head"} for command in ("finetune", "predict", "test")},
 }
 """Command -> {old flag: new flag}, for flags that do not come from the field of a config dataclass."""
 

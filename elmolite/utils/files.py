@@ -32,8 +32,6 @@ UNLOCKED_AFTER = 1.0
 """Seconds before a partial file without a lock counts as abandoned: its process may be about to lock it."""
 MAX_JSON_BYTES = 1 << 24
 """Maximum size of a JSON file: parsing takes up to a hundred times its size in memory."""
-FOOTER_BYTES = 73
-"""Length of the checksum footer of :func:`write_checksummed`."""
 MANIFEST_FOOTER_BYTES = 83
 """Length of the checksum at the end of a manifest."""
 
@@ -169,29 +167,6 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Write a file atomically."""
     with writing(path) as file:
         file.write(data)
-
-
-def write_checksummed(path: Path, data: memoryview) -> None:
-    """Write a file atomically with a checksum footer, which readers that stop at the end of the data ignore."""
-    with writing(path) as file:
-        file.write(data)
-        file.write(_footer(data))
-
-
-def read_checksummed(path: Path) -> memoryview:
-    """Return the data that :func:`write_checksummed` wrote; refuse a truncated or damaged file."""
-    try:
-        content = memoryview(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
-    data, footer = content[:-FOOTER_BYTES], content[-FOOTER_BYTES:]
-    if footer != _footer(data):
-        raise InputError(f"{path} is damaged or truncated (checksum mismatch)")
-    return data
-
-
-def _footer(data: memoryview) -> bytes:
-    return f"\nsha256 {hashlib.sha256(data).hexdigest()}\n".encode()
 
 
 def file_entry(path: Path) -> dict[str, Any]:

@@ -125,7 +125,7 @@ def watch(command: list[str], look: Callable[[int], None], said: Path) -> float:
 
 def elmolite(*arguments: str) -> list[str]:
     """Return the command line of a subcommand."""
-    return [sys.executable, "-m", "elmolite", *arguments]
+    return [sys.executable, "-m", "elmolite.cli.main", *arguments]
 
 
 def prepare(texts: list[Path], out: Path, options: list[str]) -> dict[str, float]:
@@ -181,18 +181,18 @@ def first_step(corpus: Path, place: str) -> None:
     from elmolite.data.bptt import BPTTBatches
     from elmolite.nn.bilm import PRESETS
     from elmolite.pretraining.config import PretrainingConfig
-    from elmolite.pretraining.perplexity import run_batch, time_major
-    from elmolite.pretraining.setup import set_up
+    from elmolite.pretraining.evaluation import run_batch, time_major
+    from elmolite.pretraining.setup import PretrainingRun
 
     config = PretrainingConfig()
-    setup = set_up(config, model=PRESETS["mini"](), corpus=corpus)
-    bilm, softmax, n_steps = setup.model.bilm, setup.softmax, setup.n_steps
+    run = PretrainingRun.build(config, model=PRESETS["mini"](), corpus=corpus)
+    bilm, softmax, n_steps = run.model.bilm, run.softmax, run.n_steps
     step = {"beginning": 0, "middle": n_steps // 2, "last epoch": n_steps - 2}[place]
     loaded = time.monotonic()
-    streams = BPTTBatches(setup.corpus, setup.corpus.train, config.n_rows, config.window, config.seed)
+    streams = BPTTBatches(run.corpus, run.corpus.train, config.batch_size, config.bptt_length, config.seed)
     batch = streams.batch(step)
     read = time.monotonic()
-    forward, backward, _ = run_batch(bilm, batch, bilm.zero_state(config.n_rows))
+    forward, backward, _ = run_batch(bilm, batch, bilm.zero_state(config.batch_size))
     targets = torch.cat([time_major(batch.forward_targets), time_major(batch.backward_targets)])
     softmax.full_loss(torch.cat([forward, backward]), targets).backward()
     done = time.monotonic()

@@ -25,7 +25,7 @@ from peers import peak_memory
 from elmolite import Checkpoint, Corpus, prepare
 from elmolite.data.text import find_files, read_documents
 from elmolite.data.tokenization import SentenceTokenizer
-from elmolite.pretraining.perplexity import evaluate
+from elmolite.pretraining.evaluation import evaluate
 
 VOCABULARIES = (10_000, 100_000, 1_000_000)
 KINDS = ("full", "sampled", "adaptive")

@@ -68,7 +68,7 @@ def batches(module: PretrainingModule, n_devices: int) -> Iterator[Batch]:
     """Give the batches of a round, of this process its share of the rows."""
     config, vocabulary_size = module.config, module.softmax.vocabulary_size
     rng = np.random.default_rng((config.seed, RANK))
-    shape = config.n_rows // n_devices, config.window
+    shape = config.batch_size // n_devices, config.bptt_length
     words = torch.from_numpy(ByteIndexer().rows([f"word-{number}" for number in range(N_FORMS)])[:, :N_COLUMNS])
 
     def draw() -> Tensor:

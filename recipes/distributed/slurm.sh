@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Pretrain on two nodes of a SLURM cluster with four GPUs each; CORPUS and OUT on a file system that all nodes see.
 #
-#   sbatch recipes/distributed/slurm.sh CORPUS OUT --preset original --n-rows 384
+#   sbatch recipes/distributed/slurm.sh CORPUS OUT --preset original --batch-size 384
 #
-# Submitted again after it ran out of time, it goes on from where it was: --signal gives it two minutes to save.
+# Submitted again after it ran out of time, it resumes: --signal gives it two minutes to save a checkpoint.
 #SBATCH --job-name=elmolite
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=4
@@ -18,7 +18,7 @@ set -euo pipefail
 
 corpus=${1:?the corpus folder is missing} out=${2:?the folder of the run is missing}
 shift 2
-if compgen -G "$out/points/step-*.ckpt" > /dev/null; then
+if compgen -G "$out/checkpoints/step-*.ckpt" > /dev/null; then
     set -- "$@" --resume
 fi
 export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK

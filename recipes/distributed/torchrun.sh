@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Pretrain on several machines with torchrun. Run this on each of them, in any order, with its number from 0 on and
-# the address of machine 0, which the others must reach; --n-rows counts the rows of all machines together.
+# the address of machine 0, which the others must reach; --batch-size counts the rows of all machines together.
 #
 #   bash recipes/distributed/torchrun.sh 0 10.0.0.1 --corpus corpus/ --out runs/two --preset small    # on 10.0.0.1
 #   bash recipes/distributed/torchrun.sh 1 10.0.0.1 --corpus corpus/ --out runs/two --preset small    # on the other

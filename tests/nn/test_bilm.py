@@ -8,7 +8,7 @@ from elmolite.data.indexers import ByteIndexer
 from elmolite.errors import InputError
 from elmolite.nn import bilm as module
 from elmolite.nn.bilm import PRESETS
-from elmolite.pretraining.perplexity import run_batch
+from elmolite.pretraining.evaluation import run_batch
 
 
 @pytest.mark.parametrize(

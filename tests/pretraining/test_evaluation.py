@@ -1,16 +1,75 @@
+import math
+
 import pytest
+import torch
 from conftest import make_corpus, random_sentences, small_config
 from helpers.models import make_bilm
 
 from elmolite.checkpoint import Checkpoint
+from elmolite.data.bptt import BPTTBatches
+from elmolite.data.corpus import Split
 from elmolite.data.vocab import UNKNOWN_ID
 from elmolite.errors import InputError
 from elmolite.nn.softmax import FullSoftmax
-from elmolite.pretraining.evaluation import evaluate_text
-from elmolite.pretraining.perplexity import evaluate
+from elmolite.pretraining.evaluation import evaluate, evaluate_text, run_batch
 
 
-def test_of_raw_text_equals_that_of_the_corpus(tmp_path, model_folder, corpus):
+@pytest.fixture
+def softmax(corpus, bilm):
+    torch.manual_seed(3)
+    return FullSoftmax(vocabulary_size=len(corpus.vocabulary), projection_size=bilm.config.projection_size)
+
+
+def test_the_perplexity_of_a_uniform_model_is_the_vocabulary_size(corpus, bilm, softmax):
+    torch.nn.init.zeros_(softmax.weight)
+    result = evaluate(bilm, softmax, corpus, corpus.train, by_sentence=False)
+    for value in (result.forward, result.backward, result.average):
+        assert value == pytest.approx(len(corpus.vocabulary), rel=1e-5)
+
+
+def test_every_target_is_counted(corpus, bilm, softmax):
+    for by_sentence in (False, True):
+        result = evaluate(bilm, softmax, corpus, corpus.train, by_sentence=by_sentence)
+        assert result.n_targets == corpus.train.n_tokens + corpus.train.n_sentences
+
+
+def test_by_sentence_equals_each_sentence_alone(corpus, bilm, softmax):
+    part = corpus.train.first_sentences(300)
+    result = evaluate(bilm, softmax, corpus, part, by_sentence=True)
+    losses = [0.0, 0.0]
+    for s in range(part.n_sentences):
+        alone = Split(
+            part.tokens[part.sentences[s] : part.sentences[s + 1]],
+            part.sentences[s : s + 2] - part.sentences[s],
+            part.documents[:2] * 0 + torch.tensor([0, 1]).numpy(),
+        )
+        batch = BPTTBatches(corpus, alone, 1, bptt_length=len(alone.tokens)).batch(0)
+        forward, backward, _ = run_batch(bilm, batch, bilm.zero_state(1))
+        losses[0] += softmax.full_loss(forward, batch.forward_targets[0]).item()
+        losses[1] += softmax.full_loss(backward, batch.backward_targets[0]).item()
+    expected = [math.exp(loss / result.n_targets) for loss in losses]
+    assert [result.forward, result.backward] == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_average_is_the_perplexity_of_the_mean_loss(corpus, bilm, softmax):
+    result = evaluate(bilm, softmax, corpus, corpus.train, by_sentence=False)
+    assert result.average == pytest.approx(math.sqrt(result.forward * result.backward), rel=1e-6)
+
+
+def test_the_state_is_carried_and_autocast_is_off(corpus, bilm, softmax):
+    running, alone = (evaluate(bilm, softmax, corpus, corpus.train, by_sentence=b) for b in (False, True))
+    assert running.forward != pytest.approx(alone.forward, rel=1e-4)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert evaluate(bilm, softmax, corpus, corpus.train, by_sentence=False) == running
+
+
+def test_evaluating_leaves_training_mode_as_it_was(corpus, bilm, softmax):
+    bilm.train()
+    evaluate(bilm, softmax, corpus, corpus.train.first_sentences(50), by_sentence=False)
+    assert bilm.training
+
+
+def test_raw_text_gives_the_perplexity_of_its_corpus(tmp_path, model_folder, corpus):
     checkpoint = Checkpoint.from_pretrained(model_folder)
     other = make_corpus(
         tmp_path, [*random_sentences(50, seed=9), ["unheard", "of"]], vocabulary=corpus.vocabulary, hold_out=False
@@ -20,11 +79,11 @@ def test_of_raw_text_equals_that_of_the_corpus(tmp_path, model_folder, corpus):
         assert part == evaluate(checkpoint.bilm, checkpoint.softmax, other, other.train, by_sentence=by_sentence)
     unknown = sum(other.vocab_ids[form] == UNKNOWN_ID for form in other.train.tokens)
     assert unknown == 2
-    assert part.unknown_share == pytest.approx(unknown / part.n_targets)
+    assert part.oov_rate == pytest.approx(unknown / part.n_targets)
 
 
 @pytest.mark.parametrize("model_input", ["characters", "words"])
-def test_text_is_read_with_the_characters_of_the_model(tmp_path, model_input):
+def test_text_is_indexed_like_the_training_text(tmp_path, model_input):
     corpus = make_corpus(tmp_path / "a", random_sentences(60), hold_out=False, characters="unicode")
     indexer = corpus.indexer(model_input)
     config = small_config(input=model_input)

@@ -40,7 +40,7 @@ from elmolite.tasks.static_vectors import StaticVectors
 from elmolite.utils import files
 
 SENTENCES = [["ban", "kist"], ["lu"], ["dove", "é", "x" * 60]]
-RUN = PretrainingConfig(n_rows=2, window=8, max_steps=4, n_validations=1, warmup_steps=1, softmax="full")
+RUN = PretrainingConfig(batch_size=2, bptt_length=8, max_steps=4, n_validations=1, warmup_steps=1, softmax="full")
 RUN_MODEL = small_config()
 MARK = "executed"
 """The file that a :class:`Bomb` writes."""

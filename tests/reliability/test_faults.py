@@ -30,8 +30,7 @@ from elmolite.embedding.embedding_settings import EmbeddingSettings
 from elmolite.embedding.output import EmbeddingFolder, EmbeddingWriter
 from elmolite.errors import InputError
 from elmolite.nn.softmax import FullSoftmax
-from elmolite.pretraining import saved_points
-from elmolite.pretraining.saved_points import SavedPoints
+from elmolite.pretraining.checkpointing import TrainingCheckpoints, load_checkpoint, save_checkpoint
 from elmolite.tasks import layer_cache
 from elmolite.tasks.checkpoint import TaskCheckpoint
 from elmolite.tasks.config import InputConfig
@@ -66,16 +65,16 @@ class Point:
 
     def begin(self, folder):
         for step in (1, 2):
-            saved_points.write(SavedPoints(folder).path_at(step), self._point(step))
+            save_checkpoint(TrainingCheckpoints(folder).path_at(step), self._point(step))
 
     def save(self, folder):
-        saved_points.write(SavedPoints(folder).path_at(3), self._point(3))
-        SavedPoints(folder).remove_all_but(2, step=3)
+        save_checkpoint(TrainingCheckpoints(folder).path_at(3), self._point(3))
+        TrainingCheckpoints(folder).prune(keep_last=2, step=3)
 
     def read(self, folder):
-        whole = [saved_points.read(path)["step"] for path in SavedPoints(folder).paths()]
+        whole = [load_checkpoint(path)["step"] for path in TrainingCheckpoints(folder).paths()]
         assert len(whole) >= 2
-        latest = saved_points.read(SavedPoints(folder).latest_good())
+        latest = TrainingCheckpoints(folder).load_latest()
         return latest["step"], latest["weights"].numpy().tobytes()
 
     def _point(self, step):
@@ -237,7 +236,7 @@ N_DAMAGES = 2000 if IS_LONG else 40
 
 
 def read_points(folder):
-    return [saved_points.read(path) for path in SavedPoints(folder).paths()]
+    return [load_checkpoint(path) for path in TrainingCheckpoints(folder).paths()]
 
 
 DAMAGED = {

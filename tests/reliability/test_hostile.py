@@ -49,7 +49,7 @@ from hostile import (
 from elmolite.data.vocab import Vocabulary
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
-from elmolite.pretraining.saved_points import SavedPoints
+from elmolite.pretraining.checkpointing import TrainingCheckpoints, checksummed
 from elmolite.tasks.checkpoint import TaskCheckpoint
 from elmolite.tasks.setup import TaskExamples
 from elmolite.utils import files
@@ -96,8 +96,8 @@ def in_checkpoint(content):
     """Replace the latest training checkpoint, with a valid checksum."""
 
     def make(folder):
-        path = SavedPoints(folder / "run").paths()[0]
-        files.write_checksummed(path, memoryview(content(folder)))
+        with checksummed(TrainingCheckpoints(folder / "run").paths()[0]) as file:
+            file.write(content(folder))
 
     return make
 

@@ -18,7 +18,7 @@ from elmolite.pretraining.config import PretrainingConfig
 from elmolite.pretraining.data import PretrainingData
 from elmolite.pretraining.logging import CsvLog, TrainingLog
 from elmolite.pretraining.module import PretrainingModule
-from elmolite.pretraining.setup import set_up
+from elmolite.pretraining.setup import PretrainingRun
 from elmolite.pretraining.trainer import make_trainer
 from elmolite.utils.lightning import quiet_lightning
 from elmolite.utils.torch import keep_freed_memory
@@ -57,19 +57,19 @@ def main() -> None:
     config = PretrainingConfig(
         n_epochs=math.inf,
         max_steps=settings["steps_in_all"],
-        n_rows=settings["n_rows"],
-        window=settings["window"],
+        batch_size=settings["n_rows"],
+        bptt_length=settings["window"],
         softmax="sampled",
         n_negatives=settings["n_negatives"],
         precision=settings["precision"],
     )
-    setup = set_up(config, model=PRESETS[settings["preset"]](), corpus=corpus.folder)
-    module = PretrainingModule(setup.model.bilm, setup.softmax, config, setup.n_steps)
-    log = TrainingLog(setup.n_steps, every=config.log_every_steps, show=False)
+    run = PretrainingRun.build(config, model=PRESETS[settings["preset"]](), corpus=corpus.folder)
+    module = PretrainingModule(run.model.bilm, run.softmax, config, run.n_steps)
+    log = TrainingLog(run.n_steps, every=config.log_every_steps, show=False)
     with quiet_lightning():
         csv = CsvLog(text.with_name(f"{config.precision}.csv"), keep=False)
-        trainer = make_trainer(setup, text.parent, loggers=[csv], callbacks=[log, TurnTaking(turns)])
-        trainer.fit(module, PretrainingData(setup.train, None, setup.n_steps))
+        trainer = make_trainer(run, text.parent, loggers=[csv], callbacks=[log, TurnTaking(turns)])
+        trainer.fit(module, PretrainingData(run.train, None, run.n_steps))
 
 
 if __name__ == "__main__":

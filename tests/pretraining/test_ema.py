@@ -3,8 +3,8 @@ import copy
 import torch
 from torch import nn
 
-from elmolite.pretraining.ema import WeightAverage
-from elmolite.pretraining.sparse_rows import TouchedRows
+from elmolite.pretraining.ema import EMA
+from elmolite.pretraining.sparse_rows import RowGradient
 
 
 def module_with(value):
@@ -13,9 +13,9 @@ def module_with(value):
     return module
 
 
-def test_the_average_is_that_of_the_definition():
+def test_the_average_follows_its_definition():
     module = module_with(0.0)
-    average = WeightAverage(module, 0.5)
+    average = EMA(module, 0.5)
     expected = 0.0
     for step, value in enumerate([1.0, 5.0, 2.0, 8.0, 8.0, 3.0, 4.0, 4.0, 4.0, 1.0, 9.0]):
         nn.init.constant_(module.weight, value)
@@ -27,34 +27,34 @@ def test_the_average_is_that_of_the_definition():
     assert module.weight.item() == 9.0
 
 
-def test_before_the_first_step_it_is_the_weights():
+def test_before_the_first_step_the_average_is_the_weights():
     module = module_with(3.0)
-    with WeightAverage(module, 0.9).swapped():
+    with EMA(module, 0.9).swapped():
         assert module.weight.item() == 3.0
 
 
-def test_it_goes_on_from_its_state():
+def test_a_restored_average_continues():
     module = module_with(1.0)
-    average, resumed = WeightAverage(module, 0.9), WeightAverage(module, 0.9)
+    average, resumed = EMA(module, 0.9), EMA(module, 0.9)
     average.update(0)
     nn.init.constant_(module.weight, 2.0)
     average.update(1)
-    resumed.load_state(copy.deepcopy(average.state()))
+    resumed.load_state_dict(copy.deepcopy(average.state_dict()))
     nn.init.constant_(module.weight, 3.0)
     for one in (average, resumed):
         one.update(2)
-    assert torch.equal(average.state()["weights"][0], resumed.state()["weights"][0])
+    assert torch.equal(average.state_dict()["weights"][0], resumed.state_dict()["weights"][0])
 
 
-def test_a_table_of_which_steps_touch_few_rows_has_the_same_average():
-    """Also where it is wanted on the way, and goes on from its state."""
+def test_lazy_updates_of_tables_give_the_same_average():
+    """Also when the average is read or restored between steps."""
     torch.manual_seed(0)
     module = nn.ParameterDict({"table": torch.randn(9, 2), "bias": torch.randn(9), "weight": torch.randn(2)}).double()
     tables = [module["table"], module["bias"]]
-    whole, by_rows = WeightAverage(module, 0.8), WeightAverage(module, 0.8, tables)
+    whole, by_rows = EMA(module, 0.8), EMA(module, 0.8, tables)
     for step in range(40):
         rows = torch.randperm(8)[:3].sort().values
-        by_rows.take_in([TouchedRows(table, rows, table[rows]) for table in tables])
+        by_rows.update_rows([RowGradient(table, rows, table[rows]) for table in tables])
         with torch.no_grad():
             module["weight"].normal_()
             for table in tables:
@@ -62,9 +62,9 @@ def test_a_table_of_which_steps_touch_few_rows_has_the_same_average():
         for average in (whole, by_rows):
             average.update(step)
         if step in (0, 12):
-            state = copy.deepcopy(by_rows.state())
-            by_rows = WeightAverage(module, 0.8, tables)
-            by_rows.load_state(state)
+            state = copy.deepcopy(by_rows.state_dict())
+            by_rows = EMA(module, 0.8, tables)
+            by_rows.load_state_dict(state)
         if step in (5, 10, 39):
             averages = []
             for average in (whole, by_rows):

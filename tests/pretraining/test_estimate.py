@@ -1,18 +1,18 @@
 import pytest
 from conftest import small_config
-from test_pretraining import read_log
+from helpers.pretraining import validations
 
 from elmolite.cli.main import main
 from elmolite.pretraining.config import PretrainingConfig
-from elmolite.pretraining.estimate import plan
+from elmolite.pretraining.estimate import estimate
 from elmolite.pretraining.trainer import pretrain
 
 
 @pytest.mark.parametrize("n_devices", [1, 2])
-def test_a_plan_counts_and_measures_and_writes_nothing(tmp_path, monkeypatch, corpus, n_devices):
+def test_an_estimate_counts_and_measures_and_writes_nothing(tmp_path, monkeypatch, corpus, n_devices):
     monkeypatch.chdir(tmp_path)
-    config = PretrainingConfig(n_rows=4, window=10, n_epochs=1000, n_validations=5, n_devices=n_devices)
-    result = plan(config, model=small_config(), corpus=corpus.folder)
+    config = PretrainingConfig(batch_size=4, bptt_length=10, n_epochs=1000, n_validations=5, n_devices=n_devices)
+    result = estimate(config, model=small_config(), corpus=corpus.folder)
     assert result.n_tokens == corpus.train.n_tokens
     assert result.n_steps == pytest.approx(1000 * (result.n_tokens + corpus.train.n_sentences) / 40, rel=0.1)
     assert result.n_epochs == pytest.approx(1000, rel=0.05)
@@ -22,24 +22,26 @@ def test_a_plan_counts_and_measures_and_writes_nothing(tmp_path, monkeypatch, co
     assert list(tmp_path.iterdir()) == []
     text = result.describe()
     assert f"{result.n_steps:,}, and {result.n_validations} validations" in text
-    assert ("of 2 processes" in text) == (n_devices == 2)
+    assert ("of one process of 2," in text) == (n_devices == 2)
 
 
 @pytest.mark.parametrize(("n_steps", "n_validations"), [(12, 3), (13, 3), (5, 9), (1, 1)])
-def test_the_plan_counts_the_validations_that_the_run_makes(tmp_path, corpus, n_steps, n_validations):
-    config = PretrainingConfig(n_rows=4, window=10, max_steps=n_steps, n_validations=n_validations)
-    planned = plan(config, model=small_config(), corpus=corpus.folder)
+def test_the_estimate_counts_the_validations_that_the_run_makes(tmp_path, corpus, n_steps, n_validations):
+    config = PretrainingConfig(batch_size=4, bptt_length=10, max_steps=n_steps, n_validations=n_validations)
+    found = estimate(config, model=small_config(), corpus=corpus.folder)
     pretrain(config, model=small_config(), corpus=corpus.folder, out=tmp_path / "run", show_progress=False)
-    assert planned.n_validations == sum(bool(row["valid_average"]) for row in read_log(tmp_path / "run"))
+    assert found.n_validations == len(validations(tmp_path / "run"))
 
 
 def test_a_run_shorter_than_the_measurement(corpus):
-    assert plan(PretrainingConfig(n_rows=4, max_steps=3), model=small_config(), corpus=corpus.folder).n_steps == 3
+    assert (
+        estimate(PretrainingConfig(batch_size=4, max_steps=3), model=small_config(), corpus=corpus.folder).n_steps == 3
+    )
 
 
 def test_the_command_needs_no_folder_to_write(corpus, capsys):
-    arguments = ["pretrain", "--corpus", str(corpus.folder), "--preset", "tiny", "--n-rows", "4", "--plan"]
+    arguments = ["pretrain", "--corpus", str(corpus.folder), "--preset", "tiny", "--batch-size", "4", "--dry-run"]
     assert main(arguments) == 0
     printed = capsys.readouterr().out
-    assert "ms a step" in printed
+    assert "ms per step" in printed
     assert "0.8 M parameters" in printed

@@ -13,8 +13,8 @@ from elmolite.nn.softmax import FullSoftmax
 from elmolite.pretraining.config import PretrainingConfig
 from elmolite.pretraining.data import PretrainingData
 from elmolite.pretraining.module import PretrainingModule
-from elmolite.pretraining.setup import set_up
-from elmolite.pretraining.sparse_rows import as_parameters, touched_rows
+from elmolite.pretraining.setup import PretrainingRun
+from elmolite.pretraining.sparse_rows import row_sparse_update, take_row_gradient
 from elmolite.pretraining.trainer import make_trainer
 from elmolite.utils.lightning import quiet_lightning
 
@@ -48,12 +48,12 @@ def ids_of(step):
     return torch.randint(0, N_ROWS - 1, (8,), generator=torch.Generator().manual_seed(step))
 
 
-def take_step(model, optimizer, step, clip_norm=1.0):
-    """By the rows; return the gradient's norm, and what was touched."""
+def take_step(model, optimizer, step, max_norm=1.0):
+    """Update rows only; return the norm of the gradient, and the row gradients."""
     model.loss(ids_of(step), sparse=True).backward()
-    touched = [touched_rows(model.table), touched_rows(model.bias)]
-    with as_parameters(optimizer, touched) as parameters:
-        norm = torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
+    touched = [take_row_gradient(model.table), take_row_gradient(model.bias)]
+    with row_sparse_update(optimizer, touched) as parameters:
+        norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm)
         optimizer.step()
         optimizer.zero_grad()
     return norm, touched
@@ -87,7 +87,7 @@ def test_adam_is_that_of_sparse_gradients():
     lazy = torch.optim.SparseAdam([theirs.table, theirs.bias], **options)
     dense = torch.optim.Adam([theirs.weight], **options)
     for step in range(STEPS):
-        take_step(ours, optimizer, step, clip_norm=1e9)
+        take_step(ours, optimizer, step, max_norm=1e9)
         theirs.loss(ids_of(step), sparse=True).backward()
         for each in (lazy, dense):
             each.step()
@@ -127,7 +127,7 @@ def test_an_optimizer_goes_on_from_its_state(name):
 
 
 class Largest(TorchDispatchMode):
-    """Notes how many numbers the largest tensor has that an operation makes."""
+    """Records the size of the largest tensor that an operation creates."""
 
     def __init__(self, given):
         super().__init__()
@@ -145,10 +145,10 @@ class Largest(TorchDispatchMode):
 
 
 def largest_of_a_step(corpus, folder, monkeypatch, vocabulary_size, **changes):
-    """Return how many numbers the largest tensor has that the second step makes, averages and all."""
-    config = PretrainingConfig(n_rows=4, window=10, max_steps=2, softmax="sampled", n_negatives=50, **changes)
+    """Return the size of the largest tensor that the second step creates, EMA included."""
+    config = PretrainingConfig(batch_size=4, bptt_length=10, max_steps=2, softmax="sampled", n_negatives=50, **changes)
     monkeypatch.setattr("elmolite.pretraining.module.LARGE_VOCABULARY", 0)
-    setup = set_up(config, model=small_config(input="words"), corpus=corpus.folder)
+    setup = PretrainingRun.build(config, model=small_config(input="words"), corpus=corpus.folder)
     setup.model.bilm.token_encoder = WordEncoder(n_ids=vocabulary_size, projection_size=12)
     softmax = FullSoftmax(vocabulary_size=vocabulary_size, projection_size=12)
     module = PretrainingModule(setup.model.bilm, softmax, config, setup.n_steps)
@@ -157,8 +157,8 @@ def largest_of_a_step(corpus, folder, monkeypatch, vocabulary_size, **changes):
     def watched_step(self, batch, index):
         states = self.optimizers().state.values()
         given = [*self.parameters(), *(part for state in states for part in state.values())]
-        if self.average is not None:
-            given += [part for part in tree_leaves(self.average.state()) if isinstance(part, torch.Tensor)]
+        if self.ema is not None:
+            given += [part for part in tree_leaves(self.ema.state_dict()) if isinstance(part, torch.Tensor)]
         with Largest(given) as mode:
             result = step(self, batch, index)
         largest.append(mode.n_numbers)

@@ -1,0 +1,257 @@
+import logging
+import math
+import os
+import signal
+
+import pytest
+import torch
+from conftest import small_config, training_checkpoint
+from helpers.pretraining import (
+    DiedError,
+    assert_same_run,
+    before_step,
+    die,
+    read_log,
+    train,
+    validations,
+    weights_of,
+)
+
+from elmolite.errors import InputError
+from elmolite.pretraining import checkpointing, module
+from elmolite.pretraining.checkpointing import TrainingCheckpoints, checksummed, load_checkpoint, save_checkpoint
+from elmolite.utils import files
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    checkpoints = TrainingCheckpoints(tmp_path)
+    for step in (3, 20, 100):
+        save_checkpoint(checkpoints.path_at(step), {"step": step, "weights": torch.arange(step)})
+    return checkpoints
+
+
+def steps(checkpoints):
+    return [int(path.stem.removeprefix("step-")) for path in checkpoints.paths()]
+
+
+def test_the_latest_checkpoint_reads_back(checkpoints):
+    assert steps(checkpoints) == [100, 20, 3]
+    assert checkpoints.latest_step() == 100
+    assert checkpoints.load_latest()["step"] == 100
+    assert torch.equal(checkpoints.loaded["weights"], torch.arange(100))
+
+
+def test_torch_load_ignores_the_footer(checkpoints):
+    assert torch.load(checkpoints.path_at(20), weights_only=True)["step"] == 20
+
+
+@pytest.mark.parametrize(
+    ("keep_last", "step", "left"), [(1, 100, [100]), (2, 100, [100, 20]), (9, 100, [100, 20, 3]), (2, 20, [20, 3])]
+)
+def test_prune_keeps_the_last_checkpoints_up_to_a_step(checkpoints, keep_last, step, left):
+    checkpoints.prune(keep_last=keep_last, step=step)
+    assert steps(checkpoints) == left
+
+
+def test_checkpoints_of_version_0_1_are_found_and_pruned(checkpoints, tmp_path):
+    (tmp_path / "points").mkdir()
+    for step in (3, 20):
+        checkpoints.path_at(step).rename(tmp_path / "points" / checkpoints.path_at(step).name)
+    assert steps(checkpoints) == [100, 20, 3]
+    checkpoints.prune(keep_last=1, step=100)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
+
+
+def test_partial_files_of_a_killed_run_are_deleted(checkpoints, monkeypatch):
+    monkeypatch.setattr(files, "UNLOCKED_AFTER", -1.0)
+    path = checkpoints.path_at(101)
+    files.partial_path(path).write_bytes(b"half")
+    save_checkpoint(path, {"step": 101})
+    assert len(list(path.parent.iterdir())) == len(checkpoints.paths()) == 4
+
+
+def test_a_checkpoint_that_cannot_be_deleted_is_named(checkpoints):
+    checkpoints.path_at(3).unlink()
+    checkpoints.path_at(3).mkdir()
+    with pytest.raises(InputError, match=r"step-000000003\.ckpt: cannot be deleted: Is a directory"):
+        checkpoints.prune(keep_last=1, step=100)
+
+
+def test_damaged_checkpoints_are_skipped_with_a_warning(checkpoints, caplog):
+    checkpoints.path_at(100).write_bytes(checkpoints.path_at(100).read_bytes()[:-1])
+    assert checkpoints.load_latest()["step"] == 20
+    assert "step-000000100.ckpt is damaged or truncated" in caplog.text
+    assert "resuming from step-000000020.ckpt" in caplog.text
+    for path in checkpoints.paths():
+        path.write_bytes(b"")
+    with pytest.raises(InputError, match=r"no checkpoint is intact: .*step-000000100.*step-000000003"):
+        checkpoints.load_latest()
+
+
+def test_every_changed_bit_and_truncation_is_found(tmp_path):
+    path = tmp_path / "a"
+    with checksummed(path) as file:
+        file.write(b"content")
+    content = path.read_bytes()
+    for at in range(len(content)):
+        for changed in (content[:at], content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :]):
+            path.write_bytes(changed)
+            with pytest.raises(InputError, match="a is damaged or truncated"):
+                load_checkpoint(path)
+    path.unlink()
+    with pytest.raises(InputError, match=r"a: cannot be read as a training checkpoint: .*No such file"):
+        load_checkpoint(path)
+
+
+def test_without_a_checkpoint_there_is_nothing_to_resume(tmp_path):
+    assert TrainingCheckpoints(tmp_path).latest_step() is None
+    with pytest.raises(InputError, match="nothing to resume"):
+        TrainingCheckpoints(tmp_path).load_latest()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"text", "cannot be read"), ([1, 2], "format_version None"), ({"format_version": 9}, "format_version 9; this")],
+)
+def test_an_intact_file_of_another_kind_is_refused(tmp_path, content, message):
+    with checksummed(tmp_path / "a") as file:
+        if isinstance(content, bytes):
+            file.write(content)
+        else:
+            torch.save(content, file)
+    with pytest.raises(InputError, match=f"a: .*{message}"):
+        load_checkpoint(tmp_path / "a")
+
+
+def save_often(monkeypatch):
+    monkeypatch.setattr(checkpointing, "SAVE_SECONDS", 0)
+    monkeypatch.setattr(checkpointing, "AGREE_STEPS", 1)
+
+
+@pytest.mark.parametrize("dies_at", [5, 8, 11])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"softmax": "sampled", "reset_probability": 0.5, "optimizer": "adagrad", "precision": "bf16-mixed"},
+        {"softmax": "sampled", "n_negatives": 8, "ema_decay": 0.9, "model": small_config(input="words")},
+    ],
+)
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, corpus, monkeypatch, dies_at, changes):
+    monkeypatch.setattr(module, "LARGE_VOCABULARY", 10)
+    resumed_equals_uninterrupted(tmp_path, corpus, dies_at, **changes)
+
+
+REGULARIZED = {"activation_regularization": 2.0, "temporal_activation_regularization": 1.0, "ema_decay": 0.9}
+DROPOUTS = {"dropout": 0.3, "variational_dropout": True, "embedding_dropout": 0.2}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"softmax": "sampled", "n_negatives": 8, "ema_decay": 0.9, "n_validations": 1},  # moments of rows, row averages
+        {"log_every_steps": 5, "n_validations": 1},  # between two lines of the log
+        {**REGULARIZED, "model": small_config(**DROPOUTS, recurrent_dropout=0.3)},
+        {**REGULARIZED, "model": small_config(**DROPOUTS, cell="gru")},
+    ],
+)
+def test_a_run_resumed_between_validations_equals_an_uninterrupted_one(tmp_path, corpus, monkeypatch, changes):
+    monkeypatch.setattr(module, "LARGE_VOCABULARY", 10)
+    save_often(monkeypatch)
+    resumed_equals_uninterrupted(tmp_path, corpus, 7, **changes)
+    assert [step for step, _ in validations(tmp_path / "parts")] == [
+        step for step, _ in validations(tmp_path / "whole")
+    ]
+
+
+def resumed_equals_uninterrupted(tmp_path, corpus, dies_at, **changes):
+    train(corpus, tmp_path / "whole", **changes)
+    with pytest.raises(DiedError), before_step(dies_at, die):
+        train(corpus, tmp_path / "parts", **changes)
+    train(corpus, tmp_path / "parts", resume=True, **changes)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.parametrize("item", ["lstm_state", "optimizer_states", "state_dict"])
+def test_that_comparison_can_fail(tmp_path, corpus, item):
+    """A change of any part of the checkpoint changes the weights of the resumed run."""
+    train(corpus, tmp_path / "whole", log_every_steps=5)
+    with pytest.raises(DiedError), before_step(5, die):
+        train(corpus, tmp_path / "parts", log_every_steps=5)
+    path = TrainingCheckpoints(tmp_path / "parts").paths()[0]
+    content = load_checkpoint(path)
+    if item == "lstm_state":
+        content[item][0][0].mul_(0.9)
+    elif item == "optimizer_states":
+        content[item][0]["state"][0]["exp_avg"].mul_(0.9)
+    else:
+        next(iter(content[item].values()))[1].mul_(1.001)
+    save_checkpoint(path, content)
+    train(corpus, tmp_path / "parts", log_every_steps=5, resume=True)
+    with pytest.raises(AssertionError):
+        assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.parametrize("max_steps", [12, 13])
+def test_resuming_a_finished_run_changes_nothing(tmp_path, corpus, max_steps):
+    train(corpus, tmp_path / "run", max_steps=max_steps)
+    before, log = weights_of(tmp_path / "run"), read_log(tmp_path / "run")
+    train(corpus, tmp_path / "run", max_steps=max_steps, resume=True)
+    after = weights_of(tmp_path / "run")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert read_log(tmp_path / "run") == log
+    assert [step for step, _ in validations(tmp_path / "run")] == sorted({0, 4, 8, 12, max_steps})
+
+
+def test_a_run_that_died_before_its_first_checkpoint_starts_again(tmp_path, corpus):
+    with pytest.raises(DiedError), before_step(0, die):
+        train(corpus, tmp_path / "run")
+    train(corpus, tmp_path / "run")
+    assert training_checkpoint(tmp_path / "run")["global_step"] == 12
+
+
+def test_sigterm_saves_and_stops_the_run(tmp_path, corpus):
+    train(corpus, tmp_path / "whole")
+    before = signal.getsignal(signal.SIGTERM)
+    with (
+        before_step(5, lambda _: os.kill(os.getpid(), signal.SIGTERM)),
+        pytest.raises(KeyboardInterrupt, match=r"interrupted; continue from step 6 with --resume"),
+    ):
+        train(corpus, tmp_path / "parts")
+    assert signal.getsignal(signal.SIGTERM) is before
+    train(corpus, tmp_path / "parts", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_non_finite_weights_are_not_saved(tmp_path, corpus, monkeypatch):
+    save_often(monkeypatch)
+
+    def spoil(module):
+        next(module.parameters()).data[1, 0] = math.nan
+
+    with (
+        before_step(6, spoil),
+        pytest.raises(InputError, match=r"weights are not finite at step 7 .*; the last checkpoint is intact"),
+    ):
+        train(corpus, tmp_path / "run", log_every_steps=100, n_validations=1)
+    assert all(weight.isfinite().all() for weight in weights_of(tmp_path / "run").values())
+    train(corpus, tmp_path / "run", resume=True, log_every_steps=100, n_validations=1)
+
+
+def test_a_run_resumes_from_the_last_intact_checkpoint(tmp_path, corpus, caplog):
+    train(corpus, tmp_path / "run")
+    before = weights_of(tmp_path / "run")
+    last, _ = TrainingCheckpoints(tmp_path / "run").paths()
+    last.write_bytes(b"cut short")
+    caplog.set_level(logging.WARNING, logger="elmolite")
+    train(corpus, tmp_path / "run", resume=True)
+    assert f"{last} is damaged or truncated" in caplog.text
+    assert all(torch.equal(weight, before[name]) for name, weight in weights_of(tmp_path / "run").items())
+
+
+def test_keep_last(tmp_path, corpus):
+    train(corpus, tmp_path / "run", keep_last=3, n_validations=4)
+    assert len(TrainingCheckpoints(tmp_path / "run").paths()) == 3
+    with pytest.raises(InputError, match="keep_last must be positive, got 0"):
+        train(corpus, tmp_path / "run", keep_last=0, resume=True)

@@ -1,0 +1,301 @@
+import json
+import logging
+import math
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_corpus, random_sentences, small_config, training_checkpoint
+from helpers.pretraining import before_step, make_config, read_log, train, validations, weights_of
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.loggers.logger import DummyLogger
+
+from elmolite.checkpoint import Checkpoint
+from elmolite.data.vocab import Vocabulary
+from elmolite.embedding.elmo import ELMo
+from elmolite.errors import InputError
+from elmolite.nn import softmax as softmax_module
+from elmolite.pretraining import module
+from elmolite.pretraining.evaluation import evaluate, run_batch, time_major
+from elmolite.pretraining.setup import PretrainingRun
+from elmolite.utils.files import file_entry
+
+
+@pytest.mark.parametrize(
+    ("changes", "sizes"),
+    [
+        ({}, {}),
+        ({"optimizer": "adagrad", "learning_rate": 1.0, "max_steps": 600}, {}),
+        ({"softmax": "sampled"}, {}),
+        ({"softmax": "adaptive"}, {}),
+        ({}, {"cell": "gru"}),
+        ({}, {"cell": "rnn"}),
+        ({}, {"input": "words"}),
+    ],
+)
+def test_learns_to_predict_eight_sentences(tmp_path, monkeypatch, changes, sizes):
+    monkeypatch.setattr(softmax_module, "CUTOFFS", (10, 20))
+    sentences = [[f"s{i}", *(f"w{(3 * i + j) % 20}" for j in range(5))] for i in range(8)]
+    corpus = make_corpus(tmp_path / "corpus", sentences * 4, hold_out=False)
+    options = {"learning_rate": 0.02, "n_epochs": 100, "max_steps": 300, "reset_probability": 1.0, "max_grad_norm": 5.0}
+    model = train(corpus, tmp_path / "run", model=small_config(dropout=0.0, **sizes), **{**options, **changes})
+    checkpoint = Checkpoint.from_pretrained(model)
+    result = evaluate(checkpoint.bilm, checkpoint.softmax, corpus, corpus.train, by_sentence=True)
+    # Only the first word of a sentence forward, and the last backward, is unpredictable: 8 choices in 7 targets.
+    assert result.average < 1.15 * 8 ** (1 / 7)
+
+
+def test_an_adaptive_softmax_refuses_a_vocabulary_in_another_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(softmax_module, "CUTOFFS", (9,))
+    sentences = [*random_sentences(40), *[["rare"], ["seldom"]], *random_sentences(400, words=["often"] * 30)]
+    words = ["rare", "seldom", *sorted({word for sentence in sentences for word in sentence} - {"rare", "seldom"})]
+    words.append(words.pop(words.index("often")))
+    given = Vocabulary(["<S>", "</S>", "<UNK>", *words], [0] * (len(words) + 3))
+    corpus = make_corpus(tmp_path / "corpus", sentences, vocabulary=given)
+    with pytest.raises(InputError, match="sorted by frequency"):
+        train(corpus, tmp_path / "run", softmax="adaptive")
+
+
+def test_run_folder(tmp_path, corpus):
+    model = train(corpus, tmp_path / "run")
+    assert model == tmp_path / "run" / "model"
+    assert [int(row["step"]) for row in read_log(tmp_path / "run") if row["loss"]] == list(range(1, 13))
+    steps, perplexities = zip(*validations(tmp_path / "run"), strict=True)
+    assert steps == (0, 4, 8, 12)
+    assert perplexities[0] == pytest.approx(len(corpus.vocabulary), rel=0.1)
+    assert min(perplexities) < perplexities[0]
+    record = json.loads((model / "config.json").read_text())["training"]
+    assert record["training"]["learning_rate"] == 0.01
+    assert record["corpus"]["tokens"] == corpus.train.n_tokens
+    assert str(corpus.folder) not in (model / "config.json").read_text()
+
+
+def test_the_best_model_is_exported(tmp_path, corpus):
+    model = train(corpus, tmp_path / "run", learning_rate=0.02, max_steps=60, n_validations=6)
+    checkpoint = Checkpoint.from_pretrained(model)
+    result = evaluate(checkpoint.bilm, checkpoint.softmax, corpus, corpus.valid, by_sentence=False)
+    assert result.average == pytest.approx(min(best for _, best in validations(tmp_path / "run")), rel=1e-5)
+
+
+def test_the_ema_is_validated_and_exported(tmp_path, corpus):
+    options = {"learning_rate": 0.05, "schedule": "constant", "n_validations": 1}
+    train(corpus, tmp_path / "last", **options)
+    model = train(corpus, tmp_path / "ema", ema_decay=0.8, **options)
+    last, point = (training_checkpoint(tmp_path / name) for name in ("last", "ema"))
+    assert all(torch.equal(last["state_dict"][name], value) for name, value in point["state_dict"].items())
+    checkpoint = Checkpoint.from_pretrained(model)
+    kept = [*checkpoint.bilm.parameters(), *checkpoint.softmax.parameters()]
+    assert all(torch.equal(ours, average) for ours, average in zip(kept, point["average"]["weights"], strict=True))
+    assert not torch.equal(kept[0], next(iter(last["state_dict"].values())))
+    result = evaluate(checkpoint.bilm, checkpoint.softmax, corpus, corpus.valid, by_sentence=False)
+    assert result.average == pytest.approx(validations(tmp_path / "ema")[-1][1], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["activation_regularization", "temporal_activation_regularization"])
+def test_activation_regularization_shrinks_activations_or_their_changes(tmp_path, corpus, name):
+    """The logged loss is that of the language model alone."""
+    sizes = []
+    for strength in (0.0, 50.0):
+        model = train(corpus, tmp_path / str(strength), max_steps=40, **{name: strength})
+        vectors = np.concatenate(ELMo.from_pretrained(model).embed(random_sentences(20), layers="top"))
+        sizes.append(np.square(vectors if name.startswith("activation") else np.diff(vectors, axis=0)).mean())
+        assert float(read_log(tmp_path / str(strength))[1]["loss"]) == pytest.approx(
+            math.log(len(corpus.vocabulary)), 0.1
+        )
+    assert sizes[1] < 0.5 * sizes[0]
+
+
+def test_warm_start(tmp_path, corpus):
+    """The run starts at the perplexity of the model, records it, and resumes without ``init_from``."""
+    first = train(corpus, tmp_path / "first", max_steps=60, learning_rate=0.02)
+    reached = min(best for _, best in validations(tmp_path / "first"))
+    model = train(corpus, tmp_path / "second", init_from=first, seed=5)
+    assert validations(tmp_path / "second")[0][1] == pytest.approx(reached, rel=1e-4)
+    sha256 = file_entry(first / "config.json")["sha256"]
+    assert Checkpoint.from_pretrained(model).training["init_from"] == {"sha256": sha256}
+    train(corpus, tmp_path / "second", resume=True, seed=5)
+    assert json.loads((tmp_path / "second" / "pretraining.json").read_text())["init_from"] == {"sha256": sha256}
+
+
+def test_a_changed_run_config_is_refused(tmp_path, corpus):
+    train(corpus, tmp_path, seed=5)
+    path = tmp_path / "pretraining.json"
+    path.write_text(path.read_text().replace('"seed": 5', '"seed": 4'))
+    with pytest.raises(InputError, match=r"pretraining\.json is damaged or was changed"):
+        train(corpus, tmp_path, resume=True, seed=4)
+
+
+def test_a_warm_start_needs_the_same_kind_of_softmax(tmp_path, corpus):
+    first = train(corpus, tmp_path / "first", softmax="adaptive")
+    with pytest.raises(InputError, match="must be auto or adaptive, as in the model to start from, got full"):
+        train(corpus, tmp_path / "second", init_from=first, softmax="full")
+    model = train(corpus, tmp_path / "second", init_from=first)
+    assert isinstance(Checkpoint.from_pretrained(model).softmax, softmax_module.AdaptiveSoftmax)
+    train(corpus, tmp_path / "second", resume=True)  # with the softmax of the run
+
+
+def test_without_validation_text_the_last_model_is_exported(tmp_path):
+    corpus = make_corpus(tmp_path / "corpus", random_sentences(50), hold_out=False)
+    model = train(corpus, tmp_path / "run")
+    assert Checkpoint.from_pretrained(model).training["step"] == 12
+
+
+@pytest.mark.parametrize("optimizer", ["adagrad", "sgd"])
+def test_row_sparse_updates_equal_dense_updates(tmp_path, corpus, monkeypatch, optimizer):
+    options = {"softmax": "sampled", "n_negatives": 8, "optimizer": optimizer, "learning_rate": 0.5, "max_steps": 50}
+    options |= {"model": small_config(input="words"), "ema_decay": 0.9}
+    train(corpus, tmp_path / "whole", **options)
+    monkeypatch.setattr(module, "LARGE_VOCABULARY", 10)
+    train(corpus, tmp_path / "rows", **options)
+    whole, rows = (training_checkpoint(tmp_path / name) for name in ("whole", "rows"))
+    torch.testing.assert_close(rows["state_dict"], whole["state_dict"], rtol=0, atol=1e-6)
+    for name in ("loss", "gradient_norm", "valid_average"):
+        logs = [[float(row[name] or 0) for row in read_log(tmp_path / out)] for out in ("whole", "rows")]
+        assert logs[1] == pytest.approx(logs[0], rel=1e-5)
+
+
+def test_runs_do_not_overwrite_each_other(tmp_path, corpus):
+    train(corpus, tmp_path / "run")
+    with pytest.raises(InputError, match="already contains a run: use --resume"):
+        train(corpus, tmp_path / "run")
+    with pytest.raises(InputError, match=r"training\.learning_rate = 0\.01, got 0\.02"):
+        train(corpus, tmp_path / "run", learning_rate=0.02, resume=True)
+    with pytest.raises(InputError, match=r"model\.cell_size = 24, got 25"):
+        train(corpus, tmp_path / "run", model=small_config(cell_size=25), resume=True)
+    with pytest.raises(InputError, match=r"nothing to resume \(no checkpoints"):
+        train(corpus, tmp_path / "other", resume=True)
+
+
+def test_a_diverged_model_is_not_exported(tmp_path, corpus):
+    with pytest.raises(InputError, match=r"training diverged: .* at step \d+"):
+        train(corpus, tmp_path / "run", learning_rate=float("inf"), warmup_steps=0)
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_another_vocabulary_of_the_same_text_is_another_corpus(tmp_path, corpus):
+    train(corpus, tmp_path / "run")
+    other = make_corpus(tmp_path / "corpus", random_sentences(400), vocab_size=20)
+    with pytest.raises(InputError, match=r"corpus\.sha256"):
+        train(other, tmp_path / "run", resume=True)
+
+
+def test_a_corpus_smaller_than_a_batch_is_refused(tmp_path):
+    corpus = make_corpus(tmp_path / "corpus", random_sentences(3), hold_out=False)
+    with pytest.raises(InputError, match=r"\d+ positions\) is smaller than a batch of 4 x 10"):
+        train(corpus, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_gradient_accumulation(tmp_path, corpus):
+    """A step of SGD follows the gradient of the mean loss over both batches, with the state carried."""
+    changes = {
+        "optimizer": "sgd",
+        "learning_rate": 0.5,
+        "warmup_steps": 0,
+        "max_grad_norm": 1e9,
+        "schedule": "constant",
+    }
+    changes |= {"accumulate_steps": 2, "max_steps": 1, "n_validations": 1, "softmax": "full", "reset_probability": 0.0}
+    run = PretrainingRun.build(make_config(**changes), model=small_config(dropout=0.0), corpus=corpus.folder)
+    bilm, softmax, state, loss, n_targets = run.model.bilm, run.softmax, None, 0.0, 0
+    for number in range(2):
+        batch = run.train.batch(number)
+        forward, backward, state = run_batch(bilm, batch, state or bilm.zero_state(4))
+        state = state.detach()
+        for hidden, targets in ((forward, batch.forward_targets), (backward, batch.backward_targets)):
+            loss = loss + softmax.full_loss(hidden, time_major(targets))
+        n_targets += batch.n_targets
+    (loss / (2 * n_targets)).backward()
+    expected = {f"bilm.{name}": weight - 0.5 * weight.grad for name, weight in bilm.named_parameters()}
+    train(corpus, tmp_path / "run", model=small_config(dropout=0.0), **changes)
+    found = weights_of(tmp_path / "run")
+    for name, weight in expected.items():
+        torch.testing.assert_close(found[name], weight.detach(), rtol=0, atol=1e-6)
+
+
+def test_early_stopping(tmp_path, corpus, caplog):
+    caplog.set_level(logging.INFO, logger="elmolite")
+    changes = {"learning_rate": 1.0, "schedule": "constant", "max_steps": 60, "n_validations": 20, "patience": 2}
+    train(corpus, tmp_path / "run", **changes)
+    perplexities = [value for _, value in validations(tmp_path / "run")]
+    assert len(perplexities) < 21
+    assert min(perplexities[1:]) == perplexities[-3] <= min(perplexities[-2:])
+    assert "no improvement in 2 validations" in caplog.text
+
+
+class ToyCallback(Callback):
+    """Counts hooks, with a state that a checkpoint holds."""
+
+    def __init__(self):
+        self.n_steps = self.n_validations = 0
+        self.metrics = {}
+
+    def on_train_batch_end(self, trainer, *_):
+        self.n_steps += 1
+        self.metrics |= trainer.callback_metrics
+
+    def on_validation_end(self, trainer, _):
+        self.n_validations += 1
+        self.metrics |= trainer.callback_metrics
+
+    def state_dict(self):
+        return {"n_steps": self.n_steps}
+
+    def load_state_dict(self, state):
+        self.n_steps = state["n_steps"]
+
+
+class ToyLogger(DummyLogger):
+    """Keeps all metrics."""
+
+    def __init__(self):
+        super().__init__()
+        self.metrics = []
+
+    def log_metrics(self, metrics, step=None):
+        self.metrics += [(step, name) for name in metrics]
+
+
+def test_callbacks_and_loggers(tmp_path, corpus):
+    callback, logger = ToyCallback(), ToyLogger()
+    with pytest.raises(ZeroDivisionError), before_step(6, lambda _: 1 / 0):
+        train(corpus, tmp_path / "run", callbacks=[callback], loggers=[logger])
+    assert (callback.n_steps, callback.n_validations) == (6, 2)
+    assert callback.metrics.keys() >= {"loss", "learning_rate", "valid_average"}
+    assert {(0, "valid_average"), (1, "loss"), (4, "valid_forward"), (6, "gradient_norm")} <= set(logger.metrics)
+    resumed = ToyCallback()
+    train(corpus, tmp_path / "run", callbacks=[resumed], loggers=[logger], resume=True)
+    assert (resumed.n_steps, resumed.n_validations) == (12, 2)  # of the run, and since it resumed
+    assert [int(row["step"]) for row in read_log(tmp_path / "run") if row["loss"]] == list(range(1, 13))
+
+
+def test_callbacks_of_lightning(tmp_path, corpus):
+    saver = ModelCheckpoint(tmp_path / "best", monitor="valid_average", save_top_k=1)
+    stopper = EarlyStopping("valid_average", stopping_threshold=1e9)
+    train(corpus, tmp_path / "run", callbacks=[saver, stopper, LearningRateMonitor()], loggers=[ToyLogger()])
+    assert len(list((tmp_path / "best").iterdir())) == 1
+    assert [step for step, _ in validations(tmp_path / "run")] == [0, 4]
+
+
+def test_two_processes_equal_one(tmp_path, corpus):
+    """The same batches on two processes, without dropout: losses and weights agree to rounding."""
+    options = "--batch-size 4 --max-steps 12 --model.dropout 0 --warmup-steps 3 --n-validations 2 --model.cell-size 16 "
+    options += "--model.projection-size 8 --model.filters [[1,8],[2,8]]"
+    for n in ("1", "2"):
+        command = [sys.executable, "-m", "elmolite.cli.main", "pretrain", "--corpus", str(corpus.folder)]
+        done = subprocess.run(
+            [*command, "--out", str(tmp_path / n), "--n-devices", n, *options.split()],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+    one, two = (training_checkpoint(tmp_path / n) for n in "12")
+    torch.testing.assert_close(two["state_dict"], one["state_dict"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(two["lstm_state"], one["lstm_state"], rtol=1e-3, atol=1e-4)
