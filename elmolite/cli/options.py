@@ -98,7 +98,7 @@ class Options:
             self._switches.add(name)
             settings = {"action": "store_true"}
         elif _is_repeatable(hint):
-            settings |= {"type": str, "action": "append"}
+            settings |= {"action": "append"}
         elif hint == Sequence[str]:
             settings |= {"type": str, "nargs": "+"}
         else:
@@ -227,10 +227,11 @@ class Options:
             expected = hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
             return f"{where.get(name, _flag(name))}: expected {expected.replace('None', 'null')}, got {value!r}"
         help_ = f"see elmolite {self.command} --help"
-        if found := re.match(r"the following arguments are required: (.*)", message):
-            names = [_flag(name) if name in self._hints else name.upper() for name in found[1].split(", ")]
+        if found := re.search(r"""arguments are required: (.*)|['"](.*?)['"] is required""", message):
+            missing = (found[1] or found[2]).split(", ")
+            names = [_flag(name) if name in self._hints else name.upper() for name in missing]
             return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} required; {help_}"
-        if found := re.match(r"unrecognized arguments: (\S*)", message):
+        if found := re.match(r"[Uu]nrecognized arguments: (\S*)", message):
             return f"unexpected argument {found[1]!r}; {help_}"
         return f"{' '.join(message.split())}; {help_}"
 
