@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         PretrainingConfig,
     )
     from elmolite.cli.options import Options
-    from elmolite.embedding.layer_choice import LayerChoice
+    from elmolite.embedding.batching import LayerSelection
 
 DEFAULT_PRESET = "mini"
 _RUN_ARGUMENTS = ("corpus", "out", "init_from", "resume", "keep_last", "dry_run", "plan")
@@ -296,7 +296,7 @@ def embed(
     :param precision: precision of the computation: 32-true, or the faster bf16-mixed
     :param pretokenized: split lines at white space, instead of as the model's training text was
     """
-    from elmolite.embedding.embedding_files import embed_file
+    from elmolite.embedding.output import embed_file
 
     written = embed_file(
         model,
@@ -312,9 +312,9 @@ def embed(
     print(f"{output}: {written.describe()}")
 
 
-def _layers(text: str) -> LayerChoice:
+def _layers(text: str) -> LayerSelection:
     """Return the choice of layers, which :meth:`ELMo.embed` checks."""
-    choice: LayerChoice = int(text) if text.isdecimal() else text  # type: ignore[assignment]
+    choice: LayerSelection = int(text) if text.isdecimal() else text  # type: ignore[assignment]
     return choice
 
 
@@ -344,11 +344,11 @@ def neighbours(
 
     from elmolite.data.text import find_files, read_documents
     from elmolite.embedding.elmo import ELMo
-    from elmolite.embedding.neighbours import NeighbourIndex, marked_place
+    from elmolite.embedding.neighbours import NeighbourIndex, parse_query
     from elmolite.utils.torch import best_device
 
     elmo = ELMo.from_pretrained(model).to(best_device())
-    queries = [marked_place(each, elmo) for each in query]
+    queries = [parse_query(each, elmo) for each in query]
     lines = (line for document in read_documents(find_files(text)) for line in document)
     sentences = (sentence for line in lines for sentence in elmo.tokenizer.sentences(line))
     index = NeighbourIndex(elmo, list(islice(sentences, max_sentences)), layers=_layers(layers))

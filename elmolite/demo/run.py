@@ -169,7 +169,7 @@ def _print_neighbours(elmo: ELMo, corpus: Corpus, max_sentences: int) -> None:
     """Print, for some words of the held-out text, the tokens elsewhere whose top-layer vectors are nearest."""
     index = NeighbourIndex(elmo, corpus.sentences(corpus.valid, max_sentences))
     for word in QUERIES:
-        query = index.occurrence(word)
+        query = index.find(word)
         if query is not None:
             print(f"\n{index.describe(query, N_NEIGHBOURS)}")
 

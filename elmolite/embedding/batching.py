@@ -1,12 +1,13 @@
-"""Sentences -> batches -> ids -> packed sequences, which the language model runs over.
+"""Batching: token ids, packed sequences, batches by length, windows of long sentences, carried states, layer selection.
 
-Shapes: B sentences, T tokens, U distinct words, C characters, N positions of packed sequences.
+Shapes: B sentences, T tokens, U distinct words, C characters, N positions of packed sequences, L layers, P projection.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from numbers import Integral
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -14,28 +15,49 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from elmolite.data.indexers import TokenIndexer
+from elmolite.errors import InputError
+from elmolite.nn.bilm import BiLM, BiLMState
+from elmolite.nn.lstm.reference import State
 
-BEGIN_MARK, END_MARK = 0, 1
-"""The forms of ``<S>`` and ``</S>``."""
-
+BEGIN_SENTENCE, END_SENTENCE = 0, 1
+"""Indices of ``<S>`` and ``</S>`` in :attr:`TokenIds.unique_words`."""
 BATCH_TOKENS = 4096
-"""Tokens, with padding, that are embedded at once."""
+"""Default number of tokens, padding included, that are embedded at once."""
+LayerSelection = Literal["all", "top", "average"] | int
+"""All layers, the top one, the average of all, or the index of one; 0 is the token layer."""
+
+
+def check_layers(selection: LayerSelection, n_layers: int) -> None:
+    """Refuse a selection that a model with ``n_layers`` layers does not have."""
+    is_name = isinstance(selection, str) and selection in ("all", "top", "average")
+    is_index = isinstance(selection, Integral) and not isinstance(selection, bool) and 0 <= selection < n_layers
+    if not (is_name or is_index):
+        raise InputError(f"layers must be 'all', 'top', 'average' or 0 to {n_layers - 1}, got {selection!r}")
+
+
+def select_layers(layers: Tensor, selection: LayerSelection) -> Tensor:
+    """Select from (L, ...): all of it for ``"all"``, otherwise (...)."""
+    if selection == "all":
+        return layers
+    if selection == "average":
+        return layers.mean(dim=0)
+    return layers[-1 if selection == "top" else int(selection)]
 
 
 class TokenIds(NamedTuple):
-    """Sentences as ids, with each distinct word once; what :meth:`ELMo.to_ids` makes and :meth:`ELMo.forward` takes."""
+    """Sentences as indices into their distinct words; :meth:`ELMo.to_ids` makes and :meth:`ELMo.forward` takes it."""
 
     unique_words: Tensor  # (U, C): <S>, </S> and the distinct words as rows of ids
-    tokens: Tensor  # (B, T): index into unique_words; 0 behind the end of a sentence
+    tokens: Tensor  # (B, T): index into unique_words; 0 is padding
     lengths: Tensor  # (B): tokens of each sentence
 
 
-def encode(tokenised: Sequence[Sequence[str]], indexer: TokenIndexer) -> TokenIds:
-    """Encode each distinct word of sentences once."""
+def encode(tokenized: Sequence[Sequence[str]], indexer: TokenIndexer) -> TokenIds:
+    """Encode tokenized sentences, each distinct word once."""
     index: dict[str, int] = {}
-    lengths = [len(sentence) for sentence in tokenised]
-    tokens = np.zeros((len(tokenised), max(lengths, default=0)), np.int64)
-    for row, sentence in zip(tokens, tokenised, strict=True):
+    lengths = [len(sentence) for sentence in tokenized]
+    tokens = np.zeros((len(tokenized), max(lengths, default=0)), np.int64)
+    for row, sentence in zip(tokens, tokenized, strict=True):
         row[: len(sentence)] = [index.setdefault(token, len(index) + 2) for token in sentence]
     unique_words = np.concatenate([indexer.sentence_marks(), indexer.rows(list(index))])
     return TokenIds(
@@ -46,21 +68,21 @@ def encode(tokenised: Sequence[Sequence[str]], indexer: TokenIndexer) -> TokenId
 
 
 class Packed(NamedTuple):
-    """Sentences between their marks as packed sequences, and where their tokens' vectors will be."""
+    """Sentences with their marks as packed sequences, and the positions of the vectors of their tokens."""
 
     forward_inputs: Tensor  # (N)
     backward_inputs: Tensor  # (N)
     batch_sizes: list[int]
-    forward_places: Tensor  # (B, T): index into the N positions
-    backward_places: Tensor  # (B, T)
+    forward_positions: Tensor  # (B, T): index into the N positions
+    backward_positions: Tensor  # (B, T)
     mask: Tensor  # (B, T)
-    order: Tensor  # (rows): of the rows, longest first, which sentence each is
+    order: Tensor  # (B): index of the sentence in each row; rows are sorted by length, longest first
 
 
 def pack(ids: TokenIds, *, reads_both_marks: bool = False) -> Packed:
     """Pack sentences, longest first: ``<S> w1 .. wn`` forward and ``</S> wn .. w1`` backward.
 
-    :param reads_both_marks: go on to ``</S>`` forward and to ``<S>`` backward, which nothing but the state tells of.
+    :param reads_both_marks: append ``</S>`` forward and ``<S>`` backward, which affect only the carried state.
     """
     device = ids.tokens.device
     n_tokens = ids.tokens.shape[1]
@@ -69,22 +91,20 @@ def pack(ids: TokenIds, *, reads_both_marks: bool = False) -> Packed:
 
     n_marks = 1 + reads_both_marks
     step = torch.arange(n_tokens + n_marks, device=device)
-    before = (
-        ids.lengths[order, None] - step
-    )  # (rows, steps): tokens that the backward direction has yet to read, and one
-    forward = F.pad(ids.tokens[order], (1, n_marks - 1), value=BEGIN_MARK)
-    backward = ids.tokens[order].gather(1, before.clamp(0, max(0, n_tokens - 1))) if n_tokens else forward
-    backward = torch.where(step == 0, END_MARK, backward)
+    index = ids.lengths[order, None] - step  # (B, steps): index of the backward direction's token
+    forward = F.pad(ids.tokens[order], (1, n_marks - 1), value=BEGIN_SENTENCE)
+    backward = ids.tokens[order].gather(1, index.clamp(0, max(0, n_tokens - 1))) if n_tokens else forward
+    backward = torch.where(step == 0, END_SENTENCE, backward)
     forward, backward = (
-        torch.where(before == -1, mark, part) for mark, part in ((END_MARK, forward), (BEGIN_MARK, backward))
+        torch.where(index == -1, mark, part) for mark, part in ((END_SENTENCE, forward), (BEGIN_SENTENCE, backward))
     )
-    runs = (before > -n_marks).T  # (steps, rows)
+    runs = (index > -n_marks).T  # (steps, B)
     batch_sizes = runs.sum(dim=1)
     offsets = batch_sizes.cumsum(0) - batch_sizes
 
-    at = torch.arange(n_tokens, device=device)
-    mask = at < ids.lengths[:, None]
-    backward_step = (ids.lengths[:, None] - at).clamp(min=0)
+    token = torch.arange(n_tokens, device=device)
+    mask = token < ids.lengths[:, None]
+    backward_step = (ids.lengths[:, None] - token).clamp(min=0)
     return Packed(
         forward.T[runs],
         backward.T[runs],
@@ -97,7 +117,10 @@ def pack(ids: TokenIds, *, reads_both_marks: bool = False) -> Packed:
 
 
 def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Group sentences of about the same length, longest first, under a number of tokens with padding."""
+    """Yield batches of the indices of sentences of similar length, longest first.
+
+    :param batch_tokens: maximum tokens of a batch, padding included; a longer sentence is a batch of its own.
+    """
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     batch: list[int] = []
     for i in order:
@@ -107,3 +130,83 @@ def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[lis
         batch.append(i)
     if batch:
         yield batch
+
+
+EncodeWords = Callable[[Sequence[str]], tuple[Tensor, Tensor]]
+"""Tokens -> the vectors of the marks and the distinct words, (U, P), and the index of each token, (T)."""
+
+
+def embed_in_windows(
+    bilm: BiLM,
+    tokens: Sequence[str],
+    selection: LayerSelection,
+    window: int,
+    encode_words: EncodeWords,
+    device: torch.device,
+) -> Tensor:
+    """Embed a long sentence window by window, in memory that does not grow with its length except for the result.
+
+    Each direction starts at its own end and carries its state from window to window, which gives the same vectors.
+
+    :param window: tokens that are computed at once.
+    :param device: of the result, which may not fit into the memory of a GPU.
+    :returns: (L, T, 2 P) for ``"all"``, otherwise (T, 2 P), float32.
+    """
+    size = bilm.config.projection_size
+    shape = (len(tokens), 2 * size) if selection != "all" else (bilm.config.n_layers + 1, len(tokens), 2 * size)
+    result = torch.empty(shape, device=device)
+    state = bilm.zero_state(1)
+    for begin in range(0, len(tokens), window):
+        end = min(begin + window, len(tokens))
+        forward_part, backward_part = slice(begin, end), slice(len(tokens) - end, len(tokens) - begin)
+        words, ids = encode_words([*tokens[forward_part], *tokens[backward_part]])
+        forward, backward = ids[: end - begin], ids[end - begin :].flip(0)
+        if begin == 0:
+            forward = F.pad(forward, (1, 0), value=BEGIN_SENTENCE)
+            backward = F.pad(backward, (1, 0), value=END_SENTENCE)
+        *layers, state = bilm.run(words, forward, backward, [1] * len(forward), state)
+        forward, backward = (select_layers(torch.stack(each)[:, begin - end :], selection) for each in layers)
+        result[..., forward_part, :size] = forward
+        result[..., backward_part, size:] = backward.flip(-2)
+    return result
+
+
+class StateCache:
+    """Final states of the rows of a batch, carried to the next call as in AllenNLP and bilm-tf."""
+
+    def __init__(self) -> None:
+        self._state: BiLMState | None = None
+
+    def reset(self) -> None:
+        """Let every row start from zero."""
+        self._state = None
+
+    def get(self, bilm: BiLM, order: Tensor) -> BiLMState:
+        """Return the states of packed rows; new rows start from zero.
+
+        :param order: index of the sentence in each packed row, (B).
+        """
+        initial = bilm.zero_state(len(order))
+        if self._state is None:
+            return initial
+        for new, old in zip(initial, self._state, strict=True):
+            for part, kept in zip(new, old, strict=True):
+                n_rows = min(part.shape[1], kept.shape[1])
+                part[:, :n_rows] = kept[:, :n_rows]
+        return BiLMState(*(State(*(part[:, order] for part in state)) for state in initial))
+
+    def update(self, final: BiLMState, order: Tensor) -> None:
+        """Store the final states of packed rows; rows beyond this batch keep theirs.
+
+        :param order: as in :meth:`get`.
+        """
+        rank = order.argsort()
+        states = []
+        for index, state in enumerate(final.detach()):
+            parts = [part[:, rank] for part in state]
+            if self._state is not None:
+                kept = self._state[index]
+                others = [old[:, new.shape[1] :].to(new) for new, old in zip(parts, kept, strict=True)]
+                parts = [torch.cat(each, dim=1) for each in zip(parts, others, strict=True)]
+            states.append(State(*parts))
+        self._state = BiLMState(*states)

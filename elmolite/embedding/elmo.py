@@ -1,63 +1,121 @@
-"""Sentences -> contextual word vectors: :class:`ELMo`, which is all that most users need.
+"""Contextual word vectors from a pretrained language model: :class:`ELMo`.
 
-Shapes: B sentences, T tokens, L layers (the token layer and each LSTM layer), P projection.
+Shapes: B sentences, T tokens, U distinct words, C characters, L layers (the token layer and each recurrent layer),
+P projection.
 """
 
 from __future__ import annotations
 
-import sys
+import hashlib
+import logging
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm.auto import tqdm
 
 from elmolite.checkpoint import Checkpoint
-from elmolite.embedding import layer_choice
-from elmolite.embedding.batching import BATCH_TOKENS, batches_by_length, encode
-from elmolite.embedding.elmo_module import ELMoModule, Sentence
-from elmolite.embedding.layer_choice import LayerChoice
-from elmolite.embedding.long_sentences import embed_long
-from elmolite.embedding.pooling import POOLINGS, CommonComponent, SentencePooling, WordWeights, cosine, pool
+from elmolite.data.indexers import ByteIndexer, TokenIndexer, WordIndexer
+from elmolite.data.tokenization import SentenceTokenizer
+from elmolite.data.vocab import Vocabulary
+from elmolite.embedding.batching import (
+    BATCH_TOKENS,
+    LayerSelection,
+    StateCache,
+    TokenIds,
+    batches_by_length,
+    check_layers,
+    embed_in_windows,
+    encode,
+    pack,
+    select_layers,
+)
+from elmolite.embedding.pooling import CommonComponent, Pooling, WordWeights, check_pooling, cosine, pool
+from elmolite.embedding.word_cache import WordCache
 from elmolite.errors import InputError
-from elmolite.utils.config import Precision
-from elmolite.utils.torch import evaluating
+from elmolite.nn.bilm import BiLM
+from elmolite.utils.config import Precision, check_precision
+from elmolite.utils.files import json_line
+from elmolite.utils.torch import evaluating, products_in
+
+logger = logging.getLogger("elmolite")
 
 READ_AHEAD = 8
-"""Batches that :meth:`ELMo.embed_iter` reads at once: from more, speed gains little and memory grows."""
+"""Batches that :meth:`ELMo.embed_iter` reads ahead: more need more memory and are hardly faster."""
+Sentence = str | Sequence[str]
+"""A string, which the model's tokenizer splits, or a sequence of tokens."""
 
 
 class AlignedVectors(NamedTuple):
-    """The vectors of a string, and where in it their tokens stand."""
+    """Tokens of a string with their character offsets and vectors."""
 
     tokens: list[str]
     offsets: list[tuple[int, int]]
-    """Of each token the place of its first character, and that behind its last."""
+    """Begin and end of each token in the string."""
     vectors: NDArray[np.float32]
-    """As :meth:`ELMo.embed` gives them."""
+    """As :meth:`ELMo.embed` returns them."""
 
 
-class ELMo(ELMoModule):
+class ELMo(nn.Module):
     """Contextual word vectors of a pretrained bidirectional language model (Peters et al. 2018).
 
-    An ``nn.Module``, see :class:`ELMoModule`; frozen at first.
+    Frozen initially: no gradients and no dropout, also after ``train()``; see :meth:`unfreeze`.
+
+    :ivar word_cache: vectors of words that were encoded before, while the model is frozen; assign
+        ``WordCache(max_bytes)`` to change its size, 0 for no cache.
     """
+
+    def __init__(
+        self,
+        bilm: BiLM,
+        tokenizer: SentenceTokenizer,
+        indexer: TokenIndexer | None = None,
+        vocabulary: Vocabulary | None = None,
+        precision: Precision = "32-true",
+    ) -> None:
+        """Initialise from the parts of a model.
+
+        :param indexer: converts tokens to ids; bytes by default.
+        :param vocabulary: words of the training text with their counts, if known.
+        :param precision: of the matrix products, see :attr:`precision`.
+        """
+        super().__init__()
+        self.bilm = bilm
+        self.tokenizer = tokenizer
+        self.indexer = indexer or ByteIndexer()
+        self.vocabulary = vocabulary
+        self.storage_dtype = torch.float32
+        """Default dtype of :meth:`save_pretrained`."""
+        if len(bilm.token_encoder.table) != self.indexer.n_ids:
+            raise InputError(
+                f"model and indexer do not match: the model has {len(bilm.token_encoder.table)} ids, the indexer "
+                f"{self.indexer.n_ids}"
+            )
+        self.word_cache = WordCache()
+        self.precision = precision
+        self._states = StateCache()
+        self._is_frozen = False
+        self.freeze()
 
     @classmethod
     def from_pretrained(
         cls, source: str | Path, weights: str | Path | None = None, *, precision: Precision = "32-true"
     ) -> Self:
-        """Read a model, of elmolite or of an earlier system.
+        """Load a model of elmolite or of an earlier system.
 
-        :param source: a model folder, the name of a model that comes with the package, as "mini-en", or of one on the
-            Hugging Face Hub; or an earlier model: a folder or zip archive with the options and weights of AllenNLP,
+        :param source: a model folder, the name of a model that comes with the package, such as "mini-en", or of one on
+            the Hugging Face Hub; or an earlier model: a folder or zip archive with the options and weights of AllenNLP,
             bilm-tf or the NLPL repository, one of these files, or a folder of ELMoForManyLangs.
-        :param weights: the HDF5 file, where ``source`` is the file with the options and it does not lie beside it.
-        :param precision: of the matrix products: see :attr:`ELMoModule.precision`.
-        :raises InputError: there is no such model, or a file is missing, cut short or damaged; the message names it.
+        :param weights: the HDF5 file, if ``source`` is an options file in another folder.
+        :param precision: of the matrix products, see :attr:`precision`.
+        :raises InputError: there is no such model, or a file is missing, truncated or damaged; the message names it.
         """
         checkpoint = Checkpoint.from_pretrained(source, weights, with_softmax=False)
         parts = (checkpoint.bilm, checkpoint.tokenizer, checkpoint.indexer, checkpoint.vocabulary)
@@ -66,19 +124,18 @@ class ELMo(ELMoModule):
         return elmo
 
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
-        """Write a new model folder, without a softmax.
+        """Write a new model folder without a softmax, which embedding does not need.
 
-        :param dtype: dtype of the weights on disk; ``None`` for that of the folder the model was read from, or float32
-            once :meth:`unfreeze` was called.
+        :param dtype: of the weights on disk; by default that of the folder the model was loaded from, or float32 after
+            :meth:`unfreeze`.
         """
         self._checkpoint().save_pretrained(folder, dtype=dtype)
 
     def push_to_hub(self, name: str, *, is_private: bool = False, message: str | None = None) -> str:
-        """Write the model to the Hugging Face Hub, without a softmax; see :meth:`Checkpoint.push_to_hub`.
+        """Upload the model to the Hugging Face Hub, without a softmax; see :meth:`Checkpoint.push_to_hub`.
 
         :param name: ``owner/model``.
-        :returns: its address.
-        :raises InputError: the hub refuses, or cannot be reached.
+        :returns: the URL.
         """
         return self._checkpoint().push_to_hub(name, is_private=is_private, message=message)
 
@@ -87,15 +144,164 @@ class ELMo(ELMoModule):
             self.bilm, self.tokenizer, self.indexer, vocabulary=self.vocabulary, storage_dtype=self.storage_dtype
         )
 
+    def fingerprint(self) -> str:
+        """Return a hash of everything the vectors depend on: weights, sizes, ids and precision."""
+        digest = hashlib.sha256(
+            json_line([asdict(self.bilm.config), self.indexer.reads, self.indexer.names(), self.precision])
+        )
+        for name, tensor in self.state_dict().items():
+            digest.update(json_line([name, str(tensor.dtype), list(tensor.shape)]))
+            digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    @property
+    def n_layers(self) -> int:
+        """L: the token layer and each recurrent layer."""
+        return self.bilm.config.n_layers + 1
+
+    @property
+    def size(self) -> int:
+        """Width of a vector: 2 P, forward and backward."""
+        return 2 * self.bilm.config.projection_size
+
+    @property
+    def precision(self) -> Precision:
+        """Precision of the matrix products: ``32-true``, or ``bf16-mixed``, up to twice as fast with native bfloat16.
+
+        A vector in ``bf16-mixed`` has a cosine above 0.9995 with that in ``32-true``.
+        """
+        return self._precision
+
+    @precision.setter
+    def precision(self, precision: Precision) -> None:
+        check_precision(precision)
+        self._precision = precision
+        self.word_cache.clear()
+
+    def freeze(self) -> Self:
+        """Disable gradients and dropout."""
+        self._is_frozen = True
+        self.requires_grad_(False)
+        self.bilm.eval()
+        self.word_cache.clear()
+        return self
+
+    def unfreeze(self, *, n_layers: int | None = None) -> Self:
+        """Enable gradients, and dropout in training mode.
+
+        :param n_layers: number of layers, from the top, that get gradients; all L by default, 0 to :meth:`freeze`.
+        """
+        n_layers = self.n_layers if n_layers is None else n_layers
+        if not 0 <= n_layers <= self.n_layers:
+            raise InputError(f"n_layers must be in [0, {self.n_layers}], got {n_layers}")
+        self.freeze()
+        if n_layers == 0:
+            return self
+        self.storage_dtype = torch.float32  # half precision would lose small updates
+        self._is_frozen = False
+        stacks = (self.bilm.forward_stack, self.bilm.backward_stack)
+        for layer in [layer for stack in stacks for layer in stack.layers[-n_layers:]]:
+            layer.requires_grad_(True)
+        if n_layers == self.n_layers:
+            self.requires_grad_(True)
+        self.bilm.train(self.training)
+        return self
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode; a frozen language model stays in evaluation mode."""
+        super().train(mode)
+        if self._is_frozen:
+            self.bilm.eval()
+        return self
+
+    def to_ids(self, sentences: Sequence[Sentence]) -> TokenIds:
+        """Encode sentences on the CPU, for instance in the workers of a ``DataLoader``.
+
+        :param sentences: strings, or lists of tokens.
+        """
+        return encode(self.tokenize(sentences), self.indexer)
+
+    def forward(self, ids: TokenIds, *, carry_state: bool = False) -> tuple[Tensor, Tensor]:
+        """Compute all layers.
+
+        Each sentence starts from zero state, between ``<S>`` and ``</S>``, whose own vectors are left out.
+
+        :param ids: from :meth:`to_ids`.
+        :param carry_state: start each row from its final state of the previous call, as AllenNLP and bilm-tf do; see
+            :meth:`reset_state`. States have no gradients.
+        :returns: the layers, (L, B, T, 2 P), zero at padding: the token vector twice, then the forward and backward
+            output of each recurrent layer; and a mask (B, T), true at tokens.
+        """
+        if not isinstance(ids, TokenIds):
+            raise InputError(f"expected the result of to_ids(), got {type(ids).__name__}; for vectors use embed()")
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self._is_frozen), self._autocast():
+            return self._layers(ids, carry_state=carry_state)
+
+    def reset_state(self) -> None:
+        """Reset the states that calls with ``carry_state`` left."""
+        self._states.reset()
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        """Compute products in the module's precision; an outer autocast may ask for a lower one."""
+        return nullcontext() if self.precision == "32-true" else products_in(self.precision, self.bilm.device)
+
+    def _layers(self, ids: TokenIds, *, carry_state: bool) -> tuple[Tensor, Tensor]:
+        words = self._encode_words(ids.unique_words)
+        ids = TokenIds(*(part.to(self.bilm.device) for part in ids))
+        packed = pack(ids, reads_both_marks=carry_state)
+        n_rows = len(packed.order)
+        state = self._states.get(self.bilm, packed.order) if carry_state else self.bilm.zero_state(n_rows)
+        forward_layers, backward_layers, final = self.bilm.run(
+            words, packed.forward_inputs, packed.backward_inputs, packed.batch_sizes, state
+        )
+        if carry_state:
+            self._states.update(final, packed.order)
+        layers = torch.stack(
+            [
+                torch.cat([F.embedding(packed.forward_positions, f), F.embedding(packed.backward_positions, b)], dim=-1)
+                for f, b in zip(forward_layers, backward_layers, strict=True)
+            ]
+        )
+        return layers * packed.mask.unsqueeze(-1), packed.mask
+
+    def _encode_words(self, unique_words: Tensor) -> Tensor:
+        """Return the vectors of distinct words, (U, P), from the cache if possible."""
+        uses_cache = self._is_frozen and self.word_cache.max_bytes > 0 and not isinstance(self.indexer, WordIndexer)
+        if not uses_cache:
+            encoded: Tensor = self.bilm.token_encoder(unique_words)
+            return encoded
+        with products_in(self.precision, self.bilm.device):  # not in the precision of an outer autocast
+            return self.word_cache.encode(unique_words.cpu(), self.bilm.token_encoder, padding=self.indexer.padding)
+
+    def _encode_tokens(self, tokens: Sequence[str]) -> tuple[Tensor, Tensor]:
+        ids = encode([tokens], self.indexer)
+        return self._encode_words(ids.unique_words), ids.tokens[0].to(self.bilm.device)
+
+    def tokenize(self, sentences: Iterable[Sentence]) -> list[list[str]]:
+        """Return the tokens of sentences; strings are split by the model's tokenizer."""
+        if isinstance(sentences, str) or not isinstance(sentences, Iterable):
+            raise InputError(f"expected a list of sentences, got {type(sentences).__name__}; for one sentence: [text]")
+        return [self._tokens(sentence, number) for number, sentence in enumerate(sentences)]
+
+    def _tokens(self, sentence: Sentence, number: int) -> list[str]:
+        """Return the tokens of one sentence; ``number`` is for messages."""
+        if not isinstance(sentence, Iterable):
+            raise InputError(f"sentence {number}: expected a string or tokens, got {type(sentence).__name__}")
+        tokens = self.tokenizer.tokens(sentence) if isinstance(sentence, str) else list(sentence)
+        if not all(isinstance(token, str) for token in tokens):
+            raise InputError(f"sentence {number}: tokens must be strings")
+        return tokens
+
     @overload
     def embed(
         self,
         sentences: Sequence[Sentence],
         *,
-        layers: LayerChoice = ...,
+        layers: LayerSelection = ...,
         batch_tokens: int = ...,
         output: Literal["numpy"] = ...,
         carry_state: bool = ...,
+        show_progress: bool = ...,
     ) -> list[NDArray[np.float32]]: ...
 
     @overload
@@ -103,112 +309,109 @@ class ELMo(ELMoModule):
         self,
         sentences: Sequence[Sentence],
         *,
-        layers: LayerChoice = ...,
+        layers: LayerSelection = ...,
         batch_tokens: int = ...,
         output: Literal["torch"],
         carry_state: bool = ...,
+        show_progress: bool = ...,
     ) -> list[Tensor]: ...
 
     def embed(
         self,
         sentences: Sequence[Sentence],
         *,
-        layers: LayerChoice = "all",
+        layers: LayerSelection = "all",
         batch_tokens: int = BATCH_TOKENS,
         output: Literal["numpy", "torch"] = "numpy",
         carry_state: bool = False,
+        show_progress: bool = False,
     ) -> list[NDArray[np.float32]] | list[Tensor]:
-        """Embed sentences; the vectors of a sentence do not depend on the others.
+        """Return the word vectors of sentences; those of a sentence do not depend on the other sentences.
 
-        :param sentences: lists of tokens, or strings, which are cut as the text of the model was.
-        :param layers: ``"all"``, ``"top"``, ``"average"`` or the number of a layer (0 is the token layer).
-        :param batch_tokens: at most so many tokens, with padding, are computed at once; a longer sentence is computed
-            in windows of so many, each direction from its own end, with the state carried from one to the next. On a
-            GPU without memory for so many, half of them are taken.
-        :param output: arrays of numpy, or tensors on the model's device.
-        :param carry_state: the behaviour of AllenNLP and bilm-tf: the call is one batch, whatever ``batch_tokens`` is,
-            and a sentence starts from the state in which that of the same place ended in the call before; see
+        :param sentences: strings, which the model's tokenizer splits, or lists of tokens.
+        :param layers: ``"all"``, ``"top"``, ``"average"`` or the index of a layer (0 is the token layer).
+        :param batch_tokens: maximum tokens of a batch, padding included. A longer sentence is computed in windows of as
+            many tokens, with carried state. If a GPU runs out of memory, the number is halved.
+        :param output: numpy arrays, or tensors on the model's device.
+        :param carry_state: behave as AllenNLP and bilm-tf: the sentences are one batch, whatever ``batch_tokens`` is,
+            and each starts from the final state of the sentence with the same index in the previous call; see
             :meth:`reset_state`.
+        :param show_progress: show a progress bar.
         :returns: for each sentence, in order, (L, tokens, 2 P) for ``"all"`` and (tokens, 2 P) otherwise, float32.
-        :raises InputError: ``sentences`` is one string, or there is no such layer.
         """
-        tokenised = self.tokenise(sentences)
+        tokenized = self.tokenize(sentences)
         self.check_options(layers, batch_tokens)
         if output not in ("numpy", "torch"):
-            raise InputError(f"output={output!r}: expected 'numpy' or 'torch'")
+            raise InputError(f"output must be 'numpy' or 'torch', got {output!r}")
         device = torch.device("cpu") if output == "numpy" else self.bilm.device
         results: dict[int, Tensor] = {}
         with evaluating(self), torch.no_grad():
             if carry_state:
-                vectors, _ = self(encode(tokenised, self.indexer), carry_state=True)
-                results = _rows(vectors, layers, tokenised, range(len(tokenised)), device)
+                vectors, _ = self(encode(tokenized, self.indexer), carry_state=True)
+                results = _rows(vectors, layers, tokenized, range(len(tokenized)), device)
             else:
-                for found in self._embed_in_batches(tokenised, layers, batch_tokens, device):
+                batches = self._embed_in_batches(tokenized, layers, batch_tokens, device)
+                for found in _with_progress(batches, tokenized) if show_progress else batches:
                     results |= found
-        in_order = [results[i] for i in range(len(tokenised))]
+        in_order = [results[i] for i in range(len(tokenized))]
         return [tensor.numpy() for tensor in in_order] if output == "numpy" else in_order
 
     def _embed_in_batches(
-        self, tokenised: Sequence[Sequence[str]], layers: LayerChoice, batch_tokens: int, device: torch.device
+        self, tokenized: Sequence[Sequence[str]], layers: LayerSelection, batch_tokens: int, device: torch.device
     ) -> Iterator[dict[int, Tensor]]:
-        """Yield the vectors of the sentences of each batch, by their numbers; smaller batches where memory is short."""
-        left = set(range(len(tokenised)))
+        """Yield the vectors of each batch by sentence index; halve the batches when a GPU runs out of memory."""
+        left = set(range(len(tokenized)))
         while left:
-            numbers = sorted(left)
+            indices = sorted(left)
             try:
-                for batch in batches_by_length([len(tokenised[i]) for i in numbers], batch_tokens):
-                    found = self._embed_batch(tokenised, [numbers[at] for at in batch], layers, batch_tokens, device)
+                for batch in batches_by_length([len(tokenized[i]) for i in indices], batch_tokens):
+                    found = self._embed_batch(tokenized, [indices[i] for i in batch], layers, batch_tokens, device)
                     left -= found.keys()
                     yield found
             except torch.OutOfMemoryError:
                 if batch_tokens == 1:
                     raise
-                print(
-                    f"no memory on {self.bilm.device} for {batch_tokens:,} tokens at once; going on with half of them",
-                    file=sys.stderr,
-                )
+                logger.warning("out of memory on %s with batch_tokens=%d; halving it", self.bilm.device, batch_tokens)
                 batch_tokens //= 2
                 torch.cuda.empty_cache()
 
     def _embed_batch(
         self,
-        tokenised: Sequence[Sequence[str]],
+        tokenized: Sequence[Sequence[str]],
         batch: Sequence[int],
-        layers: LayerChoice,
+        layers: LayerSelection,
         batch_tokens: int,
         device: torch.device,
     ) -> dict[int, Tensor]:
-        sentences = [tokenised[i] for i in batch]
+        sentences = [tokenized[i] for i in batch]
         if len(batch) == 1 and len(sentences[0]) > batch_tokens:
-            with self._products():
-                found = embed_long(self.bilm, sentences[0], layers, batch_tokens, self.encode_forms, device)
+            with self._autocast():
+                found = embed_in_windows(self.bilm, sentences[0], layers, batch_tokens, self._encode_tokens, device)
             return {batch[0]: found}
         vectors, _ = self(encode(sentences, self.indexer))
         return _rows(vectors, layers, sentences, batch, device)
 
     def embed_iter(
-        self, sentences: Iterable[Sentence], *, layers: LayerChoice = "all", batch_tokens: int = BATCH_TOKENS
+        self, sentences: Iterable[Sentence], *, layers: LayerSelection = "all", batch_tokens: int = BATCH_TOKENS
     ) -> Iterator[NDArray[np.float32]]:
-        """Embed sentences as they come, in the memory of a few batches, however many there are.
+        """Yield the word vectors of a stream of sentences, in the memory of a few batches.
 
-        :param sentences: any iterable of what :meth:`embed` takes, a generator for instance.
-        :param layers: as there.
-        :param batch_tokens: as there; eight times as many are read ahead, so that a batch has sentences of like length.
-        :raises InputError: as there.
-        :returns: for each sentence what :meth:`embed` gives, in order.
+        :param sentences: any iterable of strings or lists of tokens, for instance a generator.
+        :param layers: as in :meth:`embed`.
+        :param batch_tokens: as in :meth:`embed`; eight times as many tokens are read ahead, to batch by length.
         """
         self.check_options(layers, batch_tokens)
         if isinstance(sentences, str) or not isinstance(sentences, Iterable):
-            raise InputError("sentences were expected, one after the other; for one sentence: [text]")
-        return self._embed_as_they_come(sentences, layers, batch_tokens)
+            raise InputError(f"expected sentences, got {type(sentences).__name__}; for one sentence: [text]")
+        return self._embed_stream(sentences, layers, batch_tokens)
 
-    def _embed_as_they_come(
-        self, sentences: Iterable[Sentence], layers: LayerChoice, batch_tokens: int
+    def _embed_stream(
+        self, sentences: Iterable[Sentence], layers: LayerSelection, batch_tokens: int
     ) -> Iterator[NDArray[np.float32]]:
         batch: list[list[str]] = []
         n_tokens = 0
         for number, sentence in enumerate(sentences):
-            tokens = self.tokens_of(sentence, number)
+            tokens = self._tokens(sentence, number)
             if batch and n_tokens + len(tokens) > READ_AHEAD * batch_tokens:
                 yield from self.embed(batch, layers=layers, batch_tokens=batch_tokens)
                 batch, n_tokens = [], 0
@@ -216,78 +419,92 @@ class ELMo(ELMoModule):
             n_tokens += max(1, len(tokens))
         yield from self.embed(batch, layers=layers, batch_tokens=batch_tokens)
 
-    def embed_aligned(self, texts: Iterable[str], *, layers: LayerChoice = "all") -> list[AlignedVectors]:
-        """Embed strings, and say where in them the tokens stand.
+    def embed_aligned(self, texts: Iterable[str], *, layers: LayerSelection = "all") -> list[AlignedVectors]:
+        """Return the tokens of strings with their character offsets and vectors.
 
-        :param texts: a sentence each.
+        :param texts: one sentence each.
         :param layers: as in :meth:`embed`.
-        :raises InputError: as there, or one is no string.
         """
         listed = list(texts) if isinstance(texts, Iterable) and not isinstance(texts, str) else None
         if listed is None or not all(isinstance(text, str) for text in listed):
-            raise InputError("a list of strings was expected: tokens have no place in a text")
-        cut = [self.tokenizer.tokens_and_offsets(text) for text in listed]
-        vectors = self.embed([tokens for tokens, _ in cut], layers=layers)
-        return [AlignedVectors(*each, found) for each, found in zip(cut, vectors, strict=True)]
+            raise InputError("expected a list of strings, because tokens have no offsets")
+        split = [self.tokenizer.tokens_and_offsets(text) for text in listed]
+        vectors = self.embed([tokens for tokens, _ in split], layers=layers)
+        return [AlignedVectors(*each, found) for each, found in zip(split, vectors, strict=True)]
 
     def embed_sentences(
         self,
         sentences: Sequence[Sentence],
         *,
-        pooling: SentencePooling = "mean",
-        layers: LayerChoice = "average",
+        pooling: Pooling = "mean",
+        layers: LayerSelection = "average",
         a: float = 1e-3,
         common: CommonComponent | None = None,
         batch_tokens: int = BATCH_TOKENS,
     ) -> NDArray[np.float32]:
-        """Embed sentences as one vector each, from those of their tokens; ``<S>`` and ``</S>`` have no part in it.
+        """Return one vector for each sentence, pooled from those of its tokens.
 
-        :param sentences: as :meth:`embed` takes them.
-        :param pooling: ``mean``, ``max``, or ``weighted``: frequent words count less, ``a / (a + p(word))``, by the
-            counts in the model (Arora et al. 2017).
-        :param layers: as in :meth:`embed`, but one vector a token: not ``all``.
+        :param sentences: as in :meth:`embed`.
+        :param pooling: ``mean``, ``max``, or ``weighted``: SIF weights ``a / (a + p(word))`` from the word counts of
+            the model (Arora et al. 2017).
+        :param layers: as in :meth:`embed`, except ``"all"``.
         :param a: of ``weighted``.
-        :param common: what to take out: ``CommonComponent.fit(elmo.embed_sentences(corpus))``.
-        :raises InputError: as :meth:`embed`; or the model has no counts.
-        :returns: (sentences, 2 P), zeros for one without tokens.
+        :param common: component to remove: ``CommonComponent.fit(elmo.embed_sentences(corpus))``.
+        :returns: (sentences, 2 P), zeros for a sentence without tokens.
         """
-        if pooling not in POOLINGS:
-            raise InputError(f"pooling={pooling!r}: expected one of {', '.join(POOLINGS)}")
+        check_pooling(pooling)
         if layers == "all":
-            raise InputError("layers='all': a sentence vector is of one vector a token: 'average', 'top' or a number")
+            raise InputError("layers must be 'average', 'top' or an index for sentence vectors, got 'all'")
         weights = WordWeights(self.vocabulary, a) if pooling == "weighted" else None
-        tokenised = self.tokenise(sentences)
-        vectors = self.embed_iter(tokenised, layers=layers, batch_tokens=batch_tokens)
-        pooled = np.zeros((len(tokenised), self.size), np.float32)
-        for row, tokens, each in zip(pooled, tokenised, vectors, strict=True):
+        tokenized = self.tokenize(sentences)
+        vectors = self.embed_iter(tokenized, layers=layers, batch_tokens=batch_tokens)
+        pooled = np.zeros((len(tokenized), self.size), np.float32)
+        for row, tokens, each in zip(pooled, tokenized, vectors, strict=True):
             row[:] = pool(each, pooling, None if weights is None else weights.of(tokens))
         return pooled if common is None else common.remove(pooled)
 
+    def encode(self, sentences: str | Sequence[Sentence], **options: Any) -> NDArray[np.float32]:
+        """Alias of :meth:`embed_sentences`, named as in sentence-transformers.
+
+        :param options: of :meth:`embed_sentences`.
+        :returns: (sentences, 2 P), or (2 P) for a single string.
+        """
+        if isinstance(sentences, str):
+            vector: NDArray[np.float32] = self.embed_sentences([sentences], **options)[0]
+            return vector
+        return self.embed_sentences(sentences, **options)
+
     def similarity(self, first: Sentence, second: Sentence, **options: Any) -> float:
-        """Return the cosine of two sentences' vectors.
+        """Return the cosine similarity of two sentences.
 
         :param options: of :meth:`embed_sentences`.
         """
         return cosine(*self.embed_sentences([first, second], **options))
 
-    def check_options(self, layers: LayerChoice, batch_tokens: int) -> None:
-        """Refuse options that :meth:`embed` cannot work with.
-
-        :raises InputError: there is no such layer, or ``batch_tokens`` is no number of tokens.
-        """
-        layer_choice.check(layers, self.n_layers)
+    def check_options(self, layers: LayerSelection, batch_tokens: int) -> None:
+        """Refuse options that :meth:`embed` does not accept."""
+        check_layers(layers, self.n_layers)
         if not isinstance(batch_tokens, int) or batch_tokens < 1:
-            raise InputError(f"batch_tokens={batch_tokens}: a whole number of at least 1 is needed")
+            raise InputError(f"batch_tokens must be a positive integer, got {batch_tokens!r}")
 
 
 def _rows(
     vectors: Tensor,
-    layers: LayerChoice,
+    selection: LayerSelection,
     sentences: Sequence[Sequence[str]],
-    numbers: Sequence[int],
+    indices: Sequence[int],
     device: torch.device,
 ) -> dict[int, Tensor]:
-    """Return copies of the vectors of sentences, by their numbers: a view would keep the whole batch in memory."""
-    chosen = layer_choice.choose(vectors, layers).float().to(device)
-    rows = zip(numbers, sentences, strict=True)
-    return {i: chosen[..., row, : len(tokens), :].clone() for row, (i, tokens) in enumerate(rows)}
+    """Return copies of the vectors of sentences by index; a view would keep the whole batch in memory."""
+    selected = select_layers(vectors, selection).float().to(device)
+    rows = zip(indices, sentences, strict=True)
+    return {i: selected[..., row, : len(tokens), :].clone() for row, (i, tokens) in enumerate(rows)}
+
+
+def _with_progress(
+    batches: Iterator[dict[int, Tensor]], tokenized: Sequence[Sequence[str]]
+) -> Iterator[dict[int, Tensor]]:
+    with tqdm(total=sum(map(len, tokenized)), unit="tokens", unit_scale=True) as bar:
+        for found in batches:
+            yield found
+            bar.update(sum(len(tokenized[i]) for i in found))

@@ -1,4 +1,4 @@
-"""Nearest neighbours of a word in context, among the tokens of a text: what a model's vectors hold, seen by eye."""
+"""Nearest neighbours of a word in context among the tokens of a text."""
 
 from __future__ import annotations
 
@@ -9,81 +9,78 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from elmolite.embedding.batching import LayerSelection
 from elmolite.embedding.elmo import ELMo
-from elmolite.embedding.layer_choice import LayerChoice
 from elmolite.errors import InputError
 
-_MARKED = re.compile(r"\[([^\[\]\s]+)\]")
+_BRACKETED = re.compile(r"\[([^\[\]\s]+)\]")
 
 
 @dataclass(frozen=True)
-class Place:
-    """A token of a sentence."""
+class Occurrence:
+    """Token of a sentence."""
 
     sentence: Sequence[str]
     index: int
 
     def in_context(self, *, width: int = 5) -> str:
-        """Return the token in brackets between its neighbours."""
+        """Return the token in brackets with up to ``width`` tokens on each side."""
         before = self.sentence[max(0, self.index - width) : self.index]
         after = self.sentence[self.index + 1 : self.index + 1 + width]
         return f"{' '.join(before):>40} [{self.sentence[self.index]}] {' '.join(after)}"
 
 
 class NeighbourIndex:
-    """The tokens of a text by their vectors."""
+    """Index of the tokens of a text by their vectors."""
 
-    def __init__(self, elmo: ELMo, sentences: Sequence[Sequence[str]], *, layers: LayerChoice = "top") -> None:
-        """:param layers: which vectors are compared, as :meth:`ELMo.embed` takes it; not ``"all"``."""
+    def __init__(self, elmo: ELMo, sentences: Sequence[Sequence[str]], *, layers: LayerSelection = "top") -> None:
+        """:param layers: as in :meth:`ELMo.embed`, except ``"all"``."""
         if layers == "all":
-            raise InputError("layers='all': one vector a token is compared; choose 'top', 'average' or a number")
+            raise InputError("layers must be 'top', 'average' or an index for neighbours, got 'all'")
         self.elmo = elmo
         self.layers = layers
-        self.places = [Place(sentence, index) for sentence in sentences for index in range(len(sentence))]
-        if not self.places:
-            raise InputError("there is no text to find neighbours in")
+        self.occurrences = [Occurrence(sentence, index) for sentence in sentences for index in range(len(sentence))]
+        if not self.occurrences:
+            raise InputError("the text for the neighbours is empty")
         self._vectors = unit(np.concatenate(elmo.embed(sentences, layers=layers)))
 
-    def occurrence(self, word: str) -> Place | None:
-        """Return a place in the middle of those where a word stands, whatever its case; ``None`` where it does not."""
-        found = [place for place in self.places if place.sentence[place.index].lower() == word.lower()]
+    def find(self, word: str) -> Occurrence | None:
+        """Return the middle one of the occurrences of a word, ignoring case, or ``None``."""
+        found = [each for each in self.occurrences if each.sentence[each.index].lower() == word.lower()]
         return found[len(found) // 2] if found else None
 
-    def nearest(self, query: Place, n: int) -> Iterator[tuple[float, Place]]:
-        """Yield the cosine and place of the nearest tokens of other sentences, no context twice."""
+    def nearest(self, query: Occurrence, n: int) -> Iterator[tuple[float, Occurrence]]:
+        """Yield cosine and occurrence of the ``n`` nearest tokens of other sentences, each context once."""
         vector = unit(self.elmo.embed([query.sentence], layers=self.layers)[0][query.index])
         similarity = self._vectors @ vector
         shown = {query.in_context()}
-        for at in np.argsort(-similarity, kind="stable"):
-            place = self.places[at]
-            if list(place.sentence) == list(query.sentence) or place.in_context() in shown:
+        for index in np.argsort(-similarity, kind="stable"):
+            occurrence = self.occurrences[index]
+            if list(occurrence.sentence) == list(query.sentence) or occurrence.in_context() in shown:
                 continue
-            shown.add(place.in_context())
-            yield float(similarity[at]), place
+            shown.add(occurrence.in_context())
+            yield float(similarity[index]), occurrence
             if len(shown) > n:
                 return
 
-    def describe(self, query: Place, n: int) -> str:
-        """Return the query and its nearest tokens, each in its context, for a person."""
+    def describe(self, query: Occurrence, n: int) -> str:
+        """Return the query and its nearest tokens in context, one a line."""
         lines = [f"        {query.in_context()}"]
-        lines += [f"  {similarity:.3f} {place.in_context()}" for similarity, place in self.nearest(query, n)]
+        lines += [f"  {similarity:.3f} {each.in_context()}" for similarity, each in self.nearest(query, n)]
         return "\n".join(lines)
 
 
-def marked_place(query: str, elmo: ELMo) -> Place:
-    """Read a sentence with one word in brackets: ``"they robbed a [bank] last night"``.
-
-    :raises InputError: there is no such word, or more than one, or the model's tokenizer cuts it.
-    """
-    marked = _MARKED.findall(query)
-    if len(marked) != 1:
-        raise InputError(f"{query!r}: one word in [brackets] is needed, as in 'they robbed a [bank]'")
-    before, after = _MARKED.split(query)[0], _MARKED.split(query)[2]
+def parse_query(query: str, elmo: ELMo) -> Occurrence:
+    """Parse a sentence with one word in brackets: ``"they robbed a [bank] last night"``."""
+    bracketed = _BRACKETED.findall(query)
+    if len(bracketed) != 1:
+        raise InputError(f"{query!r}: expected one word in [brackets], as in 'they robbed a [bank]'")
+    before, after = _BRACKETED.split(query)[0], _BRACKETED.split(query)[2]
     index = len(elmo.tokenizer.tokens(before)) if before.strip() else 0
-    tokens = elmo.tokenizer.tokens(f"{before}{marked[0]}{after}")
-    if index >= len(tokens) or tokens[index] != marked[0]:
-        raise InputError(f"{query!r}: the model's tokens are {' '.join(tokens)}, and [{marked[0]}] is not one of them")
-    return Place(tokens, index)
+    tokens = elmo.tokenizer.tokens(f"{before}{bracketed[0]}{after}")
+    if index >= len(tokens) or tokens[index] != bracketed[0]:
+        raise InputError(f"{query!r}: [{bracketed[0]}] must be one of the model's tokens: {' '.join(tokens)}")
+    return Occurrence(tokens, index)
 
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Vectors of words -> one vector a sentence.
+"""Sentence vectors: pooling of word vectors, SIF weights and removal of the common component (Arora et al. 2017).
 
 Shapes: S sentences, T tokens, D width of a vector.
 """
@@ -6,34 +6,39 @@ Shapes: S sentences, T tokens, D width of a vector.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from elmolite.data.vocab import SPECIALS, UNKNOWN_ID, Vocabulary
-from elmolite.errors import InputError
+from elmolite.errors import InputError, nearest
 
-SentencePooling = Literal["mean", "max", "weighted"]
-POOLINGS: tuple[SentencePooling, ...] = ("mean", "max", "weighted")
+Pooling = Literal["mean", "max", "weighted"]
+
+
+def check_pooling(pooling: str) -> None:
+    """Refuse an unknown pooling."""
+    if pooling not in get_args(Pooling):
+        raise InputError(f"pooling: unknown {pooling!r}{nearest(str(pooling), get_args(Pooling))}")
 
 
 class WordWeights:
-    """``a / (a + p(word))``: frequent words count less (Arora et al. 2017, section 3)."""
+    """SIF weights ``a / (a + p(word))``: frequent words count less (section 3)."""
 
     def __init__(self, vocabulary: Vocabulary | None, a: float) -> None:
-        """Take the probabilities of words.
+        """Compute the weights from word counts.
 
-        :param vocabulary: of the language model, with counts; a word outside it has the weight 1.
+        :param vocabulary: of the language model, with counts; a word outside it has weight 1.
         :param a: the smaller, the less frequent words count; 1e-3 to 1e-4 in the paper.
-        :raises InputError: there are no counts.
+        :raises InputError: the vocabulary has no counts.
         """
         if not a > 0:
-            raise InputError(f"a={a}: must be greater than 0")
+            raise InputError(f"a must be positive, got {a}")
         counts = [] if vocabulary is None else vocabulary.counts
         n_words = sum(counts[UNKNOWN_ID:])
         if vocabulary is None or n_words == 0:
-            raise InputError("pooling 'weighted' needs counts of words, and this model comes without; see mean and max")
+            raise InputError("pooling 'weighted' needs word counts, which this model does not have; use mean or max")
         self._weights = {
             word: a / (a + count / n_words)
             for word, count in zip(vocabulary.words, counts, strict=True)
@@ -46,11 +51,11 @@ class WordWeights:
 
 
 def pool(
-    vectors: NDArray[np.float32], pooling: SentencePooling, weights: NDArray[np.float32] | None = None
+    vectors: NDArray[np.float32], pooling: Pooling, weights: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
-    """Return one vector (D) for those of a sentence (T, D); zeros where there are none.
+    """Pool the vectors of a sentence (T, D) to one (D); zeros if there are none.
 
-    :param weights: of the tokens, (T), for ``weighted``: their sum is divided by T, as in the paper.
+    :param weights: of the tokens, (T), for ``weighted``; the weighted sum is divided by T, as in the paper.
     """
     if not len(vectors):
         return np.zeros(vectors.shape[1], np.float32)
@@ -62,37 +67,31 @@ def pool(
 
 
 class CommonComponent:
-    """What the sentences of a corpus have in common, to be taken out of sentence vectors (the same, algorithm 1)."""
+    """Common component of the sentence vectors of a corpus, to be removed from sentence vectors (algorithm 1)."""
 
     def __init__(self, direction: ArrayLike) -> None:
-        """:param direction: (D), of length 1."""
+        """:param direction: unit vector, (D)."""
         self.direction = np.asarray(direction, np.float32)
 
     @classmethod
     def fit(cls, vectors: ArrayLike) -> CommonComponent:
-        """Find the direction in which the vectors (S, D) of a corpus are largest: their first singular vector.
-
-        :raises InputError: there are fewer than two vectors, or all are zero.
-        """
+        """Compute the first singular vector of sentence vectors (S, D)."""
         rows = np.asarray(vectors, np.float64)
         if rows.ndim != 2 or len(rows) < 2 or not rows.any():
-            raise InputError("a common component needs the vectors of two sentences at least, which are not all zero")
+            raise InputError("a common component needs at least two sentence vectors that are not all zero")
         _, directions = np.linalg.eigh(rows.T @ rows)
         return cls(directions[:, -1])
 
     def remove(self, vectors: ArrayLike) -> NDArray[np.float32]:
-        """Return vectors (S, D) or (D) without their part in that direction.
-
-        :raises InputError: they have another width.
-        """
+        """Return vectors (S, D) or (D) minus their projection on the component."""
         rows = np.asarray(vectors, np.float32)
         if rows.shape[-1:] != self.direction.shape:
-            raise InputError(f"vectors of {rows.shape[-1:]} numbers; the common component has {self.direction.shape}")
+            raise InputError(f"vectors must have the width of the component, {len(self.direction)}, got {rows.shape}")
         return rows - (rows @ self.direction)[..., None] * self.direction
 
 
 def cosine(a: ArrayLike, b: ArrayLike) -> float:
-    """Return the cosine of the angle between two vectors (D); 0 where one of them is zero."""
+    """Return the cosine similarity of two vectors (D); 0 if one of them is zero."""
     a, b = (np.asarray(each, np.float64) for each in (a, b))
     norm = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(a @ b) / norm if norm else 0.0

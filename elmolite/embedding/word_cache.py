@@ -1,4 +1,4 @@
-"""Vectors of words that were encoded before, by their characters, so that a word is encoded once and not in every call.
+"""LRU cache of word vectors, so that the token encoder computes each word once and not in every call.
 
 Shapes: U distinct words, C characters, P projection.
 """
@@ -18,49 +18,49 @@ from torch import Tensor, nn
 from elmolite.nn.packed_linear import WeightVersions
 
 DEFAULT_BYTES = 64 << 20
-"""What the vectors may take: 131,072 words of a model with a projection of 128."""
+"""Default size of the vectors: 131,072 words of a model with a projection of 128."""
 
 
 class WordCache:
-    """The vectors of the words that were used last, in a table of a fixed size.
+    """LRU cache of the vectors of a token encoder, in a table of fixed size; threads may share one.
 
-    A vector from it is what the encoder would give, up to the rounding of another batch. When a weight of the encoder
-    changes, in place or by another in its place, what was kept is dropped; a change that torch does not count, through
-    ``.data``, needs :meth:`clear`. Threads may share one.
+    A cached vector equals that of the encoder up to the rounding of another batch. When a weight of the encoder
+    changes, in place or by replacement, the cache is emptied; a change through ``.data``, which torch does not count,
+    needs :meth:`clear`.
 
-    :ivar hits: words that were there when they were asked for.
+    :ivar hits: words found in the cache.
     :ivar misses: words that had to be encoded.
     """
 
     def __init__(self, max_bytes: int = DEFAULT_BYTES) -> None:
-        """:param max_bytes: of the vectors; their keys, the ids of the words, come on top; 0 for no cache."""
+        """:param max_bytes: of the vectors, not counting the keys; 0 for no cache."""
         self.max_bytes = max_bytes
         self.hits = self.misses = 0
-        self._places: OrderedDict[bytes, int] = OrderedDict()  # the word that was used last stands last
+        self._rows: OrderedDict[bytes, int] = OrderedDict()  # word -> row of the table, most recently used last
         self._table = torch.empty(0, 0)
         self._versions = WeightVersions(())
         self._lock = threading.RLock()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle and copy without the words: they can be encoded again."""
+        """Pickle and copy without the words."""
         return WordCache, (self.max_bytes,)
 
     def __len__(self) -> int:
-        """Return the number of words in it."""
-        return len(self._places)
+        """Return the number of words."""
+        return len(self._rows)
 
     @property
     def n_bytes(self) -> int:
-        """What the table takes."""
+        """Size of the table."""
         return self._table.nbytes
 
     @property
     def hit_rate(self) -> float:
-        """The share of the words that were there."""
+        """Share of the words that were found."""
         return self.hits / max(1, self.hits + self.misses)
 
     def clear(self) -> None:
-        """Forget the words, and what was counted."""
+        """Remove all words and reset the counters."""
         with self._lock:
             self.hits = self.misses = 0
             self._drop()
@@ -69,50 +69,46 @@ class WordCache:
         """Return the vectors of words, (U, P).
 
         :param unique_words: distinct words as rows of ids, (U, C), on the CPU.
-        :param encoder: gives the vectors of some rows of ``unique_words``, (U, P).
-        :param padding: the id that fills rows up; how far they are filled makes no other word.
+        :param encoder: computes the vectors of rows of ``unique_words``.
+        :param padding: id that pads rows; it is not part of the key.
         """
         keys = _keys(unique_words.numpy(), padding)
         with self._lock, torch.inference_mode(mode=False):
             self._drop_if_changed(encoder)
-            missing = {key: i for i, key in enumerate(keys) if key not in self._places}
+            missing = {key: i for i, key in enumerate(keys) if key not in self._rows}
             new = encoder(unique_words[list(missing.values())]) if missing else None
             self.misses += len(missing)
             self.hits += len(keys) - len(missing)
             for key in keys:
-                if key in self._places:
-                    self._places.move_to_end(key)
+                if key in self._rows:
+                    self._rows.move_to_end(key)
             if new is not None:
-                self._make_table(new)
+                if not self._table.numel():
+                    self._table = new.new_empty(self.max_bytes // (new.shape[1] * new.element_size()), new.shape[1])
                 if len(set(keys)) > len(self._table):
-                    return self._beside(keys, list(missing), new)
-                self._keep(missing, new)
-            return self._table[torch.tensor([self._places[key] for key in keys], device=self._table.device)]
+                    return self._join(keys, list(missing), new)
+                self._insert(missing, new)
+            return self._table[torch.tensor([self._rows[key] for key in keys], device=self._table.device)]
 
-    def _make_table(self, like: Tensor) -> None:
-        if not self._table.numel():
-            n_rows = self.max_bytes // (like.shape[1] * like.element_size())
-            self._table = like.new_empty(n_rows, like.shape[1])
+    def _join(self, keys: list[bytes], missing: list[bytes], new: Tensor) -> Tensor:
+        """Return the vectors of more words than the table holds, without inserting the new ones."""
+        known = [key for key in set(keys) if key in self._rows]
+        vectors = torch.cat([new, self._table[[self._rows[key] for key in known]]])
+        row = {key: i for i, key in enumerate([*missing, *known])}
+        return vectors[[row[key] for key in keys]]
 
-    def _beside(self, keys: list[bytes], missing: list[bytes], new: Tensor) -> Tensor:
-        """Return the vectors of more words than there is room for; those that are new are not kept."""
-        known = [key for key in set(keys) if key in self._places]
-        rows = torch.cat([new, self._table[[self._places[key] for key in known]]])
-        place = {key: i for i, key in enumerate([*missing, *known])}
-        return rows[[place[key] for key in keys]]
-
-    def _keep(self, keys: Iterable[bytes], vectors: Tensor) -> None:
-        """Keep new words, in the place of those that were not used for longest where the table is full."""
-        places = []
+    def _insert(self, keys: Iterable[bytes], vectors: Tensor) -> None:
+        """Insert new words, evicting the least recently used ones if the table is full."""
+        rows = []
         try:
             for key in keys:
-                place = len(self._places)
-                if place == len(self._table):
-                    _, place = self._places.popitem(last=False)
-                self._places[key] = place
-                places.append(place)
-            self._table[places] = vectors
-        except BaseException:  # keys without their vectors would be another's
+                row = len(self._rows)
+                if row == len(self._table):
+                    _, row = self._rows.popitem(last=False)
+                self._rows[key] = row
+                rows.append(row)
+            self._table[rows] = vectors
+        except BaseException:  # otherwise the new keys would have the vectors of other words
             self._drop()
             raise
 
@@ -123,11 +119,11 @@ class WordCache:
             self._versions = WeightVersions(weights)
 
     def _drop(self) -> None:
-        self._places.clear()
+        self._rows.clear()
         self._table = torch.empty(0, 0)
 
 
 def _keys(unique_words: NDArray[np.integer[Any]], padding: int) -> list[bytes]:
-    """Return rows of ids without what fills them up."""
+    """Return rows of ids without their padding."""
     lengths = unique_words.shape[1] - (unique_words[:, ::-1] != padding).argmax(axis=1)
     return [row[:length].tobytes() for row, length in zip(unique_words, lengths.tolist(), strict=True)]

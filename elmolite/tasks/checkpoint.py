@@ -27,8 +27,7 @@ from elmolite.checkpoint import CONFIG_FILE as ENCODER_MANIFEST
 from elmolite.checkpoint import fill
 from elmolite.data.tokenization import FILE_NAME as TOKENIZER_FILE
 from elmolite.data.tokenization import SentenceTokenizer
-from elmolite.embedding.elmo import ELMo
-from elmolite.embedding.elmo_module import Sentence
+from elmolite.embedding.elmo import ELMo, Sentence
 from elmolite.errors import InputError, error_prefix, nearest
 from elmolite.hub import model_folder, released_models
 from elmolite.nn.bilm import MAX_SIZE

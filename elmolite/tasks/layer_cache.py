@@ -34,9 +34,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from elmolite.embedding.batching import BATCH_TOKENS, batches_by_length
-from elmolite.embedding.elmo import ELMo
-from elmolite.embedding.elmo_module import Sentence
-from elmolite.embedding.model_hash import json_line, model_hash
+from elmolite.embedding.elmo import ELMo, Sentence
 from elmolite.errors import InputError
 from elmolite.tasks.config import CacheDtype
 from elmolite.utils import files, folders
@@ -94,7 +92,7 @@ class LayerCache:
         """
         if any(parameter.requires_grad for parameter in elmo.parameters()):
             raise InputError("the layers of a language model that is trained cannot be cached; freeze() it")
-        distinct = _distinct(elmo.tokenise(sentences))
+        distinct = _distinct(elmo.tokenize(sentences))
         folder = default_folder() if folder is None else Path(folder)
         files.remove_stale(folder)
         path = folder / f"layers-{_key(elmo, distinct.tokens, dtype)}"
@@ -159,9 +157,9 @@ def _distinct(sentences: Sequence[Sequence[str]]) -> _Distinct:
 
 def _key(elmo: ELMo, sentences: Sequence[Sequence[str]], dtype: CacheDtype) -> str:
     """Return a hash of everything that the layers depend on."""
-    digest = hashlib.sha256(json_line([_FORMAT, dtype, model_hash(elmo)]))
+    digest = hashlib.sha256(files.json_line([_FORMAT, dtype, elmo.fingerprint()]))
     for sentence in sentences:
-        digest.update(json_line(sentence))
+        digest.update(files.json_line(sentence))
     return digest.hexdigest()[:32]
 
 
@@ -194,7 +192,7 @@ def _write(
         "sentences": len(sentences),
         "words": n_tokens,
         "precision": dtype.name,
-        "model": model_hash(elmo),
+        "model": elmo.fingerprint(),
     }
     with (
         folders.writing_shared_folder(path) as new,

@@ -244,6 +244,11 @@ def json_bytes(content: dict[str, Any]) -> bytes:
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
 
+def json_line(content: Any) -> bytes:
+    """Serialise as one line of JSON, for hashing."""
+    return json.dumps(content).encode() + b"\n"
+
+
 def map_array(path: Path, *, kinds: str, n_dims: int) -> np.memmap[Any, Any]:
     """Memory-map an ``.npy`` file read-only, after its header was checked against the size of the file.
 

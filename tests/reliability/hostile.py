@@ -30,8 +30,7 @@ from elmolite.data.bptt import BPTTBatches
 from elmolite.data.corpus import Corpus
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.embedding.elmo import ELMo
-from elmolite.embedding.embedding_files import embed_file
-from elmolite.embedding.output import EmbeddingFolder
+from elmolite.embedding.output import EmbeddingFolder, embed_file
 from elmolite.nn.softmax import FullSoftmax
 from elmolite.pretraining.config import PretrainingConfig
 from elmolite.pretraining.trainer import pretrain

@@ -25,9 +25,7 @@ from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import Vocabulary
 from elmolite.embedding import output
 from elmolite.embedding.elmo import ELMo
-from elmolite.embedding.embedding_files import embed_file
-from elmolite.embedding.embedding_settings import EmbeddingSettings
-from elmolite.embedding.output import EmbeddingFolder, EmbeddingWriter
+from elmolite.embedding.output import EmbeddingFolder, EmbeddingSettings, EmbeddingWriter, embed_file
 from elmolite.errors import InputError
 from elmolite.nn.softmax import FullSoftmax
 from elmolite.pretraining.checkpointing import TrainingCheckpoints, load_checkpoint, save_checkpoint

@@ -15,7 +15,7 @@ from elmolite.data.indexers import ByteIndexer, ManyLangsIndexer, UnicodeIndexer
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import Vocabulary
 from elmolite.embedding.elmo import ELMo
-from elmolite.embedding.embedding_files import embed_file
+from elmolite.embedding.output import embed_file
 
 MARKS = ["<bos>", "<eos>", "<oov>", "<pad>", "<bow>", "<eow>"]
 INDEXERS = {

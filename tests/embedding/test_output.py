@@ -13,9 +13,7 @@ from conftest import random_sentences, write_sentences
 from safetensors.torch import load_file, save_file
 
 from elmolite.embedding.elmo import ELMo
-from elmolite.embedding.embedding_files import embed_file
-from elmolite.embedding.embedding_settings import EmbeddingSettings
-from elmolite.embedding.output import FORMAT_VERSION, EmbeddingFolder
+from elmolite.embedding.output import FORMAT_VERSION, EmbeddingFolder, EmbeddingSettings, embed_file
 from elmolite.errors import InputError
 from elmolite.utils import files
 
@@ -44,7 +42,7 @@ def checksums(folder):
 
 
 @pytest.mark.parametrize("layers", ["all", "top", 0])
-def test_a_folder_has_the_vectors_of_every_line(tmp_path, model_folder, text, layers):
+def test_a_directory_has_the_vectors_of_every_line(tmp_path, model_folder, text, layers):
     written = embed(model_folder, text, tmp_path / "out", layers=layers)
     assert (written.n_sentences, written.n_resumed) == (120, 0)
     folder = EmbeddingFolder(tmp_path / "out")
@@ -71,35 +69,35 @@ def test_a_part_is_vectors_and_offsets(tmp_path, model_folder, text):
     assert part["offsets"][-1] == len(part["vectors"])
 
 
-class BrokenOffError(Exception):
+class InterruptedRunError(Exception):
     pass
 
 
 @pytest.mark.parametrize("n_parts", [0, 1, 3])
-def test_a_run_that_was_broken_off_goes_on_and_ends_the_same(tmp_path, model_folder, text, monkeypatch, n_parts):
+def test_an_interrupted_run_is_resumed_with_the_same_result(tmp_path, model_folder, text, monkeypatch, n_parts):
     embed(model_folder, text, tmp_path / "whole")
     made = []
 
     def stop(self, chunk, embed=ELMo.embed, **options):
         made.append(chunk)
         if len(made) > n_parts:
-            raise BrokenOffError
+            raise InterruptedRunError
         return embed(self, chunk, **options)
 
-    with monkeypatch.context() as patch, pytest.raises(BrokenOffError):
+    with monkeypatch.context() as patch, pytest.raises(InterruptedRunError):
         patch.setattr(ELMo, "embed", stop)
         embed(model_folder, text, tmp_path / "out")
     assert len(list((tmp_path / "out").glob("part-*"))) == n_parts
-    with pytest.raises(InputError, match="not all vectors are there; run elmolite embed again"):
+    with pytest.raises(InputError, match="incomplete; run the same elmolite embed again"):
         EmbeddingFolder(tmp_path / "out")
     written = embed(model_folder, text, tmp_path / "out")
     assert written.n_resumed == sum(map(len, made[:n_parts]))
     assert checksums(tmp_path / "out") == checksums(tmp_path / "whole")
 
 
-def test_a_process_that_was_killed_goes_on_and_ends_the_same(tmp_path, model_folder):
+def test_a_killed_process_is_resumed_with_the_same_result(tmp_path, model_folder):
     text = write_sentences(tmp_path / "long.txt", random_sentences(3000))
-    command = "import sys; from elmolite import embedding_folder as f; f.PART_BYTES = 30_000\n"
+    command = "import sys; from elmolite.embedding import output; output.PART_BYTES = 30_000\n"
     command += "from elmolite.cli.main import main; sys.exit(main(sys.argv[1:]))"
     arguments = [sys.executable, "-c", command, "embed", str(model_folder), "--input", str(text), "--output"]
     subprocess.run([*arguments, str(tmp_path / "whole")], check=True, capture_output=True)
@@ -119,33 +117,33 @@ def edit(folder, **changes):
     files.write_manifest(folder / "embedding.json", content | changes)
 
 
-def begun(tmp_path, model_folder, text):
+def incomplete(tmp_path, model_folder, text):
     embed(model_folder, text, tmp_path / "out")
     edit(tmp_path / "out", is_complete=False)
     return tmp_path / "out"
 
 
-def test_what_was_begun_with_other_settings_is_refused(tmp_path, model_folder, text):
-    out = begun(tmp_path, model_folder, text)
+def test_other_settings_are_refused(tmp_path, model_folder, text):
+    out = incomplete(tmp_path, model_folder, text)
     for options in ({"layers": "top"}, {"dtype": "float16"}, {"batch_tokens": 64}, {"pretokenized": True}):
-        with pytest.raises(InputError, match=r"was begun with (layers|dtype|batch_tokens|pretokenized) "):
+        with pytest.raises(InputError, match=r"cannot resume, (layers|dtype|batch_tokens|pretokenized) was"):
             embed(model_folder, text, out, **options)
-    with pytest.raises(InputError, match="was begun with model "):
+    with pytest.raises(InputError, match="cannot resume, model was"):
         embed("mini-en", text, out)
 
 
 def test_another_text_is_refused(tmp_path, model_folder, text):
-    out = begun(tmp_path, model_folder, text)
+    out = incomplete(tmp_path, model_folder, text)
     text.write_text("\n".join(["other", *LINES[1:]]) + "\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"part-00000.safetensors: is of other sentences"):
+    with pytest.raises(InputError, match=r"part-00000.safetensors: cannot resume, the text has changed"):
         embed(model_folder, text, out)
     text.write_text("\n".join(LINES[:20]) + "\n", encoding="utf-8")
-    with pytest.raises(InputError, match="is of other sentences"):
+    with pytest.raises(InputError, match="the text has changed"):
         embed(model_folder, text, out)
 
 
-def test_a_text_that_has_grown_is_gone_on_with(tmp_path, model_folder, text):
-    out = begun(tmp_path, model_folder, text)
+def test_an_extended_text_is_resumed(tmp_path, model_folder, text):
+    out = incomplete(tmp_path, model_folder, text)
     text.write_text("\n".join([*LINES, "one more", "and one"]) + "\n", encoding="utf-8")
     written = embed(model_folder, text, out)
     assert (written.n_sentences, written.n_resumed) == (122, 120)
@@ -153,20 +151,20 @@ def test_a_text_that_has_grown_is_gone_on_with(tmp_path, model_folder, text):
     assert checksums(out) == checksums(tmp_path / "anew")
 
 
-def test_whole_vectors_are_left_as_they_are(tmp_path, model_folder, text):
+def test_complete_output_is_not_changed(tmp_path, model_folder, text):
     embed(model_folder, text, tmp_path / "out")
     before = checksums(tmp_path / "out")
     assert embed(model_folder, text, tmp_path / "out").n_resumed == 120
     assert checksums(tmp_path / "out") == before
     text.write_text("\n".join(["other", *LINES[1:]]) + "\n", encoding="utf-8")
-    with pytest.raises(InputError, match="is of other sentences"):
+    with pytest.raises(InputError, match="the text has changed"):
         embed(model_folder, text, tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", ["embedding.json", "part-00002.safetensors"])
-def test_what_a_killed_run_left_half_written_is_removed(tmp_path, monkeypatch, model_folder, text, name):
+def test_partial_files_of_a_killed_run_are_removed(tmp_path, monkeypatch, model_folder, text, name):
     monkeypatch.setattr(files, "UNLOCKED_AFTER", -1.0)
-    out = begun(tmp_path, model_folder, text) if "part-" in name else tmp_path / "out"
+    out = incomplete(tmp_path, model_folder, text) if "part-" in name else tmp_path / "out"
     out.mkdir(exist_ok=True)
     files.partial_path(out / name).write_bytes(b"half")
     embed(model_folder, text, out)
@@ -175,13 +173,13 @@ def test_what_a_killed_run_left_half_written_is_removed(tmp_path, monkeypatch, m
 
 
 @pytest.mark.parametrize("options", [{"layers": 99}, {"batch_tokens": 0}])
-def test_a_wrong_setting_leaves_nothing_behind(tmp_path, model_folder, text, options):
+def test_an_invalid_setting_writes_nothing(tmp_path, model_folder, text, options):
     with pytest.raises(InputError):
         embed(model_folder, text, tmp_path / "out", **options)
     assert embed(model_folder, text, tmp_path / "out").n_sentences == 120
 
 
-def test_other_things_are_not_replaced(tmp_path, model_folder, text):
+def test_other_files_are_not_replaced(tmp_path, model_folder, text):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / ".letter.txt.partial").touch()
     with pytest.raises(InputError, match=r"mine is not a complete embedding folder: embedding\.json is missing"):
@@ -190,13 +188,13 @@ def test_other_things_are_not_replaced(tmp_path, model_folder, text):
 
 
 def test_a_damaged_part_is_named(tmp_path, model_folder, text):
-    out = begun(tmp_path, model_folder, text)
+    out = incomplete(tmp_path, model_folder, text)
     edit(out, is_complete=True)
     part = out / "part-00001.safetensors"
     content = part.read_bytes()
     for damaged, message in ((content[:100], "has 100 bytes, expected"), (content[:-1] + b"?", "is damaged")):
         part.write_bytes(damaged)
-        message = f"part-00001.safetensors {message}.*remove it and those behind it, and embed again"
+        message = f"part-00001.safetensors {message}.*delete it and all later parts, and embed again"
         for read in (lambda: embed(model_folder, text, out), lambda: list(EmbeddingFolder(out))):
             with pytest.raises(InputError, match=message):
                 read()
@@ -210,15 +208,15 @@ def test_a_damaged_part_is_named(tmp_path, model_folder, text):
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        ({"vectors": torch.zeros(3, 2)}, "its offsets do not fit its vectors"),
-        ({"offsets": torch.tensor([0, 3])}, "its offsets do not fit its vectors"),
-        ({"vectors": torch.zeros(3, 2), "offsets": torch.tensor([0.0, 3.0])}, "its offsets do not fit its vectors"),
-        ({"vectors": torch.zeros(3, 2), "offsets": torch.tensor([0, 4])}, "its offsets do not fit its vectors"),
-        ({"vectors": torch.zeros(3, 2), "offsets": torch.tensor([0, 3])}, "or what embedding.json says of it"),
+        ({"vectors": torch.zeros(3, 2)}, "offsets do not match the vectors"),
+        ({"offsets": torch.tensor([0, 3])}, "offsets do not match the vectors"),
+        ({"vectors": torch.zeros(3, 2), "offsets": torch.tensor([0.0, 3.0])}, "offsets do not match the vectors"),
+        ({"vectors": torch.zeros(3, 2), "offsets": torch.tensor([0, 4])}, "offsets do not match the vectors"),
+        ({"vectors": torch.zeros(3, 2), "offsets": torch.tensor([0, 3])}, "or embedding.json"),
     ],
 )
 def test_a_part_of_another_shape_is_named(tmp_path, model_folder, text, tensors, message):
-    out = begun(tmp_path, model_folder, text)
+    out = incomplete(tmp_path, model_folder, text)
     part = out / "part-00000.safetensors"
     save_file(tensors, part)
     edit(out, parts=[{"sentences": 2, "tokens": 3, **files.file_entry(part)}])
@@ -229,8 +227,8 @@ def test_a_part_of_another_shape_is_named(tmp_path, model_folder, text, tensors,
 def test_a_part_is_hashed_once(tmp_path, monkeypatch, model_folder, text):
     embed(model_folder, text, tmp_path / "out")
     hashed = []
-    fingerprint = files.file_entry
-    monkeypatch.setattr(files, "fingerprint", lambda path: hashed.append(path.name) or fingerprint(path))
+    file_entry = files.file_entry
+    monkeypatch.setattr(files, "file_entry", lambda path: hashed.append(path.name) or file_entry(path))
     folder = EmbeddingFolder(tmp_path / "out")
     for number in (0, 1, 0, 119):
         folder[number]
@@ -240,13 +238,13 @@ def test_a_part_is_hashed_once(tmp_path, monkeypatch, model_folder, text):
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ([1], "'parts' must give the sentences, tokens, bytes, sha256 of each part"),
-        (None, "'parts' must give"),
-        ([{"sentences": "x", "tokens": 1, "bytes": 1, "sha256": "0"}], "'parts' must give"),
+        ([1], "'parts' must have sentences, tokens, bytes, sha256 of each part"),
+        (None, "'parts' must have"),
+        ([{"sentences": "x", "tokens": 1, "bytes": 1, "sha256": "0"}], "'parts' must have"),
     ],
 )
-def test_a_manifest_that_says_something_else_is_explained(tmp_path, model_folder, text, parts, message):
-    out = begun(tmp_path, model_folder, text)
+def test_an_invalid_manifest_is_refused(tmp_path, model_folder, text, parts, message):
+    out = incomplete(tmp_path, model_folder, text)
     edit(out, parts=parts)
     for use in (EmbeddingFolder, lambda out: embed(model_folder, text, out)):
         with pytest.raises(InputError, match=message):
@@ -254,7 +252,7 @@ def test_a_manifest_that_says_something_else_is_explained(tmp_path, model_folder
 
 
 @pytest.mark.parametrize("name", ["v.h5", "v.hdf5"])
-def test_hdf5_is_laid_out_as_allennlp_does(tmp_path, model_folder, text, name):
+def test_hdf5_has_the_layout_of_allennlp(tmp_path, model_folder, text, name):
     written = embed(model_folder, text, tmp_path / name)
     assert written.describe() == f"120 sentences, 1 of them without tokens, {written.n_tokens:,} tokens"
     expected = ELMo.from_pretrained(model_folder).embed([line.split() for line in LINES])
@@ -278,12 +276,12 @@ def test_half_precision_in_one_file(tmp_path, model_folder, text):
 @pytest.mark.parametrize(
     ("output", "options", "message"),
     [
-        ("v.npz", {"dtype": "bfloat16"}, "dtype bfloat16: numpy and HDF5 have none"),
+        ("v.npz", {"dtype": "bfloat16"}, "dtype bfloat16 does not exist in numpy"),
         ("v", {"dtype": "float8"}, "dtype: unknown 'float8'; did you mean 'float"),
-        ("v", {"layers": "tpo"}, "layers='tpo'"),
+        ("v", {"layers": "tpo"}, "layers must be .* got 'tpo'"),
     ],
 )
-def test_what_cannot_be_written_is_said(tmp_path, model_folder, text, output, options, message):
+def test_invalid_options_are_refused(tmp_path, model_folder, text, output, options, message):
     with pytest.raises(InputError, match=message):
         embed(model_folder, text, tmp_path / output, **options)
 
@@ -291,11 +289,11 @@ def test_what_cannot_be_written_is_said(tmp_path, model_folder, text, output, op
 def test_vectors_too_large_for_float16_are_refused():
     settings = EmbeddingSettings("top", 1, "float16", pretokenized=False, precision="32-true")
     assert settings.convert(np.array([65504.0, 1.0], np.float32)).tolist() == [65504, 1]
-    with pytest.raises(InputError, match="too large"):
+    with pytest.raises(InputError, match="cannot hold"):
         settings.convert(np.array([70000.0], np.float32))
 
 
-def test_an_empty_file_leaves_no_vectors(tmp_path, model_folder):
+def test_an_empty_file_writes_nothing(tmp_path, model_folder):
     (tmp_path / "empty.txt").touch()
     for output in ("v.npz", "v.h5", "v"):
         with pytest.raises(InputError, match=r"empty.txt: the file is empty"):
