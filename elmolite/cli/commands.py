@@ -445,7 +445,7 @@ def finetune(
         inputs=input,
         head=head if custom_head is None else _load_head(custom_head, head),
         pretokenized=pretokenized,
-        is_untrained=untrained,
+        random_init=untrained,
     )
     if not (baselines or probe or seeds > 1):
         result = fit(run, config, out, cache=folder, refers_to_encoder=refer_to_encoder, overwrite=overwrite)

@@ -128,7 +128,7 @@ def _train(task: DemoTask, examples: TaskExamples, model: Path, out: Path, *, ca
         n_epochs=n_epochs, patience=n_epochs, batch_size=task.batch_size, learning_rate=task.learning_rate
     )
     setup = FinetuningRun.build(examples, encoder=model, inputs=InputConfig(dropout=task.dropout), head=task.head)
-    ways = {UNTRAINED: replace(setup, is_untrained=True), PRETRAINED: setup}
+    ways = {UNTRAINED: replace(setup, random_init=True), PRETRAINED: setup}
     return compare(ways, config, out=out, cache=cache, overwrite=True, show_progress=False)
 
 

@@ -87,7 +87,7 @@ def _mean_and_deviation(values: Sequence[float]) -> str:
 
 def baselines(run: FinetuningRun) -> dict[str, FinetuningRun]:
     """Return a run and its baselines, by name."""
-    if run.is_untrained or run.inputs.layers == NO_LAYERS:
+    if run.random_init or run.inputs.layers == NO_LAYERS:
         raise InputError("--baselines needs the layers of a trained language model: drop --untrained or 'none'")
 
     def with_inputs(layers: str, static: str | None = None) -> FinetuningRun:
@@ -95,23 +95,23 @@ def baselines(run: FinetuningRun) -> dict[str, FinetuningRun]:
 
     own = str(run.inputs.layers) + (" and static" if run.inputs.static else "")
     runs = {own: run, **{layers: with_inputs(layers) for layers in (MIX, "average", "top", "token") if layers != own}}
-    runs[UNTRAINED + own] = replace(run, is_untrained=True)
+    runs[UNTRAINED + own] = replace(run, random_init=True)
     if run.inputs.static is not None:
-        runs[UNTRAINED + MIX] = replace(with_inputs(MIX), is_untrained=True)
+        runs[UNTRAINED + MIX] = replace(with_inputs(MIX), random_init=True)
         runs["static vectors only"] = with_inputs(NO_LAYERS, run.inputs.static)
     return runs
 
 
 def probes(run: FinetuningRun) -> dict[str, FinetuningRun]:
     """Return linear probes of each layer and of their mix, of the trained and of the untrained language model."""
-    if run.is_untrained:
+    if run.random_init:
         raise InputError("--probe compares the trained and the untrained language model: drop --untrained")
     runs = {}
-    for prefix, is_untrained in (("", False), (UNTRAINED, True)):
+    for prefix, random_init in (("", False), (UNTRAINED, True)):
         layers_by_name = {name: str(layer) for layer, name in enumerate(layer_names(run.elmo.n_layers))}
         for name, layers in {**layers_by_name, MIX: MIX}.items():
             inputs = replace(run.inputs, layers=layers, output_mix=False, static=None, dropout=0.0)
-            runs[prefix + name] = replace(run, inputs=inputs, head=run.examples.spec.probe, is_untrained=is_untrained)
+            runs[prefix + name] = replace(run, inputs=inputs, head=run.examples.spec.probe, random_init=random_init)
     return runs
 
 

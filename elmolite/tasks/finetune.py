@@ -29,6 +29,7 @@ from elmolite.tasks.model import TaskModel
 from elmolite.tasks.module import BestEpoch, FinetuningModule
 from elmolite.tasks.setup import FinetuningRun, Source, TaskExamples
 from elmolite.utils import files, folders
+from elmolite.utils.deprecation import accepts_renamed_arguments
 from elmolite.utils.lightning import quiet_lightning
 from elmolite.utils.torch import best_device
 
@@ -73,6 +74,7 @@ class FinetuningResult:
         }
 
 
+@accepts_renamed_arguments
 def finetune(
     task: str | TaskExamples,
     *,
@@ -86,7 +88,7 @@ def finetune(
     head: HeadConfig | HeadFactory | None = None,
     columns: ExampleColumns = DEFAULT_COLUMNS,
     pretokenized: bool = False,
-    is_untrained: bool = False,
+    random_init: bool = False,
     cache: CacheFolder = None,
     overwrite: bool = False,
     show_progress: bool = True,
@@ -107,7 +109,7 @@ def finetune(
         or (B, T, labels) if each token has a label.
     :param columns: format and columns of the files.
     :param pretokenized: split sentences at white space, not with the tokenizer of the language model.
-    :param is_untrained: give the language model random weights: the baseline for pretraining.
+    :param random_init: give the language model random weights: the baseline for pretraining.
     :param cache: folder for the layers of a frozen language model; ``None`` for the user's cache, ``False`` to
         compute them again in every epoch.
     :param overwrite: replace an earlier run in ``out``.
@@ -122,7 +124,7 @@ def finetune(
     elif not (train is dev is test is None):
         raise InputError("train, dev and test are part of the examples that were given as task")
     run = FinetuningRun.build(
-        task, encoder=encoder, inputs=inputs, head=head, pretokenized=pretokenized, is_untrained=is_untrained
+        task, encoder=encoder, inputs=inputs, head=head, pretokenized=pretokenized, random_init=random_init
     )
     return fit(
         run,
@@ -200,7 +202,7 @@ def fit(
     result = FinetuningResult(
         out / MODEL_FOLDER, best.scores, test, best.epoch, best.epochs, model.inputs.learnt_mixes()
     )
-    encoder = run.encoder if refers_to_encoder and is_frozen and not run.is_untrained else None
+    encoder = run.encoder if refers_to_encoder and is_frozen and not run.random_init else None
     checkpoint = TaskCheckpoint(description, model, run.tokenizer, run.examples.columns)
     checkpoint.save_pretrained(result.folder, encoder=encoder, overwrite=True)
     _write(result, run, config, out)
@@ -241,7 +243,7 @@ def _write(result: FinetuningResult, run: FinetuningRun, config: FinetuningConfi
     settings = {
         "task": run.examples.task,
         "encoder": {"name": str(run.encoder), **run.encoder_entry()},
-        "is_untrained": run.is_untrained,
+        "is_untrained": run.random_init,
         "examples": run.examples.sources,
         "inputs": asdict(run.inputs),
         "head": None if callable(run.head) else asdict(run.head),

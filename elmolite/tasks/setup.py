@@ -114,7 +114,7 @@ class FinetuningRun:
     inputs: InputConfig
     head: HeadConfig | HeadFactory
     tokenizer: SentenceTokenizer
-    is_untrained: bool = False
+    random_init: bool = False
     """Whether the language model has random weights: the baseline for pretraining."""
 
     @classmethod
@@ -126,7 +126,7 @@ class FinetuningRun:
         inputs: InputConfig | None = None,
         head: HeadConfig | HeadFactory | None = None,
         pretokenized: bool = False,
-        is_untrained: bool = False,
+        random_init: bool = False,
     ) -> FinetuningRun:
         """Load the language model and check that examples, inputs and head fit the task.
 
@@ -139,7 +139,7 @@ class FinetuningRun:
         refuse_earlier_model(encoder)
         elmo = ELMo.from_pretrained(encoder)
         tokenizer = SentenceTokenizer.whitespace() if pretokenized else elmo.tokenizer
-        run = cls(examples, encoder, elmo, inputs or InputConfig(), head, tokenizer, is_untrained)
+        run = cls(examples, encoder, elmo, inputs or InputConfig(), head, tokenizer, random_init)
         check_labels(run.description, [*examples.dev, *(examples.test or [])])
         return run
 
@@ -161,7 +161,7 @@ class FinetuningRun:
         """Build the model, with random weights that are a function of the seed."""
         torch.manual_seed(seed)
         elmo = self.elmo if self.inputs.layers != NO_LAYERS else None
-        if elmo is not None and self.is_untrained:
+        if elmo is not None and self.random_init:
             elmo = ELMo(BiLM(elmo.bilm.config, **elmo.indexer.sizes()), elmo.tokenizer, elmo.indexer)
         vectors = self._static_vectors
         static = None if vectors is None else StaticEmbedding.of(vectors, is_trained=self.inputs.train_static)

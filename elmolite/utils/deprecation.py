@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 RENAMED_SETTINGS: dict[str, dict[str, str]] = {
     "PretrainingConfig": {
@@ -16,14 +16,19 @@ RENAMED_SETTINGS: dict[str, dict[str, str]] = {
     },
     "FinetuningConfig": {"clip_norm": "max_grad_norm", "cache_precision": "cache_dtype"},
     "InputConfig": {"mixes_at_output": "output_mix"},
+    "finetune": {"is_untrained": "random_init"},
 }
-"""Class name of a config dataclass -> {old field: new field}; flags and recipe keys follow from the fields."""
+"""Class name of a config dataclass, or name of a function -> {old name: new name}.
+
+Flags and recipe keys follow from the fields of a dataclass.
+"""
 RENAMED_FLAGS: dict[str, dict[str, str]] = {
     "pretrain": {"--plan": "--dry-run"},
     **{command: {"--own-head": "--custom-head"} for command in ("finetune", "predict", "test")},
 }
 """Command -> {old flag: new flag}, for flags that do not come from the field of a config dataclass."""
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -38,9 +43,9 @@ def warn_renamed(old: str, new: str) -> None:
 
 
 def rename_keys(kind: type[Any] | str, values: Mapping[str, Any], *, warn: bool = True) -> dict[str, Any]:
-    """Return the settings of a config dataclass with deprecated keys replaced by the current ones.
+    """Return settings or arguments with deprecated keys replaced by the current ones.
 
-    :param kind: the dataclass, or its name.
+    :param kind: the dataclass, or the name of a dataclass or function.
     :param warn: false for files that an earlier version wrote, which nobody needs to edit.
     """
     renamed = RENAMED_SETTINGS.get(kind if isinstance(kind, str) else kind.__name__, {})
@@ -76,3 +81,13 @@ def _renamed_field(old: str, new: str) -> property:
         return getattr(config, new)
 
     return property(get, doc=f"Deprecated: use ``{new}``.")
+
+
+def accepts_renamed_arguments(function: Callable[P, T]) -> Callable[P, T]:
+    """Let the decorated function take its deprecated keyword arguments, with a warning."""
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **values: P.kwargs) -> T:
+        return function(*args, **rename_keys(function.__name__, values))
+
+    return wrapper

@@ -97,7 +97,7 @@ WRITERS = {"classify": write_classes, "tag": write_tagged, "entail": write_pairs
 
 
 def setup_of(
-    encoder, task, *, train, dev=None, test=None, head=None, columns=DEFAULT_COLUMNS, is_untrained=False, **inputs
+    encoder, task, *, train, dev=None, test=None, head=None, columns=DEFAULT_COLUMNS, random_init=False, **inputs
 ):
     """A run of a small head; the dev examples are the training examples if no others are given."""
     return FinetuningRun.build(
@@ -105,7 +105,7 @@ def setup_of(
         encoder=encoder,
         inputs=InputConfig(**{"normalization": "layer", "dropout": 0.0, **inputs}),
         head=head or HEADS[task],
-        is_untrained=is_untrained,
+        random_init=random_init,
     )
 
 

@@ -32,7 +32,7 @@ def run(tmp_path, model_folder):
 
 def inputs_of(runs):
     """Layers, whether there are static vectors, and whether the language model is untrained, of each run."""
-    return {name: (run.inputs.layers, run.inputs.static is not None, run.is_untrained) for name, run in runs.items()}
+    return {name: (run.inputs.layers, run.inputs.static is not None, run.random_init) for name, run in runs.items()}
 
 
 def test_baselines(run):

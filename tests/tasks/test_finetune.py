@@ -323,7 +323,7 @@ def test_bfloat16_learns_too(tmp_path, model_folder):
 
 def test_an_untrained_language_model_is_saved(tmp_path, model_folder):
     path = write_classes(tmp_path / "a.txt")
-    run = setup_of(model_folder, "classify", train=path, is_untrained=True)
+    run = setup_of(model_folder, "classify", train=path, random_init=True)
     result = train(run, tmp_path / "run", n_epochs=1, refers_to_encoder=True)
     encoder = TaskCheckpoint.from_pretrained(result.folder).model.elmo
     assert differing(weights(ELMo.from_pretrained(model_folder)), weights(encoder))

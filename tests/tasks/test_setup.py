@@ -105,7 +105,7 @@ def test_the_weights_are_a_function_of_the_seed(tmp_path, model_folder):
 
 
 def test_an_untrained_language_model_is_of_the_same_sizes_at_random(tmp_path, model_folder):
-    setup = setup_of(model_folder, "classify", train=write_classes(tmp_path / "a.txt"), is_untrained=True)
+    setup = setup_of(model_folder, "classify", train=write_classes(tmp_path / "a.txt"), random_init=True)
     pretrained = ELMo.from_pretrained(model_folder)
     first, other = setup.make_model(1).elmo, setup.make_model(2).elmo
     name = "bilm.forward_stack.layers.0.projection_weight"
