@@ -16,7 +16,7 @@ from elmolite.cli.main import main
 from elmolite.data.indexers import INDEXERS, ByteIndexer
 from elmolite.nn.recurrent import CELLS, RNNLayer
 from elmolite.nn.softmax import SOFTMAXES, FullSoftmax
-from elmolite.tasks.heads import HEADS, ClassifyConfig, HeadConfig, LinearClassifier
+from elmolite.tasks.heads import HEADS, ClassifyConfig, HeadConfig
 from elmolite.tasks.metrics import TaskScores, label_report
 from elmolite.tasks.objectives import Objective
 from elmolite.tasks.specs import TASKS, TaskSpec
@@ -136,7 +136,7 @@ REGRESSION = TaskSpec(
     sentences=("text",),
     label_kind="single",
     config=RegressConfig,
-    heads={"linear": LinearClassifier},
+    heads=TASKS["classify"].heads,
     probe=RegressConfig(),
     objective=lambda description: Regression(description.labels),
     scorer=lambda description: score_numbers,

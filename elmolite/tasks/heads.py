@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
@@ -90,6 +91,11 @@ def attend(values: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
     return torch.bmm(masked_softmax(scores, mask.unsqueeze(1)), values)
 
 
+def attention_pool(scores: Tensor, vectors: Tensor, mask: Tensor) -> Tensor:
+    """Return the means of vectors (B, T, D), weighted by the softmax of scores (B, T, 1), over tokens: (B, D)."""
+    return torch.bmm(masked_softmax(scores.squeeze(2), mask).unsqueeze(1), vectors).squeeze(1)
+
+
 def concat_output_mix(vectors: Tensor, features: TokenFeatures) -> Tensor:
     """Concatenate the output features, if there are any, to encoder outputs (B, T, H)."""
     return vectors if features.output_vectors is None else torch.cat([vectors, features.output_vectors], dim=2)
@@ -137,35 +143,11 @@ class PoolingClassifier(nn.Module):
             return self.linear(self.dropout(final))  # type: ignore[no-any-return]
         vectors = concat_output_mix(vectors, features)
         if self.attention is not None:
-            weights = masked_softmax(self.attention(vectors).squeeze(2), features.mask)
-            pooled = torch.bmm(weights.unsqueeze(1), vectors).squeeze(1)
+            pooled = attention_pool(self.attention(vectors), vectors, features.mask)
         else:
             pool = masked_max if self.pooling == "max" else masked_mean
             pooled = pool(vectors, features.mask)
         return self.linear(self.dropout(pooled))  # type: ignore[no-any-return]
-
-
-class LinearClassifier(PoolingClassifier):
-    """Sentence classifier without an encoder: pooling over tokens, linear layer."""
-
-    def __init__(
-        self,
-        input_size: int,
-        n_labels: int,
-        *,
-        output_vectors_size: int = 0,
-        pooling: Pooling = "max",
-        dropout: float = 0.0,
-    ) -> None:
-        """See :class:`PoolingClassifier`; ``final`` pooling needs an LSTM."""
-        super().__init__(
-            input_size,
-            n_labels,
-            output_vectors_size=output_vectors_size,
-            pooling=pooling,
-            n_layers=0,
-            dropout=dropout,
-        )
 
 
 class ConvolutionClassifier(nn.Module):
@@ -250,12 +232,11 @@ class BiattentiveClassifier(nn.Module):
         attended = attend(encoded, encoded @ encoded.transpose(1, 2), mask)
         compared = torch.cat([encoded, encoded - attended, encoded * attended], dim=2)
         integrated = concat_output_mix(self.integrator(compared, mask)[0], features)
-        weights = masked_softmax(self.attention(integrated).squeeze(2), mask)
         pooled = [
             masked_max(integrated, mask),
             masked_mean(integrated, mask),
             -masked_max(-integrated, mask),
-            torch.bmm(weights.unsqueeze(1), integrated).squeeze(1),
+            attention_pool(self.attention(integrated), integrated, mask),
         ]
         return self.output(torch.cat(pooled, dim=1))  # type: ignore[no-any-return]
 
@@ -307,14 +288,6 @@ class Tagger(nn.Module):
         """Return the scores (B, T, K)."""
         vectors = features.vectors if self.lstm is None else self.lstm(features.vectors, features.mask)[0]
         return self.linear(self.dropout(concat_output_mix(vectors, features)))  # type: ignore[no-any-return]
-
-
-class LinearTagger(Tagger):
-    """Sequence tagger without an encoder: linear layer for each token."""
-
-    def __init__(self, input_size: int, n_labels: int, *, output_vectors_size: int = 0, dropout: float = 0.0) -> None:
-        """:param output_vectors_size: E, concatenated to the input."""
-        super().__init__(input_size, n_labels, output_vectors_size=output_vectors_size, n_layers=0, dropout=dropout)
 
 
 class ESIM(nn.Module):
@@ -384,17 +357,19 @@ class LinearPairClassifier(nn.Module):
         return self.linear(torch.cat([u, v, (u - v).abs(), u * v], dim=1))  # type: ignore[no-any-return]
 
 
-HEADS: Mapping[str, Mapping[str, type[nn.Module]]] = {
+Head = Callable[..., nn.Module]
+
+HEADS: dict[str, dict[str, Head]] = {
     "classify": {
         "lstm": PoolingClassifier,
         "cnn": ConvolutionClassifier,
         "biattentive": BiattentiveClassifier,
-        "linear": LinearClassifier,
+        "linear": partial(PoolingClassifier, n_layers=0),
     },
-    "tag": {"lstm": Tagger, "linear": LinearTagger},
+    "tag": {"lstm": Tagger, "linear": partial(Tagger, n_layers=0)},
     "entail": {"esim": ESIM, "linear": LinearPairClassifier},
 }
-"""Task -> kind of head -> class. A head takes the settings of the task's config that its constructor names."""
+"""Task -> kind of head -> class. A head gets the settings of the task's config that its constructor names."""
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -485,18 +460,13 @@ HeadFactory = Callable[[int, int], nn.Module]
 
 
 def build_head(
-    kinds: Mapping[str, type[nn.Module]],
-    config: HeadConfig,
-    *,
-    input_size: int,
-    n_labels: int,
-    output_vectors_size: int = 0,
+    kinds: Mapping[str, Head], config: HeadConfig, *, input_size: int, n_labels: int, output_vectors_size: int = 0
 ) -> nn.Module:
     """Build the head that a config describes, with random weights.
 
     :param kinds: the heads of the task.
     """
     kind = kinds[config.kind]
-    accepted = inspect.signature(kind).parameters
+    accepted = inspect.signature(kind).parameters.keys() - getattr(kind, "keywords", {}).keys()
     settings = {name: value for name, value in vars(config).items() if name in accepted}
     return kind(input_size, n_labels, output_vectors_size=output_vectors_size, **settings)

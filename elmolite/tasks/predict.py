@@ -1,4 +1,4 @@
-"""A task folder and a file -> predictions, or what they are worth."""
+"""Prediction and evaluation of a trained task on a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from elmolite.errors import InputError
 from elmolite.tasks.checkpoint import TaskCheckpoint
 from elmolite.tasks.data import TaskData, predict
 from elmolite.tasks.examples.files import read_examples
-from elmolite.tasks.examples.records import DEFAULT_COLUMNS, Example, ExampleColumns, Examples, Task
+from elmolite.tasks.examples.records import DEFAULT_COLUMNS, Example, ExampleColumns, Examples
 from elmolite.tasks.heads import HeadFactory
 from elmolite.tasks.metrics import TaskScores, check_labels, warn_unknown_labels
 from elmolite.tasks.objectives import Prediction
@@ -29,46 +29,42 @@ def predict_file(
     encoder: str | Path | None = None,
     pretokenized: bool = False,
 ) -> Iterator[dict[str, Any]]:
-    """Predict the examples of a file.
+    """Predict the examples of a file, with labels or without.
 
-    :param folder: a task folder, or that of the run which made it.
-    :param path: a file with labels or without, or ``-``; see :func:`read_examples`.
-    :param columns: how the file is laid out, where that is neither recognised nor as in the training examples.
-    :param pretokenized: cut strings at white space, and not as the task's tokenizer does.
-    :param head: makes the head, where it was one of your own.
-    :param encoder: the language model, where the task's folder refers to one elsewhere.
-    :returns: for each example what was read, the labels, their probabilities and, where the file has them, the gold
-        labels: values for JSON.
-    :raises InputError: the folder or the file cannot be used; the message names file and line.
+    :param folder: a task folder, or the folder of the run that made it.
+    :param path: a file, or ``-`` for standard input; see :func:`read_examples`.
+    :param columns: format and columns; by default those of the training examples, if the file has them.
+    :param head: factory of the custom head, if the task was trained with one.
+    :param encoder: the language model, if the task folder refers to one.
+    :param pretokenized: split strings at white space, not with the tokenizer of the task.
+    :returns: for each example its sentences, the predicted labels and their probabilities, and if the file has labels
+        the gold labels, as values for JSON.
     """
     checkpoint = TaskCheckpoint.from_pretrained(folder, head=head, encoder=encoder)
-    task, labels = checkpoint.description.task, checkpoint.description.labels
-    read = _read_to_predict(path, task, labels, columns, checkpoint.columns)
+    read = _read(path, columns, checkpoint)
     read.report.log()
     if pretokenized:
         checkpoint.tokenizer = SentenceTokenizer.whitespace()
     data, predictions = _predict(checkpoint, read.examples)
-    sides = list(zip(*data.sides, strict=True))
-    for example, tokens, prediction in zip(read.examples, sides, predictions, strict=True):
+    sentences = list(zip(*data.sides, strict=True))
+    for example, tokens, prediction in zip(read.examples, sentences, predictions, strict=True):
         yield _record(checkpoint.description, example, tokens, prediction)
 
 
-def _read_to_predict(
-    path: str | Path, task: Task, labels: Sequence[str], said: ExampleColumns, learnt: ExampleColumns
-) -> Examples:
-    """Read a file that is laid out as the training examples were, or as is recognised."""
-    as_learnt = replace(learnt, **({"format": "auto"} | _said(said)))
-    if str(path) != "-" and as_learnt.given:
+def _read(path: str | Path, given: ExampleColumns, checkpoint: TaskCheckpoint) -> Examples:
+    """Read a file with the columns of the training examples, or else with the default ones."""
+    trained = replace(checkpoint.columns, **{"format": "auto", **_changed(given)})
+    candidates = [given]
+    if trained.given and str(path) != "-":
+        candidates = [trained] if given.given else [trained, given]
+    errors = []
+    for columns in candidates:
         try:
-            return read_examples(path, task, as_learnt, needs_labels=False, labels=labels)
-        except InputError as as_learnt_error:
-            if said.given:
-                raise
-            try:
-                return read_examples(path, task, said, needs_labels=False, labels=labels)
-            except InputError:
-                raise as_learnt_error from None
-    return read_examples(path, task, said, needs_labels=False, labels=labels)
+            description = checkpoint.description
+            return read_examples(path, description.task, columns, needs_labels=False, labels=description.labels)
+        except InputError as error:
+            errors.append(error)
+    raise errors[0]
 
 
 def evaluate_file(
@@ -79,29 +75,19 @@ def evaluate_file(
     head: HeadFactory | None = None,
     encoder: str | Path | None = None,
 ) -> TaskScores:
-    """Measure the predictions of the examples of a file.
-
-    :param folder: a task folder, or that of the run which made it.
-    :param columns: how the file is laid out, where that is not as in the training examples.
-    :param head: makes the head, where it was one of your own.
-    :param encoder: the language model, where the task's folder refers to one elsewhere.
-    :raises InputError: the folder or the file cannot be used, or an example has no label or such as the task cannot
-        have; the message names file and line.
-    """
+    """Score the predictions for the examples of a labelled file; the parameters are those of :func:`predict_file`."""
     checkpoint = TaskCheckpoint.from_pretrained(folder, head=head, encoder=encoder)
-    columns = replace(checkpoint.columns, **_said(columns))
-    read = read_examples(path, checkpoint.description.task, columns)
+    description = checkpoint.description
+    read = read_examples(path, description.task, replace(checkpoint.columns, **_changed(columns)))
     read.report.log()
-    examples = read.examples
-    check_labels(checkpoint.description, examples)
-    warn_unknown_labels(checkpoint.description.labels, examples)
-    _, predictions = _predict(checkpoint, examples)
-    predicted = [prediction.labels for prediction in predictions]
-    return checkpoint.description.score([example.labels for example in examples], predicted)
+    check_labels(description, read.examples)
+    warn_unknown_labels(description.labels, read.examples)
+    _, predictions = _predict(checkpoint, read.examples)
+    return description.score(*([each.labels for each in part] for part in (read.examples, predictions)))
 
 
-def _said(columns: ExampleColumns) -> dict[str, Any]:
-    """Return what differs from what is recognised."""
+def _changed(columns: ExampleColumns) -> dict[str, Any]:
+    """Return the settings that are not the default ones."""
     return {name: value for name, value in asdict(columns).items() if value != getattr(DEFAULT_COLUMNS, name)}
 
 
@@ -113,18 +99,17 @@ def _predict(checkpoint: TaskCheckpoint, examples: list[Example]) -> tuple[TaskD
 def _record(
     description: TaskDescription, example: Example, tokens: Sequence[list[str]], prediction: Prediction
 ) -> dict[str, Any]:
-    """Return what is written of an example."""
-    labels = list(prediction.labels)
-    if description.spec.has_token_labels:
+    """Return the output for one example."""
+    labels, has_tags = list(prediction.labels), description.spec.has_token_labels
+    if has_tags:
         ids = [description.labels.index(tag) for tag in labels]
-        of_tags = [float(each[i]) for each, i in zip(prediction.probabilities, ids, strict=True)]
-        record: dict[str, Any] = {"tokens": tokens[0], "tags": labels, "probabilities": of_tags}
+        probabilities = [float(each[i]) for each, i in zip(prediction.probabilities, ids, strict=True)]
+        record: dict[str, Any] = {"tokens": tokens[0], "tags": labels, "probabilities": probabilities}
     else:
         texts = (each if isinstance(each, str) else " ".join(each) for each in example.sentences)
         record = dict(zip(description.spec.sentences, texts, strict=True))
         record |= {"labels": labels} if description.is_multi_label else {"label": labels[0]}
         record["probabilities"] = dict(zip(description.labels, map(float, prediction.probabilities), strict=True))
     if example.labels:
-        is_one = not description.spec.has_token_labels and not description.is_multi_label
-        record["gold"] = example.labels[0] if is_one else list(example.labels)
+        record["gold"] = list(example.labels) if has_tags or description.is_multi_label else example.labels[0]
     return record

@@ -9,11 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import nn
-
 from elmolite.errors import InputError, nearest
 from elmolite.tasks.config import InputConfig
-from elmolite.tasks.heads import HEADS, ClassifyConfig, EntailConfig, HeadConfig, TagConfig
+from elmolite.tasks.heads import HEADS, ClassifyConfig, EntailConfig, Head, HeadConfig, TagConfig
 from elmolite.tasks.metrics import Scorer, TaskScores, sentence_scorer, tag_scorer
 from elmolite.tasks.objectives import Objective, sentence_objective, tag_objective
 from elmolite.tasks.spans import Scheme
@@ -47,7 +45,7 @@ class TaskSpec:
     sentences: tuple[str, ...]
     label_kind: Literal["single", "set", "token"]
     config: type[HeadConfig]
-    heads: Mapping[str, type[nn.Module]]
+    heads: Mapping[str, Head]
     probe: HeadConfig
     objective: Callable[[TaskDescription], Objective]
     scorer: Callable[[TaskDescription], Scorer]

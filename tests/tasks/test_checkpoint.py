@@ -152,10 +152,14 @@ def test_trained_static_vectors_without_layers(tmp_path, model_folder):
     assert evaluate_file(run.folder, tmp_path / "examples").value == run.dev.value == 1
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "static_words.txt", "encoder/tokenizer.json"])
 @pytest.mark.parametrize(
-    ("change", "message"),
-    [(cut, "bytes, expected"), (flip, "is damaged"), (lambda path: path.unlink(), "is missing")],
+    ("name", "change", "message"),
+    [
+        ("model.safetensors", flip, "is damaged"),
+        ("static_words.txt", cut, "bytes, expected"),
+        ("tokenizer.json", lambda path: path.unlink(), "is missing"),
+        ("encoder/tokenizer.json", cut, "bytes, expected"),
+    ],
 )
 def test_a_damaged_file_is_named(folder, name, change, message):
     change(folder / name)

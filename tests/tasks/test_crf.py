@@ -62,21 +62,6 @@ def test_log_likelihood_is_normalised_over_all_sequences(with_constraints):
         torch.testing.assert_close(found[row], expected)
 
 
-def test_gradients_are_those_of_the_sum_over_all_sequences():
-    crf, *_ = make_crf()
-    emissions, mask = batch()
-    emissions.requires_grad_()
-    tags = torch.tensor([[0, 1, 2, 2], [1, 0, 0, 0], [2, 0, 1, 0]])
-    wanted = [emissions, *crf.parameters()]
-    found = torch.autograd.grad(crf.log_likelihood(emissions, tags, mask).sum(), wanted)
-    expected = 0
-    for row, length in enumerate(LENGTHS):
-        scores = torch.stack([score(crf, emissions[row], each) for each in sequences(length, *all_possible())])
-        expected = expected + score(crf, emissions[row], tags[row, :length].tolist()) - scores.logsumexp(dim=0)
-    for one, other in zip(found, torch.autograd.grad(expected, wanted), strict=True):
-        torch.testing.assert_close(one, other)
-
-
 @pytest.mark.parametrize("with_constraints", [False, True])
 def test_decoding_finds_the_best_of_the_allowed_sequences(with_constraints):
     crf, *constraints = make_crf(with_constraints=with_constraints)

@@ -31,7 +31,7 @@ from elmolite.tasks.heads import ClassifyConfig, EntailConfig, TagConfig
 from elmolite.tasks.module import BestEpoch, FinetuningModule
 from elmolite.tasks.objectives import SingleLabel
 from elmolite.tasks.predict import evaluate_file
-from elmolite.tasks.setup import FinetuningRun, TaskExamples
+from elmolite.tasks.setup import TaskExamples
 
 pytestmark = pytest.mark.usefixtures("no_pictures", "own_cache")
 
@@ -85,13 +85,6 @@ def test_a_run_is_a_function_of_the_seed(tmp_path, model_folder, encoder_trainin
     assert weights_of(first) == weights_of(again) != weights_of(other)
     assert encoder_of(first) == encoder_of(again)
     assert (encoder_of(first) == encoder_of(other)) == (encoder_training == "frozen")
-
-
-def test_the_seed_determines_the_order_of_the_examples(tmp_path, run, monkeypatch):
-    make = FinetuningRun.make_model
-    monkeypatch.setattr(FinetuningRun, "make_model", lambda self, seed: make(self, 0))
-    first, other = (train(run, tmp_path / f"run{seed}", n_epochs=1, seed=seed) for seed in (1, 2))
-    assert weights_of(first) != weights_of(other)
 
 
 def test_another_head_or_seed_computes_no_layers_again(tmp_path, model_folder, monkeypatch):
@@ -222,17 +215,6 @@ def test_the_test_examples_influence_nothing(tmp_path, model_folder):
     assert without.best_epoch == good.best_epoch == bad.best_epoch
     assert without.test is None
     assert good.test.value == 1 - bad.test.value == evaluate_file(good.folder, right).value > 0.9
-
-
-def test_the_order_of_the_dev_examples_does_not_matter(tmp_path, model_folder):
-    files = [write_classes(tmp_path / "a.txt", seed=4), tmp_path / "b.txt"]
-    files[1].write_text("".join(sorted(files[0].read_text().splitlines(keepends=True))))
-    first, other = (
-        train(setup_of(model_folder, "classify", train=files[0], dev=dev), tmp_path / f"run{i}", n_epochs=2)
-        for i, dev in enumerate(files)
-    )
-    assert weights_of(first) == weights_of(other)
-    assert [each["dev"] for each in first.epochs] == [each["dev"] for each in other.epochs]
 
 
 def test_mixes_are_learnt_and_pulled_towards_the_average(tmp_path, model_folder):

@@ -13,7 +13,6 @@ from elmolite.tasks.heads import (
     PoolingClassifier,
     Tagger,
     TokenFeatures,
-    masked_max,
 )
 from elmolite.tasks.objectives import SequenceLabels, SingleLabel
 
@@ -132,16 +131,6 @@ def test_the_biattentive_network_takes_a_batch_of_one_in_training():
     assert head(row(words_of(LENGTHS), 0)).isfinite().all()
 
 
-def test_final_states_are_the_last_forward_and_the_first_backward():
-    head = HEADS["final of 1"]().eval()
-    words = words_of(LENGTHS)
-    output, final = head.lstm(words.vectors, words.mask)
-    hidden = output.shape[2] // 2
-    for i, length in enumerate(LENGTHS):
-        expected = torch.cat([output[i, length - 1, :hidden], output[i, 0, hidden:]])
-        torch.testing.assert_close(final[i], expected)
-
-
 def test_the_bilstm_is_torchs_over_packed_sequences():
     torch.manual_seed(0)
     ours, words = BiLSTM(SIZE, 8, n_layers=2), words_of(LENGTHS)
@@ -156,11 +145,6 @@ def test_the_bilstm_is_torchs_over_packed_sequences():
     found, final = ours(words.vectors, words.mask)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(final, torch.cat([state[-2], state[-1]], dim=1), rtol=1e-4, atol=1e-6)
-
-
-def test_the_maximum_leaves_padding_out_where_all_is_negative():
-    vectors = torch.tensor([[[-1.0], [-2.0]], [[-3.0], [0.0]]])
-    assert masked_max(vectors, torch.tensor([[True, True], [True, False]])).tolist() == [[-1.0], [-3.0]]
 
 
 def test_a_pair_head_tells_premise_from_hypothesis_by_order():

@@ -40,21 +40,6 @@ def test_labels_unseen_in_training_and_pairs_without_a_label_are_logged(tmp_path
     assert f"{dev}, line 3: label 'maybe' is not among the 2 labels" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("part", "content", "message"),
-    [
-        ("train", "", r"train\.txt: the file is empty"),
-        ("dev", "", r"dev\.txt: the file is empty"),
-        ("dev", "yes a\nno\n", r"dev\.txt, line 2: no sentence after the label"),
-    ],
-)
-def test_a_broken_file_is_named(tmp_path, part, content, message):
-    files = {name: write(tmp_path / f"{name}.txt", "yes a", "no b") for name in ("train", "dev")}
-    files[part].write_text(content)
-    with pytest.raises(InputError, match=message):
-        TaskExamples.read("classify", **files)
-
-
 def test_examples_without_any_label_teach_nothing(tmp_path):
     path = write(tmp_path / "a.tsv", "text\tlabel", "a b\t", "c\t")
     with pytest.raises(InputError, match=r"a\.tsv: none of the 2 training examples has a label"):
