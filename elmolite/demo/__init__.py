@@ -1,1 +1,1 @@
-"""The demonstration: `elmolite demo`."""
+"""Demonstration: ``elmolite demo``."""

@@ -1,4 +1,4 @@
-"""English prose that every installation has: the documentation of Python's standard library and installed packages."""
+"""English prose from the docstrings of the standard library and of installed packages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PACKAGES = (
     "jinja2",
     "pip",
 )
-"""Packages that come with elmolite or with what it depends on; those that are not there are left out."""
+"""Dependencies of elmolite and theirs; missing packages are skipped."""
 
 _SKIPPED_FOLDERS = {"test", "tests", "idlelib", "lib2to3", "site-packages", "_vendor", "__pycache__"}
 _MIN_WORDS = 6
@@ -49,64 +49,48 @@ _WORD = re.compile(r"[A-Za-z][a-z'’-]*")
 
 
 STANDARD_LIBRARY = "python"
-"""Stands for a package where a module is of the standard library."""
-
-
-class Docstring(NamedTuple):
-    """A documentation string: its paragraphs of prose, in which names of code are between back-ticks."""
-
-    paragraphs: list[str]
-    has_summary: bool
-    """Whether its first paragraph is prose, and so the first of these."""
-    is_function: bool
+"""Package name of the modules of the standard library."""
 
 
 class Module(NamedTuple):
-    """What a module, or a topic of ``help()``, says about itself."""
+    """Docstrings of a module, or a topic of ``help()``."""
 
     package: str
     name: str
-    docstrings: list[Docstring]
-
-    def paragraphs(self) -> list[str]:
-        """Return the distinct paragraphs, without markup."""
-        return list(dict.fromkeys(plain(each) for docstring in self.docstrings for each in docstring.paragraphs))
+    paragraphs: list[str]
+    """Paragraphs of prose in their order, names of code between back-ticks."""
 
 
-def modules(*, n_workers: int | None = None, max_modules: int | None = None) -> Iterator[Module]:
-    """Yield the documentation of every module; of the standard library first.
+def modules(*, max_modules: int | None = None) -> Iterator[Module]:
+    """Yield the docstrings of every module, the standard library first; sources are parsed, not imported.
 
-    Nothing is imported from the packages: their sources are parsed.
-
-    :param n_workers: processes that parse; ``None`` for one a core.
-    :param max_modules: of each package, the topics left out; ``None`` for all.
+    :param max_modules: maximum number of modules of each package, without the topics of ``help()``; ``None`` for all.
     """
+    from loky import ProcessPoolExecutor
+
     if max_modules is None:
         for number, paragraphs in enumerate(topics()):
-            docstring = Docstring(paragraphs, has_summary=False, is_function=False)
-            yield Module(STANDARD_LIBRARY, f"help topic {number}", [docstring])
+            yield Module(STANDARD_LIBRARY, f"help topic {number}", paragraphs)
     found = []
     for package, root in _roots():
         paths = [path for path in sorted(root.rglob("*.py")) if _is_wanted(path, root)]
-        found += [(package, path.relative_to(root).as_posix(), str(path)) for path in paths[:max_modules]]
-    from loky import ProcessPoolExecutor
-
-    with ProcessPoolExecutor(n_workers) as pool:
+        found += [(package, path.relative_to(root).as_posix(), path) for path in paths[:max_modules]]
+    with ProcessPoolExecutor() as pool:
         yield from pool.map(_module, *zip(*found, strict=True), chunksize=64)
 
 
 def distinct_paragraphs(modules: Iterable[Module]) -> Iterator[list[str]]:
-    """Yield documents, one a module, as lists of paragraphs of prose that no module before had."""
+    """Yield the paragraphs of each module without back-ticks, except those that occurred before."""
     seen: set[str] = set()
     for module in modules:
-        new = [paragraph for paragraph in module.paragraphs() if paragraph not in seen]
+        new = [text for text in dict.fromkeys(map(plain, module.paragraphs)) if text not in seen]
         seen.update(new)
         if new:
             yield new
 
 
 def topics() -> Iterator[list[str]]:
-    """Yield the language reference behind ``help()``, a topic at a time, as paragraphs of prose."""
+    """Yield the prose of the language reference in ``help()``, one topic at a time."""
     try:
         from pydoc_data import topics as reference
     except ImportError:  # some distributions leave it out
@@ -128,49 +112,34 @@ def _is_wanted(path: Path, root: Path) -> bool:
     return not _SKIPPED_FOLDERS & set(path.relative_to(root).parts)
 
 
-def _module(package: str, name: str, path: str) -> Module:
-    return Module(package, name, module_docstrings(Path(path)))
+def _module(package: str, name: str, path: Path) -> Module:
+    return Module(package, name, [paragraph for text in docstrings(path) for paragraph in prose(text)])
 
 
-def module_docstrings(path: Path) -> list[Docstring]:
-    """Return those documentation strings of a source file in which there is prose, in their order."""
-    found = []
-    for text, is_function in _docstrings(path):
-        paragraphs = list(prose(text))
-        if paragraphs:
-            summary = list(prose(text.partition("\n\n")[0]))
-            found.append(Docstring(paragraphs, summary == paragraphs[:1], is_function))
-    return found
-
-
-def _docstrings(path: Path) -> list[tuple[str, bool]]:
-    """Return documentation strings, and whether each is of a function."""
+def docstrings(path: Path) -> Iterator[str]:
+    """Yield the docstrings of a source file in their order."""
     source = path.read_bytes()
     if b'"""' not in source and b"'''" not in source:
-        return []
+        return
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # invalid escapes in other people's strings
-            tree = ast.parse(source)
+            bodies: list[ast.AST] = [ast.parse(source)]
     except (SyntaxError, ValueError):  # templates and deliberately broken files
-        return []
-    found: list[tuple[str, bool]] = []
-    bodies: list[ast.AST] = [tree]
+        return
     while bodies:
         node = bodies.pop()
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            text = ast.get_docstring(node)
-            if text:
-                found.append((text, isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)))
+            if text := ast.get_docstring(node):
+                yield text
             bodies += reversed(node.body)
-    return found
 
 
 def prose(text: str) -> Iterator[str]:
-    """Yield the paragraphs of a documentation string that are prose, each on one line.
+    """Yield the paragraphs of prose in a docstring, each on one line.
 
-    Lines of the same indentation belong together; code, tables, signatures and headings are left out, and so is all
-    markup but back-ticks: what the author wrote as code stands between two of them, in whatever way that was marked.
+    Lines of the same indentation form a paragraph. Code blocks, tables, signatures, headings and markup are removed;
+    names marked as code in any style are put between back-ticks.
     """
     block: list[str] = []
     indentation = -1
@@ -205,7 +174,7 @@ def _paragraph(lines: list[str]) -> Iterator[str]:
 
 
 def _literal(match: re.Match[str]) -> str:
-    """Return what was between back-ticks, as code unless it is a link."""
+    """Mark the content of back-ticks as code, unless it is a link."""
     text = match[1] or match[2] or ""
     return text if match[3] or not text.strip() else f"{_OPEN}{text}{_CLOSE}"
 

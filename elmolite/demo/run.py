@@ -1,4 +1,4 @@
-"""The demonstration: from the documentation of this installation to a trained model, its vectors and tasks on them."""
+"""Demonstration: docstrings of this installation -> corpus -> pretrained model -> vectors -> a task."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from elmolite.data.corpus import Corpus
 from elmolite.data.prepare import prepare
-from elmolite.demo import docstrings, tasks
+from elmolite.demo import code_names, docstrings
+from elmolite.demo.code_names import TaskSize
 from elmolite.demo.docstrings import Module
-from elmolite.demo.examples import Amounts
 from elmolite.embedding.elmo import ELMo
 from elmolite.embedding.neighbours import NeighbourIndex, unit
 from elmolite.errors import InputError
@@ -29,24 +29,22 @@ from elmolite.utils import files
 
 SENTENCES = ("The children play in the park.", "The play premiered yesterday.")
 QUERIES = ("returns", "set", "object", "first")
-"""Words whose neighbours in context are shown ..."""
+"""Words whose nearest neighbours in context are printed."""
 N_NEIGHBOURS = 4
-"""... and how many of them."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """How large a demonstration is."""
+    """Size of the demonstration."""
 
     max_words: int
     vocab_size: int
     model: BiLMConfig
     training: PretrainingConfig
     max_context_sentences: int
-    task_examples: Amounts
-    task_epochs: int
+    task: TaskSize
     max_modules: int | None = None
-    """Of each package."""
+    """Maximum modules of each package; ``None`` for all."""
 
 
 def _size(name: Literal["full", "smoke"]) -> Size:
@@ -55,16 +53,16 @@ def _size(name: Literal["full", "smoke"]) -> Size:
         training = PretrainingConfig(
             max_steps=150, n_validations=3, valid_tokens=3000, warmup_steps=20, learning_rate=0.01
         )
-        return Size(60_000, 2000, model, training, 200, Amounts(240, 60, 60, n_packages=3), 2, max_modules=40)
+        return Size(60_000, 2000, model, training, 200, TaskSize(240, 60, 60, n_epochs=2), max_modules=40)
     training = PretrainingConfig(max_steps=1000, n_validations=4, valid_tokens=20_000, learning_rate=0.005)
-    amounts = Amounts(3000, 400, 900, n_packages=4)
-    return Size(5_000_000, 10_000, tiny(), training, 2000, amounts, 8)
+    return Size(5_000_000, 10_000, tiny(), training, 2000, TaskSize(3000, 400, 900, n_epochs=8))
 
 
 def run(out: Path, *, size: Literal["full", "smoke"] = "full") -> None:
-    """Run all of it.
+    """Run the demonstration.
 
-    :param out: the folder for everything that is made; an earlier demonstration in it is replaced.
+    :param out: folder for the results; an earlier demonstration in it is replaced.
+    :raises InputError: the folder contains other files.
     """
     started = time.perf_counter()
     plan = _size(size)
@@ -75,50 +73,50 @@ def run(out: Path, *, size: Literal["full", "smoke"] = "full") -> None:
     n_words = _write_text(modules, out / "text.txt", plan.max_words)
     print(f"{n_words:,} words of prose")
 
-    _heading("2. elmolite prepare: sentences, tokens, vocabulary, held-out documents")
+    _heading("2. elmolite prepare: sentences, tokens, vocabulary, validation documents")
     corpus = prepare([str(out / "text.txt")], out / "corpus", vocab_size=plan.vocab_size, overwrite=True)
     print(corpus.describe())
 
     _heading("3. elmolite pretrain: a character CNN and two LSTMs in each direction")
     model = pretrain(plan.training, model=plan.model, corpus=out / "corpus", out=out)
     history = _read_log(out / "log.csv")
-    _print_fall(history)
+    _print_perplexities(history)
 
     _heading("4. Vectors: the same word in two sentences")
     elmo = ELMo.from_pretrained(model)
     _print_two_senses(elmo)
 
-    _heading("5. Nearest neighbours in context, from the held-out text")
+    _heading("5. Nearest neighbours in context, in the validation text")
     _print_neighbours(elmo, corpus, plan.max_context_sentences)
 
-    _heading("6. elmolite finetune: three tasks on these vectors, and on those of the same model untrained")
-    tasks.run(modules, model, elmo.tokenizer, out / "tasks", amounts=plan.task_examples, n_epochs=plan.task_epochs)
+    _heading("6. elmolite finetune: a tagger on these vectors, and on those of the same model untrained")
+    code_names.run(modules, model, elmo.tokenizer, out / "task", plan.task)
 
-    picture = _draw(history, out / "loss.png")
+    plot = _draw(history, out / "loss.png")
     _heading(f"Done in {time.perf_counter() - started:.0f} s")
     print(f"model     {model}\nlog       {out / 'log.csv'}")
-    if picture:
-        print(f"picture   {picture}")
-    print(f"tasks     {out / 'tasks'}")
+    if plot:
+        print(f"plot      {plot}")
+    print(f"task      {out / 'task'}")
     print(f"next      elmolite evaluate {model} YOUR_TEXT.txt")
     print(f"          elmolite embed {model} --input YOUR_TEXT.txt --output vectors.npz")
-    package = out / "tasks" / "package"
-    print(f"          elmolite finetune classify --encoder {model} --train {package / 'train.jsonl'} \\")
-    print(f"                   --dev {package / 'dev.jsonl'} --out {out}-package")
+    print(
+        f"          elmolite finetune tag --encoder {model} --train {out / 'task' / 'train.jsonl'} --out {out}-tagger"
+    )
     print("          elmolite prepare YOUR_TEXT.txt --out corpus   # then pretrain on it")
 
 
 def _clear(out: Path) -> None:
     """Remove an earlier demonstration.
 
-    :raises InputError: the folder holds other things.
+    :raises InputError: the folder contains other files.
     """
-    of_pretraining = {"pretraining.json", "log.csv", "checkpoints", "points", "tensorboard", "model"}
-    ours = {"text.txt", "corpus", *of_pretraining, "tasks", "loss.png"}
-    there = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    if there - ours:
-        raise InputError(f"{out} holds other things ({min(there - ours)}): choose another folder for the demonstration")
-    for name in there:
+    of_pretraining = {"pretraining.json", "log.csv", "points", "checkpoints", "tensorboard", "model"}
+    ours = {"text.txt", "corpus", *of_pretraining, "task", "tasks", "loss.png"}
+    found = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if others := found - ours:
+        raise InputError(f"{out}: contains other files ({min(others)}); pass another --out for the demonstration")
+    for name in found:
         path = out / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
@@ -128,7 +126,7 @@ def _heading(text: str) -> None:
 
 
 def _write_text(modules: list[Module], path: Path, max_words: int) -> int:
-    """Write a paragraph a line and a blank line behind each document; return the number of words."""
+    """Write a paragraph per line and a blank line after each document; return the number of words."""
     n_words = 0
     with files.writing(path) as file:
         for document in docstrings.distinct_paragraphs(modules):
@@ -140,33 +138,33 @@ def _write_text(modules: list[Module], path: Path, max_words: int) -> int:
 
 
 def _read_log(path: Path) -> list[dict[str, float]]:
+    """Return the numbers in each line of the training log."""
+    names = ("step", "loss", "valid_forward", "valid_backward")
     with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return [{key: float(value) for key, value in row.items() if value} for row in rows]
+        return [{name: float(row[name]) for name in names if row.get(name)} for row in csv.DictReader(file)]
 
 
-def _print_fall(history: list[dict[str, float]]) -> None:
-    """Say how far the perplexity of each direction fell."""
-    validations = [row for row in history if "valid_average" in row]
-    first, last = validations[0], validations[-1]
+def _print_perplexities(history: list[dict[str, float]]) -> None:
+    """Print the first and last validation perplexity of each direction."""
+    validations = [row for row in history if "valid_forward" in row]
     for direction in ("forward", "backward"):
-        before, after = first[f"valid_{direction}"], last[f"valid_{direction}"]
-        print(f"held-out perplexity, {direction:<9}{before:>9.1f} -> {after:>7.1f}  ({before / after:.0f} times lower)")
+        first, last = (row[f"valid_{direction}"] for row in (validations[0], validations[-1]))
+        print(f"validation perplexity, {direction:<9}{first:>9.1f} -> {last:>7.1f}  ({first / last:.0f} times lower)")
 
 
 def _print_two_senses(elmo: ELMo) -> None:
     vectors = elmo.embed(list(SENTENCES))
     for sentence, layers in zip(SENTENCES, vectors, strict=True):
         print(f"{sentence!r:<36} -> {layers.shape[0]} layers x {layers.shape[1]} tokens x {layers.shape[2]}")
-    at = [elmo.tokenizer.tokens(sentence).index("play") for sentence in SENTENCES]
+    index = [elmo.tokenizer.tokens(sentence).index("play") for sentence in SENTENCES]
     for layer in range(elmo.n_layers):
-        a, b = (unit(vectors[i][layer, at[i]]) for i in range(2))
+        a, b = (unit(vectors[i][layer, index[i]]) for i in range(2))
         name = "token layer" if layer == 0 else f"LSTM layer {layer}"
         print(f"cosine of the two 'play', {name}: {float(a @ b):.3f}")
 
 
 def _print_neighbours(elmo: ELMo, corpus: Corpus, max_sentences: int) -> None:
-    """Print, for some words of the held-out text, the tokens elsewhere whose top-layer vectors are nearest."""
+    """Print the tokens of the validation text whose top-layer vectors are nearest to those of some words in it."""
     index = NeighbourIndex(elmo, corpus.sentences(corpus.valid, max_sentences))
     for word in QUERIES:
         query = index.find(word)
@@ -175,11 +173,11 @@ def _print_neighbours(elmo: ELMo, corpus: Corpus, max_sentences: int) -> None:
 
 
 def _draw(history: list[dict[str, float]], path: Path) -> Path | None:
-    """Draw the perplexity of the training text and of the held-out text."""
+    """Draw the perplexity of the training and the validation text."""
     training = [row for row in history if "loss" in row]
-    validation = [row for row in history if "valid_average" in row]
-    curves = {"training text": ([row["step"] for row in training], [math.exp(row["loss"]) for row in training])}
+    validation = [row for row in history if "valid_forward" in row]
+    curves = {"training": ([row["step"] for row in training], [math.exp(row["loss"]) for row in training])}
     for direction in ("forward", "backward"):
         values = [row[f"valid_{direction}"] for row in validation]
-        curves[f"held out, {direction}"] = ([row["step"] for row in validation], values)
+        curves[f"validation, {direction}"] = ([row["step"] for row in validation], values)
     return plots.draw_curves([Panel("perplexity", curves, is_log=True)], path, title="Pretraining", x_label="step")

@@ -2,7 +2,7 @@ import textwrap
 
 import pytest
 
-from elmolite.demo.docstrings import Docstring, Module, distinct_paragraphs, module_docstrings, plain, prose
+from elmolite.demo.docstrings import Module, distinct_paragraphs, docstrings, plain, prose
 
 DOCSTRING = textwrap.dedent("""
     Return the sum of the elements over the given axis.
@@ -32,7 +32,7 @@ DOCSTRING = textwrap.dedent("""
 """)
 
 
-def test_paragraphs_of_prose_without_markup_but_that_of_code():
+def test_prose_keeps_back_ticks_and_no_other_markup():
     assert list(prose(DOCSTRING)) == [
         "Return the sum of the elements over the given axis.",
         "This function is very much like `numpy.sum`, but it also counts `None` as a zero when it is found in the "
@@ -57,46 +57,36 @@ def test_paragraphs_of_prose_without_markup_but_that_of_code():
         ("`` `` with nothing inside", "with nothing inside"),
     ],
 )
-def test_names_of_code_stand_between_back_ticks_however_they_were_marked(written, expected):
+def test_names_of_code_are_put_between_back_ticks(written, expected):
     text = f"It says {written} in a sentence with enough words for it."
     (found,) = prose(text)
     assert found.split() == f"It says {expected} in a sentence with enough words for it.".split()
     assert "`" not in plain(found)
 
 
-def test_of_a_module_nested_definitions_included(tmp_path):
+def test_docstrings_of_nested_definitions(tmp_path):
     source = '''
-"""The first words of this module are here for all to read."""
+"""Module."""
 class A:
-    """A class is a thing with methods and some state of its own.
-
-    And here its description goes on for one more paragraph.
-    """
+    """Class."""
     def f(self):
-        """f(x) -> y
-
-        A method does what its name says and nothing beside it.
-        """
+        """Method."""
     async def g(self):
-        """no."""
+        """Coroutine."""
+def h():
+    pass
 '''
     path = tmp_path / "m.py"
     path.write_text(source)
-    module, a, f = module_docstrings(path)
-    assert [each.paragraphs[0].split()[0] for each in (module, a, f)] == ["The", "A", "A"]
-    assert [each.is_function for each in (module, a, f)] == [False, False, True]
-    assert [each.has_summary for each in (module, a, f)] == [True, True, False]
-    assert len(a.paragraphs) == 2
-    path.write_text("this is no Python '''at all'''")
-    assert module_docstrings(path) == []
+    assert list(docstrings(path)) == ["Module.", "Class.", "Method.", "Coroutine."]
+    path.write_text("this is not Python '''at all'''")
+    assert list(docstrings(path)) == []
 
 
-def test_a_paragraph_that_stands_twice_is_given_once_and_without_back_ticks():
+def test_repeated_paragraphs_are_given_once_and_without_back_ticks():
     modules = [
-        Module(
-            "p", "a.py", [Docstring(["The `x` of it.", "Another."], True, True), Docstring(["Another."], True, True)]
-        ),
-        Module("p", "b.py", [Docstring(["The x of it."], True, True)]),
-        Module("q", "a.py", [Docstring(["A third.", "Another."], True, True)]),
+        Module("p", "a.py", ["The `x` of it.", "Another.", "Another."]),
+        Module("p", "b.py", ["The x of it."]),
+        Module("q", "a.py", ["A third.", "Another."]),
     ]
     assert list(distinct_paragraphs(modules)) == [["The x of it.", "Another."], ["A third."]]
