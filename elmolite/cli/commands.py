@@ -8,24 +8,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from elmolite.errors import InputError, exit_code, nearest
 
 if TYPE_CHECKING:
-    from elmolite import (
-        BiLMConfig,
-        DatasetExamples,
-        DatasetText,
-        ExampleColumns,
-        FinetuningConfig,
-        InputConfig,
-        PretrainingConfig,
-    )
-    from elmolite.cli.options import Options
+    from elmolite import BiLMConfig, ExampleColumns, FinetuningConfig, InputConfig, PretrainingConfig
     from elmolite.embedding.batching import LayerSelection
 
 DEFAULT_PRESET = "mini"
@@ -73,26 +64,37 @@ def prepare(
     :param streaming: read the dataset row by row, without storing it
     :param valid_split: split of the dataset with the validation text
     """
+    needs_dataset = {
+        "--dataset-config": dataset_config,
+        "--dataset-split": dataset_split,
+        "--dataset-column": dataset_column,
+        "--streaming": streaming,
+        "--valid-split": valid_split,
+    }
+    needless = [flag for flag, value in needs_dataset.items() if value]
+    if dataset is None and needless:
+        raise InputError(f"{needless[0]} requires --dataset")
+    if dataset is None and not text:
+        raise InputError("no text: give files, folders, globs or - for standard input, or a --dataset")
+    if dataset is not None and text:
+        raise InputError(f"TEXT ({text[0]}) and --dataset exclude each other")
+    if valid and valid_split is not None:
+        raise InputError("--valid and --valid-split exclude each other")
     if workers is not None and workers < 1:
         raise InputError(f"--workers must be positive, got {workers}")
-    fields = {"config": dataset_config, "split": dataset_split, "column": dataset_column}
-    source, valid_source = _text_sources(
-        text,
-        valid,
-        dataset,
-        {name: value for name, value in fields.items() if value is not None},
-        streaming=streaming,
-        valid_split=valid_split,
-    )
 
+    from elmolite.data.hf_datasets import DatasetText
     from elmolite.data.prepare import prepare as prepare_corpus
     from elmolite.data.tokenization import SentenceTokenizer
     from elmolite.data.vocab import Vocabulary
 
+    def split(name: str) -> DatasetText:
+        return DatasetText(dataset or "", dataset_config, name, dataset_column or "text", streaming=streaming)
+
     corpus = prepare_corpus(
-        source,
+        text if dataset is None else split(dataset_split or "train"),
         out,
-        valid=valid_source,
+        valid=valid if valid_split is None else split(valid_split),
         tokenizer=SentenceTokenizer.whitespace() if pretokenized else SentenceTokenizer.english(),
         vocab_size=vocab_size,
         min_count=min_count,
@@ -105,35 +107,6 @@ def prepare(
     )
     print(corpus.describe())
     print(f"next: elmolite pretrain --corpus {out} --preset mini --out runs/mini")
-
-
-def _text_sources(
-    text: Sequence[str],
-    valid: Sequence[str],
-    dataset: str | None,
-    fields: Mapping[str, str],
-    *,
-    streaming: bool,
-    valid_split: str | None,
-) -> tuple[Sequence[str] | DatasetText, Sequence[str] | DatasetText]:
-    """Return the training and the validation text: files, or splits of a dataset."""
-    if dataset is None:
-        needless = [f"--dataset-{name}" for name in fields]
-        needless += ["--streaming"] * streaming + ["--valid-split"] * (valid_split is not None)
-        if needless:
-            raise InputError(f"{needless[0]} requires --dataset")
-        if not text:
-            raise InputError("no text: give files, folders, globs or - for standard input, or a --dataset")
-        return text, valid
-    if text:
-        raise InputError(f"TEXT ({text[0]}) and --dataset exclude each other")
-    if valid and valid_split is not None:
-        raise InputError("--valid and --valid-split exclude each other")
-
-    from elmolite.data.hf_datasets import DatasetText
-
-    training = DatasetText(dataset, streaming=streaming, **fields)
-    return training, valid if valid_split is None else replace(training, split=valid_split)
 
 
 def pretrain(
@@ -223,7 +196,7 @@ def _pretrain_arguments(words: Sequence[str]) -> dict[str, Any]:
             raise InputError(f"unknown preset {values.preset!r}{nearest(values.preset, PRESETS)}")
         options.set_defaults(_model_settings(PRESETS[values.preset]()))
     if values.resume and values.out is not None:
-        options.set_defaults(_settings_of_run(Path(values.out), options))
+        options.set_defaults(_settings_of_run(Path(values.out)))
     return options.arguments(options.parse(words))
 
 
@@ -231,7 +204,7 @@ def _model_settings(config: BiLMConfig) -> dict[str, Any]:
     return {f"model.{name}": value for name, value in asdict(config).items()}
 
 
-def _settings_of_run(out: Path, options: Options) -> dict[str, Any]:
+def _settings_of_run(out: Path) -> dict[str, Any]:
     """Return the settings that a run was started with, so that it continues with ``--out`` and ``--resume`` alone."""
     from elmolite.pretraining.config import RUN_FILE
     from elmolite.pretraining.setup import read_run_config
@@ -239,9 +212,8 @@ def _settings_of_run(out: Path, options: Options) -> dict[str, Any]:
     if not (out / RUN_FILE).is_file():
         return {}
     record = read_run_config(out)
-    settings: dict[str, Any] = {"corpus": record.get("corpus_folder"), **record.get("training", {})}
-    settings |= {f"model.{name}": value for name, value in record.get("model", {}).items()}
-    return {name: value for name, value in settings.items() if name in options.names}
+    model = {f"model.{name}": value for name, value in record.get("model", {}).items()}
+    return {"corpus": record.get("corpus_folder"), **record.get("training", {}), **model}
 
 
 def load_recipe(path: str | Path) -> tuple[BiLMConfig, PretrainingConfig]:
@@ -430,17 +402,27 @@ def finetune(
     """
     from elmolite.tasks.compare import baselines as baseline_runs
     from elmolite.tasks.compare import compare, draw_profile, probes
+    from elmolite.tasks.examples.hf_datasets import DatasetExamples
     from elmolite.tasks.finetune import CacheFolder, fit
     from elmolite.tasks.setup import FinetuningRun, TaskExamples
 
     if seeds < 1:
         raise InputError(f"--seeds must be positive, got {seeds}")
-    if probe:
-        _check_probe(config, baselines=baselines, custom_head=custom_head)
-    training, validation, testing = _example_sources(train, dev, test, dataset, dataset_config)
+    if probe and (baselines or custom_head is not None):
+        raise InputError(f"--probe and {'--baselines' if baselines else '--custom-head'} exclude each other")
+    if probe and config.encoder_training != "frozen":
+        raise InputError(f"--probe requires --encoder-training frozen, got {config.encoder_training}")
+    if dataset is None and dataset_config is not None:
+        raise InputError("--dataset-config requires --dataset")
+    if dataset is None and train is None:
+        raise InputError("--train is required: a file, or with --dataset a split")
+    sources: dict[str, Any] = {"train": train, "dev": dev, "test": test}
+    if dataset is not None:
+        splits = {"train": train or "train", "dev": dev or "validation", "test": test}
+        sources = {part: name and DatasetExamples(dataset, dataset_config, name) for part, name in splits.items()}
     folder: CacheFolder = False if no_cache else cache
     run = FinetuningRun.build(
-        TaskExamples.read(task, train=training, dev=validation, test=testing, columns=columns),
+        TaskExamples.read(task, **sources, columns=columns),
         encoder=encoder,
         inputs=input,
         head=head if custom_head is None else _load_head(custom_head, head),
@@ -474,39 +456,12 @@ def _parse_finetune(words: Sequence[str]) -> dict[str, Any]:
     return options.arguments(options.parse(words[1:]))
 
 
-def _check_probe(config: FinetuningConfig, *, baselines: bool, custom_head: str | None) -> None:
-    if baselines:
-        raise InputError("--baselines and --probe exclude each other")
-    if custom_head is not None:
-        raise InputError("--custom-head and --probe exclude each other: a probe has linear heads")
-    if config.encoder_training != "frozen":
-        raise InputError(f"--probe requires --encoder-training frozen, got {config.encoder_training}")
-
-
 def _load_head(reference: str, head: Any = None) -> Callable[..., Any]:
     from elmolite.tasks.checkpoint import load_custom_head
 
     if head is not None and head != type(head)():
         raise InputError("--custom-head and --head.* exclude each other: --head.* are settings of elmolite's heads")
     return load_custom_head(reference)
-
-
-def _example_sources(
-    train: str | None, dev: str | None, test: str | None, dataset: str | None, config: str | None
-) -> tuple[str | DatasetExamples, str | DatasetExamples | None, str | DatasetExamples | None]:
-    """Return the training, validation and test examples: files, or splits of a dataset."""
-    if dataset is None:
-        if config is not None:
-            raise InputError("--dataset-config requires --dataset")
-        if train is None:
-            raise InputError("--train is required: a file, or with --dataset a split")
-        return train, dev, test
-
-    from elmolite.tasks.examples.hf_datasets import DatasetExamples
-
-    names = (train or "train", dev or "validation")
-    training, validation = (DatasetExamples(dataset, config, name) for name in names)
-    return training, validation, None if test is None else DatasetExamples(dataset, config, test)
 
 
 def predict(

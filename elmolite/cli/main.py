@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from elmolite.cli.commands import COMMANDS, PARSERS
 from elmolite.errors import InputError, ReportedByRankZero, exit_code, nearest
@@ -67,15 +69,29 @@ def _run(name: str, words: Sequence[str]) -> None:
 
 @contextmanager
 def _log_on_stderr(*, quiet: bool, verbose: bool) -> Iterator[None]:
-    """Show what the library logs: information and warnings, fewer with ``--quiet``, more with ``--verbose``."""
+    """Show what the library logs, and deprecation warnings, one line each.
+
+    :param quiet: show warnings only.
+    :param verbose: show debug messages and times.
+    """
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s" if verbose else "%(message)s"))
     level = logger.level
     logger.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
     logger.addHandler(handler)
+    show_warning = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+        if issubclass(category, FutureWarning):
+            logger.warning(message)
+        else:
+            show_warning(message, category, *rest)
+
+    warnings.showwarning = show  # type: ignore[assignment]
     try:
         yield
     finally:
+        warnings.showwarning = show_warning
         logger.removeHandler(handler)
         logger.setLevel(level)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import re
-from argparse import HelpFormatter
+from argparse import SUPPRESS, HelpFormatter
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
@@ -68,6 +68,7 @@ class Options:
         self._hints: dict[str, Any] = {}  # types of the options by name, such as "seed" or "model.dropout"
         self._switches: set[str] = set()
         self._groups: dict[str, type[Any]] = {}  # dataclasses by parameter
+        self._warned: set[str] = set()
         self._renamed = {_name(old): _name(new) for old, new in RENAMED_FLAGS.get(command.split()[0], {}).items()}
         hints, texts = {**_hints_of(function), **(kinds or {})}, _parameter_texts(function)
         for name, parameter in inspect.signature(function).parameters.items():
@@ -103,8 +104,8 @@ class Options:
             settings |= {"type": str, "nargs": "+"}
         else:
             settings["type"] = str if _is_text(hint) else hint  # str | None would read "~" and "#a" as null
-        text = text.removesuffix(".")
-        if settings.get("default") not in (None, []):
+        text = SUPPRESS if text.startswith("deprecated") else text.removesuffix(".")
+        if text is not SUPPRESS and settings.get("default") not in (None, []):
             text += " (default: %(default)s)"
         if "." in name and hint is not bool and get_origin(hint) is not Literal:
             settings["metavar"] = name.rpartition(".")[2].upper()
@@ -119,14 +120,9 @@ class Options:
         renamed = RENAMED_SETTINGS.get(kind.__name__, {})
         self._renamed |= {prefix + old: prefix + new for old, new in renamed.items()}
 
-    @property
-    def names(self) -> set[str]:
-        """Names of the options, such as ``seed`` or ``model.dropout``."""
-        return set(self._hints)
-
     def set_defaults(self, values: Mapping[str, Any]) -> None:
-        """Change the defaults of options."""
-        self._parser.set_defaults(dict(values))
+        """Change the defaults of options; values of other names are ignored."""
+        self._parser.set_defaults({name: value for name, value in values.items() if name in self._hints})
 
     def parse(self, words: Sequence[str]) -> Namespace:
         """Return the values of all options.
@@ -186,7 +182,10 @@ class Options:
 
     def _current_name(self, name: str, problem: str, spell: Callable[[str], str]) -> str:
         if name in self._renamed:
-            logger.warning(renamed_message(spell(name), spell(self._renamed[name])))
+            message = renamed_message(spell(name), spell(self._renamed[name]))
+            if message not in self._warned:
+                logger.warning(message)
+            self._warned.add(message)
             return self._renamed[name]
         if name not in self._hints and name != "help":
             raise InputError(f"{problem} {spell(name)!r}{nearest(spell(name), map(spell, self._hints))}")

@@ -161,8 +161,11 @@ BAD = {
     "no training examples": (["finetune", "tag", "--encoder", "m", "--out", "o"], "--train is required"),
     "config of files": (["finetune", "tag", *FINETUNE, "--dataset-config=c"], "--dataset-config requires --dataset"),
     "no seeds": (["finetune", "tag", *FINETUNE, "--seeds=0"], "--seeds must be positive, got 0"),
-    "two comparisons": (["finetune", "tag", *FINETUNE, "--baselines", "--probe"], "--baselines and --probe exclude"),
-    "a probe with a head": (["finetune", "tag", *FINETUNE, "--probe", "--custom-head=h.py:H"], "--custom-head and"),
+    "two comparisons": (["finetune", "tag", *FINETUNE, "--baselines", "--probe"], "--probe and --baselines exclude"),
+    "a probe with a head": (
+        ["finetune", "tag", *FINETUNE, "--probe", "--custom-head=h.py:H"],
+        "--probe and --custom-head exclude",
+    ),
     "a trained probe": (["finetune", "tag", *FINETUNE, "--probe", "--encoder-training=all"], "encoder-training frozen"),
     "no such examples": (["finetune", "classify", *TO, "--dev=nowhere"], "nowhere: cannot be read: No such file"),
     "broken line": (["finetune", "classify", *TO, "--dev=broken.txt"], "broken.txt, line 2: no sentence"),

@@ -1,6 +1,7 @@
 import logging
 import subprocess
 import sys
+import warnings
 
 import pytest
 
@@ -84,6 +85,13 @@ def test_the_log_is_shown(monkeypatch, capsys, switch, shown):
     assert [line.split()[-1] for line in said.err.splitlines()] == shown
     assert said.out == "result\n"
     assert (logger.level, logger.handlers) == before
+
+
+@pytest.mark.filterwarnings("default::FutureWarning")
+def test_a_deprecation_is_one_line(monkeypatch, capsys):
+    monkeypatch.setitem(COMMANDS, "info", lambda: warnings.warn("a is deprecated; use b", FutureWarning, stacklevel=1))
+    assert main(["info", "--quiet"]) == 0
+    assert capsys.readouterr().err == "a is deprecated; use b\n"
 
 
 def test_the_program_shows_no_traceback(tmp_path):

@@ -17,6 +17,7 @@ class Schedule:
     """Learning rate schedule.
 
     :param steps: number of steps.
+    :param sizes: deprecated: nothing uses them
     """
 
     steps: int = 10
@@ -132,6 +133,7 @@ def test_help(capsys):
     ):
         assert part in text
     assert "--use-warmup {true,false}" in text
+    assert "--sizes" not in text
 
 
 @pytest.mark.parametrize(
