@@ -46,9 +46,11 @@ def test_folders_globs_and_order(tmp_path):
     assert documents(tmp_path / "*.txt") == [["a.txt"], ["b.txt"]]
 
 
-def test_standard_input(monkeypatch):
-    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"from a pipe\n")))
+def test_standard_input_stays_open(monkeypatch):
+    source = io.BytesIO(b"from a pipe\n")
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=source))
     assert documents("-") == [["from a pipe"]]
+    assert not source.closed
 
 
 def test_pipes(tmp_path):
@@ -58,13 +60,6 @@ def test_pipes(tmp_path):
     writer.start()
     assert list(read_documents(find_files([str(path)]), Progress())) == [["through a pipe"]]
     writer.join()
-
-
-def test_standard_input_stays_open(monkeypatch):
-    source = io.BytesIO(b"once\n")
-    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=source))
-    documents("-")
-    assert not source.closed
 
 
 def test_progress_counts_the_bytes_on_disk(tmp_path):
@@ -78,7 +73,6 @@ def test_progress_counts_the_bytes_on_disk(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "empty"),
         (b"\n \n", "empty"),
         (b"good\nbad \xff here\n", "line 2: not UTF-8 .byte 0xff at column 5"),
         (b"good\ngood\n\0\1\2", "line 3: contains a NUL byte"),

@@ -1,7 +1,4 @@
-"""Whatever a token or a line is made of, embedding gives finite vectors, as many as there are tokens.
-
-(A text file with a NUL byte is refused as no text, which tests of reading text have.)
-"""
+"""Embedding returns finite vectors for any token or line."""
 
 import numpy as np
 import pytest
@@ -22,7 +19,7 @@ INDEXERS = {
     "bytes": ByteIndexer(),
     "unicode": UnicodeIndexer("abc東\u0301"),
     "words": WordIndexer(Vocabulary(["<S>", "</S>", "<UNK>", "a"], [1] * 4)),
-    "lexicon": ManyLangsIndexer(
+    "manylangs": ManyLangsIndexer(
         {c: i for i, c in enumerate([*MARKS, "a", "\u0301"])}, {w: i for i, w in enumerate(MARKS)}
     ),
 }
@@ -33,14 +30,14 @@ ODD = [
     *("<S>", "</S>", "<bos>", "<pad>"),
 ]
 TOKENS = st.one_of(st.sampled_from(ODD), st.text(st.characters(exclude_categories=()), max_size=60))
-FEW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module", params=INDEXERS)
 def elmo(request):
     torch.manual_seed(0)
     indexer = INDEXERS[request.param]
-    changes = {"words": {"input": "words"}, "lexicon": {"word_embedding_size": 4}}.get(request.param, {})
+    changes = {"words": {"input": "words"}, "manylangs": {"word_embedding_size": 4}}.get(request.param, {})
     return ELMo(make_bilm(small_config(**changes), indexer).eval(), SentenceTokenizer.english(), indexer)
 
 
