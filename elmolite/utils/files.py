@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import shutil
 import sys
@@ -19,7 +18,6 @@ from typing import IO, Any
 from uuid import uuid4
 
 import numpy as np
-from numpy.lib import format as npy
 
 from elmolite.errors import InputError
 
@@ -38,7 +36,6 @@ MANIFEST_FOOTER_BYTES = 83
 _PARTIAL = f".*.{'[0-9a-f]' * 32}.partial"
 _INSTALLATION = Path(__file__).parents[1]
 """Files of the package itself, which an installer may have made of links."""
-_READ_NPY_HEADER = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
 def ensure_inside(path: Path) -> None:
@@ -250,24 +247,19 @@ def json_line(content: Any) -> bytes:
 
 
 def map_array(path: Path, *, kinds: str, n_dims: int) -> np.memmap[Any, Any]:
-    """Memory-map an ``.npy`` file read-only, after its header was checked against the size of the file.
+    """Memory-map an ``.npy`` file read-only; refuse one whose size differs from its header.
 
     :param kinds: permitted values of ``dtype.kind``: ``iu`` for integers.
     """
     if not is_file_inside(path):
         raise InputError(f"{path}: no such array file")
     try:
-        with path.open("rb") as file:
-            shape, is_fortran, dtype = _READ_NPY_HEADER[npy.read_magic(file)](file)
-            offset = file.tell()
+        array = np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # numpy raises anything on a damaged header
         raise InputError(f"{path}: not a readable array: {str(error)[:200]!r}") from None
-    if dtype.kind not in kinds or not dtype.isnative or len(shape) != n_dims or is_fortran or min(shape) < 0:
-        raise InputError(f"{path}: holds {dtype} of shape {shape}; expected {n_dims} dimensions of kind {kinds}")
-    n_bytes, n_expected = path.stat().st_size - offset, math.prod(shape) * dtype.itemsize
+    if array.dtype.kind not in kinds or not array.dtype.isnative or array.ndim != n_dims:
+        raise InputError(f"{path}: has dtype {array.dtype}, shape {array.shape}; expected {n_dims}-D of kind {kinds}")
+    n_bytes, n_expected = path.stat().st_size - array.offset, array.nbytes
     if n_bytes != n_expected:
-        raise InputError(f"{path}: {n_bytes:,} bytes of data, expected {n_expected:,} for shape {shape} of {dtype}")
-    try:
-        return np.memmap(path, dtype, "r", offset, shape)
-    except (OSError, ValueError) as error:  # an empty array, or a file system without mmap
-        raise InputError(f"{path}: cannot be mapped: {error}") from None
+        raise InputError(f"{path}: {n_bytes:,} bytes of data, expected {n_expected:,} for shape {array.shape}")
+    return array

@@ -132,8 +132,8 @@ def other(folder, name, array):
         ("valid.documents.npy", lambda a: a[:-1], r"valid\.documents\.npy: offsets must start at 0"),
         ("train.documents.npy", lambda a: a[:0], r"train\.documents\.npy: offsets must start at 0"),
         ("vocab_ids.npy", lambda a: a[:-1], r"characters\.npy and vocab_ids\.npy do not have the same word types"),
-        ("characters.npy", lambda a: a[:, 0], r"characters\.npy: holds int16 of shape \(\d+,\); expected 2 dimensions"),
-        ("train.tokens.npy", lambda a: a.astype(float), r"train\.tokens\.npy: holds float64"),
+        ("characters.npy", lambda a: a[:, 0], r"characters\.npy: has dtype int16, shape \(\d+,\); expected 2-D"),
+        ("train.tokens.npy", lambda a: a.astype(float), r"train\.tokens\.npy: has dtype float64"),
     ],
 )
 def test_arrays_that_do_not_fit_each_other_are_refused(tmp_path, name, change, message):

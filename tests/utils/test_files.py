@@ -3,6 +3,7 @@ import json
 import os
 import time
 
+import numpy as np
 import pytest
 
 from elmolite.errors import InputError
@@ -24,27 +25,23 @@ def aged(path, seconds):
     return path
 
 
-def test_a_file_appears_only_when_it_is_whole(tmp_path):
+def test_a_file_appears_only_when_it_is_complete(tmp_path, monkeypatch):
     path = tmp_path / "a"
     files.write_bytes(path, b"old")
     with pytest.raises(RuntimeError, match="half-way"), files.writing(path) as file:
         file.write(b"new, but")
         raise RuntimeError("half-way")
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(InputError, match=r"a: cannot be written: No space left on device"):
+        files.write_bytes(path, b"new")
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["a"]
 
 
-def test_a_full_disk_is_one_message_and_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(InputError, match=r"a: cannot be written: No space left on device"):
-        files.write_bytes(tmp_path / "a", b"new")
-    assert names(tmp_path) == []
-
-
 @pytest.mark.parametrize("is_folder", [False, True])
-def test_what_a_killed_process_left_goes_with_the_next_write_but_not_what_is_being_written(tmp_path, is_folder):
-    left, at_work = files.partial_path(tmp_path / "a"), files.partial_path(tmp_path / "b")
-    for path in (left, at_work):
+def test_partial_files_of_killed_processes_are_removed(tmp_path, is_folder):
+    left, locked = files.partial_path(tmp_path / "a"), files.partial_path(tmp_path / "b")
+    for path in (left, locked):
         if is_folder:
             path.mkdir()
             (path / "content").write_bytes(b"half")
@@ -55,14 +52,14 @@ def test_what_a_killed_process_left_goes_with_the_next_write_but_not_what_is_bei
     just_made.touch()
     (tmp_path / ".letter.partial").touch()
     aged(tmp_path / ".letter.partial", 2 * files.STALE_AFTER)
-    with files.locked(at_work):
+    with files.locked(locked):
         files.write_bytes(tmp_path / "d", b"")
-        assert names(tmp_path) == sorted([at_work.name, just_made.name, ".letter.partial", "d"])
+        assert names(tmp_path) == sorted([locked.name, just_made.name, ".letter.partial", "d"])
     files.write_bytes(tmp_path / "d", b"")
     assert names(tmp_path) == sorted([just_made.name, ".letter.partial", "d"])
 
 
-def test_without_locks_only_what_has_long_not_changed_counts_as_left_over(tmp_path, monkeypatch):
+def test_without_locks_a_partial_file_is_removed_after_an_hour(tmp_path, monkeypatch):
     monkeypatch.setattr("fcntl.flock", full)
     for age in (0.5, 2):
         partial = files.partial_path(tmp_path / str(age))
@@ -73,25 +70,11 @@ def test_without_locks_only_what_has_long_not_changed_counts_as_left_over(tmp_pa
     assert [name.split(".partial")[0].rpartition(".")[0] for name in names(tmp_path)] == [".0.5"]
 
 
-def test_a_left_over_that_another_process_has_just_removed_is_no_error(tmp_path, monkeypatch):
-    def gone(*_):
-        raise FileNotFoundError
-
-    files.partial_path(tmp_path / "a").touch()
-    monkeypatch.setattr("os.open", gone)
-    files.remove_stale(tmp_path)
-    assert len(names(tmp_path)) == 1
-
-
-def test_a_system_that_does_not_open_folders_syncs_files_alone(tmp_path, monkeypatch):
-    def only_files(path, flags, open_=os.open):
-        if os.path.isdir(path):  # noqa: PTH112
-            raise PermissionError(errno.EACCES, "Permission denied")
-        return open_(path, flags)
-
-    monkeypatch.setattr("os.open", only_files)
-    files.write_bytes(tmp_path / "a", b"new")
-    assert (tmp_path / "a").read_bytes() == b"new"
+def changes(content):
+    """Yield the content with each byte changed, and each truncation of it."""
+    for at in range(len(content)):
+        yield content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :]
+        yield content[:at]
 
 
 def read_manifest(path):
@@ -104,13 +87,8 @@ def test_a_manifest_is_json_and_every_change_is_found(tmp_path):
     files.write_manifest(path, content)
     assert read_manifest(path) == content
     assert list(json.loads(path.read_text(encoding="utf-8"))) == [*content, "sha256"]
-    written = path.read_bytes()
-    for at in range(len(written)):
-        for bit in range(8):
-            path.write_bytes(written[:at] + bytes([written[at] ^ 1 << bit]) + written[at + 1 :])
-            with pytest.raises(InputError, match=r"m\.json"):
-                read_manifest(path)
-        path.write_bytes(written[:at])
+    for changed in changes(path.read_bytes()):
+        path.write_bytes(changed)
         with pytest.raises(InputError, match=r"m\.json"):
             read_manifest(path)
 
@@ -118,19 +96,32 @@ def test_a_manifest_is_json_and_every_change_is_found(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"format_version": 2}, r"m\.json: format_version 2; this version of elmolite reads 1"),
-        ({}, r"format_version None"),
-        ({"format_version": 1}, r"m\.json is damaged or was changed"),
+        (b'{"format_version": 2}', r"m\.json: format_version 2; this version of elmolite reads 1"),
+        (b"{}", r"format_version None"),
+        (b'{"format_version": 1}', r"m\.json is damaged or was changed"),
+        (b"{", r"m\.json: not a readable JSON file"),
+        (b"\xff", r"m\.json: not a readable JSON file"),
+        (b"[" * 100_000, r"m\.json: not a readable JSON file"),
+        (b"[1]", r"m\.json: expected a JSON object, found list"),
     ],
 )
-def test_a_manifest_of_another_version_or_without_its_checksum_is_refused(tmp_path, content, message):
-    (tmp_path / "m.json").write_bytes(files.json_bytes(content))
+def test_invalid_manifests_are_refused(tmp_path, content, message):
+    (tmp_path / "m.json").write_bytes(content)
     with pytest.raises(InputError, match=message):
         read_manifest(tmp_path / "m.json")
 
 
-@pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff", b"[" * 100_000])
-def test_json_that_is_none(tmp_path, content):
-    (tmp_path / "c.json").write_bytes(content)
-    with pytest.raises(InputError, match=r"c\.json"):
-        files.read_json(tmp_path / "c.json", kind="corpus")
+def test_an_array_is_mapped_if_its_header_and_size_are_right(tmp_path):
+    path = tmp_path / "a.npy"
+    np.save(path, np.arange(6, dtype=np.int32).reshape(2, 3))
+    assert files.map_array(path, kinds="iu", n_dims=2).tolist() == [[0, 1, 2], [3, 4, 5]]
+    for wanted in ({"kinds": "f", "n_dims": 2}, {"kinds": "i", "n_dims": 1}):
+        with pytest.raises(InputError, match=r"a\.npy: has dtype int32, shape \(2, 3\); expected"):
+            files.map_array(path, **wanted)
+    content = path.read_bytes()
+    for changed in (content[:-1], content + b"x", content[:20], b"", b"PK\3\4"):
+        path.write_bytes(changed)
+        with pytest.raises(InputError, match=r"a\.npy: "):
+            files.map_array(path, kinds="iu", n_dims=2)
+    with pytest.raises(InputError, match=r"b\.npy: no such array file"):
+        files.map_array(tmp_path / "b.npy", kinds="iu", n_dims=2)

@@ -14,7 +14,7 @@ def path(tmp_path):
     return tmp_path / "x.st"
 
 
-def test_shapes_first_and_then_numbers(path):
+def test_shapes_and_tensors(path):
     file = TensorFile(path)
     assert file.shapes == {"a": (2, 3), "b": (2,)}
     assert file.n_numbers == 8
@@ -24,7 +24,7 @@ def test_shapes_first_and_then_numbers(path):
     assert torch.equal(tensors["b"], torch.tensor([1, 2]))
 
 
-def test_what_is_expected_is_held_against_the_shapes(path):
+def test_other_shapes_are_refused(path):
     file = TensorFile(path)
     file.check_shapes({"a": (2, 3), "b": (2,)})
     file.check_holds(8)
@@ -57,14 +57,24 @@ def test_other_files_are_refused(tmp_path, content, message):
         TensorFile(tmp_path / "x.st")
 
 
-def test_a_file_that_is_missing_or_a_folder_is_refused(tmp_path):
-    for path in (tmp_path / "nowhere.st", tmp_path):
+def test_a_missing_file_is_named(path, tmp_path):
+    for missing in (tmp_path / "nowhere.st", tmp_path):
         with pytest.raises(InputError, match="no such file"):
-            TensorFile(path)
-
-
-def test_a_file_that_has_gone_since_is_named(path):
+            TensorFile(missing)
     file = TensorFile(path)
     path.unlink()
     with pytest.raises(InputError, match=r"x\.st: not a readable safetensors file"):
         file.read()
+
+
+@pytest.mark.parametrize(
+    ("dtypes", "expected"),
+    [
+        ((torch.float16, torch.float16), torch.float16),
+        ((torch.float16, torch.bfloat16), torch.float32),
+        ((torch.int64,) * 2, torch.float32),
+    ],
+)
+def test_the_common_float_dtype(tmp_path, dtypes, expected):
+    save_file({str(i): torch.zeros(2, dtype=dtype) for i, dtype in enumerate(dtypes)}, tmp_path / "x.st")
+    assert TensorFile(tmp_path / "x.st").dtype == expected

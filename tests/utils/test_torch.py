@@ -19,9 +19,3 @@ def test_glibc_takes_both_settings(monkeypatch):
     helpers.keep_freed_memory()
     m_trim_threshold, m_mmap_threshold = -1, -3  # of malloc.h
     assert answers == {(m_mmap_threshold, 32 << 20): 1, (m_trim_threshold, -1): 1}
-
-
-def test_nothing_is_done_elsewhere(monkeypatch):
-    monkeypatch.setattr(helpers.platform, "libc_ver", lambda: ("", ""))
-    monkeypatch.setattr(helpers.ctypes, "CDLL", lambda name: pytest.fail("there is no glibc"))
-    helpers.keep_freed_memory()
