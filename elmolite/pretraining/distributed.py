@@ -194,6 +194,12 @@ def shared_error(message: str) -> InputError:
     return InputError(message) if is_rank_zero() else ReportedByRankZero(message)
 
 
+def is_lost_connection(error: RuntimeError) -> bool:
+    """Return whether a collective failed because another rank ended, whose own error says why."""
+    signs = ("closed by peer", "reset by peer", "Broken pipe", "remote process exited")
+    return is_distributed() and any(sign in str(error) for sign in signs)
+
+
 class StopSignal:
     """Flag set by SIGTERM, which batch systems send when the time is over, and by SIGINT.
 

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 
-from elmolite.errors import InputError, Preempted
+from elmolite.errors import InputError, Preempted, ReportedByRankZero
 from elmolite.nn.bilm import BiLMConfig
 from elmolite.pretraining import distributed
 from elmolite.pretraining.checkpointing import CheckpointCallback, TrainingCheckpointIO, TrainingCheckpoints
@@ -143,6 +143,10 @@ def _fit(trainer: Trainer, module: PretrainingModule, run: PretrainingRun, check
         if step is None:
             raise KeyboardInterrupt("interrupted before the first checkpoint") from None
         raise Preempted(f"interrupted; continue from step {step:,} with --resume") from None
+    except RuntimeError as error:
+        if distributed.is_lost_connection(error):
+            raise ReportedByRankZero("another rank ended, see its error; continue with --resume") from None
+        raise
 
 
 def _default_loggers(out: Path) -> list[Logger]:

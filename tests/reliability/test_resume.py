@@ -323,6 +323,27 @@ def test_the_batches_of_each_step_are_compared(whole):
     assert len(digests) == len(set(digests)) == 24
 
 
+def raise_in_step_5():
+    step = PretrainingModule.training_step
+
+    def training_step(self, batches, index):
+        if index == 5:
+            raise RuntimeError("out of memory")
+        return step(self, batches, index)
+
+    PretrainingModule.training_step = training_step
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_an_error_of_a_rank_is_reported_once_and_ends_the_other(tmp_path, corpus, rank):
+    arms = [raise_in_step_5 if each == rank else None for each in range(2)]
+    codes = start(run_of(corpus, "two processes"), tmp_path / "run", arms=arms).exit_codes(timeout=60)
+    assert 0 not in codes
+    said = said_by(tmp_path / "run")
+    assert said.count("RuntimeError: ") == said.count("RuntimeError: out of memory") == 1
+    assert "ReportedByRankZero: another rank ended, see its error" in said
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_killed_rank_ends_the_other(tmp_path, corpus, rank):
     run = run_of(corpus, "two processes", max_steps=100_000)
