@@ -102,8 +102,8 @@ def label_report(
     :param unit: name of the examples in the printed table.
     :raises InputError: the lengths differ.
     """
-    check_lengths(gold, predicted)
-    labels, ids = encode_labels(chain(gold, predicted))
+    _check_lengths(gold, predicted)
+    labels, ids = _encode(chain(gold, predicted))
     gold_ids, predicted_ids = ids[: len(gold)], ids[len(gold) :]
     n_correct, n_predicted, n_gold = (
         np.bincount(part, minlength=len(labels))
@@ -155,10 +155,10 @@ def label_set_report(gold: Sequence[Collection[str]], predicted: Sequence[Collec
 
     :raises InputError: the lengths differ, or a string is given instead of a set of labels.
     """
-    check_lengths(gold, predicted)
+    _check_lengths(gold, predicted)
     if text := next((labels for labels in chain(gold, predicted) if isinstance(labels, str)), None):
         raise InputError(f"expected a set or list of labels for each example, got the string {text!r}")
-    labels, ids = encode_labels(chain.from_iterable(chain(gold, predicted)))
+    labels, ids = _encode(chain.from_iterable(chain(gold, predicted)))
     n_gold_labels = sum(map(len, gold))
     n_labels = max(1, len(labels))
     # One number for each (example, label); repeated labels count once.
@@ -174,7 +174,7 @@ def label_set_report(gold: Sequence[Collection[str]], predicted: Sequence[Collec
     return _report(labels, n_correct, n_predicted, n_gold, n_exact=n_exact, n_examples=len(gold), unit="examples")
 
 
-def encode_labels(labels: Iterable[str]) -> tuple[list[str], NDArray[np.int64]]:
+def _encode(labels: Iterable[str]) -> tuple[list[str], NDArray[np.int64]]:
     """Return the distinct labels, sorted, and the index of each label among them, (N)."""
     ids_of: dict[str, int] = {}
     ids = np.fromiter((ids_of.setdefault(label, len(ids_of)) for label in labels), np.int64)
@@ -220,14 +220,14 @@ def _scores(n_correct: int, n_predicted: int, n_gold: int) -> Scores:
     )
 
 
-def check_lengths(gold: Sequence[Any] | NDArray[Any], predicted: Sequence[Any] | NDArray[Any]) -> None:
+def _check_lengths(gold: Sequence[Any] | NDArray[Any], predicted: Sequence[Any] | NDArray[Any]) -> None:
     """Raise an InputError unless there are as many predictions as examples."""
     if len(gold) != len(predicted):
         raise InputError(f"got {len(predicted):,} predictions for {len(gold):,} examples")
 
 
 def _check_sentences(gold: Sequence[Sequence[str] | Any], predicted: Sequence[Sequence[str] | Any]) -> None:
-    check_lengths(gold, predicted)
+    _check_lengths(gold, predicted)
     for number, (tags, predicted_tags) in enumerate(zip(gold, predicted, strict=True), start=1):
         if len(tags) != len(predicted_tags):
             raise InputError(f"sentence {number:,}: got {len(predicted_tags)} predicted tags for {len(tags)} tokens")
@@ -287,8 +287,8 @@ def confusion_matrix(gold: Labels, predicted: Labels) -> Confusion:
 
     :raises InputError: the lengths differ.
     """
-    check_lengths(gold, predicted)
-    names, ids = encode_labels(chain(gold, predicted))
+    _check_lengths(gold, predicted)
+    names, ids = _encode(chain(gold, predicted))
     pairs = ids[: len(gold)] * len(names) + ids[len(gold) :]
     counts = np.bincount(pairs, minlength=len(names) ** 2).reshape(len(names), len(names))
     return Confusion(names, counts)

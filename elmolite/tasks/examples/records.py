@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from elmolite.data.text import BLANK_LINES, ReadReport
@@ -72,9 +72,8 @@ class ExampleColumns:
             raise InputError(f"second_text: {task} examples have one sentence; this option is for entail")
         if TASKS[task].label_kind != "set" and self.label_separator is not None:
             raise InputError(f"label_separator: does not apply to {task}; this option is for classify")
-        for field in fields(self):
-            if getattr(self, field.name) == "":
-                raise InputError(f"{field.name}: must not be empty")
+        if empty := next((name for name, value in vars(self).items() if value == ""), None):
+            raise InputError(f"{empty}: must not be empty")
         try:
             contains_ascii = "\n a".encode(self.encoding) == b"\n a"
         except (LookupError, ValueError):
@@ -176,9 +175,10 @@ def listing(names: Sequence[str]) -> str:
     return ", ".join([*shown, f"and {len(names) - 12} more"] if len(names) > 12 else shown)
 
 
-def excerpt(text: str, *, length: int = 40) -> str:
-    """Quote a text, shortened if it is long."""
-    return repr(text if len(text) <= length else text[: length - 3] + "...")
+def excerpt(value: Any, *, length: int = 40) -> str:
+    """Return a value as in source code, shortened if it is long."""
+    text = repr(value)
+    return text if len(text) <= length else f"{text[: length - 4]}...{text[-1]}"
 
 
 Record = tuple[int, Mapping[str, Any]]
@@ -246,12 +246,12 @@ def _sentence(value: Any, name: str, options: ReadOptions) -> str | tuple[str, .
     elif isinstance(value, list):
         for number, token in enumerate(value, start=1):
             if not isinstance(token, str):
-                raise InputError(f"token {number} in {name!r} must be a string, got {_type(token)}")
+                raise InputError(f"token {number} in {name!r} must be a string, got {excerpt(token)}")
         sentence = tuple(value)
     elif value is None:
         sentence = ""
     else:
-        raise InputError(f"{name!r} must be a sentence or a list of tokens, got {_type(value)}")
+        raise InputError(f"{name!r} must be a sentence or a list of tokens, got {excerpt(value)}")
     if not sentence:
         raise InputError(f"the sentence in {name!r} is empty")
     return sentence
@@ -287,18 +287,11 @@ def _label(value: object, name: str) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if not isinstance(value, str | int | float):
-        raise InputError(f"expected a label in {name!r}, got {_type(value)}")
+        raise InputError(f"expected a label in {name!r}, got {excerpt(value)}")
     label = str(value).strip()
     if not label:
         raise InputError(f"empty label in {name!r}")
     return label
-
-
-def _type(value: object) -> str:
-    if value is None:
-        return "null"
-    names = {bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
-    return names.get(type(value), f"a {type(value).__name__}")
 
 
 class Examples(NamedTuple):
