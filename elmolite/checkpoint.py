@@ -4,10 +4,10 @@
 ``config.json``            the model's configuration, and the size and checksum of every other file and of itself
 ``model.safetensors``      the token encoder and both LSTM stacks
 ``softmax.safetensors``    the output weights (optional: embedding does not need them)
-``vocab.txt``              the words of the softmax, and of a model that reads words, with their counts
-``tokenizer.json``         how text was cut into tokens
-``characters.json``        the characters of the token encoder (where they are not bytes)
-``lexicon.json``           its characters and words (of a model of ELMoForManyLangs)
+``vocab.txt``              the words of the softmax, or of a word-input model, with their counts
+``tokenizer.json``         the tokenizer of its text
+``characters.json``        the characters of the token encoder (unless they are bytes)
+``lexicon.json``           the characters and words of a model of ELMoForManyLangs
 =========================  ==================================================================================
 """
 
