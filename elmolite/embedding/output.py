@@ -16,6 +16,7 @@ import hashlib
 import json
 import zipfile
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -33,7 +34,7 @@ from tqdm.auto import tqdm
 from elmolite.data.text import Progress, read_lines
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.embedding.batching import BATCH_TOKENS, LayerSelection
-from elmolite.embedding.elmo import READ_AHEAD, ELMo
+from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError, nearest
 from elmolite.utils import files
 from elmolite.utils.config import Precision, check_precision
@@ -45,8 +46,6 @@ MANIFEST = "embedding.json"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 PART_BYTES = 64 << 20
 """Size of the vectors at which a shard is complete: what an interrupted run loses at most."""
-CHUNK_SENTENCES = 2048
-"""Maximum number of sentences in memory when one file is written."""
 
 Counts = tuple[int, int]
 """Number of sentences and of tokens."""
@@ -234,30 +233,20 @@ _FILE_WRITERS: dict[str, type[_NpzWriter] | type[_Hdf5Writer]] = {
 def _write_file(
     kind: type[_NpzWriter] | type[_Hdf5Writer], output: Path, elmo: ELMo, settings: EmbeddingSettings, lines: _Lines
 ) -> None:
-    elmo.check_options(settings.layers, settings.batch_tokens)
+    read_ahead: deque[tuple[str, list[str]]] = deque()
+
+    def sentences() -> Iterator[list[str]]:
+        for line, tokens in lines:
+            read_ahead.append((line, tokens))
+            yield tokens
+
+    stream = elmo.embed_iter(sentences(), layers=settings.layers, batch_tokens=settings.batch_tokens)
     with kind.open(output) as writer:
-        for chunk in _chunks(lines, READ_AHEAD * settings.batch_tokens):
-            sentences = [tokens for _, tokens in chunk]
-            vectors = elmo.embed(sentences, layers=settings.layers, batch_tokens=settings.batch_tokens)
-            first = lines.summary.n_sentences
-            for number, ((line, _), each) in enumerate(zip(chunk, vectors, strict=True), start=first):
-                writer.add(number, line, settings.convert(each).numpy())
-            lines.count(len(chunk), sum(map(len, sentences)))
+        for number, vectors in enumerate(stream):
+            line, tokens = read_ahead.popleft()
+            writer.add(number, line, settings.convert(vectors).numpy())
+            lines.count(1, len(tokens))
         lines.check_not_empty()
-
-
-def _chunks(lines: Iterable[tuple[str, list[str]]], max_tokens: int) -> Iterator[list[tuple[str, list[str]]]]:
-    """Group lines, up to ``max_tokens`` tokens or one longer line."""
-    chunk: list[tuple[str, list[str]]] = []
-    n_tokens = 0
-    for line, tokens in lines:
-        if chunk and (n_tokens + len(tokens) > max_tokens or len(chunk) == CHUNK_SENTENCES):
-            yield chunk
-            chunk, n_tokens = [], 0
-        chunk.append((line, tokens))
-        n_tokens += len(tokens)
-    if chunk:
-        yield chunk
 
 
 class EmbeddingWriter:

@@ -136,12 +136,12 @@ class BiLMConfig:
 
 
 def tiny() -> BiLMConfig:
-    """0.8 M parameters: the demo and the tests."""
+    """0.8 M parameters, for the demonstration and tests."""
     return BiLMConfig(filters=list(ORIGINAL_FILTERS[:4]), cell_size=256, projection_size=64, n_highway_layers=1)
 
 
 def mini() -> BiLMConfig:
-    """3.0 M parameters: what two CPU cores can train."""
+    """3.0 M parameters, for training on two CPU cores."""
     return BiLMConfig(filters=list(ORIGINAL_FILTERS[:5]), cell_size=512, projection_size=128, n_highway_layers=1)
 
 

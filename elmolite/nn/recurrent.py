@@ -24,8 +24,7 @@ from elmolite.nn.packed_linear import WeightCache, compute_dtype, needs_grad
 class RecurrentLayer(nn.Module, ABC):
     """Interface of a recurrent layer of one direction; :data:`CELLS` lists them.
 
-    A layer is made with ``input_size``, ``cell_size``, ``projection_size`` and its :attr:`options`. What a cell carries
-    besides its output is in the cell state.
+    The keyword arguments are ``input_size``, ``cell_size``, ``projection_size`` and the :attr:`options`.
     """
 
     options: ClassVar[tuple[str, ...]] = ()

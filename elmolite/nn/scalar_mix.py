@@ -1,4 +1,4 @@
-"""The layers of the language model -> one vector a token, weighted as a task needs them.
+"""Scalar mix: learnt weighted sum of the layers of the language model.
 
 Shapes: L layers, B sentences, T tokens, D width of a layer.
 """
@@ -17,7 +17,7 @@ from elmolite.errors import InputError
 class ScalarMix(nn.Module):
     """``gamma * sum_j softmax(scores)_j * layer_j`` (Peters et al. 2018, equation 1).
 
-    At first the layers have equal weights and gamma is 1.
+    Initially the layers have equal weights and gamma is 1.
     """
 
     def __init__(
@@ -28,18 +28,17 @@ class ScalarMix(nn.Module):
         dropout: float = 0.0,
         fixed_weights: Sequence[float] | None = None,
     ) -> None:
-        """Initialise.
+        """Initialise the weights.
 
         :param n_layers: L.
         :param use_layer_norm: normalise each layer of each token over its D numbers first. (AllenNLP's option of this
             name normalises over the whole batch, so that a token's vector depends on the other sentences.)
         :param dropout: of the result, in training.
-        :param fixed_weights: L weights that are not learnt, nor is gamma, which is 1.
-        :raises InputError: there are not L of them.
+        :param fixed_weights: L weights to use instead of learnt ones, with gamma 1.
         """
         super().__init__()
         if fixed_weights is not None and len(fixed_weights) != n_layers:
-            raise InputError(f"{len(fixed_weights)} fixed weights for {n_layers} layers")
+            raise InputError(f"fixed_weights must be one for each of {n_layers} layers, got {len(fixed_weights)}")
         self.use_layer_norm = use_layer_norm
         self.dropout = dropout
         is_learnt = fixed_weights is None
@@ -50,11 +49,11 @@ class ScalarMix(nn.Module):
 
     @property
     def weights(self) -> Tensor:
-        """(L), without gamma; learnt ones sum to 1."""
+        """Weights of the layers without gamma, (L); learnt ones sum to 1."""
         return self.fixed if self.scores is None else self.scores.softmax(dim=0)
 
     def forward(self, layers: Tensor) -> Tensor:
-        """Return (B, T, D) for (L, B, T, D)."""
+        """Mix layers (L, B, T, D) to (B, T, D)."""
         if self.use_layer_norm:
             layers = F.layer_norm(layers, layers.shape[-1:])
         weights = self.weights if self.gamma is None else self.gamma * self.weights
@@ -62,5 +61,5 @@ class ScalarMix(nn.Module):
         return F.dropout(mixed, self.dropout, self.training)
 
     def penalty(self) -> Tensor:
-        """Return the sum of the squared scores, which pulls the weights towards their average (section 3.3)."""
+        """Return the sum of the squared scores, a regulariser towards equal weights (section 3.3)."""
         return self.weights.new_zeros(()) if self.scores is None else self.scores.square().sum()

@@ -119,7 +119,7 @@ class Softmax(nn.Module, ABC):
         self._copy_clusters(source, rows, bias, new_ids, old_ids)
 
     def _copy_clusters(self, source: Softmax, rows: Tensor, bias: Tensor, new_ids: Tensor, old_ids: Tensor) -> None:
-        """Fill what is beyond the head."""
+        """Fill the clusters beyond the head, if any."""
 
 
 class FullSoftmax(Softmax):
@@ -184,8 +184,8 @@ class FullSoftmax(Softmax):
         repeated = F.pad(negatives[1:] == negatives[:-1], (1, 0))
         weights, biases = self._rows(negatives)
         biases = (biases - self._log_expected(negatives, n_negatives)).masked_fill(repeated, EXCLUDED)
-        place = torch.searchsorted(negatives, targets).clamp_(max=n_negatives - 1)
-        excluded = place.where(negatives.index_select(0, place) == targets, -1)
+        index = torch.searchsorted(negatives, targets).clamp_(max=n_negatives - 1)
+        excluded = index.where(negatives.index_select(0, index) == targets, -1)
         of_negatives: Tensor = _LogSumExp.apply(  # type: ignore[no-untyped-call]
             hidden, weights, biases, excluded, compute_dtype(self.weight)
         )

@@ -85,6 +85,7 @@ def wide():
     return ELMo(bilm, SentenceTokenizer.english())
 
 
+@pytest.mark.slow
 def test_same_vectors_in_every_batch_at_the_width_of_original(wide):
     """Every sentence of every batch: those that end early, and those that run on with few beside them.
 
@@ -94,7 +95,7 @@ def test_same_vectors_in_every_batch_at_the_width_of_original(wide):
     sentences = [s[:4] for s in random_sentences(64, seed=3)]
     sentences[0] = ["ban", "dove", "kily"]
     alone = [wide.embed([sentence])[0] for sentence in sentences]
-    for size in range(2, 65):
+    for size in (2, 3, 5, 11, 12, 13, 24, 33, 64):
         for number, vectors in enumerate(wide.embed(sentences[:size])):
             bound = 4e-5 * np.maximum(1, np.abs(alone[number]))
             assert (np.abs(vectors - alone[number]) <= bound).all(), (size, number)
@@ -224,13 +225,6 @@ def test_save_pretrained_round_trip(tmp_path, elmo):
         np.testing.assert_array_equal(a, b)
 
 
-def test_in_half_precision_vectors_are_close_and_come_as_float32(elmo):
-    exact = elmo.embed(SENTENCES)
-    for a, b in zip(elmo.bfloat16().embed(SENTENCES), exact, strict=True):
-        assert a.dtype == np.float32
-        np.testing.assert_allclose(a, b, atol=0.02)
-
-
 @pytest.mark.parametrize("kind", list(READERS))
 def test_models_of_unicode_characters_and_of_words(tmp_path, kind):
     indexer, model_input = READERS[kind]
@@ -270,23 +264,18 @@ def test_layers_are_unfrozen_from_the_top(elmo, n_layers, learning):
     assert not elmo.bilm.training
 
 
-@pytest.mark.parametrize("layers", ["all", "average", "top", 0])
+@pytest.mark.parametrize("changes", [{}, {"cell": "gru"}, {"cell": "rnn"}, {"n_layers": 1, "use_residual": False}])
 @pytest.mark.parametrize("window", [1, 7, 40])
-def test_windows_give_the_same_vectors(elmo, layers, window):
+def test_windows_give_the_same_vectors(changes, window):
     sentence = [word for s in random_sentences(20) for word in s][:41]
-    whole = elmo.embed([sentence], layers=layers)[0]
-    windows = elmo.embed([sentence, ["Hi"]], layers=layers, batch_tokens=window)[0]
-    np.testing.assert_allclose(windows, whole, rtol=1e-5, atol=2e-6)
+    elmo = ELMo(make_bilm(small_config(**changes)).eval(), SentenceTokenizer.whitespace())
+    for layers in ("all", "average", "top", 0):
+        whole = elmo.embed([sentence], layers=layers)[0]
+        windows = elmo.embed([sentence, ["Hi"]], layers=layers, batch_tokens=window)[0]
+        np.testing.assert_allclose(windows, whole, rtol=1e-5, atol=2e-6)
 
 
-def test_windows_carry_the_state_of_every_kind_of_cell():
-    sentence = [word for s in random_sentences(10) for word in s]
-    for changes in ({"cell": "gru"}, {"cell": "rnn"}, {"n_layers": 1, "use_residual": False}):
-        elmo = ELMo(make_bilm(small_config(**changes)).eval(), SentenceTokenizer.whitespace())
-        windows = elmo.embed([sentence], batch_tokens=16)[0]
-        np.testing.assert_allclose(windows, elmo.embed([sentence])[0], rtol=1e-5, atol=2e-6)
-
-
+@pytest.mark.slow
 def test_a_long_sentence_needs_the_memory_of_a_window_and_of_its_vectors():
     """In a process of its own: what a sentence ten times as long needs more is what its vectors need more."""
     code = """

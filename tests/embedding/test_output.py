@@ -95,6 +95,7 @@ def test_an_interrupted_run_is_resumed_with_the_same_result(tmp_path, model_fold
     assert checksums(tmp_path / "out") == checksums(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_resumed_with_the_same_result(tmp_path, model_folder):
     text = write_sentences(tmp_path / "long.txt", random_sentences(3000))
     command = "import sys; from elmolite.embedding import output; output.PART_BYTES = 30_000\n"
@@ -132,8 +133,13 @@ def test_other_settings_are_refused(tmp_path, model_folder, text):
         embed("mini-en", text, out)
 
 
-def test_another_text_is_refused(tmp_path, model_folder, text):
+@pytest.mark.parametrize("is_complete", [False, True])
+def test_another_text_is_refused(tmp_path, model_folder, text, is_complete):
     out = incomplete(tmp_path, model_folder, text)
+    edit(out, is_complete=is_complete)
+    before = checksums(out)
+    assert embed(model_folder, text, out).n_resumed == 120
+    assert not is_complete or checksums(out) == before
     text.write_text("\n".join(["other", *LINES[1:]]) + "\n", encoding="utf-8")
     with pytest.raises(InputError, match=r"part-00000.safetensors: cannot resume, the text has changed"):
         embed(model_folder, text, out)
@@ -149,16 +155,6 @@ def test_an_extended_text_is_resumed(tmp_path, model_folder, text):
     assert (written.n_sentences, written.n_resumed) == (122, 120)
     embed(model_folder, text, tmp_path / "anew")
     assert checksums(out) == checksums(tmp_path / "anew")
-
-
-def test_complete_output_is_not_changed(tmp_path, model_folder, text):
-    embed(model_folder, text, tmp_path / "out")
-    before = checksums(tmp_path / "out")
-    assert embed(model_folder, text, tmp_path / "out").n_resumed == 120
-    assert checksums(tmp_path / "out") == before
-    text.write_text("\n".join(["other", *LINES[1:]]) + "\n", encoding="utf-8")
-    with pytest.raises(InputError, match="the text has changed"):
-        embed(model_folder, text, tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", ["embedding.json", "part-00002.safetensors"])

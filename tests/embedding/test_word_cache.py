@@ -19,61 +19,60 @@ class Encoder(nn.Module):
         self.weight = nn.Parameter(torch.ones(2))
         self.n_encoded = 0
 
-    def forward(self, forms):
-        self.n_encoded += len(forms)
-        is_symbol = forms != PADDING
-        return torch.stack([(forms * is_symbol).sum(1), is_symbol.sum(1)], dim=1).float() * self.weight
+    def forward(self, rows):
+        self.n_encoded += len(rows)
+        is_symbol = rows != PADDING
+        return torch.stack([(rows * is_symbol).sum(1), is_symbol.sum(1)], dim=1).float() * self.weight
 
 
-def forms_of(*words, width=None):
+def rows_of(*words, width=None):
     width = width or max(map(len, words))
     return torch.tensor([[*word, *[PADDING] * (width - len(word))] for word in words])
 
 
-def encode(cache, encoder, forms):
+def encode(cache, encoder, rows):
     with torch.no_grad():
-        vectors = cache.encode(forms, encoder, padding=PADDING)
-        torch.testing.assert_close(vectors, Encoder()(forms) * encoder.weight, rtol=0, atol=0)
+        vectors = cache.encode(rows, encoder, padding=PADDING)
+        torch.testing.assert_close(vectors, Encoder()(rows) * encoder.weight, rtol=0, atol=0)
     return vectors
 
 
 def test_a_word_is_encoded_once_however_wide_its_batch():
     cache, encoder = WordCache(), Encoder()
-    encode(cache, encoder, forms_of([1, 2], [3]))
-    encode(cache, encoder, forms_of([3], [1, 2], [4, 4, 4], width=7))
+    encode(cache, encoder, rows_of([1, 2], [3]))
+    encode(cache, encoder, rows_of([3], [1, 2], [4, 4, 4], width=7))
     assert encoder.n_encoded == 3
     assert (cache.hits, cache.misses, len(cache)) == (2, 3, 3)
     assert cache.hit_rate == 0.4
-
-
-def test_words_that_are_read_as_the_same_have_one_place():
-    cache, encoder = WordCache(), Encoder()
-    encode(cache, encoder, forms_of([1], [2], [1], [3]))
-    encode(cache, encoder, forms_of([3], [2], [1]))
-    assert (encoder.n_encoded, len(cache)) == (3, 3)
+    again = copy.deepcopy(cache)
+    assert (len(again), again.max_bytes) == (0, cache.max_bytes)
+    cache.clear()
+    assert len(cache) == cache.hits == cache.misses == cache.n_bytes == cache.hit_rate == 0
+    encode(cache, encoder, rows_of([1], [2], [1], [3]))  # a repeated row
+    assert len(cache) == 3
 
 
 def test_its_size_is_bounded_and_the_words_used_last_stay():
     cache, encoder = WordCache(max_bytes=3 * 2 * 4), Encoder()
-    encode(cache, encoder, forms_of([1], [2], [3]))
-    encode(cache, encoder, forms_of([1]))
-    encode(cache, encoder, forms_of([4]))  # in the place of 2
+    encode(cache, encoder, rows_of([1], [2], [3]))
+    encode(cache, encoder, rows_of([1]))
+    encode(cache, encoder, rows_of([4]))  # in the place of 2
     assert (encoder.n_encoded, len(cache), cache.n_bytes) == (4, 3, 24)
-    encode(cache, encoder, forms_of([1], [3], [4]))
+    encode(cache, encoder, rows_of([1], [3], [4]))
     assert encoder.n_encoded == 4
-    encode(cache, encoder, forms_of([2]))
+    encode(cache, encoder, rows_of([2]))
     assert encoder.n_encoded == 5
 
 
 def test_more_words_than_have_room_are_right_and_not_kept():
     cache, encoder = WordCache(max_bytes=3 * 2 * 4), Encoder()
-    encode(cache, encoder, forms_of([1], [2]))
-    encode(cache, encoder, forms_of([5], [1], [6], [5], [2], [7]))
+    encode(cache, encoder, rows_of([1], [2]))
+    encode(cache, encoder, rows_of([5], [1], [6], [5], [2], [7]))
     assert len(cache) == 2
-    encode(cache, encoder, forms_of([1], [2]))
+    encode(cache, encoder, rows_of([1], [2]))
     assert encoder.n_encoded == 5
     tiny = WordCache(max_bytes=1)
-    encode(tiny, encoder, forms_of([1], [2]))
+    encode(tiny, encoder, rows_of([1], [2]))
     assert len(tiny) == tiny.n_bytes == 0
 
 
@@ -87,37 +86,20 @@ def test_more_words_than_have_room_are_right_and_not_kept():
 )
 def test_other_weights_give_other_vectors(change):
     cache, encoder = WordCache(), Encoder()
-    encode(cache, encoder, forms_of([1], [2]))
+    encode(cache, encoder, rows_of([1], [2]))
     with torch.no_grad():
         change(encoder)
-    encode(cache, encoder, forms_of([1], [2]))
+    encode(cache, encoder, rows_of([1], [2]))
     assert encoder.n_encoded == 4
-
-
-def test_it_can_be_cleared():
-    cache, encoder = WordCache(), Encoder()
-    encode(cache, encoder, forms_of([1], [2]))
-    cache.clear()
-    assert len(cache) == cache.hits == cache.misses == cache.n_bytes == 0
-    assert cache.hit_rate == 0
-    encode(cache, encoder, forms_of([1]))
-
-
-def test_a_copy_begins_empty():
-    cache, encoder = WordCache(max_bytes=240), Encoder()
-    encode(cache, encoder, forms_of([1], [2]))
-    again = copy.deepcopy(cache)
-    assert (len(again), again.max_bytes, len(cache)) == (0, 240, 2)
-    encode(again, encoder, forms_of([1]))
 
 
 def test_a_word_whose_vector_could_not_be_kept_is_not_there(monkeypatch):
     cache, encoder = WordCache(), Encoder()
-    encode(cache, encoder, forms_of([1], [2]))
+    encode(cache, encoder, rows_of([1], [2]))
     with monkeypatch.context() as patched, pytest.raises(RuntimeError), torch.no_grad():
-        patched.setattr(encoder, "forward", lambda forms: torch.ones(len(forms), 3))
-        cache.encode(forms_of([3]), encoder, padding=PADDING)
-    encode(cache, encoder, forms_of([3], [1]))
+        patched.setattr(encoder, "forward", lambda rows: torch.ones(len(rows), 3))
+        cache.encode(rows_of([3]), encoder, padding=PADDING)
+    encode(cache, encoder, rows_of([3], [1]))
 
 
 def test_threads_may_share_it():
@@ -128,10 +110,10 @@ def test_threads_may_share_it():
     def work(seed):
         rng = random.Random(seed)
         for _ in range(300):
-            forms = forms_of(*rng.sample(words, 5))
+            rows = rows_of(*rng.sample(words, 5))
             with torch.no_grad():
-                if not torch.equal(cache.encode(forms, encoder, padding=PADDING), Encoder()(forms)):
-                    wrong.append(forms)
+                if not torch.equal(cache.encode(rows, encoder, padding=PADDING), Encoder()(rows)):
+                    wrong.append(rows)
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
     for thread in threads:
@@ -144,7 +126,7 @@ def test_threads_may_share_it():
 def test_inference_mode_and_outside_of_it():
     cache, encoder = WordCache(), Encoder()
     with torch.inference_mode():
-        encode(cache, encoder, forms_of([1], [2]))
-    encode(cache, encoder, forms_of([2], [3]))
+        encode(cache, encoder, rows_of([1], [2]))
+    encode(cache, encoder, rows_of([2], [3]))
     with torch.inference_mode():
-        encode(cache, encoder, forms_of([4], [3]))
+        encode(cache, encoder, rows_of([4], [3]))

@@ -68,5 +68,5 @@ def test_dropout_is_for_training_only():
 
 
 def test_another_number_of_fixed_weights_is_refused():
-    with pytest.raises(InputError, match="2 fixed weights for 3 layers"):
+    with pytest.raises(InputError, match="each of 3 layers, got 2"):
         ScalarMix(3, fixed_weights=(0, 1))

@@ -6,7 +6,6 @@ from elmolite.errors import InputError
 from elmolite.nn import softmax as module
 from elmolite.nn.softmax import (
     IGNORE_INDEX,
-    SOFTMAXES,
     AdaptiveSoftmax,
     FullSoftmax,
     log_uniform_sample,
@@ -145,19 +144,6 @@ def test_config_makes_the_same_softmax(any_softmax):
 def test_invalid_config_is_refused(config):
     with pytest.raises(InputError, match="softmax: "):
         make_softmax(config, vocabulary_size=VOCABULARY, projection_size=SIZE)
-
-
-def test_a_new_softmax_is_a_class_and_an_entry(monkeypatch, data):
-    class Doubled(FullSoftmax):
-        kind = "doubled"
-
-        def full_loss(self, hidden, targets):
-            return 2 * super().full_loss(hidden, targets)
-
-    monkeypatch.setitem(SOFTMAXES, Doubled.kind, Doubled)
-    softmax = make_softmax({"kind": "doubled"}, vocabulary_size=VOCABULARY, projection_size=SIZE).double()
-    assert softmax.training_loss(*data, n_negatives=None, seed=0) > 0
-    assert softmax.config() == {"kind": "doubled"}
 
 
 def test_adaptive_softmax_of_a_small_vocabulary_has_no_clusters():

@@ -181,7 +181,7 @@ def test_a_pickled_cache_holds_the_path(elmo, tmp_path):
     ("call", "message"),
     [
         (lambda e, p: cache_of(e.unfreeze(), p), "that is trained cannot be cached"),
-        (lambda e, p: cache_of(e, p, "a bare string"), "one string was given where a list"),
+        (lambda e, p: cache_of(e, p, "a bare string"), "expected a list of sentences, got str"),
     ],
 )
 def test_wrong_arguments_are_explained(elmo, tmp_path, call, message):

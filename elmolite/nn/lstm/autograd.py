@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from elmolite.nn.lstm.cells import Buffers, Cells, cells_on, double_candidate
+from elmolite.nn.lstm.cells import Buffers, Cells, Step, cells_on, double_candidate
 from elmolite.nn.lstm.reference import Constants, State, Weights
 from elmolite.nn.packed_linear import compute_dtype
 
@@ -138,16 +138,8 @@ class _Loop:
             at.gates.baddbmm_(hidden, doubled.recurrent.mT)
         else:
             product = hidden @ doubled.recurrent.mT
-        gated = self.cells.step(
-            at.gates,
-            state.cell,
-            at.doubled_cells,
-            self.constants.cell_clip,
-            hidden.dtype,
-            product=product,
-            keep=keep,
-            cell_sigmoids=at.cell_sigmoids,
-        )
+        step = Step(at.gates, state.cell, at.doubled_cells, product, keep, at.cell_sigmoids)
+        gated = self.cells.step(step, self.constants.cell_clip, hidden.dtype)
         hidden = gated @ doubled.projection.mT
         if self.constants.projection_clip is not None:
             hidden.clamp_(-self.constants.projection_clip, self.constants.projection_clip)

@@ -48,6 +48,17 @@ class Buffers(NamedTuple):
         return Buffers(*(part[:, rows] for part in self))
 
 
+class Step(NamedTuple):
+    """Inputs and output buffers of a step."""
+
+    gates: Tensor  # (G, rows, 4H): before their activation; overwritten, in training by the activated gates
+    cell: Tensor  # (G, rows, H): doubled cells before the step
+    new_cell: Tensor  # (G, rows, H): output, the doubled cells after the step; may be ``cell``
+    product: Tensor | None = None  # (G, rows, 4H): to be added to the gates first
+    keep: Tensor | None = None  # (rows, 1): false where the cells before the step are reset
+    cell_sigmoids: Tensor | None = None  # (G, rows, H): output in training, the sigmoids of the doubled cells
+
+
 class CellGradients(Protocol):
     """Backward pass of the elementwise part for a group of steps."""
 
@@ -65,27 +76,10 @@ class CellGradients(Protocol):
 class Cells(Protocol):
     """Implementation of the elementwise part."""
 
-    def step(
-        self,
-        gates: Tensor,
-        cell: Tensor,
-        new_cell: Tensor,
-        clip: float | None,
-        dtype: torch.dtype,
-        *,
-        product: Tensor | None = None,
-        keep: Tensor | None = None,
-        cell_sigmoids: Tensor | None = None,
-    ) -> Tensor:
+    def step(self, at: Step, clip: float | None, dtype: torch.dtype) -> Tensor:
         """Compute a step and return the projection's input, (G, rows, H), in the dtype of the products.
 
-        :param gates: before their activation, (G, rows, 4H); overwritten, by the activated gates in training.
-        :param cell: doubled cells before the step, (G, rows, H).
-        :param new_cell: output: doubled cells after the step, (G, rows, H); may be ``cell``.
         :param clip: of the cells, not doubled.
-        :param product: to be added to the gates first, (G, rows, 4H).
-        :param keep: (rows, 1), false where the cells before the step are reset.
-        :param cell_sigmoids: output in training: sigmoids of the doubled cells, (G, rows, H).
         """
 
     def gradients(self, at: Buffers, cells_before: Tensor, clip: float | None) -> CellGradients:
@@ -95,29 +89,17 @@ class Cells(Protocol):
 class TorchCells:
     """Elementwise part in torch operations."""
 
-    def step(
-        self,
-        gates: Tensor,
-        cell: Tensor,
-        new_cell: Tensor,
-        clip: float | None,
-        dtype: torch.dtype,
-        *,
-        product: Tensor | None = None,
-        keep: Tensor | None = None,
-        cell_sigmoids: Tensor | None = None,
-    ) -> Tensor:
+    def step(self, at: Step, clip: float | None, dtype: torch.dtype) -> Tensor:
         """Compute a step, see :meth:`Cells.step`."""
-        if product is not None:
-            gates.add_(product)
-        if keep is not None:
-            cell = cell * keep
-        i, j_sigmoid, f, o = gates.sigmoid_().chunk(4, dim=2)
-        torch.mul(cell, f, out=new_cell)
-        new_cell.addcmul_(i, j_sigmoid, value=4).sub_(i, alpha=2)
+        if at.product is not None:
+            at.gates.add_(at.product)
+        cell = at.cell if at.keep is None else at.cell * at.keep
+        i, j_sigmoid, f, o = at.gates.sigmoid_().chunk(4, dim=2)
+        torch.mul(cell, f, out=at.new_cell)
+        at.new_cell.addcmul_(i, j_sigmoid, value=4).sub_(i, alpha=2)
         if clip is not None:
-            new_cell.clamp_(-2 * clip, 2 * clip)
-        return torch.addcmul(o, o, torch.sigmoid(new_cell, out=cell_sigmoids), value=-2).to(dtype)
+            at.new_cell.clamp_(-2 * clip, 2 * clip)
+        return torch.addcmul(o, o, torch.sigmoid(at.new_cell, out=at.cell_sigmoids), value=-2).to(dtype)
 
     def gradients(self, at: Buffers, cells_before: Tensor, clip: float | None) -> CellGradients:
         """Compute the derivatives of all positions at once."""
@@ -190,7 +172,7 @@ def _triton_cells(device: torch.device) -> Cells | str:
 
         kernels = TritonCells()
         cell = torch.zeros(1, 1, 1, device=device)
-        kernels.step(torch.zeros(1, 1, 4, device=device), cell, cell, None, torch.float32)
+        kernels.step(Step(torch.zeros(1, 1, 4, device=device), cell, cell), None, torch.float32)
     except Exception as error:  # whatever it is, torch computes the same
         return f"{type(error).__name__}: {error}".splitlines()[0]
     return kernels

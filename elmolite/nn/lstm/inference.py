@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from elmolite.nn.lstm.cells import cells_on, double_candidate
+from elmolite.nn.lstm.cells import Step, cells_on, double_candidate
 from elmolite.nn.lstm.reference import Constants, State, Weights
 from elmolite.nn.packed_linear import LinearOp, grouped_linear_op
 
@@ -131,8 +131,8 @@ class PackedLSTM:
 
     def _step(self, gates: Tensor, doubled_cell: Tensor) -> Tensor:
         """Return the outputs of a step, (G, rows, P), from its gates (G, rows, 4H); change the cells in place."""
-        clip = self._constants.cell_clip
-        gated = cells_on(gates.device).step(gates, doubled_cell, doubled_cell, clip, self._dtype)
+        step = Step(gates, doubled_cell, doubled_cell)
+        gated = cells_on(gates.device).step(step, self._constants.cell_clip, self._dtype)
         hidden = self._projection(gated)
         if self._constants.projection_clip is not None:
             hidden.clamp_(-self._constants.projection_clip, self._constants.projection_clip)

@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from elmolite.nn.lstm.cells import Buffers, CellGradients
+from elmolite.nn.lstm.cells import Buffers, CellGradients, Step
 
 MAX_BLOCK = 512
 """Maximum number of cells of a program, small enough for many programs even with few rows."""
@@ -150,19 +150,9 @@ def _backward_kernel(
 class TritonCells:
     """Elementwise part of an LSTM step in Triton kernels, see :class:`elmolite.nn.lstm.cells.Cells`."""
 
-    def step(
-        self,
-        gates: Tensor,
-        cell: Tensor,
-        new_cell: Tensor,
-        clip: float | None,
-        dtype: torch.dtype,
-        *,
-        product: Tensor | None = None,
-        keep: Tensor | None = None,
-        cell_sigmoids: Tensor | None = None,
-    ) -> Tensor:
+    def step(self, at: Step, clip: float | None, dtype: torch.dtype) -> Tensor:
         """Compute a step in one kernel."""
+        gates, cell, new_cell, product, keep, cell_sigmoids = at
         gated = torch.empty(cell.shape, dtype=dtype, device=cell.device)
         strides = (
             *gates.stride()[:2],
