@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import random_sentences, write_sentences
 
+pytestmark = pytest.mark.slow
+
 BENCH = Path(__file__).parents[1] / "recipes" / "bench"
 
 FAKE_WORKER = """

@@ -31,6 +31,7 @@ def test_commands_exist():
         assert command in COMMANDS
 
 
+@pytest.mark.slow
 def test_the_commands_of_your_own_text_run(tmp_path, monkeypatch):
     """The block under "Your own text", at a small size."""
     monkeypatch.chdir(tmp_path)
@@ -62,6 +63,7 @@ def test_the_python_block_runs():
     assert names["sentences"].shape == (2, 256)
 
 
+@pytest.mark.slow
 def test_pretraining_from_python_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "books").mkdir()
@@ -94,6 +96,7 @@ def test_the_example_of_a_command_runs(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == "2\n"
 
 
+@pytest.mark.slow
 def test_the_code_under_tasks_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -117,6 +120,7 @@ def test_the_code_under_tasks_runs(tmp_path, monkeypatch, capsys):
     assert "--custom-head" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_commands_of_tasks_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -130,6 +134,7 @@ def test_the_commands_of_tasks_run(tmp_path, monkeypatch, capsys):
         assert main(shlex.split(line)[1:]) == 0, capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_commands_of_earlier_models_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_bilm_tf(tmp_path, names=("elmo_2x4096_options.json", "elmo_2x4096_weights.hdf5"))

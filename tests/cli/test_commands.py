@@ -207,6 +207,7 @@ def test_a_full_disk_leaves_no_vectors(tmp_path, model_folder, text, monkeypatch
 # Whole ways
 
 
+@pytest.mark.slow
 def test_from_text_to_vectors(tmp_path, text, capsys):
     corpus, out, vectors = tmp_path / "corpus", tmp_path / "run", tmp_path / "vectors.npz"
     assert run("prepare", text, "--out", corpus, "--pretokenized", "--vocab-size", "25", "--workers", "1") == 0
@@ -286,6 +287,7 @@ def test_from_examples_to_predictions(tmp_path, model_folder, files, own_cache, 
     assert capsys.readouterr().out == f"{tmp_path / 'new.jsonl'}: 3 predictions\n"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 def test_spans_and_pairs_and_label_sets(tmp_path, model_folder, capsys):
     paths = {
@@ -304,6 +306,7 @@ def test_spans_and_pairs_and_label_sets(tmp_path, model_folder, capsys):
         assert all("gold" in json.loads(line) for line in capsys.readouterr().out.splitlines()[:3])
 
 
+@pytest.mark.slow
 def test_plots_are_of_what_there_is(tmp_path, model_folder):
     """No mix is learnt from one layer, and sets of labels have no confusion matrix; earlier plots are removed."""
     path, out = write_label_sets(tmp_path / "a.tsv"), tmp_path / "run"
@@ -315,6 +318,7 @@ def test_plots_are_of_what_there_is(tmp_path, model_folder):
     assert names(out) == ["log.csv", "metrics.json", "model", "training.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 @pytest.mark.parametrize(
     ("options", "rows"),
@@ -341,6 +345,7 @@ def test_comparisons(tmp_path, model_folder, files, capsys, options, rows):
         assert is_png(out / "profile.png")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 def test_a_recipe_another_cache_and_a_reference(tmp_path, model_folder, files, own_cache):
     recipe = tmp_path / "recipe.yaml"

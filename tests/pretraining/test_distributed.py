@@ -30,6 +30,8 @@ from elmolite.pretraining.config import PretrainingConfig
 from elmolite.pretraining.module import PretrainingModule
 from elmolite.pretraining.trainer import pretrain
 
+pytestmark = pytest.mark.multiprocess
+
 SETTINGS = {
     "batch_size": 4,
     "bptt_length": 5,
