@@ -185,6 +185,7 @@ def fit(
             gradient_clip_val=config.max_grad_norm,
             num_sanity_val_steps=0,
             logger=list(loggers) or False,
+            log_every_n_steps=1,
             callbacks=[best, *callbacks],
             enable_checkpointing=False,
             enable_progress_bar=False,

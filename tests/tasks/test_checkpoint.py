@@ -174,7 +174,7 @@ def test_a_damaged_file_is_named(folder, name, change, message):
         (lambda content: {**content, "task": "parse"}, r"task\.json: 'task' must be one of classify, tag, entail"),
         (lambda content: {**content, "labels": "ab"}, r"task\.json: 'labels' must be a list of names"),
         (lambda content: {**content, "labels": ["a", "a"]}, r"task\.json: 'labels' must not repeat a name"),
-        (lambda content: {**content, "columns": {"encoding": "a\0b"}}, r"task\.json: encoding: unknown"),
+        (lambda content: {**content, "columns": {"encoding": "a\0b"}}, r"task\.json: encoding: expected one"),
         (lambda content: {**content, "labels": ["a"]}, r"model\.safetensors: tensor 'head\.linear\.bias'"),
         (lambda content: {**content, "inputs": 3}, r"task\.json, 'inputs' must be an object"),
         (lambda content: {**content, "head": {"hiden_size": 3}}, r"'head': unknown key 'hiden_size'; did you mean"),
