@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,9 @@ from elmolite import BiLM, Checkpoint, ELMo, TaskCheckpoint
 from elmolite.cli.commands import COMMANDS
 from elmolite.cli.main import main
 from elmolite.data.indexers import INDEXERS, ByteIndexer
+from elmolite.data.tokenization import SentenceTokenizer
+from elmolite.formats import loading
+from elmolite.formats.source import EarlierModel
 from elmolite.nn.recurrent import CELLS, RNNLayer
 from elmolite.nn.softmax import SOFTMAXES, FullSoftmax
 from elmolite.tasks.heads import HEADS, ClassifyConfig, HeadConfig
@@ -76,6 +80,18 @@ def test_an_indexer(tmp_path, corpus, monkeypatch):
     Checkpoint(bilm, corpus.tokenizer, LowercaseIndexer()).save_pretrained(tmp_path / "model")
     upper, lower = ELMo.from_pretrained(tmp_path / "model").embed([["BAN"], ["ban"]])
     np.testing.assert_array_equal(upper, lower)
+
+
+def test_an_earlier_format(tmp_path, monkeypatch):
+    def load(source):
+        torch.manual_seed(int(source.read_text("seed.toy")))
+        indexer = ByteIndexer()
+        return EarlierModel(BiLM(small_config(), **indexer.sizes()).eval(), SentenceTokenizer.whitespace(), indexer)
+
+    toy = SimpleNamespace(matches=lambda source: "seed.toy" in source.names, load=load)
+    monkeypatch.setattr(loading, "FORMATS", {"toy": toy, **loading.FORMATS})
+    (tmp_path / "seed.toy").write_text("7")
+    assert ELMo.from_pretrained(tmp_path).embed([["ban"]])[0].shape == (3, 1, 24)
 
 
 class FirstToken(nn.Module):
