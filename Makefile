@@ -1,11 +1,11 @@
-# make demo and make test need Python 3.11 or later, and nothing else.
+# make demo and make test need only Python 3.11 or later.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
 .PHONY: demo test test-all test-reliability test-lowest bench check-wheel lint format clean
 
-# The stamp is newer than what it was installed from, so that a second make installs nothing.
+# The stamp is newer than the files it was installed from, so that a second make installs nothing.
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
@@ -23,8 +23,8 @@ test-all: $(VENV)/installed  ## every test, those of tests/reliability as sample
 test-reliability: $(VENV)/installed  ## killing, damage and hostile input in full: 19 minutes on two cores
 	ELMOLITE_RELIABILITY=1 $(BIN)/python -m pytest -rP tests/reliability
 
-# Everything at the lowest version that pyproject.toml allows, torch excepted. datasets 5.0 leaves a CSV file to the garbage
-# collector, of which it warns where nobody can catch it.
+# The lowest allowed version of every dependency but torch. datasets 5.0 leaves a CSV file open; the warning of the garbage
+# collector cannot be caught.
 test-lowest: $(VENV)-lowest/installed
 	$(VENV)-lowest/bin/python -m pytest -W ignore::pytest.PytestUnraisableExceptionWarning $(TEST)
 

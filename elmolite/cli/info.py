@@ -28,7 +28,7 @@ def describe_presets() -> str:
             f"{name:<10} {_n_parameters(config):>10,} {config.cell_size:>8} {config.projection_size:>11} "
             f"{n_filters:>8} {config.n_highway_layers:>8} {config.n_layers:>7}"
         )
-    lines.append("parameters without the softmax, which has vocabulary x (projection + 1)")
+    lines.append("parameters without the softmax (vocabulary x (projection + 1))")
     if names := released_models():
         lines.append(f"models that come with the package: {', '.join(names)}")
     return "\n".join(lines)
@@ -66,7 +66,7 @@ def describe_model(name: str) -> str:
     lines.append(f"text       {'white space between tokens' if checkpoint.tokenizer.is_whitespace else 'raw'}")
     match checkpoint.training:
         case {"step": int(step), "held_out_perplexity": {"forward": float(forward), "backward": float(backward)}}:
-            lines.append(f"held out   perplexity forward {forward:.2f}, backward {backward:.2f} after {step:,} steps")
+            lines.append(f"validation perplexity forward {forward:.2f}, backward {backward:.2f} after {step:,} steps")
     return "\n".join(lines)
 
 
@@ -111,6 +111,6 @@ def describe_runtime() -> str:
         f"device     {name}\n"
         f"capability {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads\n"
         f"products   without gradients: {products}{bfloat16}\n"
-        f"steps      of the LSTM, besides products: {describe_cells(device)}\n"
+        f"LSTM       operations besides products: {describe_cells(device)}\n"
         f"torch      {torch.__version__}, Python {platform.python_version()}"
     )
