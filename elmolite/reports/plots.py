@@ -18,7 +18,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from elmolite.errors import InputError
 from elmolite.utils import files
 from elmolite.utils.console import printable
 
@@ -86,12 +85,7 @@ def _styles() -> Iterator[dict[str, str]]:
 
 
 def draw_curves(panels: Sequence[Panel], path: Path, *, title: str, x_label: str) -> Path | None:
-    """Draw panels of curves on top of each other, with a common horizontal axis.
-
-    :raises InputError: there is no panel, or a curve has different numbers of x and y values.
-    """
-    if not panels:
-        raise InputError(f"{path}: no curves to draw")
+    """Draw panels of curves on top of each other, with a common horizontal axis."""
     figure = _figure(path, width=7, height=1.2 + 2.8 * len(panels), title=title)
     if figure is None:
         return None
@@ -110,8 +104,6 @@ def draw_curves(panels: Sequence[Panel], path: Path, *, title: str, x_label: str
 def _draw_panel(axes: Any, panel: Panel) -> None:
     handles = []
     for (name, (xs, ys)), style in zip(panel.curves.items(), _styles(), strict=False):
-        if len(xs) != len(ys):
-            raise InputError(f"{name}: got {len(xs)} x values and {len(ys)} y values")
         x = np.array(xs, dtype=float)
         y = np.array([np.nan if value is None else value for value in ys], dtype=float)
         x, y = x[np.isfinite(y)], y[np.isfinite(y)]
@@ -159,10 +151,7 @@ def draw_confusion(labels: Sequence[str], counts: NDArray[np.int64], path: Path,
 
     :param labels: K.
     :param counts: (K, K): gold label x predicted label.
-    :raises InputError: there are no labels.
     """
-    if not labels:
-        raise InputError(f"{path}: no labels to draw")
     if len(labels) > MAX_CONFUSION_LABELS:
         title = f"{title}\nthe {MAX_CONFUSION_LABELS - 1} most frequent of {len(labels):,} labels"
         labels, counts = _with_others(labels, counts, MAX_CONFUSION_LABELS - 1)
@@ -223,11 +212,8 @@ def draw_layer_weights(
     """Draw the weights of scalar mixes: one group of bars per mix, one bar per layer.
 
     :param mixes: name of each mix -> weights of its layers, which sum to 1.
-    :raises InputError: there are no mixes, or more layers than names.
     """
-    n_layers = max(map(len, mixes.values()), default=0)
-    if not n_layers:
-        raise InputError(f"{path}: no weights to draw")
+    n_layers = max(map(len, mixes.values()))
     names = _layer_names(n_layers, layer_names)
     labels = [_plain(name, width=30) for name in mixes]
     label_width = 0.09 * max(map(len, labels))
@@ -265,11 +251,8 @@ def draw_probe(
 
     :param scores: name of each encoder -> metric of its layers, from layer 0.
     :param baselines: metrics that do not depend on a layer, drawn as horizontal lines.
-    :raises InputError: there are no scores, or more layers than names.
     """
-    n_layers = max(map(len, scores.values()), default=0)
-    if not n_layers:
-        raise InputError(f"{path}: no scores to draw")
+    n_layers = max(map(len, scores.values()))
     names = _layer_names(n_layers, layer_names)
     figure = _figure(path, width=1.1 * n_layers + 4.5, height=4.2, title=title)
     if figure is None:
@@ -289,8 +272,6 @@ def draw_probe(
 def _layer_names(n_layers: int, names: Sequence[str] | None) -> list[str]:
     if names is None:
         return [f"layer {layer}" for layer in range(n_layers)]
-    if len(names) < n_layers:
-        raise InputError(f"expected {n_layers} layer names, got {len(names)}")
     return [_plain(name, width=24) for name in names[:n_layers]]
 
 

@@ -3,9 +3,7 @@ import sys
 import numpy as np
 import pytest
 
-from elmolite.errors import InputError
 from elmolite.reports import plots
-from elmolite.reports.plots import Panel
 
 HOSTILE = ["$x$", "US$", "_hidden", "", "名詞", "a\nb", r"\frac{", "x" * 300]
 
@@ -103,23 +101,6 @@ def test_names_are_drawn_literally(tmp_path, drawn):
     plots.draw_probe({name: [1.0] for name in HOSTILE}, path, metric="$m$", title="")
     plots.draw_training(path, losses={name: [1.0] for name in HOSTILE}, metrics={}, title="_")
     assert len(drawn[2].axes[0].get_legend().get_texts()) == len(HOSTILE)
-
-
-def test_empty_plots_are_refused(tmp_path):
-    path = tmp_path / "a.png"
-    for draw in (
-        lambda: plots.draw_confusion([], np.zeros((0, 0), int), path, title="T"),
-        lambda: plots.draw_layer_weights({}, path, title="T"),
-        lambda: plots.draw_probe({"a": []}, path, metric="m", title="T"),
-        lambda: plots.draw_curves([], path, title="T", x_label="x"),
-    ):
-        with pytest.raises(InputError, match="to draw"):
-            draw()
-    with pytest.raises(InputError, match="expected 2 layer names, got 1"):
-        plots.draw_probe({"a": [1, 2]}, path, metric="m", title="T", layer_names=["x"])
-    with pytest.raises(InputError, match="F1: got 2 x values and 1 y values"):
-        plots.draw_curves([Panel("y", {"F1": ([1, 2], [1])})], path, title="T", x_label="x")
-    assert not path.exists()
 
 
 def test_without_matplotlib_nothing_is_drawn(tmp_path, monkeypatch, caplog):
