@@ -35,7 +35,8 @@ class Batch(NamedTuple):
     forward_targets: Tensor  # (B, T): ids in the vocabulary, or IGNORE_INDEX
     backward_targets: Tensor  # (B, T)
     reset_mask: Tensor | None  # (B, T): whether the state is set to zero before a position; None: nowhere
-    n_targets: int  # of one direction
+    n_targets: int  # of one direction, in these rows
+    n_targets_of_all_rows: int
 
     def to(self, device: torch.device) -> Batch:
         """Copy the tensors to a device."""
@@ -120,12 +121,13 @@ class BPTTBatches:
         plan = self._plan(epoch)
         step_of_epoch = step - (self.end_of_epoch(epoch) - plan.n_steps)
         column = step_of_epoch * self.bptt_length + np.arange(self.bptt_length)
-        at = plan.row_bounds[:-1, None][rows] + column  # (B, T)
-        inside = at < plan.row_bounds[1:, None][rows]
-        at = np.minimum(at, plan.row_bounds[-1] - 1)
+        at = plan.row_bounds[:-1, None] + column  # (B, T)
+        inside = at < plan.row_bounds[1:, None]
+        at = np.minimum(at[rows], plan.row_bounds[-1] - 1)
         index = np.searchsorted(plan.ends, at, side="right")
         at = at + self._shift(plan, index)
-        return self._read(at, inside, self._may_reset(column, step)[rows])
+        batch = self._read(at, inside[rows], self._may_reset(column, step)[rows])
+        return batch._replace(n_targets_of_all_rows=int(inside.sum()))
 
     def _read(self, at: NDArray[np.int64], inside: NDArray[np.bool_], may_reset: NDArray[np.bool_]) -> Batch:
         """Read positions of the split; every argument is (B, T)."""
@@ -148,7 +150,8 @@ class BPTTBatches:
             torch.from_numpy(np.where(inside, self.corpus.targets(forward_next), IGNORE_INDEX).astype(np.int64)),
             torch.from_numpy(np.where(inside, self.corpus.targets(backward_next), IGNORE_INDEX).astype(np.int64)),
             torch.from_numpy(reset_mask) if reset_mask.any() else None,
-            int(inside.sum()),
+            n_targets := int(inside.sum()),
+            n_targets,
         )
 
     def _may_reset(self, column: NDArray[np.int64], step: int) -> NDArray[np.bool_]:

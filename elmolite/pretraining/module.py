@@ -97,7 +97,8 @@ class PretrainingModule(LightningModule):
             ``learning_rate`` and ``gradient_norm``.
         """
         n_targets = sum(batch.n_targets for batch in batches)
-        scale = self.trainer.world_size / (2 * self._of_all_ranks(n_targets))  # DDP divides by the world size
+        n_of_all_ranks = max(1, sum(batch.n_targets_of_all_rows for batch in batches))
+        scale = self.trainer.world_size / (2 * n_of_all_ranks)  # DDP divides by the world size
         total = torch.zeros((), device=self.device)
         for number, batch in enumerate(batches, step * len(batches)):
             torch.manual_seed(hash((self.config.seed, number, self.global_rank)) & 0x7FFF_FFFF)
@@ -112,13 +113,6 @@ class PretrainingModule(LightningModule):
             "learning_rate": learning_rate,
             "gradient_norm": norm,
         }
-
-    def _of_all_ranks(self, n_targets: int) -> int:
-        """Return the targets per direction of all ranks, at least 1."""
-        if self.trainer.world_size > 1:
-            counts = self.trainer.strategy.reduce(torch.tensor(n_targets, device=self.device), reduce_op="sum")
-            n_targets = int(counts)
-        return max(1, n_targets)
 
     def _loss(self, batch: Batch, number: int) -> tuple[Tensor, Tensor | float]:
         """Return the loss of both directions summed over this rank's targets, and the activation penalty."""

@@ -80,7 +80,8 @@ def batches(module: PretrainingModule, n_devices: int) -> Iterator[Batch]:
         targets = [draw(), draw()]
         unique_words = torch.stack(targets).unique()[:, None] if module.bilm.config.input == "words" else words
         inputs = [torch.from_numpy(rng.integers(len(unique_words), size=shape)) for _ in targets]
-        yield Batch(unique_words, *inputs, *targets, None, targets[0].numel())
+        n_targets = targets[0].numel()
+        yield Batch(unique_words, *inputs, *targets, None, n_targets, n_targets * n_devices)
 
 
 def step_milliseconds(module: PretrainingModule, seed: int, n_devices: int) -> list[float]:
