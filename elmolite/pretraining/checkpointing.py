@@ -84,6 +84,11 @@ class TrainingCheckpoints:
                 continue
             for message in damaged:
                 distributed.log_once(f"{message}; resuming from {path.name}", level=logging.WARNING)
+            if path.parent.name == FOLDER_0_1:
+                distributed.log_once(
+                    "the checkpoint is of version 0.1: dropout and negative samples continue with other random numbers",
+                    level=logging.WARNING,
+                )
             return path, content
         if damaged:
             raise InputError(f"no checkpoint is intact: {'; '.join(damaged)}")

@@ -9,6 +9,7 @@ import copy
 import logging
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.core.optimizer import LightningOptimizer
@@ -26,6 +27,7 @@ from elmolite.pretraining.evaluation import Perplexity, PerplexityMeter, run_bat
 from elmolite.pretraining.sparse_rows import row_sparse_update, take_row_gradient
 
 MAX_SKIPPED_IN_A_ROW = 10
+_DROPOUT, _NEGATIVES = 0, 1  # purposes of random numbers, so that no two streams are equal
 
 
 class PretrainingModule(LightningModule):
@@ -101,7 +103,7 @@ class PretrainingModule(LightningModule):
         scale = self.trainer.world_size / (2 * n_of_all_ranks)  # DDP divides by the world size
         total = torch.zeros((), device=self.device)
         for number, batch in enumerate(batches, step * len(batches)):
-            torch.manual_seed(hash((self.config.seed, number, self.global_rank)) & 0x7FFF_FFFF)
+            torch.manual_seed(_seed(_DROPOUT, self.config.seed, number, self.global_rank))
             loss, penalty = self._loss(batch, number)
             self.manual_backward(loss * scale + penalty / len(batches))
             total += loss.detach()
@@ -124,7 +126,7 @@ class PretrainingModule(LightningModule):
         raw = torch.cat([forward, backward])
         hidden = torch.cat([self.bilm.dropout(part, [n_rows] * n_steps) for part in (forward, backward)])
         targets = torch.cat([time_major(batch.forward_targets), time_major(batch.backward_targets)])
-        seed = hash((self.config.seed, number)) & 0x7FFF_FFFF
+        seed = _seed(_NEGATIVES, self.config.seed, number)  # the same on all ranks
         loss = self.softmax.training_loss(hidden, targets, n_negatives=self.n_negatives, seed=seed)
         return loss, self._penalty(raw.view(2, n_steps, n_rows, -1), hidden)
 
@@ -217,6 +219,11 @@ class PretrainingModule(LightningModule):
         if states is not None:
             rows = rows_of_rank(self.trainer, self.config.batch_size)
             self._state = BiLMState(*(State(*(part[:, rows] for part in state)) for state in states))
+
+
+def _seed(*numbers: int) -> int:
+    """Return a seed that is a function of numbers, in all versions of Python and numpy."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 class NonFiniteGuard:
