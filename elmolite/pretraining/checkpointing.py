@@ -38,7 +38,7 @@ AGREE_STEPS = 20
 
 
 class TrainingCheckpoints:
-    """The files ``checkpoints/step-000001200.ckpt`` and so on of a run; those of version 0.1 are in ``points/``."""
+    """Checkpoint files of a run, ``checkpoints/step-000001200.ckpt``; version 0.1 wrote them to ``points/``."""
 
     def __init__(self, run: Path) -> None:
         self.run = run
@@ -61,7 +61,7 @@ class TrainingCheckpoints:
     def load_latest(self) -> dict[str, Any]:
         """Load the latest intact checkpoint on all ranks, and warn of later ones that are damaged; a collective.
 
-        :raises InputError: there is none.
+        :raises InputError: no checkpoint is intact.
         """
         path: Path | None = None
         with distributed.reraise_on_all_ranks():
@@ -95,7 +95,7 @@ class TrainingCheckpoints:
         raise InputError(f"{self.run}: nothing to resume (no {FOLDER}/step-*.ckpt); start without --resume")
 
     def prune(self, *, keep_last: int, step: int) -> None:
-        """Delete all but the last checkpoints up to a step, and those after it, which a resumed run left behind."""
+        """Delete all but the last checkpoints up to a step, and later ones, from before a resumption."""
         kept = [path for path in self.paths() if _step_of(path) <= step][:keep_last]
         for path in self.paths():
             if path not in kept:

@@ -27,7 +27,7 @@ T = TypeVar("T")
 logger = logging.getLogger("elmolite")
 
 PROCESS_GROUP_TIMEOUT = timedelta(minutes=10)
-"""How long a collective waits for a rank that does not answer before it fails."""
+"""Time after which a collective fails if a rank does not answer."""
 
 
 def _launcher() -> str | None:
@@ -195,7 +195,7 @@ def shared_error(message: str) -> InputError:
 
 
 def is_lost_connection(error: RuntimeError) -> bool:
-    """Return whether a collective failed because another rank ended, whose own error says why."""
+    """Return whether a collective failed because another rank ended."""
     signs = ("closed by peer", "reset by peer", "Broken pipe", "remote process exited")
     return is_distributed() and any(sign in str(error) for sign in signs)
 
@@ -211,7 +211,7 @@ class StopSignal:
         self.received = False
 
     def install(self) -> None:
-        """Replace other signal handlers, those of Lightning included."""
+        """Replace other signal handlers, including those of Lightning."""
         if threading.current_thread() is threading.main_thread():
             for each in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(each, self._on_signal)
@@ -229,6 +229,6 @@ class StopSignal:
                 signal.signal(each, handler)
 
     def _on_signal(self, number: int, *_: Any) -> None:
-        if self.received and number == signal.SIGINT:  # a second Ctrl-C ends the process at once
+        if self.received and number == signal.SIGINT:  # a second Ctrl-C
             raise KeyboardInterrupt
         self.received = True

@@ -164,7 +164,7 @@ class TrainingLog(Callback):
         batch: Any,  # noqa: ARG002
         batch_idx: int,  # noqa: ARG002
     ) -> None:
-        """Add a step to the totals, and log them every so many steps."""
+        """Add a step to the totals, and log them at the interval."""
         assert isinstance(pl_module, PretrainingModule)
         self._loss_sum = self._loss_sum + outputs["loss_sum"]
         self._n_targets += outputs["n_targets"]

@@ -12,13 +12,13 @@
 #SBATCH --time=24:00:00
 #SBATCH --signal=TERM@120
 #SBATCH --output=%x-%j.log
-# One task is one process and has one GPU. Do not say --ntasks or --gpus-per-task: each process picks its GPU among all
-# of its node. The job may have any name but "bash" and "interactive", under which Lightning looks for no other tasks.
+# One task is one process and has one GPU. Do not use --ntasks or --gpus-per-task: each process picks its GPU among all
+# of its node. Do not name the job "bash" or "interactive": Lightning then ignores the other tasks.
 set -euo pipefail
 
 corpus=${1:?the corpus folder is missing} out=${2:?the folder of the run is missing}
 shift 2
-if compgen -G "$out/checkpoints/step-*.ckpt" > /dev/null; then
+if compgen -G "$out/checkpoints/step-*.ckpt" > /dev/null || compgen -G "$out/points/step-*.ckpt" > /dev/null; then
     set -- "$@" --resume
 fi
 export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK

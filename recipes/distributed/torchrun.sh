@@ -5,9 +5,9 @@
 #   bash recipes/distributed/torchrun.sh 0 10.0.0.1 --corpus corpus/ --out runs/two --preset small    # on 10.0.0.1
 #   bash recipes/distributed/torchrun.sh 1 10.0.0.1 --corpus corpus/ --out runs/two --preset small    # on the other
 #
-# The corpus must be the same everywhere. Only process 0 writes to --out; to go on with a run, with --out runs/two
-# --resume, every machine must see that folder: let it be on a file system that they share. Where elmolite ends with a
-# message, torchrun prints its own trace below.
+# The corpus must be the same on all machines. Only rank 0 writes to --out; to resume a run (--out runs/two --resume),
+# every machine needs that folder, on a shared file system. After an error message of elmolite, torchrun prints a trace
+# of its own.
 #
 #   N_NODES=4 N_DEVICES=8 MASTER_PORT=29500    other numbers of machines and of GPUs each, and another port
 set -euo pipefail

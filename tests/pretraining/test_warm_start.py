@@ -106,7 +106,7 @@ def test_words_keep_their_cluster_or_their_probability():
     for word in set(OLD_MANY) - {"<UNK>"}:
         assert after[word] == pytest.approx(before[word], rel=1e-3), word
     assert after["<UNK>"] + after["x"] + after["y"] == pytest.approx(before["<UNK>"], rel=1e-3)
-    # The first cluster has all dimensions: also elsewhere a moved word is as likely, beside its new neighbours.
+    # The first cluster has all dimensions: a moved word is as likely at other hidden states, too.
     hidden = 0.1 * torch.randn(1, 12)
     before, after = (probabilities(model, hidden) for model in (old, new))
     for word in ("the", "d"):

@@ -156,7 +156,7 @@ def test_killed_between_two_windows_of_a_step_and_after_early_stopping_has_count
     kind = "accumulated, patient"
     out, _ = whole(kind)
     assert training_checkpoint(out)["global_step"] == 9 + 3 * 3, "the run was not stopped early"
-    for n in (3, 2 * 14 + 1):  # calls of _loss, two a step, in a process that begins anew or goes on
+    for n in (3, 2 * 14 + 1):  # calls of _loss, two per step, since the start of the run
         resume = bool(TrainingCheckpoints(tmp_path / "run").paths())
         calls = n - 2 * (training_checkpoint(tmp_path / "run")["global_step"] if resume else 0)
         arm = partial(kill_in, f"{MODULE}._loss", calls)
@@ -313,7 +313,7 @@ def test_the_text_has_no_two_rows_alike(corpus):
     opened = Corpus.open(corpus)
     streams = BPTTBatches(opened, opened.train, 4, 10, seed=0)
     rows = [tuple(row.tolist()) for step in range(24) for row in streams.batch(step).forward_targets]
-    rows = [row for row in rows if set(row) != {IGNORE_INDEX}]  # a row that has come to its end before the others
+    rows = [row for row in rows if set(row) != {IGNORE_INDEX}]  # the end of an epoch
     assert len(set(rows)) == len(rows) > 90
 
 
