@@ -30,15 +30,13 @@ from elmolite.data.vocab import (
     WordCounts,
 )
 from elmolite.errors import InputError
-from elmolite.nn import MAX_CHARACTERS
+from elmolite.nn import MAX_CHARACTERS, N_BYTE_IDS, PADDING
 from elmolite.utils import files
 
-N_BYTE_IDS = 262
-"""Number of ids of a byte indexer, including 0, the id of padding tokens."""
 MIN_CHARACTER_COUNT = 5
 """Default minimum count of a Unicode character."""
 
-_BEGIN_SENTENCE, _END_SENTENCE, _BEGIN_WORD, _END_WORD, PADDING = (i + 1 for i in (256, 257, 258, 259, 260))
+_BEGIN_SENTENCE, _END_SENTENCE, _BEGIN_WORD, _END_WORD = (i + 1 for i in (256, 257, 258, 259))
 _UNKNOWN_CHARACTER = N_BYTE_IDS
 
 _MAX_LEXICON_BYTES = 1 << 26  # more than a million words

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from elmolite.data.indexers import N_BYTE_IDS, ByteIndexer
+from elmolite.data.indexers import ByteIndexer
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import Vocabulary
 from elmolite.errors import InputError, error_prefix
 from elmolite.formats.source import MAX_EXPANSION, EarlierModel, Options, Source
-from elmolite.nn import MAX_CHARACTERS
+from elmolite.nn import MAX_CHARACTERS, N_BYTE_IDS
 from elmolite.nn.bilm import MAX_LAYERS, BiLM, BiLMConfig
 from elmolite.utils import files, folders
 

@@ -5,3 +5,7 @@ MAX_CHARACTERS = 50
 
 Defined here because text is prepared without importing torch.
 """
+N_BYTE_IDS = 262
+"""Number of ids of a model that reads bytes, with the 0 of a padded token (``n_characters`` of bilm-tf)."""
+PADDING = 261
+"""Id that pads the characters of a token."""

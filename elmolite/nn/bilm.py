@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from elmolite.errors import InputError, nearest
-from elmolite.nn import MAX_CHARACTERS
+from elmolite.nn import MAX_CHARACTERS, N_BYTE_IDS, PADDING
 from elmolite.nn.char_cnn import ACTIVATIONS, CharacterCNN, WordEncoder
 from elmolite.nn.lstm.inference import IndexedInputs
 from elmolite.nn.lstm.reference import State
@@ -217,8 +217,10 @@ class BiLM(nn.Module):
     The directions share the token encoder but no state.
     """
 
-    def __init__(self, config: BiLMConfig, *, n_ids: int, n_word_ids: int = 0, padding: int) -> None:
-        """Initialise the weights. The numbers are ``sizes()`` of the tokens' indexer (:mod:`elmolite.data.indexers`).
+    def __init__(
+        self, config: BiLMConfig, *, n_ids: int = N_BYTE_IDS, n_word_ids: int = 0, padding: int = PADDING
+    ) -> None:
+        """Initialise the weights. The numbers are ``sizes()`` of the tokens' indexer; the defaults are those of bytes.
 
         :param n_ids: number of ids of characters, or of words if ``config.input`` is ``words``.
         :param n_word_ids: number of word ids besides those of characters (ELMoForManyLangs), or 0.

@@ -22,8 +22,7 @@ from elmolite.pretraining.evaluation import PerplexityMeter
 from elmolite.pretraining.module import PretrainingModule
 from elmolite.pretraining.setup import PretrainingRun
 from elmolite.pretraining.trainer import make_trainer
-from elmolite.utils.lightning import quiet_lightning
-from elmolite.utils.torch import best_device
+from elmolite.utils.torch import best_device, quiet_lightning
 
 WARM_UP_STEPS, MEASURED_STEPS = 10, 30
 MEASURED_VALIDATION_BATCHES = 4

@@ -21,8 +21,7 @@ from elmolite.pretraining.data import PretrainingData
 from elmolite.pretraining.logging import CsvLog, TrainingLog
 from elmolite.pretraining.module import PretrainingModule
 from elmolite.pretraining.setup import PretrainingRun, assert_same_on_all_ranks, read_run_config, save_or_verify
-from elmolite.utils.lightning import quiet_lightning
-from elmolite.utils.torch import best_device
+from elmolite.utils.torch import best_device, quiet_lightning
 
 MODEL_FOLDER = "model"
 

@@ -232,11 +232,12 @@ class BiattentiveClassifier(nn.Module):
         attended = attend(encoded, encoded @ encoded.transpose(1, 2), mask)
         compared = torch.cat([encoded, encoded - attended, encoded * attended], dim=2)
         integrated = concat_output_mix(self.integrator(compared, mask)[0], features)
+        attended_mean = attention_pool(self.attention(integrated), integrated, mask)
         pooled = [
             masked_max(integrated, mask),
             masked_mean(integrated, mask),
             -masked_max(-integrated, mask),
-            attention_pool(self.attention(integrated), integrated, mask),
+            attended_mean,
         ]
         return self.output(torch.cat(pooled, dim=1))  # type: ignore[no-any-return]
 

@@ -1,9 +1,11 @@
-"""Small torch helpers: evaluation mode, default device, autocast, memory allocator."""
+"""Helpers for torch and Lightning: evaluation mode, default device, autocast, memory allocator, quiet trainers."""
 
 from __future__ import annotations
 
 import ctypes
+import logging
 import platform
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -51,3 +53,33 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST)
         libc.mallopt(_M_TRIM_THRESHOLD, _NEVER)
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Silence Lightning's announcements, and its warnings about deliberate choices."""
+    with quiet_logging(), warnings.catch_warnings():
+        for message in (
+            ".*does not have many workers.*",
+            ".*your dataloader is not resumable.*",  # its sampler begins at the step
+            ".*in eval mode at the start of training.*",  # a frozen language model
+            ".*GPU available but not used.*",
+            ".*isinstance.treespec, LeafSpec.*",
+            ".*Total length of `.*` across ranks is zero.*",
+        ):
+            warnings.filterwarnings("ignore", message=message)
+        yield
+
+
+@contextmanager
+def quiet_logging() -> Iterator[None]:
+    """Let Lightning log warnings and errors only."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

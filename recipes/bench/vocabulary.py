@@ -35,7 +35,7 @@ from elmolite.nn.softmax import AdaptiveSoftmax, FullSoftmax, log_uniform_sample
 from elmolite.pretraining.config import PretrainingConfig
 from elmolite.pretraining.estimate import StepClock
 from elmolite.pretraining.module import PretrainingModule
-from elmolite.utils.lightning import quiet_lightning
+from elmolite.utils.torch import quiet_lightning
 
 VOCABULARIES = (10_000, 100_000, 1_000_000)
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {

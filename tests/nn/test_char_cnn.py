@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from elmolite.data.indexers import _END_WORD, PADDING, ByteIndexer
-from elmolite.nn import packed_linear
+from elmolite.data.indexers import _END_WORD, ByteIndexer
+from elmolite.nn import PADDING, packed_linear
 from elmolite.nn.char_cnn import CharacterCNN, Highway
 
 WORDS = ["a", "the", "elephantine", "naïve", "東京"]

@@ -16,7 +16,7 @@ from elmolite.pretraining.module import PretrainingModule
 from elmolite.pretraining.setup import PretrainingRun
 from elmolite.pretraining.sparse_rows import row_sparse_update, take_row_gradient
 from elmolite.pretraining.trainer import make_trainer
-from elmolite.utils.lightning import quiet_lightning
+from elmolite.utils.torch import quiet_lightning
 
 N_ROWS, SIZE, STEPS = 30, 4, 50
 

@@ -20,8 +20,7 @@ from elmolite.pretraining.logging import CsvLog, TrainingLog
 from elmolite.pretraining.module import PretrainingModule
 from elmolite.pretraining.setup import PretrainingRun
 from elmolite.pretraining.trainer import make_trainer
-from elmolite.utils.lightning import quiet_lightning
-from elmolite.utils.torch import keep_freed_memory
+from elmolite.utils.torch import keep_freed_memory, quiet_lightning
 
 
 class TurnTaking(Callback):
