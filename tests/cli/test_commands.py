@@ -127,6 +127,20 @@ def test_help_of_a_task(task, capsys):
     assert f"\n  {task} " in capsys.readouterr().out
 
 
+def test_flags_of_version_0_1(tmp_path, caplog):
+    (tmp_path / "recipe.yaml").write_text("n_rows: 8\nclip_norm: 2\n")
+    words = ["--config", str(tmp_path / "recipe.yaml"), "--window=5", "--n-accumulated", "2", "--plan"]
+    with caplog.at_level("WARNING", "elmolite"):
+        found = PARSERS["pretrain"]([*PRETRAIN, *words])
+    assert found["config"] == PretrainingConfig(batch_size=8, bptt_length=5, accumulate_steps=2, max_grad_norm=2.0)
+    assert found["dry_run"]
+    assert len(caplog.records) == 5
+    words = ["--own-head=h.py:H", "--clip-norm=2", "--cache-precision=float16", "--input.mixes-at-output=true"]
+    found = PARSERS["finetune"](["tag", *FINETUNE, *words])
+    assert (found["custom_head"], found["input"]) == ("h.py:H", InputConfig(output_mix=True))
+    assert found["config"] == FinetuningConfig(max_grad_norm=2.0, cache_dtype="float16")
+
+
 # Mistakes
 
 TO = ["--encoder=mini-en", "--train=good.txt", "--out=o"]
