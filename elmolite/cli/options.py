@@ -66,6 +66,7 @@ class Options:
             allow_abbrev=False,
         )
         self._hints: dict[str, Any] = {}  # types of the options by name, such as "seed" or "model.dropout"
+        self._argument_hints: dict[str, Any] = {}
         self._switches: set[str] = set()
         self._groups: dict[str, type[Any]] = {}  # dataclasses by parameter
         self._warned: set[str] = set()
@@ -85,6 +86,7 @@ class Options:
             self._add_fields(_prefix(group), kind)
 
     def _add_argument(self, parser: Any, name: str, hint: Any, default: Any, text: str) -> None:
+        self._argument_hints[name] = hint
         n_values = "+" if hint == Sequence[str] else None
         if default is not MISSING:
             n_values = "*" if n_values else "?"
@@ -168,7 +170,7 @@ class Options:
         return yaml.safe_dump(content, sort_keys=False)
 
     def _value(self, name: str, values: Namespace) -> Any:
-        value, kinds = values[name], _kinds(self._hints.get(name, str))
+        value, kinds = values[name], _kinds(self._hints.get(name) or self._argument_hints[name])
         if value == "null" and NoneType in kinds:
             return None
         return Path(value) if isinstance(value, str) and Path in kinds else value
@@ -199,6 +201,8 @@ class Options:
             is_group = key in groups and isinstance(value, dict)
             nested = {f"{key}.{inner}": each for inner, each in value.items()} if is_group else {key: value}
             for name, each in nested.items():
+                if name in COMMON:
+                    raise InputError(f"{path}: {name!r} must be given on the command line")
                 settings[self._current_name(name, f"{path}: unknown key", str)] = each
         return settings
 

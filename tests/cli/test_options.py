@@ -91,6 +91,15 @@ def test_text_stays_text(in_file, text):
     assert parse(in_file(f"out: '{text}'"))["out"] == Path(text)
 
 
+def test_arguments_have_the_types_of_the_function():
+    def copy(source: Path, target: Path | None = None) -> None:
+        pass
+
+    parser = Options("copy", copy)
+    assert parser.arguments(parser.parse(["~", "b"])) == {"source": Path("~"), "target": Path("b")}
+    assert parser.arguments(parser.parse(["a"])) == {"source": Path("a"), "target": None}
+
+
 def test_null_is_nothing(in_file):
     assert parse("--out", "o", "--name", "null")["name"] is None
     for null in ("null", "~", ""):
@@ -170,6 +179,7 @@ def test_mistakes_on_the_command_line(words, message):
         ("model: 3", "unknown key 'model'"),
         ("steps: many", "steps: expected int, got 'many'"),
         ("steps:", "steps: a value is missing"),
+        ("quiet: true", "'quiet' must be given on the command line"),
         ("kind: {a: b}", "kind: unknown"),
         ("json: 3", "json: expected true or false, got '3'"),
         ("steps: &a 1\nn: *a", "YAML aliases are not supported"),
