@@ -275,6 +275,7 @@ def test_info_of_a_corpus(tmp_path, corpus, capsys):
     assert "--verify requires a corpus folder, got mini" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_from_examples_to_predictions(tmp_path, model_folder, files, own_cache, capsys):
     out = tmp_path / "run"
     assert run("finetune", "classify", "--encoder", model_folder, *files, "--out", out, *QUICK, "--n-epochs", 8) == 0
@@ -397,6 +398,7 @@ def test_names_of_splits(monkeypatch):
         assert [seen[-1][name] for name in ("train", "dev", "test")] == splits
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
 def test_standard_input_and_a_failed_prediction(tmp_path, model_folder, monkeypatch, capsys):
     setup = setup_of(model_folder, "tag", train=write_tagged(tmp_path / "a.conll"))

@@ -61,6 +61,7 @@ def test_rows_of_several_lines_are_documents_and_rows_of_one_are_lines(tmp_path,
     assert documents(folder, streaming=streaming) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["parquet", "json", "csv", "text"])
 def test_a_dataset_gives_the_corpus_that_its_text_as_a_file_gives(tmp_path, monkeypatch, kind):
     monkeypatch.setattr("elmolite.data.prepare._TASK_CHARACTERS", 4000)

@@ -147,6 +147,7 @@ REGULARIZED = {"activation_regularization": 2.0, "temporal_activation_regulariza
 DROPOUTS = {"dropout": 0.3, "variational_dropout": True, "embedding_dropout": 0.2}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -173,6 +174,7 @@ def resumed_equals_uninterrupted(tmp_path, corpus, dies_at, **changes):
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("item", ["lstm_state", "optimizer_states", "state_dict"])
 def test_that_comparison_can_fail(tmp_path, corpus, item):
     """A change of any part of the checkpoint changes the weights of the resumed run."""

@@ -25,6 +25,7 @@ from elmolite.pretraining.setup import PretrainingRun
 from elmolite.utils.files import file_entry
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "sizes"),
     [
