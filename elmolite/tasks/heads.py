@@ -91,11 +91,6 @@ def attend(values: Tensor, scores: Tensor, mask: Tensor) -> Tensor:
     return torch.bmm(masked_softmax(scores, mask.unsqueeze(1)), values)
 
 
-def attention_pool(scores: Tensor, vectors: Tensor, mask: Tensor) -> Tensor:
-    """Return the means of vectors (B, T, D), weighted by the softmax of scores (B, T, 1), over tokens: (B, D)."""
-    return torch.bmm(masked_softmax(scores.squeeze(2), mask).unsqueeze(1), vectors).squeeze(1)
-
-
 def concat_output_mix(vectors: Tensor, features: TokenFeatures) -> Tensor:
     """Concatenate the output features, if there are any, to encoder outputs (B, T, H)."""
     return vectors if features.output_vectors is None else torch.cat([vectors, features.output_vectors], dim=2)
@@ -143,7 +138,8 @@ class PoolingClassifier(nn.Module):
             return self.linear(self.dropout(final))  # type: ignore[no-any-return]
         vectors = concat_output_mix(vectors, features)
         if self.attention is not None:
-            pooled = attention_pool(self.attention(vectors), vectors, features.mask)
+            weights = masked_softmax(self.attention(vectors).squeeze(2), features.mask)
+            pooled = torch.bmm(weights.unsqueeze(1), vectors).squeeze(1)
         else:
             pool = masked_max if self.pooling == "max" else masked_mean
             pooled = pool(vectors, features.mask)
@@ -232,12 +228,12 @@ class BiattentiveClassifier(nn.Module):
         attended = attend(encoded, encoded @ encoded.transpose(1, 2), mask)
         compared = torch.cat([encoded, encoded - attended, encoded * attended], dim=2)
         integrated = concat_output_mix(self.integrator(compared, mask)[0], features)
-        attended_mean = attention_pool(self.attention(integrated), integrated, mask)
+        weights = masked_softmax(self.attention(integrated).squeeze(2), mask)
         pooled = [
             masked_max(integrated, mask),
             masked_mean(integrated, mask),
             -masked_max(-integrated, mask),
-            attended_mean,
+            torch.bmm(weights.unsqueeze(1), integrated).squeeze(1),
         ]
         return self.output(torch.cat(pooled, dim=1))  # type: ignore[no-any-return]
 
