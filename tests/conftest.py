@@ -24,7 +24,8 @@ needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data f
 
 def pytest_configure(config):
     # Two threads are what results are compared under; workers of a test runner would fight over more.
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(min(2, os.cpu_count() or 1))
 
 
 def pytest_collection_modifyitems(items):
