@@ -129,6 +129,7 @@ def save_often(monkeypatch):
     monkeypatch.setattr(checkpointing, "AGREE_STEPS", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dies_at", [5, 8, 11])
 @pytest.mark.parametrize(
     "changes",

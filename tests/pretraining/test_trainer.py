@@ -96,6 +96,7 @@ def test_the_ema_is_validated_and_exported(tmp_path, corpus):
     assert result.average == pytest.approx(validations(tmp_path / "ema")[-1][1], rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["activation_regularization", "temporal_activation_regularization"])
 def test_activation_regularization_shrinks_activations_or_their_changes(tmp_path, corpus, name):
     """The logged loss is that of the language model alone."""
@@ -145,6 +146,7 @@ def test_without_validation_text_the_last_model_is_exported(tmp_path):
     assert Checkpoint.from_pretrained(model).training["step"] == 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adagrad", "sgd"])
 def test_row_sparse_updates_equal_dense_updates(tmp_path, corpus, monkeypatch, optimizer):
     options = {"softmax": "sampled", "n_negatives": 8, "optimizer": optimizer, "learning_rate": 0.5, "max_steps": 50}
@@ -282,6 +284,7 @@ def test_callbacks_of_lightning(tmp_path, corpus):
     assert [step for step, _ in validations(tmp_path / "run")] == [0, 4]
 
 
+@pytest.mark.multiprocess
 def test_two_processes_equal_one(tmp_path, corpus):
     """The same batches on two processes, without dropout: losses and weights agree to rounding."""
     options = "--batch-size 4 --max-steps 12 --model.dropout 0 --warmup-steps 3 --n-validations 2 --model.cell-size 16 "
