@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from elmolite.embedding import BATCH_TOKENS
 from elmolite.errors import InputError, exit_code, nearest
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def prepare(
         show_progress=not quiet,
     )
     print(corpus.describe())
-    print(f"next: elmolite pretrain --corpus {out} --preset mini --out runs/mini")
+    print(f"next: elmolite pretrain --corpus {out} --preset {DEFAULT_PRESET} --out runs/{DEFAULT_PRESET}")
 
 
 def pretrain(
@@ -251,7 +252,7 @@ def embed(
     input_: str,
     output: Path,
     layers: str = "all",
-    batch_tokens: int = 4096,
+    batch_tokens: int = BATCH_TOKENS,
     dtype: str = "float32",
     precision: str = "32-true",
     pretokenized: bool = False,
@@ -374,6 +375,7 @@ def finetune(
     pretokenized: bool = False,
     refer_to_encoder: bool = False,
     overwrite: bool = False,
+    quiet: bool = False,
     config: FinetuningConfig,
     input: InputConfig,  # noqa: A002
     head: Any,
@@ -430,11 +432,21 @@ def finetune(
         random_init=untrained,
     )
     if not (baselines or probe or seeds > 1):
-        result = fit(run, config, out, cache=folder, refers_to_encoder=refer_to_encoder, overwrite=overwrite)
+        result = fit(
+            run,
+            config,
+            out,
+            cache=folder,
+            refers_to_encoder=refer_to_encoder,
+            overwrite=overwrite,
+            show_progress=not quiet,
+        )
         print(f"{result.describe()}\nmodel: {result.folder}\nnext: elmolite predict {out} --input FILE")
         return
     runs = probes(run) if probe else baseline_runs(run) if baselines else {task: run}
-    comparison = compare(runs, config, out=out, n_seeds=seeds, cache=folder, overwrite=overwrite)
+    comparison = compare(
+        runs, config, out=out, n_seeds=seeds, cache=folder, overwrite=overwrite, show_progress=not quiet
+    )
     if probe:
         draw_profile(comparison, run.elmo.n_layers, out / "profile.png")
     print(f"{comparison.describe()}\nruns: {out}/*")

@@ -96,7 +96,7 @@ class ReadReport:
         return self._found.get(issue, (0, 0))[0]
 
     def describe(self) -> str:
-        """Return all counts in one line, which is empty if there are none."""
+        """Return all counts in one line, or an empty string if nothing was counted."""
         found = self._found.items()
         return "; ".join(f"{issue}: {times:,} (first in {self.unit} {number:,})" for issue, (times, number) in found)
 

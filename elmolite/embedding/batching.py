@@ -21,8 +21,6 @@ from elmolite.nn.lstm.reference import State
 
 BEGIN_SENTENCE, END_SENTENCE = 0, 1
 """Indices of ``<S>`` and ``</S>`` in :attr:`TokenIds.unique_words`."""
-BATCH_TOKENS = 4096
-"""Default number of tokens, padding included, that are embedded at once."""
 LayerSelection = Literal["all", "top", "average"] | int
 """All layers, the top one, the average of all, or the index of one; 0 is the token layer."""
 

@@ -25,8 +25,8 @@ from elmolite.checkpoint import Checkpoint
 from elmolite.data.indexers import ByteIndexer, TokenIndexer, WordIndexer
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import Vocabulary
+from elmolite.embedding import BATCH_TOKENS
 from elmolite.embedding.batching import (
-    BATCH_TOKENS,
     LayerSelection,
     StateCache,
     TokenIds,

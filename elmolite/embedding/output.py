@@ -33,7 +33,8 @@ from tqdm.auto import tqdm
 
 from elmolite.data.text import Progress, read_lines
 from elmolite.data.tokenization import SentenceTokenizer
-from elmolite.embedding.batching import BATCH_TOKENS, LayerSelection
+from elmolite.embedding import BATCH_TOKENS
+from elmolite.embedding.batching import LayerSelection
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError, nearest
 from elmolite.utils import files

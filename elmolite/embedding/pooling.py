@@ -53,7 +53,7 @@ class WordWeights:
 def pool(
     vectors: NDArray[np.float32], pooling: Pooling, weights: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
-    """Pool the vectors of a sentence (T, D) to one (D); zeros if there are none.
+    """Pool the vectors of a sentence (T, D) to one (D); zeros for T = 0.
 
     :param weights: of the tokens, (T), for ``weighted``; the weighted sum is divided by T, as in the paper.
     """

@@ -55,7 +55,7 @@ class Softmax(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def from_options(cls, options: Mapping[str, Any], *, vocabulary_size: int, projection_size: int) -> Softmax:
-        """Make a softmax with the options of a configuration file, or the default ones if there are none.
+        """Make a softmax with the options of a configuration file, by default those of a new run.
 
         :raises InputError: an option is unknown or invalid.
         """

@@ -15,7 +15,8 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 from torch.utils.data import DataLoader
 
-from elmolite.embedding.batching import BATCH_TOKENS, batches_by_length
+from elmolite.embedding import BATCH_TOKENS
+from elmolite.embedding.batching import batches_by_length
 from elmolite.errors import InputError
 from elmolite.reports import plots
 from elmolite.tasks.checkpoint import ENCODER_FOLDER, MANIFEST, TaskCheckpoint

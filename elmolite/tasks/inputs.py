@@ -114,7 +114,7 @@ class FeatureMixer(nn.Module):
 
         :param mask: (B, T).
         :param layers: (L, B, T, D), or ``None`` if they are not used.
-        :param static_ids: (B, T), ids of static vectors, or ``None`` if there are none.
+        :param static_ids: (B, T), ids of static vectors, or ``None`` without static vectors.
         """
         if self.standardization is not None and layers is not None:
             layers = self.standardization(layers)

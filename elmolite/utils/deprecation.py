@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
+from elmolite.errors import InputError
+
 RENAMED_SETTINGS: dict[str, dict[str, str]] = {
     "PretrainingConfig": {
         "n_rows": "batch_size",
@@ -52,6 +54,8 @@ def rename_keys(kind: type[Any] | str, values: Mapping[str, Any], *, warn: bool 
     found: dict[str, Any] = {}
     for key, value in values.items():
         new = renamed.get(key, key)
+        if new != key and new in values:
+            raise InputError(f"{key} is the deprecated name of {new}: give one of them")
         if new != key and warn:
             warn_renamed(key, new)
         found[new] = value

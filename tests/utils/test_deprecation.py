@@ -1,5 +1,6 @@
 import pytest
 
+from elmolite.errors import InputError
 from elmolite.utils import deprecation
 
 
@@ -12,5 +13,7 @@ def test_a_renamed_argument_is_taken_with_a_warning(monkeypatch):
     assert scale(2, factor=3) == 6
     with pytest.warns(FutureWarning, match="times is deprecated and will be removed in the next release; use factor"):
         assert scale(2, times=3) == 6
+    with pytest.raises(InputError, match="times is the deprecated name of factor: give one of them"):
+        scale(2, times=3, factor=4)
     with pytest.raises(TypeError, match="unexpected keyword argument 'time'"):
         scale(2, time=3)

@@ -303,7 +303,7 @@ class Examples(NamedTuple):
     def checked(self) -> Examples:
         """Return the examples.
 
-        :raises InputError: there are none.
+        :raises InputError: nothing was read.
         """
         if not self.examples:
             reasons = self.report.describe()
