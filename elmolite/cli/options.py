@@ -106,6 +106,8 @@ class Options:
             settings |= {"type": str, "nargs": "+"}
         else:
             settings["type"] = str if _is_text(hint) else hint  # str | None would read "~" and "#a" as null
+            if isinstance(default, Path):
+                settings["default"] = str(default)
         text = SUPPRESS if text.startswith("deprecated") else text.removesuffix(".")
         if text is not SUPPRESS and settings.get("default") not in (None, []):
             text += " (default: %(default)s)"

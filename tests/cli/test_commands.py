@@ -1,3 +1,4 @@
+import inspect
 import io
 import json
 import shutil
@@ -10,8 +11,9 @@ from conftest import random_sentences, small_config, write_sentences
 from helpers.small_tasks import setup_of, span_tags, train, write_classes, write_label_sets, write_pairs, write_tagged
 
 from elmolite import ELMo, load_recipe
-from elmolite.cli.commands import PARSERS
+from elmolite.cli.commands import COMMANDS, PARSERS
 from elmolite.cli.main import main
+from elmolite.cli.options import Options
 from elmolite.errors import InputError
 from elmolite.nn.bilm import mini, small
 from elmolite.pretraining.config import PretrainingConfig
@@ -61,6 +63,31 @@ def test_defaults_of_pretrain():
     found = PARSERS["pretrain"](PRETRAIN)
     assert (found["corpus"], found["out"], found["resume"]) == (Path("c"), Path("o"), False)
     assert (found["config"], found["model"]) == (PretrainingConfig(), mini())
+
+
+REQUIRED = {
+    "prepare": ["--out", "c"],
+    "evaluate": ["model", "text.txt"],
+    "embed": ["model", "--input", "text.txt", "--output", "v.npz"],
+    "neighbours": ["model", "text.txt", "--query", "a [b]"],
+    "convert": ["old", "new"],
+    "predict": ["task", "--input", "text.txt"],
+    "test": ["task", "file.tsv"],
+    "info": [],
+    "demo": [],
+}
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - PARSERS.keys()))
+def test_other_options_have_the_defaults_of_the_function(command):
+    options = Options(command, COMMANDS[command])
+    arguments = options.arguments(options.parse(REQUIRED[command]))
+    for name, parameter in inspect.signature(COMMANDS[command]).parameters.items():
+        if name in ("text", "valid") and not arguments[name]:
+            assert parameter.default == ()
+        elif parameter.default not in (parameter.empty, None) and f"--{name.rstrip('_')}" not in REQUIRED[command]:
+            assert arguments[name] == parameter.default
+            assert type(arguments[name]) is type(parameter.default)
 
 
 def test_preset_then_file_then_command_line(tmp_path):
