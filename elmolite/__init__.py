@@ -15,27 +15,19 @@ if TYPE_CHECKING:
     from elmolite.embedding.pooling import CommonComponent as CommonComponent
     from elmolite.embedding.word_cache import WordCache as WordCache
     from elmolite.errors import InputError as InputError
-    from elmolite.nn.bilm import BiLM as BiLM
-    from elmolite.nn.bilm import BiLMConfig as BiLMConfig
+    from elmolite.nn.bilm import BiLM as BiLM, BiLMConfig as BiLMConfig
     from elmolite.nn.scalar_mix import ScalarMix as ScalarMix
     from elmolite.pretraining.config import PretrainingConfig as PretrainingConfig
     from elmolite.pretraining.trainer import pretrain as pretrain
     from elmolite.tasks.checkpoint import TaskCheckpoint as TaskCheckpoint
-    from elmolite.tasks.config import FinetuningConfig as FinetuningConfig
-    from elmolite.tasks.config import InputConfig as InputConfig
+    from elmolite.tasks.config import FinetuningConfig as FinetuningConfig, InputConfig as InputConfig
     from elmolite.tasks.examples.hf_datasets import DatasetExamples as DatasetExamples
     from elmolite.tasks.examples.records import ExampleColumns as ExampleColumns
     from elmolite.tasks.finetune import finetune as finetune
     from elmolite.tasks.heads import (
         ClassifyConfig as ClassifyConfig,
-    )
-    from elmolite.tasks.heads import (
         EntailConfig as EntailConfig,
-    )
-    from elmolite.tasks.heads import (
         TagConfig as TagConfig,
-    )
-    from elmolite.tasks.heads import (
         TokenFeatures as TokenFeatures,
     )
 
@@ -80,6 +72,6 @@ def __getattr__(name: str) -> Any:
         return version("elmolite")
     if name not in _HOMES:
         raise AttributeError(f"module 'elmolite' has no attribute {name!r}")
-    from importlib import import_module as import_module
+    from importlib import import_module
 
     return getattr(import_module(f"elmolite.{_HOMES[name]}"), name)

@@ -24,8 +24,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from elmolite.data.indexers import ByteIndexer, CharacterIndexer, TokenIndexer, load_indexer
-from elmolite.data.tokenization import FILE_NAME as TOKENIZER_FILE
-from elmolite.data.tokenization import SentenceTokenizer
+from elmolite.data.tokenization import FILE_NAME as TOKENIZER_FILE, SentenceTokenizer
 from elmolite.data.vocab import VOCAB_FILE, Vocabulary
 from elmolite.errors import InputError, error_prefix
 from elmolite.formats import allennlp, loading

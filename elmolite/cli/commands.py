@@ -402,8 +402,7 @@ def finetune(
     :param refer_to_encoder: do not copy the language model into --out; predict and test then need --encoder
     :param overwrite: replace the results of an earlier run in --out
     """
-    from elmolite.tasks.compare import baselines as baseline_runs
-    from elmolite.tasks.compare import compare, draw_profile, probes
+    from elmolite.tasks.compare import baselines as baseline_runs, compare, draw_profile, probes
     from elmolite.tasks.examples.hf_datasets import DatasetExamples
     from elmolite.tasks.finetune import CacheFolder, fit
     from elmolite.tasks.setup import FinetuningRun, TaskExamples

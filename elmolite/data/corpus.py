@@ -29,8 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elmolite.data.indexers import CharacterIndexer, TokenIndexer, WordIndexer, load_indexer
-from elmolite.data.tokenization import FILE_NAME as TOKENIZER_FILE
-from elmolite.data.tokenization import SentenceTokenizer
+from elmolite.data.tokenization import FILE_NAME as TOKENIZER_FILE, SentenceTokenizer
 from elmolite.data.vocab import SPECIALS, VOCAB_FILE, Vocabulary
 from elmolite.errors import InputError
 from elmolite.nn import MAX_CHARACTERS, N_BYTE_IDS

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from elmolite.data import vocab
 from elmolite.data.corpus import FORMAT_VERSION, SUMMARY_FILE, WORDS_FILE, Split
 from elmolite.data.indexers import ByteIndexer, CharacterIndexer, UnicodeIndexer
-from elmolite.data.tokenization import FILE_NAME as TOKENIZER_FILE
-from elmolite.data.tokenization import SentenceTokenizer
+from elmolite.data.tokenization import FILE_NAME as TOKENIZER_FILE, SentenceTokenizer
 from elmolite.data.vocab import Vocabulary, WordCounts
 from elmolite.utils import files, folders
 

@@ -23,10 +23,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from elmolite.checkpoint import CONFIG_FILE as ENCODER_MANIFEST
-from elmolite.checkpoint import fill
-from elmolite.data.tokenization import FILE_NAME as TOKENIZER_FILE
-from elmolite.data.tokenization import SentenceTokenizer
+from elmolite.checkpoint import CONFIG_FILE as ENCODER_MANIFEST, fill
+from elmolite.data.tokenization import FILE_NAME as TOKENIZER_FILE, SentenceTokenizer
 from elmolite.embedding.elmo import ELMo, Sentence
 from elmolite.errors import InputError, error_prefix, nearest
 from elmolite.hub import model_folder, released_models

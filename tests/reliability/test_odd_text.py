@@ -5,8 +5,7 @@ import pytest
 import torch
 from conftest import small_config
 from helpers.models import make_bilm
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from elmolite.data.indexers import ByteIndexer, ManyLangsIndexer, UnicodeIndexer, WordIndexer
 from elmolite.data.tokenization import SentenceTokenizer
