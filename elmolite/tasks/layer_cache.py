@@ -96,9 +96,10 @@ class LayerCache:
         distinct = _distinct(elmo.tokenize(sentences))
         folder = default_folder() if folder is None else Path(folder)
         files.remove_stale(folder)
-        path = folder / f"layers-{_key(elmo, distinct.tokens, dtype)}"
+        model = elmo.fingerprint()
+        path = folder / f"layers-{_key(model, distinct.tokens, dtype)}"
         if not _is_complete(path):
-            _write(path, elmo, distinct.tokens, np.dtype(dtype), show_progress=show_progress)
+            _write(path, elmo, model, distinct.tokens, np.dtype(dtype), show_progress=show_progress)
         cache = cls(path, distinct, n_layers=elmo.n_layers)
         _ = cache._rows  # mapped now, for workers that are forked
         return cache
@@ -156,9 +157,9 @@ def _distinct(sentences: Sequence[Sequence[str]]) -> _Distinct:
     return _Distinct(tokens, np.array([index[sentence] for sentence in as_tuples], np.int64))
 
 
-def _key(elmo: ELMo, sentences: Sequence[Sequence[str]], dtype: CacheDtype) -> str:
-    """Return a hash of everything that the layers depend on."""
-    digest = hashlib.sha256(files.json_line([_FORMAT, dtype, elmo.fingerprint()]))
+def _key(model: str, sentences: Sequence[Sequence[str]], dtype: CacheDtype) -> str:
+    """Return a hash of everything that the layers depend on; ``model`` is the fingerprint."""
+    digest = hashlib.sha256(files.json_line([_FORMAT, dtype, model]))
     for sentence in sentences:
         digest.update(files.json_line(sentence))
     return digest.hexdigest()[:32]
@@ -178,7 +179,7 @@ def _is_complete(path: Path) -> bool:
 
 
 def _write(
-    path: Path, elmo: ELMo, sentences: Sequence[Sequence[str]], dtype: np.dtype[Any], *, show_progress: bool
+    path: Path, elmo: ELMo, model: str, sentences: Sequence[Sequence[str]], dtype: np.dtype[Any], *, show_progress: bool
 ) -> None:
     """Compute an entry, batch by batch."""
     elmo.word_cache.clear()  # the rounding of its vectors depends on the batch in which they were computed
@@ -193,7 +194,7 @@ def _write(
         "sentences": len(sentences),
         "words": n_tokens,
         "precision": dtype.name,
-        "model": elmo.fingerprint(),
+        "model": model,
     }
     with (
         folders.writing_shared_folder(path) as new,
