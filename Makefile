@@ -14,6 +14,10 @@ $(VENV)/installed: pyproject.toml constraints.txt
 demo: $(VENV)/installed  ## from the documentation of this installation to a trained model, in three minutes
 	$(BIN)/elmolite demo $(DEMO)
 
+# Threads of OpenMP that wait by spinning slow the tests down several times on a busy machine.
+test test-all test-reliability: export OMP_WAIT_POLICY := passive
+test test-all test-reliability: export GOMP_SPINCOUNT := 0
+
 test: $(VENV)/installed  ## the quick tests; make test TEST=tests/nn for some of them
 	$(BIN)/python -m pytest -m "not (slow or multiprocess or reliability)" $(TEST)
 
