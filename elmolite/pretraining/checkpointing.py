@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+import zipfile
+from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -19,17 +18,13 @@ from elmolite.errors import InputError
 from elmolite.pretraining import distributed
 from elmolite.pretraining.evaluation import Perplexity
 from elmolite.pretraining.module import PretrainingModule, check_finite_weights
+from elmolite.pretraining.setup import PretrainingRun
 from elmolite.utils import files
 
-if TYPE_CHECKING:
-    from elmolite.checkpoint import Checkpoint
-
-logger = logging.getLogger("elmolite")
-
+MODEL_FOLDER = "model"
 FOLDER = "checkpoints"
 FOLDER_0_1 = "points"
 FORMAT_VERSION = 2
-FOOTER_BYTES = 73
 
 SAVE_SECONDS = 600.0
 """Longest time between two checkpoints: the work that a killed run may lose."""
@@ -99,10 +94,8 @@ class TrainingCheckpoints:
         kept = [path for path in self.paths() if _step_of(path) <= step][:keep_last]
         for path in self.paths():
             if path not in kept:
-                try:
+                with files.wrap_os_errors(path):
                     path.unlink()
-                except OSError as error:
-                    raise InputError(f"{path}: cannot be deleted: {error.strerror or error}") from error
         with suppress(OSError):  # other files are in it, or it does not exist
             (self.run / FOLDER_0_1).rmdir()
 
@@ -112,79 +105,33 @@ def _step_of(path: Path) -> int:
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint atomically, with a checksum footer that ``torch.load`` ignores."""
-    with checksummed(path) as file:
-        torch.save({"format_version": FORMAT_VERSION, **content}, file)  # type: ignore[arg-type]
+    """Write a checkpoint atomically."""
+    with files.writing(path) as file:
+        torch.save({"format_version": FORMAT_VERSION, **content}, file)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Return the tensors and plain values of a checkpoint, on the CPU.
 
+    The checksums are those of the zip archive. Earlier versions appended their own, which zipfile and torch ignore.
+
     :raises InputError: the file is missing, damaged, truncated or not a checkpoint.
     """
     try:
         with path.open("rb") as file:
-            _verify(file, path)
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except InputError:
-        raise
+            if damaged := zipfile.ZipFile(file).testzip():
+                raise zipfile.BadZipFile(f"checksum mismatch of {damaged}")
+            file.seek(0)
+            content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises exceptions of many kinds for files of other formats
         reason = (str(error) or repr(error)).splitlines()[0]
-        raise InputError(f"{path}: cannot be read as a training checkpoint: {reason}") from error
+        raise InputError(f"{path} is damaged, truncated or not a training checkpoint: {reason}") from error
     version = content.pop("format_version", None) if isinstance(content, dict) else None
     if version not in (1, FORMAT_VERSION):
         raise InputError(f"{path}: format_version {version!r}; this version of elmolite reads 1 and {FORMAT_VERSION}")
-    return _from_0_1(content) if version == 1 else content
-
-
-def _from_0_1(content: dict[str, Any]) -> dict[str, Any]:
-    """Convert the content of a checkpoint of version 0.1."""
-    content.pop("text", None)  # digests of the batches
-    callbacks = content["callbacks"]
-    callbacks[CheckpointCallback.__name__] = callbacks.pop("ResumePoint")
+    if version == 1:  # of elmolite 0.1
+        content["callbacks"][CheckpointCallback.__name__] = content["callbacks"].pop("ResumePoint")
     return content
-
-
-class _HashingWriter:
-    """Binary file that computes the SHA-256 of the bytes written."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.sha256 = hashlib.sha256()
-
-    def write(self, data: bytes | memoryview) -> int:
-        """Write and hash."""
-        self.sha256.update(data)
-        return self._file.write(data)
-
-    def flush(self) -> None:
-        """Flush the file."""
-        self._file.flush()
-
-
-@contextmanager
-def checksummed(path: Path) -> Iterator[_HashingWriter]:
-    """Open a file that appears whole, with a checksum footer, when the block ends without an error."""
-    with files.writing(path) as file:
-        writer = _HashingWriter(file)
-        yield writer
-        file.write(_footer(writer.sha256.hexdigest()))
-
-
-def _footer(digest: str) -> bytes:
-    return f"\nsha256 {digest}\n".encode()
-
-
-def _verify(file: IO[bytes], path: Path) -> None:
-    """Check the footer of a file and rewind it."""
-    left = path.stat().st_size - FOOTER_BYTES
-    digest = hashlib.sha256()
-    while left > 0 and (block := file.read(min(left, 1 << 20))):
-        digest.update(block)
-        left -= len(block)
-    if left or file.read() != _footer(digest.hexdigest()):
-        raise InputError(f"{path} is damaged or truncated (its checksum differs)")
-    file.seek(0)
 
 
 class CheckpointCallback(Callback):
@@ -193,29 +140,15 @@ class CheckpointCallback(Callback):
     A checkpoint is saved before and after each validation, at least every :data:`SAVE_SECONDS` between validations, and
     at SIGTERM or SIGINT, which stop the run. A run that stops before or in a validation validates when it resumes.
 
-    :param interval: steps from one validation to the next, or without validation text from one export to the next.
     :param keep_last: number of checkpoints to keep.
-    :param patience: as in :class:`~elmolite.pretraining.config.PretrainingConfig`.
     """
 
-    def __init__(
-        self,
-        checkpoints: TrainingCheckpoints,
-        model_folder: Path,
-        model: Checkpoint,
-        interval: int,
-        *,
-        validates: bool,
-        keep_last: int,
-        patience: int = 0,
-    ) -> None:
+    def __init__(self, run: PretrainingRun, checkpoints: TrainingCheckpoints, *, keep_last: int) -> None:
+        self.run = run
         self.checkpoints = checkpoints
-        self.model_folder = model_folder
-        self.model = model
-        self.interval = interval
-        self.validates = validates
         self.keep_last = keep_last
-        self.patience = patience
+        self.interval = run.validation_interval  # without validation text, of the exports
+        self.validates = run.valid is not None
         self.stop_signal = distributed.StopSignal()
         self.best: float | None = None
         self.n_worse = 0
@@ -225,12 +158,11 @@ class CheckpointCallback(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for a checkpoint."""
-        return {"best": self.best, "n_worse": self.n_worse, "done_step": self.done_step}
+        return {name: getattr(self, name) for name in ("best", "n_worse", "done_step")}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the state."""
-        self.best = state_dict["best"]
-        self.n_worse = state_dict["n_worse"]
+        self.best, self.n_worse = state_dict["best"], state_dict["n_worse"]
         self.done_step = state_dict["done_step"]
 
     def must_validate(self, step: int, done_step: int) -> bool:
@@ -246,13 +178,7 @@ class CheckpointCallback(Callback):
         trainer.should_stop = self._is_out_of_patience
 
     def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,  # noqa: ARG002
-        outputs: Any,  # noqa: ARG002
-        batch: Any,  # noqa: ARG002
-        batch_idx: int,
-        dataloader_idx: int = 0,  # noqa: ARG002
+        self, trainer: Trainer, _module: LightningModule, _outputs: Any, _batch: Any, batch_idx: int, *_: Any
     ) -> None:
         """Stop the run after a signal; the checkpoint from before the validation exists."""
         if trainer.world_size == 1 or batch_idx % AGREE_STEPS == 0:
@@ -263,14 +189,7 @@ class CheckpointCallback(Callback):
         if trainer.global_step > 0:
             self.save(trainer, pl_module)
 
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,  # noqa: ARG002
-        batch: Any,  # noqa: ARG002
-        batch_idx: int,  # noqa: ARG002
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Save before a validation, at exports without validation, at intervals of time and after signals."""
         if trainer.global_step % self.interval == 0 and not self.validates:
             self.save(trainer, pl_module)
@@ -314,7 +233,7 @@ class CheckpointCallback(Callback):
 
     @property
     def _is_out_of_patience(self) -> bool:
-        return 0 < self.patience <= self.n_worse
+        return 0 < self.run.config.patience <= self.n_worse
 
     def _save_checkpoint(self, trainer: Trainer) -> None:
         """Save, delete old checkpoints, and stop the run after a signal."""
@@ -331,11 +250,11 @@ class CheckpointCallback(Callback):
             raise SystemExit
 
     def _export(self, step: int, result: Perplexity | None, module: PretrainingModule) -> None:
-        record = dict(self.model.training or {})
+        model = self.run.model
         perplexity = None if result is None else {"forward": result.forward, "backward": result.backward}
-        self.model.training = {**record, "step": step, "held_out_perplexity": perplexity}
+        model.training = {**(model.training or {}), "step": step, "held_out_perplexity": perplexity}
         with module.ema.swapped() if module.ema is not None else nullcontext():
-            self.model.save_pretrained(self.model_folder, overwrite=True)
+            model.save_pretrained(self.checkpoints.run / MODEL_FOLDER, overwrite=True)
 
 
 class TrainingCheckpointIO(TorchCheckpointIO):

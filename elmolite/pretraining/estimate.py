@@ -16,10 +16,10 @@ import torch
 from lightning.pytorch import Callback
 
 from elmolite.nn.bilm import BiLMConfig
+from elmolite.pretraining.checkpointing import TrainingCheckpoints
 from elmolite.pretraining.config import PretrainingConfig
-from elmolite.pretraining.data import PretrainingData
 from elmolite.pretraining.evaluation import PerplexityMeter
-from elmolite.pretraining.module import PretrainingModule
+from elmolite.pretraining.module import PretrainingData, PretrainingModule
 from elmolite.pretraining.setup import PretrainingRun
 from elmolite.pretraining.trainer import make_trainer
 from elmolite.utils.torch import best_device, quiet_lightning
@@ -30,37 +30,36 @@ MEASURED_VALIDATION_BATCHES = 4
 
 @dataclass(frozen=True)
 class RunEstimate:
-    """Sizes, time and memory of a run; the seconds are estimates."""
+    """Time and memory of a run."""
 
-    n_tokens: int
-    n_epochs: float
-    n_steps: int
-    n_encoder_parameters: int
-    n_softmax_parameters: int
+    run: PretrainingRun
     step_seconds: float
     validation_seconds: float
-    n_validations: int
     peak_bytes: int | None
-    n_processes: int
-    description: str
+    """Peak memory of one process; ``None`` if the system does not report it."""
 
     @property
-    def seconds(self) -> float:
-        """Duration of the whole run."""
-        return self.n_steps * self.step_seconds + self.n_validations * self.validation_seconds
+    def n_validations(self) -> int:
+        """Validations before the training, at each interval, and at the end."""
+        return 0 if self.run.valid is None else 1 + math.ceil(self.run.n_steps / self.run.validation_interval)
 
     def describe(self) -> str:
-        """Return the estimate as a table."""
+        """Return the sizes, time and memory as a table."""
+        run, config = self.run, self.run.config
+        n_epochs = run.n_steps * config.accumulate_steps / run.train.epoch_steps(0)
+        n_softmax_parameters = sum(parameter.numel() for parameter in run.softmax.parameters())
         memory = "not measurable on this system" if self.peak_bytes is None else f"{self.peak_bytes / 2**30:.2f} GiB"
-        shared = f" of {self.n_processes}, with its rows of the batch" if self.n_processes > 1 else ""
+        n_processes = config.n_devices * config.n_nodes
+        shared = f" of {n_processes}, with its rows of the batch" if n_processes > 1 else ""
+        seconds = run.n_steps * self.step_seconds + self.n_validations * self.validation_seconds
         return "\n".join(
             [
-                self.description,
-                f"tokens      {self.n_tokens:,} per epoch, {self.n_epochs:.2f} epochs",
-                f"steps       {self.n_steps:,}, and {self.n_validations:,} validations",
-                f"parameters  {self.n_encoder_parameters:,}, and {self.n_softmax_parameters:,} of the softmax",
+                run.describe(),
+                f"tokens      {run.corpus.train.n_tokens:,} per epoch, {n_epochs:.2f} epochs",
+                f"steps       {run.n_steps:,}, and {self.n_validations:,} validations",
+                f"parameters  {run.model.bilm.n_parameters:,}, and {n_softmax_parameters:,} of the softmax",
                 f"memory      {memory} (peak of one process{shared})",
-                f"time        {_hours(self.seconds)}: {1e3 * self.step_seconds:.0f} ms per step (median of "
+                f"time        {_hours(seconds)}: {1e3 * self.step_seconds:.0f} ms per step (median of "
                 f"{MEASURED_STEPS} measured), {self.validation_seconds:.0f} s per validation",
             ]
         )
@@ -73,28 +72,11 @@ def estimate(
 
     The arguments are those of :func:`elmolite.pretraining.trainer.pretrain`.
     """
-    n_processes = config.n_devices * config.n_nodes
     whole = PretrainingRun.build(config, model=model, corpus=corpus, init_from=init_from)
-    alone = replace(config, batch_size=config.batch_size // n_processes, n_devices=1, n_nodes=1)
-    run = replace(whole, config=alone, train=replace(whole.train, batch_size=alone.batch_size))
-    step_seconds = _measure_steps(run)
-    validation_seconds = _measure_validation(run)
-    n_validations = 0
-    if whole.valid is not None:  # before the training, at each interval, and at the end
-        n_validations = 1 + math.ceil(whole.n_steps / whole.validation_interval)
-    return RunEstimate(
-        n_tokens=whole.corpus.train.n_tokens,
-        n_epochs=whole.n_steps * config.accumulate_steps / whole.train.epoch_steps(0),
-        n_steps=whole.n_steps,
-        n_encoder_parameters=whole.model.bilm.n_parameters,
-        n_softmax_parameters=sum(parameter.numel() for parameter in whole.softmax.parameters()),
-        step_seconds=step_seconds,
-        validation_seconds=validation_seconds,
-        n_validations=n_validations,
-        peak_bytes=_peak_bytes(),
-        n_processes=n_processes,
-        description=whole.describe(),
-    )
+    batch_size = config.batch_size // (config.n_devices * config.n_nodes)
+    alone = replace(config, batch_size=batch_size, n_devices=1, n_nodes=1)
+    run = replace(whole, config=alone, train=replace(whole.train, batch_size=batch_size))
+    return RunEstimate(whole, _measure_steps(run), _measure_validation(run), _peak_bytes())
 
 
 class StepClock(Callback):
@@ -112,14 +94,13 @@ class StepClock(Callback):
 
 def _measure_steps(run: PretrainingRun) -> float:
     """Return the seconds per step, data and optimizer included."""
-    n_steps = min(run.n_steps, WARM_UP_STEPS + MEASURED_STEPS)
-    short, clock = replace(run, n_steps=n_steps, valid=None), StepClock()
+    n_steps, clock = min(run.n_steps, WARM_UP_STEPS + MEASURED_STEPS), StepClock()
+    short = replace(run, n_steps=n_steps, valid=None)
     module = PretrainingModule(run.model.bilm, run.softmax, run.config, n_steps)
     with TemporaryDirectory() as folder, quiet_lightning():
-        trainer = make_trainer(short, Path(folder), loggers=[], callbacks=[clock])
+        trainer = make_trainer(short, TrainingCheckpoints(Path(folder)), loggers=[], callbacks=[clock])
         started = time.perf_counter()
-        source = PretrainingData(short.train, None, n_steps, accumulate_steps=run.config.accumulate_steps)
-        trainer.fit(module, source)
+        trainer.fit(module, PretrainingData(short))
         trainer.save_checkpoint(Path(folder) / "last.ckpt")  # part of the peak memory
         run.model.save_pretrained(Path(folder) / "model")
     times = [started, *clock.times]

@@ -1,4 +1,4 @@
-"""LightningModule of pretraining: loss, optimizer step, validation, checkpoint content.
+"""LightningModule and data of pretraining: batches, loss, optimizer step, validation, checkpoint content.
 
 The mathematics is in :mod:`elmolite.nn.bilm` and the softmaxes, the batches come from :mod:`elmolite.data.bptt`.
 """
@@ -7,27 +7,85 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from elmolite.data.bptt import Batch
+from elmolite.data.bptt import Batch, BPTTBatches
 from elmolite.nn.bilm import BiLM, BiLMState
 from elmolite.nn.lstm.reference import State
 from elmolite.nn.softmax import Softmax
 from elmolite.pretraining import distributed
 from elmolite.pretraining.config import LARGE_VOCABULARY, PretrainingConfig
-from elmolite.pretraining.data import rows_of_rank
 from elmolite.pretraining.ema import EMA
 from elmolite.pretraining.evaluation import Perplexity, PerplexityMeter, run_batch, time_major
+from elmolite.pretraining.setup import PretrainingRun
 from elmolite.pretraining.sparse_rows import row_sparse_update, take_row_gradient
 
 MAX_SKIPPED_IN_A_ROW = 10
 _DROPOUT, _NEGATIVES = 0, 1  # purposes of random numbers, so that no two streams are equal
+
+
+def rows_of_rank(trainer: Trainer, batch_size: int) -> slice:
+    """Return the rows of the whole batch that this rank trains."""
+    n_own = batch_size // trainer.world_size
+    return slice(trainer.global_rank * n_own, (trainer.global_rank + 1) * n_own)
+
+
+class _StepDataset(Dataset[list[Batch]]):
+    """Map from an optimizer step to its batches, several with gradient accumulation."""
+
+    def __init__(
+        self, batches: BPTTBatches, n_steps: int, *, rows: slice = slice(None), accumulate_steps: int = 1
+    ) -> None:
+        self.batches, self.n_steps, self.rows, self.accumulate_steps = batches, n_steps, rows, accumulate_steps
+
+    def __len__(self) -> int:
+        return self.n_steps
+
+    def __getitem__(self, step: int) -> list[Batch]:
+        first = step * self.accumulate_steps
+        return [self.batches.batch(number, rows=self.rows) for number in range(first, first + self.accumulate_steps)]
+
+
+class _ResumingSampler(Sampler[int]):
+    """Steps from the resumed one to the end; its length stays that of the whole run, as Lightning's counters expect."""
+
+    def __init__(self, first: int, n_steps: int) -> None:
+        self.first, self.n_steps = first, n_steps
+
+    def __len__(self) -> int:
+        return self.n_steps
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.first, self.n_steps))
+
+
+class PretrainingData(LightningDataModule):
+    """Training batches of this rank's rows, and the validation text."""
+
+    def __init__(self, run: PretrainingRun) -> None:
+        super().__init__()
+        self.run = run
+
+    def train_dataloader(self) -> DataLoader[list[Batch]]:
+        """Return the steps that remain."""
+        assert self.trainer is not None
+        train, n_steps = self.run.train, self.run.n_steps
+        rows = rows_of_rank(self.trainer, train.batch_size)
+        steps = _StepDataset(train, n_steps, rows=rows, accumulate_steps=self.run.config.accumulate_steps)
+        return DataLoader(steps, batch_size=None, sampler=_ResumingSampler(self.trainer.global_step, n_steps))
+
+    def val_dataloader(self) -> DataLoader[list[Batch]] | list[Any]:
+        """Return the batches of the validation text."""
+        valid = self.run.valid
+        return [] if valid is None else DataLoader(_StepDataset(valid, valid.epoch_steps(0)), batch_size=None)
 
 
 class PretrainingModule(LightningModule):

@@ -1,24 +1,25 @@
-"""Setup of a pretraining run: corpus, model and number of steps; its configuration, recorded in the run folder."""
+"""Setup of a pretraining run: corpus, model, warm start, number of steps; its configuration in the run folder."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from elmolite.checkpoint import CONFIG_FILE, Checkpoint
 from elmolite.data.bptt import BPTTBatches
 from elmolite.data.corpus import Corpus
+from elmolite.data.vocab import UNKNOWN_ID
 from elmolite.errors import InputError
 from elmolite.hub import model_folder
-from elmolite.nn.bilm import BiLM, BiLMConfig
+from elmolite.nn.bilm import DROPOUT_FIELDS, BiLM, BiLMConfig
 from elmolite.nn.softmax import Softmax, make_softmax
-from elmolite.pretraining import distributed, warm_start
-from elmolite.pretraining.checkpointing import TrainingCheckpoints
+from elmolite.pretraining import distributed
 from elmolite.pretraining.config import RUN_FILE, RUN_VERSION, PretrainingConfig
 from elmolite.pretraining.evaluation import evaluation_batches
 from elmolite.utils import files
@@ -87,7 +88,7 @@ class PretrainingRun:
             softmax = _softmax_config(config, len(data.vocabulary), start)
         new_softmax = _softmax(data, model.projection_size, softmax)
         new = Checkpoint(bilm, data.tokenizer, indexer, new_softmax, data.vocabulary)
-        notes = [] if source is None else warm_start.load(source, new, name=str(init_from))
+        notes = [] if source is None else warm_start(source, new, name=str(init_from))
         return cls(data, config, train, valid, config.n_steps(train), new, notes)
 
     @property
@@ -157,6 +158,50 @@ def _softmax(data: Corpus, projection_size: int, config: dict[str, Any]) -> Soft
     return softmax
 
 
+@torch.no_grad()
+def warm_start(source: Checkpoint, new: Checkpoint, *, name: str) -> list[str]:
+    """Copy the weights of a trained model into a new one (domain adaptation).
+
+    Words and characters that both models have keep their rows of the softmax and of the input table. New ones start
+    with the row of the unknown word or character; in the softmax, new words and ``<UNK>`` share the probability of
+    ``<UNK>``.
+
+    :param new: a model of the same sizes and kind of softmax, whose words and characters may differ.
+    :param name: name of the source in messages.
+    :raises InputError: sizes or kinds of input differ.
+    :returns: lines for the user on the rows that were kept.
+    """
+    for field in fields(BiLMConfig):
+        before, now = (getattr(each.bilm.config, field.name) for each in (source, new))
+        if field.name not in DROPOUT_FIELDS and before != now:
+            raise InputError(
+                f"{name}: sizes must be equal: the model has {field.name} {before}, got model.{field.name} {now}"
+            )
+    if type(source.indexer) is not type(new.indexer):
+        raise InputError(f"{name}: the model reads {source.indexer.reads}, but the corpus has {new.indexer.reads}")
+    old_table, table = source.bilm.token_encoder.table, new.bilm.token_encoder.table
+    for old, fresh in zip(source.bilm.parameters(), new.bilm.parameters(), strict=True):
+        if fresh is not table:
+            fresh.copy_(old)
+    new_ids, old_ids = _shared(source.indexer.names(), new.indexer.names())
+    table.copy_(old_table[source.indexer.unknown_id].expand_as(table))
+    table[new_ids] = old_table[old_ids]
+    notes = [f"initialized from {name}: kept the vectors of {len(new_ids):,} of {len(table):,} {new.indexer.reads}"]
+    if source.softmax is None or source.vocabulary is None or new.softmax is None or new.vocabulary is None:
+        return [*notes, "initialized the softmax at random: the model has none"]
+    new_ids, old_ids = _shared(source.vocabulary.words, new.vocabulary.words)
+    new.softmax.copy_words(source.softmax, new_ids, old_ids, unknown_id=UNKNOWN_ID)
+    return [*notes, f"kept the softmax rows of {len(new_ids):,} of {len(new.vocabulary):,} words"]
+
+
+def _shared(old_names: Sequence[str], names: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Return the new and the old index of each name in both lists."""
+    old_index = {name: index for index, name in enumerate(old_names)}
+    pairs = [(index, old_index[name]) for index, name in enumerate(names) if name in old_index]
+    new, old = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).unbind(dim=1)
+    return new, old
+
+
 def read_run_config(out: Path) -> RunConfig:
     """Read the configuration of the run in a folder; settings that version 0.1 wrote have their current names."""
     content = files.read_manifest(out / RUN_FILE, kind="run", version=RUN_VERSION)
@@ -170,13 +215,11 @@ def save_or_verify(out: Path, config: RunConfig, corpus: Path, *, resume: bool) 
 
     :param corpus: corpus folder, recorded so that a resumed run finds it.
     :returns: the configuration, with the ``init_from`` that the run was started with.
-    :raises InputError: the folder holds a run already, or its configuration differs.
+    :raises InputError: the configuration of the resumed run differs.
     """
     if not distributed.is_rank_zero():
         return config
     if not resume:
-        if TrainingCheckpoints(out).paths():
-            raise InputError(f"{out} already contains a run: use --resume to continue it, or another folder")
         content = {"format_version": RUN_VERSION, **config, "corpus_folder": str(corpus.resolve())}
         files.write_manifest(out / RUN_FILE, content)
         return config
@@ -198,7 +241,7 @@ def assert_same_on_all_ranks(config: RunConfig) -> None:
 
 def _differences(one: RunConfig, other: RunConfig) -> Iterator[tuple[str, Any, Any]]:
     """Yield the name and both values of each field of ``other`` that differs."""
-    for part, fields in other.items():
-        for key, value in fields.items():
+    for part, values in other.items():
+        for key, value in values.items():
             if (earlier := one.get(part, {}).get(key)) != value:
                 yield f"{part}.{key}", earlier, value

@@ -14,15 +14,17 @@ from lightning.pytorch.strategies import DDPStrategy
 from elmolite.errors import InputError, Preempted, ReportedByRankZero
 from elmolite.nn.bilm import BiLMConfig
 from elmolite.pretraining import distributed
-from elmolite.pretraining.checkpointing import CheckpointCallback, TrainingCheckpointIO, TrainingCheckpoints
+from elmolite.pretraining.checkpointing import (
+    MODEL_FOLDER,
+    CheckpointCallback,
+    TrainingCheckpointIO,
+    TrainingCheckpoints,
+)
 from elmolite.pretraining.config import PretrainingConfig
-from elmolite.pretraining.data import PretrainingData
 from elmolite.pretraining.logging import CsvLog, TrainingLog
-from elmolite.pretraining.module import PretrainingModule
+from elmolite.pretraining.module import PretrainingData, PretrainingModule
 from elmolite.pretraining.setup import PretrainingRun, assert_same_on_all_ranks, read_run_config, save_or_verify
 from elmolite.utils.torch import best_device, quiet_lightning
-
-MODEL_FOLDER = "model"
 
 
 def pretrain(
@@ -58,8 +60,7 @@ def pretrain(
         diverged.
     :raises Preempted: SIGTERM or SIGINT stopped the run after a checkpoint.
     """
-    out = Path(out)
-    checkpoints = TrainingCheckpoints(out)
+    checkpoints = TrainingCheckpoints(Path(out))
     distributed.join_process_group()
     distributed.leave_process_group_at_exit()
     with quiet_lightning():
@@ -67,30 +68,25 @@ def pretrain(
             raise InputError(f"keep_last must be positive, got {keep_last}")
         with distributed.reraise_on_all_ranks():
             distributed.check_world_size(n_devices=config.n_devices, n_nodes=config.n_nodes)
+            if not resume and checkpoints.paths():
+                raise InputError(f"{out} already contains a run: use --resume to continue it, or another folder")
         if resume:
             checkpoints.load_latest()
-        run = _build(config, model, corpus, out, init_from, resume=resume)
-        module = PretrainingModule(run.model.bilm, run.softmax, config, run.n_steps)
-        checkpointing = CheckpointCallback(
-            checkpoints,
-            out / MODEL_FOLDER,
-            run.model,
-            run.validation_interval,
-            validates=run.valid is not None,
-            keep_last=keep_last,
-            patience=config.patience,
-        )
+        run = _build(config, model, corpus, checkpoints.run, init_from, resume=resume)
+        if loggers is None:
+            has_tensorboard = find_spec("tensorboard") is not None
+            loggers = [TensorBoardLogger(out, name="tensorboard", version="")] if has_tensorboard else []
         log = TrainingLog(run.n_steps, every=config.log_every_steps, show=show_progress)
+        checkpointing = CheckpointCallback(run, checkpoints, keep_last=keep_last)
         trainer = make_trainer(
             run,
-            out,
-            loggers=[CsvLog(out / "log.csv", keep=resume), *(_default_loggers(out) if loggers is None else loggers)],
+            checkpoints,
+            loggers=[CsvLog(checkpoints.run / "log.csv", keep=resume), *loggers],
             callbacks=[*callbacks, log, checkpointing],
-            checkpoints=checkpoints,
         )
         distributed.log_once(run.describe())
-        _fit(trainer, module, run, checkpointing)
-    return out / MODEL_FOLDER
+        _fit(trainer, run, checkpointing)
+    return checkpoints.run / MODEL_FOLDER
 
 
 def _build(
@@ -114,9 +110,10 @@ def _build(
     return run
 
 
-def _fit(trainer: Trainer, module: PretrainingModule, run: PretrainingRun, checkpointing: CheckpointCallback) -> None:
+def _fit(trainer: Trainer, run: PretrainingRun, checkpointing: CheckpointCallback) -> None:
     """Validate, train and validate, resuming from the loaded checkpoint if there is one."""
-    source = PretrainingData(run.train, run.valid, run.n_steps, accumulate_steps=run.config.accumulate_steps)
+    module = PretrainingModule(run.model.bilm, run.softmax, run.config, run.n_steps)
+    source = PretrainingData(run)
     checkpoints = checkpointing.checkpoints
     loaded, path = checkpoints.loaded, None
     must_validate = run.valid is not None
@@ -147,17 +144,8 @@ def _fit(trainer: Trainer, module: PretrainingModule, run: PretrainingRun, check
         raise
 
 
-def _default_loggers(out: Path) -> list[Logger]:
-    return [TensorBoardLogger(out, name="tensorboard", version="")] if find_spec("tensorboard") is not None else []
-
-
 def make_trainer(
-    run: PretrainingRun,
-    folder: Path,
-    *,
-    loggers: list[Logger],
-    callbacks: list[Callback],
-    checkpoints: TrainingCheckpoints | None = None,
+    run: PretrainingRun, checkpoints: TrainingCheckpoints, *, loggers: list[Logger], callbacks: list[Callback]
 ) -> Trainer:
     """Return a Lightning trainer that leaves checkpoints, logging intervals and progress to this package."""
     config = run.config
@@ -175,10 +163,10 @@ def make_trainer(
         log_every_n_steps=1,  # TrainingLog keeps the interval
         logger=loggers or False,
         callbacks=callbacks,
-        plugins=[TrainingCheckpointIO(checkpoints or TrainingCheckpoints(folder))],
+        plugins=[TrainingCheckpointIO(checkpoints)],
         enable_checkpointing=any(isinstance(each, LightningCheckpoint) for each in callbacks),
         enable_progress_bar=any(isinstance(each, ProgressBar) for each in callbacks),
         enable_model_summary=False,
         use_distributed_sampler=False,
-        default_root_dir=folder,
+        default_root_dir=checkpoints.run,
     )

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from conftest import small_config
 from helpers.pretraining import validations
@@ -13,15 +15,15 @@ def test_an_estimate_counts_and_measures_and_writes_nothing(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     config = PretrainingConfig(batch_size=4, bptt_length=10, n_epochs=1000, n_validations=5, n_devices=n_devices)
     result = estimate(config, model=small_config(), corpus=corpus.folder)
-    assert result.n_tokens == corpus.train.n_tokens
-    assert result.n_steps == pytest.approx(1000 * (result.n_tokens + corpus.train.n_sentences) / 40, rel=0.1)
-    assert result.n_epochs == pytest.approx(1000, rel=0.05)
+    n_steps = result.run.n_steps
+    assert n_steps == pytest.approx(1000 * (corpus.train.n_tokens + corpus.train.n_sentences) / 40, rel=0.1)
     assert result.n_validations in (6, 7)
-    assert result.n_softmax_parameters == len(corpus.vocabulary) * 13
     assert result.step_seconds > 0
     assert list(tmp_path.iterdir()) == []
     text = result.describe()
-    assert f"{result.n_steps:,}, and {result.n_validations} validations" in text
+    assert float(re.search(r"per epoch, ([\d.]+) epochs", text)[1]) == pytest.approx(1000, rel=0.05)
+    assert f"{n_steps:,}, and {result.n_validations} validations" in text
+    assert f"and {len(corpus.vocabulary) * 13:,} of the softmax" in text
     assert ("of one process of 2," in text) == (n_devices == 2)
 
 
@@ -34,9 +36,8 @@ def test_the_estimate_counts_the_validations_that_the_run_makes(tmp_path, corpus
 
 
 def test_a_run_shorter_than_the_measurement(corpus):
-    assert (
-        estimate(PretrainingConfig(batch_size=4, max_steps=3), model=small_config(), corpus=corpus.folder).n_steps == 3
-    )
+    config = PretrainingConfig(batch_size=4, max_steps=3)
+    assert estimate(config, model=small_config(), corpus=corpus.folder).run.n_steps == 3
 
 
 def test_the_command_needs_no_folder_to_write(corpus, capsys):

@@ -10,9 +10,9 @@ from torch.utils._pytree import tree_leaves
 
 from elmolite.nn.char_cnn import WordEncoder
 from elmolite.nn.softmax import FullSoftmax
+from elmolite.pretraining.checkpointing import TrainingCheckpoints
 from elmolite.pretraining.config import PretrainingConfig
-from elmolite.pretraining.data import PretrainingData
-from elmolite.pretraining.module import PretrainingModule
+from elmolite.pretraining.module import PretrainingData, PretrainingModule
 from elmolite.pretraining.setup import PretrainingRun
 from elmolite.pretraining.sparse_rows import row_sparse_update, take_row_gradient
 from elmolite.pretraining.trainer import make_trainer
@@ -149,6 +149,7 @@ def largest_of_a_step(corpus, folder, monkeypatch, vocabulary_size, **changes):
     config = PretrainingConfig(batch_size=4, bptt_length=10, max_steps=2, softmax="sampled", n_negatives=50, **changes)
     monkeypatch.setattr("elmolite.pretraining.module.LARGE_VOCABULARY", 0)
     setup = PretrainingRun.build(config, model=small_config(input="words"), corpus=corpus.folder)
+    setup.valid = None
     setup.model.bilm.token_encoder = WordEncoder(n_ids=vocabulary_size, projection_size=12)
     softmax = FullSoftmax(vocabulary_size=vocabulary_size, projection_size=12)
     module = PretrainingModule(setup.model.bilm, softmax, config, setup.n_steps)
@@ -166,7 +167,7 @@ def largest_of_a_step(corpus, folder, monkeypatch, vocabulary_size, **changes):
 
     monkeypatch.setattr(PretrainingModule, "training_step", watched_step)
     with quiet_lightning():
-        make_trainer(setup, folder, loggers=[], callbacks=[]).fit(module, PretrainingData(setup.train, None, 2))
+        make_trainer(setup, TrainingCheckpoints(folder), loggers=[], callbacks=[]).fit(module, PretrainingData(setup))
     return largest[1]
 
 

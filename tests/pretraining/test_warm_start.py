@@ -13,7 +13,7 @@ from elmolite.data.vocab import Vocabulary
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.nn.softmax import AdaptiveSoftmax, FullSoftmax
-from elmolite.pretraining import warm_start
+from elmolite.pretraining.setup import warm_start
 
 OLD = ["<S>", "</S>", "<UNK>", "the", "cat", "sat", "down"]
 NEW = ["<S>", "</S>", "<UNK>", "cat", "protein", "the", "folds"]
@@ -37,7 +37,7 @@ def vectors(checkpoint, sentence):
 def test_the_encoder_is_the_same_whatever_the_words():
     old, new = model_of(OLD), model_of(NEW, seed=1)
     assert (vectors(old, ["cat"]) != vectors(new, ["cat"])).any()
-    notes = warm_start.load(old, new, name="old")
+    notes = warm_start(old, new, name="old")
     assert (vectors(old, ["cat", "folds"]) == vectors(new, ["cat", "folds"])).all()
     assert notes == [
         "initialized from old: kept the vectors of 262 of 262 bytes",
@@ -47,7 +47,7 @@ def test_the_encoder_is_the_same_whatever_the_words():
 
 def test_shared_words_keep_their_rows_and_new_ones_share_what_unknown_had():
     old, new = model_of(OLD), model_of(NEW, seed=1)
-    warm_start.load(old, new, name="old")
+    warm_start(old, new, name="old")
     for word in ("<S>", "cat", "the"):
         row, old_row = NEW.index(word), OLD.index(word)
         assert torch.equal(new.softmax.weight[row], old.softmax.weight[old_row])
@@ -61,7 +61,7 @@ def test_shared_words_keep_their_rows_and_new_ones_share_what_unknown_had():
 
 def test_with_the_same_words_the_softmax_is_the_same():
     old, new = model_of(OLD), model_of(OLD, seed=1)
-    warm_start.load(old, new, name="old")
+    warm_start(old, new, name="old")
     assert all(torch.equal(a, b) for a, b in zip(old.softmax.parameters(), new.softmax.parameters(), strict=True))
 
 
@@ -85,7 +85,7 @@ def probabilities(checkpoint, hidden):
 
 def test_an_adaptive_softmax_of_the_same_words_is_the_same():
     old, new = adaptive_models(OLD_MANY)
-    warm_start.load(old, new, name="old")
+    warm_start(old, new, name="old")
     assert all(torch.equal(a, b) for a, b in zip(old.softmax.parameters(), new.softmax.parameters(), strict=True))
 
 
@@ -93,7 +93,7 @@ def test_words_keep_their_cluster_or_their_probability():
     """Word d moves up into the head, the down into a cluster, a and b change places within one, x and y are new."""
     new_words = ["<S>", "</S>", "<UNK>", "d", "cat", "the", "sat", "down", "b", "a", "c", "x", "e", "y", "f", "g", "h"]
     old, new = adaptive_models(new_words)
-    notes = warm_start.load(old, new, name="old")
+    notes = warm_start(old, new, name="old")
     assert notes[-1] == "kept the softmax rows of 15 of 17 words"
     cluster, old_cluster = new.softmax.clusters[0], old.softmax.clusters[0]
     assert torch.equal(new.softmax.weight[4], old.softmax.weight[4])  # cat
@@ -115,12 +115,12 @@ def test_words_keep_their_cluster_or_their_probability():
 
 def test_words_and_characters_of_the_input_keep_their_vectors():
     old, new = model_of(OLD, input="words"), model_of(NEW, input="words", seed=1)
-    warm_start.load(old, new, name="old")
+    warm_start(old, new, name="old")
     assert torch.equal(new.bilm.token_encoder.table[3], old.bilm.token_encoder.table[4])
     assert torch.equal(new.bilm.token_encoder.table[4], old.bilm.token_encoder.table[2])
 
     old, new = (model_of(OLD, indexer=UnicodeIndexer(letters), seed=len(letters)) for letters in ("αβ", "βγα"))
-    warm_start.load(old, new, name="old")
+    warm_start(old, new, name="old")
     assert torch.equal(new.bilm.token_encoder.table[[263, 265]], old.bilm.token_encoder.table[[264, 263]])
     assert torch.equal(new.bilm.token_encoder.table[264], old.bilm.token_encoder.table[262])
     assert torch.equal(new.bilm.token_encoder.table[:263], old.bilm.token_encoder.table[:263])
@@ -130,7 +130,7 @@ def test_a_model_without_softmax_is_a_start_too():
     old, new = model_of(OLD), model_of(NEW, seed=1)
     old.softmax = None
     before = new.softmax.weight.clone()
-    assert warm_start.load(old, new, name="old")[-1] == "initialized the softmax at random: the model has none"
+    assert warm_start(old, new, name="old")[-1] == "initialized the softmax at random: the model has none"
     assert torch.equal(new.softmax.weight, before)
 
 
@@ -144,8 +144,8 @@ def test_a_model_without_softmax_is_a_start_too():
 )
 def test_another_model_is_refused(sizes, message):
     with pytest.raises(InputError, match=message):
-        warm_start.load(model_of(OLD), model_of(NEW, **sizes), name="old")
+        warm_start(model_of(OLD), model_of(NEW, **sizes), name="old")
 
 
 def test_dropout_is_no_size():
-    warm_start.load(model_of(OLD), model_of(OLD, dropout=0.4, variational_dropout=True), name="old")
+    warm_start(model_of(OLD), model_of(OLD, dropout=0.4, variational_dropout=True), name="old")

@@ -14,10 +14,10 @@ from elmolite.data.prepare import prepare
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import Vocabulary
 from elmolite.nn.bilm import PRESETS
+from elmolite.pretraining.checkpointing import TrainingCheckpoints
 from elmolite.pretraining.config import PretrainingConfig
-from elmolite.pretraining.data import PretrainingData
 from elmolite.pretraining.logging import CsvLog, TrainingLog
-from elmolite.pretraining.module import PretrainingModule
+from elmolite.pretraining.module import PretrainingData, PretrainingModule
 from elmolite.pretraining.setup import PretrainingRun
 from elmolite.pretraining.trainer import make_trainer
 from elmolite.utils.torch import keep_freed_memory, quiet_lightning
@@ -67,8 +67,8 @@ def main() -> None:
     log = TrainingLog(run.n_steps, every=config.log_every_steps, show=False)
     with quiet_lightning():
         csv = CsvLog(text.with_name(f"{config.precision}.csv"), keep=False)
-        trainer = make_trainer(run, text.parent, loggers=[csv], callbacks=[log, TurnTaking(turns)])
-        trainer.fit(module, PretrainingData(run.train, None, run.n_steps))
+        trainer = make_trainer(run, TrainingCheckpoints(text.parent), loggers=[csv], callbacks=[log, TurnTaking(turns)])
+        trainer.fit(module, PretrainingData(run))
 
 
 if __name__ == "__main__":
