@@ -147,7 +147,6 @@ def _load(folder: Path, *, with_softmax: bool) -> Checkpoint:
     kind = "words" if model_config.input == "words" else config.get("indexer")
     indexer = load_indexer(folder, kind=kind, names=entries, vocabulary=vocabulary)
     weights = TensorFile(folder / WEIGHTS_FILE)
-    weights.check_holds(model_config.min_parameters)
     with error_prefix(str(path)), torch.device("meta"):
         bilm = BiLM(model_config, **indexer.sizes())
     fill(bilm, weights)

@@ -38,9 +38,7 @@ MIN_CHARACTER_COUNT = 5
 
 _BEGIN_SENTENCE, _END_SENTENCE, _BEGIN_WORD, _END_WORD = (i + 1 for i in (256, 257, 258, 259))
 _UNKNOWN_CHARACTER = N_BYTE_IDS
-
-_MAX_LEXICON_BYTES = 1 << 26  # more than a million words
-_MAX_LEXICON_ID = 1 << 28
+_MAX_ID = 1 << 28  # of a lexicon; more than any list of words has
 
 
 class TokenIndexer(ABC):
@@ -289,8 +287,6 @@ class ManyLangsIndexer(TokenIndexer):
         for name, marks, ids in (("characters", character_marks, characters), ("words", word_marks, words)):
             if ids is None:
                 continue
-            if not all(0 <= each < _MAX_LEXICON_ID for each in ids.values()):
-                raise InputError(f"ids of {name} must be from 0 to {_MAX_LEXICON_ID - 1:,}")
             missing = [mark for mark in marks if mark not in ids]
             if missing:
                 raise InputError(f"{missing[0]} is missing among the {name}")
@@ -311,12 +307,12 @@ class ManyLangsIndexer(TokenIndexer):
     def load(cls, folder: Path, vocabulary: Vocabulary | None) -> ManyLangsIndexer:  # noqa: ARG003
         """Read both lexicons."""
         path = folder / cls.file
-        content = files.read_json(path, kind="model", max_bytes=_MAX_LEXICON_BYTES)
+        content = files.read_json(path, kind="model")
         characters: Any = content.get("characters")
         words: Any = content.get("words")
         for ids in (characters, {} if words is None else words):
-            if not isinstance(ids, dict) or not all(type(each) is int for each in ids.values()):
-                raise InputError(f"{path}: 'characters' and 'words' must map strings to integers")
+            if not isinstance(ids, dict) or not all(type(each) is int and 0 <= each < _MAX_ID for each in ids.values()):
+                raise InputError(f"{path}: 'characters' and 'words' must map strings to ids from 0 to {_MAX_ID - 1:,}")
         try:
             return cls(characters, words)
         except InputError as error:

@@ -17,7 +17,6 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from elmolite.errors import InputError
 
 FILE_NAME = "tokenizer.json"
-_MAX_BYTES = 1 << 28  # many times the largest tokenizer.json
 
 _TITLES = "Mr|Mrs|Ms|Messrs|Dr|Prof|Rev|Hon|Gen|Col|Capt|Lt|Maj|Sgt|Cmdr|Gov|Sen|Rep|Pres|Jr|Sr|Esq"
 _PLACES = "St|Mt|Ft|Ave|Blvd|Rd|Inc|Ltd|Co|Corp"
@@ -143,8 +142,6 @@ class SentenceTokenizer:
     def load(cls, path: Path) -> SentenceTokenizer:
         """Read a ``tokenizer.json``."""
         try:
-            if path.stat().st_size > _MAX_BYTES:
-                raise InputError(f"{path}: expected at most {_MAX_BYTES:,} bytes, got {path.stat().st_size:,}")
             content = path.read_bytes()
         except OSError as error:
             raise InputError(f"{path}: cannot be read: {error.strerror}") from None

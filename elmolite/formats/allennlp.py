@@ -6,7 +6,6 @@ read and written again is the same bit for bit.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from elmolite.data.indexers import ByteIndexer
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import Vocabulary
 from elmolite.errors import InputError, error_prefix
-from elmolite.formats.source import MAX_EXPANSION, EarlierModel, Options, Source
+from elmolite.formats.source import EarlierModel, Options, Source
 from elmolite.nn import MAX_CHARACTERS, N_BYTE_IDS
 from elmolite.nn.bilm import MAX_LAYERS, BiLM, BiLMConfig
 from elmolite.utils import files, folders
@@ -195,20 +194,14 @@ def _cell_entries(config: BiLMConfig, cell: str, layer: str) -> Iterator[_Entry]
 
 
 def _read_weights(source: Source, name: str, config: BiLMConfig) -> BiLM:
-    """Read the weights; all names, dtypes, shapes and sizes are checked before the first array is read."""
+    """Read the weights; all names, dtypes and shapes are checked before the first array is read."""
     import h5py
 
-    where, file = source.where(name), source.open(name)
-    n_stored = file.stat().st_size if isinstance(file, Path) else file.getbuffer().nbytes
+    where = source.where(name)
     entries = {entry.key: entry for entry in _entries(config)}
-    n_expected = sum(4 * math.prod(entry.shape) for entry in entries.values())
-    if n_expected > MAX_EXPANSION * n_stored:
-        raise InputError(
-            f"{where}: {n_stored:,} bytes are too few for the {n_expected:,} of a model with these options"
-        )
     state: dict[str, torch.Tensor] = {}
     try:
-        with h5py.File(file, "r") as opened, error_prefix(where):
+        with h5py.File(source.open(name), "r") as opened, error_prefix(where):
             _check_group(opened, "", entries.keys())
             datasets = {key: _dataset(opened, entry) for key, entry in entries.items()}
             for key, entry in entries.items():

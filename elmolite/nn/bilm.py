@@ -125,15 +125,6 @@ class BiLMConfig:
         """Number of filters of all widths."""
         return sum(count for _, count in self.filters)
 
-    @property
-    def min_parameters(self) -> int:
-        """Lower bound of the number of parameters, known before any is allocated."""
-        n_recurrent = 2 * self.n_layers * self.cell_size * self.projection_size
-        if self.input == "words":
-            return n_recurrent
-        n_convolved = sum(width * self.character_embedding_size * count for width, count in self.filters)
-        return n_recurrent + n_convolved + 2 * self.n_highway_layers * self.n_filters**2
-
 
 def tiny() -> BiLMConfig:
     """0.8 M parameters, for the demonstration and tests."""

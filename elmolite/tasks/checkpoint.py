@@ -34,7 +34,7 @@ from elmolite.tasks.data import TaskData, predict
 from elmolite.tasks.examples.records import DEFAULT_COLUMNS, Example, ExampleColumns
 from elmolite.tasks.heads import HeadFactory
 from elmolite.tasks.model import TaskModel
-from elmolite.tasks.objectives import Prediction, uses_crf
+from elmolite.tasks.objectives import Prediction
 from elmolite.tasks.spans import Scheme
 from elmolite.tasks.specs import TASKS, TaskDescription
 from elmolite.tasks.static_vectors import StaticEmbedding
@@ -175,11 +175,8 @@ def _empty_model(
                 words = tuple(words_file.read_bytes().decode().split("\n")[:-1])
             except (OSError, UnicodeDecodeError) as error:
                 raise InputError(f"{words_file}: cannot be read: {error}") from None
-            weights.check_holds(len(words) * size)
         case _:
             raise InputError("'static' must have 'size', a number, and 'is_trained'")
-    if uses_crf(description):
-        weights.check_holds(len(description.labels) ** 2)
     with nullcontext() if head is not None else torch.device("meta"):
         vectors = None if words is None else StaticEmbedding(words, size=static["size"])
         try:
@@ -250,7 +247,6 @@ def _load_encoder(reference: Any, folder: Path, given: str | Path | None) -> ELM
         found = model_folder(given)
     elif name == ENCODER_FOLDER:
         found = folder / ENCODER_FOLDER
-        files.ensure_inside(found)
     elif name in released_models():
         found = model_folder(name)
     else:

@@ -1,8 +1,7 @@
-"""Reader of safetensors files that checks shapes and sizes before it reads the tensors."""
+"""Reader of safetensors files that checks shapes before it reads the tensors."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,11 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from elmolite.errors import InputError
-from elmolite.utils.files import is_file_inside
 
-MAX_HEADER_BYTES = 1 << 24
-"""Maximum size of the header: enough for a hundred thousand tensors."""
-_LENGTH_BYTES = 8
 _DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -35,9 +30,6 @@ class TensorFile:
     def __init__(self, path: Path) -> None:
         """Read the header."""
         self.path = path
-        if not is_file_inside(path):
-            raise InputError(f"{path}: not a readable safetensors file: no such file")
-        self._check_length()
         self.shapes: dict[str, Shape] = {}
         dtypes = set()
         with self.opened() as file:
@@ -53,24 +45,12 @@ class TensorFile:
         self.dtype = dtypes.pop() if is_one else torch.float32
         """Dtype of all tensors; float32 if they have several."""
 
-    @property
-    def n_numbers(self) -> int:
-        """Number of elements of all tensors."""
-        return sum(map(math.prod, self.shapes.values()))
-
     def check_shapes(self, expected: Mapping[str, Shape]) -> None:
         """Refuse missing, unexpected and misshapen tensors; the message names the first."""
         for name in sorted(expected.keys() | self.shapes.keys()):
             found, wanted = self.shapes.get(name, "none"), expected.get(name, "none")
             if found != wanted:
                 raise InputError(f"{self.path}: tensor {name!r} has shape {found}, expected {wanted} by the config")
-
-    def check_holds(self, n_numbers: int) -> None:
-        """Refuse a config that needs more weights than the file has, before a module of that size is made."""
-        if self.n_numbers < n_numbers:
-            raise InputError(
-                f"{self.path}: has {self.n_numbers:,} weights, expected at least {n_numbers:,} by the config"
-            )
 
     def read(self) -> dict[str, Tensor]:
         """Return all tensors, memory-mapped."""
@@ -85,12 +65,3 @@ class TensorFile:
                 yield file
         except (OSError, SafetensorError) as error:
             raise InputError(f"{self.path}: not a readable safetensors file: {error}") from None
-
-    def _check_length(self) -> None:
-        try:
-            with self.path.open("rb") as file:
-                length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-        except OSError as error:
-            raise InputError(f"{self.path}: cannot be read: {error.strerror or error}") from None
-        if length > min(MAX_HEADER_BYTES, self.path.stat().st_size):
-            raise InputError(f"{self.path}: not a readable safetensors file: a header of {length:,} bytes")

@@ -162,8 +162,7 @@ NOT_FOLLOWED = "weights.hdf5: 'CNN/b_cnn_0' is a soft or external link"
 STORED_ELSEWHERE = "weights.hdf5: 'CNN/b_cnn_0' is stored outside of the file or with an unsupported filter"
 ZEROS = np.zeros(3, np.float32)
 BAD_WEIGHTS = {
-    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:200]), "200 bytes are too few for the 14,872"),
-    "truncated later": (lambda path: path.write_bytes(path.read_bytes()[:-200]), "not a readable HDF5 file"),
+    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:200]), "not a readable HDF5 file"),
     "no array": (replaced(), r"'CNN/b_cnn_0' is missing; expected an array \(3,\)"),
     "integers": (replaced(data=np.zeros(3, np.int64)), r"'CNN/b_cnn_0' is int64 \(3,\); expected float32 \(3,\)"),
     "huge": (replaced(shape=(1 << 40,), dtype="f4", chunks=(9,)), r"is float32 \(1099511627776,\); expected float32"),

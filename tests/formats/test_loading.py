@@ -120,14 +120,6 @@ def test_damaged_files_are_refused_or_read(tmp_path, name):
     assert n_refused > 6
 
 
-def test_a_zip_bomb_is_refused(tmp_path):
-    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("options.json", b" " * (64 << 20))
-        archive.writestr("weights.hdf5", b"")
-    with pytest.raises(InputError, match=r"options.json: 67,108,864 bytes exceed the maximum"):
-        ELMo.from_pretrained(tmp_path / "a.zip")
-
-
 def test_other_files_in_an_archive_do_not_matter(tmp_path):
     folder = write_bilm_tf(tmp_path / "old")
     (tmp_path / "empty").mkdir()
@@ -136,10 +128,6 @@ def test_other_files_in_an_archive_do_not_matter(tmp_path):
         opened.writestr("README.md", "a model")
         opened.writestr("__MACOSX/._x", "x")
     assert ELMo.from_pretrained(archive).n_layers == 3
-    with zipfile.ZipFile(archive, "a") as opened, pytest.warns(UserWarning, match="Duplicate"):
-        opened.writestr("144/options.json", "{}")
-    with pytest.raises(InputError, match=r"has 144/options\.json twice"):
-        ELMo.from_pretrained(archive)
     with pytest.raises(InputError, match=r"expected one folder with a model \(ELMoForManyLangs, AllenNLP\), found 0"):
         loading.load(zipped(tmp_path / "empty", tmp_path / "b.zip"))
 

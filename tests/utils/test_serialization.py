@@ -17,7 +17,6 @@ def path(tmp_path):
 def test_shapes_and_tensors(path):
     file = TensorFile(path)
     assert file.shapes == {"a": (2, 3), "b": (2,)}
-    assert file.n_numbers == 8
     assert file.metadata == {"text": "t"}
     tensors = file.read()
     assert torch.equal(tensors["a"], torch.arange(6.0).view(2, 3))
@@ -27,7 +26,6 @@ def test_shapes_and_tensors(path):
 def test_other_shapes_are_refused(path):
     file = TensorFile(path)
     file.check_shapes({"a": (2, 3), "b": (2,)})
-    file.check_holds(8)
     for expected, message in (
         ({"a": (3, 2), "b": (2,)}, r"tensor 'a' has shape \(2, 3\), expected \(3, 2\)"),
         ({"a": (2, 3)}, r"tensor 'b' has shape \(2,\), expected none"),
@@ -35,8 +33,6 @@ def test_other_shapes_are_refused(path):
     ):
         with pytest.raises(InputError, match=message):
             file.check_shapes(expected)
-    with pytest.raises(InputError, match="has 8 weights, expected at least 9"):
-        file.check_holds(9)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +40,7 @@ def test_other_shapes_are_refused(path):
     [
         (b"", "not a readable safetensors file"),
         (b"\0" * 100, "not a readable safetensors file"),
-        (struct.pack("<Q", 1 << 40) + b"{}", "a header of 1,099,511,627,776 bytes"),
+        (struct.pack("<Q", 1 << 40) + b"{}", "not a readable safetensors file"),
         (
             struct.pack("<Q", 56) + b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'.ljust(56) + b"\0",
             "tensor 'a' has dtype U8",
@@ -58,9 +54,8 @@ def test_other_files_are_refused(tmp_path, content, message):
 
 
 def test_a_missing_file_is_named(path, tmp_path):
-    for missing in (tmp_path / "nowhere.st", tmp_path):
-        with pytest.raises(InputError, match="no such file"):
-            TensorFile(missing)
+    with pytest.raises(InputError, match=r"nowhere\.st: not a readable safetensors file: No such file"):
+        TensorFile(tmp_path / "nowhere.st")
     file = TensorFile(path)
     path.unlink()
     with pytest.raises(InputError, match=r"x\.st: not a readable safetensors file"):
