@@ -141,7 +141,7 @@ class Regression(Objective):
         return [np.ones(len(self.labels), np.float32)] * len(scores)
 
 
-def score_numbers(gold, predicted):
+def score_numbers(description, gold, predicted):
     errors = [abs(float(a[0]) - float(b[0])) for a, b in zip(gold, predicted, strict=True)]
     report = label_report([each[0] for each in gold], [each[0] for each in predicted])
     return TaskScores("negative error", -float(np.mean(errors)), report, spans=None, confusion=None)
@@ -155,7 +155,7 @@ REGRESSION = TaskSpec(
     heads=TASKS["classify"].heads,
     probe=RegressConfig(),
     objective=lambda description: Regression(description.labels),
-    scorer=lambda description: score_numbers,
+    score=score_numbers,
     text_columns=((("text",),),),
     label_columns=(("score",),),
 )

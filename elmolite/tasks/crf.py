@@ -8,8 +8,11 @@ Shapes: B sentences, T tokens, K tags.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from elmolite.tasks.spans import Transitions
 
 FORBIDDEN = -1e4
 """Score of a forbidden transition in decoding; finite, to keep gradients and differences finite."""
@@ -21,35 +24,19 @@ class LinearChainCRF(nn.Module):
     Forbidden transitions are excluded in decoding only, as training data may contain them.
     """
 
-    def __init__(
-        self,
-        n_tags: int,
-        *,
-        allowed: Tensor | None = None,
-        allowed_start: Tensor | None = None,
-        allowed_end: Tensor | None = None,
-    ) -> None:
-        """Initialise.
-
-        :param allowed: (K, K), whether the tag of the column may follow the tag of the row; ``None``: all may.
-        :param allowed_start: (K), whether a sentence may start with the tag.
-        :param allowed_end: (K), whether a sentence may end with the tag.
-        """
+    def __init__(self, allowed: Transitions) -> None:
+        """:param allowed: transitions between K tags, and tags at the start and the end, that decoding may use."""
         super().__init__()
+        n_tags = len(allowed.between)
         self.transitions = nn.Parameter(torch.empty(n_tags, n_tags).uniform_(-0.1, 0.1))
         self.start = nn.Parameter(torch.empty(n_tags).uniform_(-0.1, 0.1))
         self.end = nn.Parameter(torch.empty(n_tags).uniform_(-0.1, 0.1))
         self.forbidden: Tensor
         self.forbidden_start: Tensor
         self.forbidden_end: Tensor
-        for name, given, shape in (
-            ("forbidden", allowed, (n_tags, n_tags)),
-            ("forbidden_start", allowed_start, (n_tags,)),
-            ("forbidden_end", allowed_end, (n_tags,)),
-        ):
-            is_allowed = torch.ones(shape, dtype=torch.bool, device="cpu") if given is None else given.bool()
-            scores = torch.zeros(shape, device="cpu")  # also if the weights are on the device meta
-            self.register_buffer(name, scores.masked_fill(~is_allowed, FORBIDDEN), persistent=False)
+        for name, may in zip(("forbidden", "forbidden_start", "forbidden_end"), allowed, strict=True):
+            scores = np.where(may, 0, FORBIDDEN).astype(np.float32)  # not on the device meta, where weights may be
+            self.register_buffer(name, torch.from_numpy(scores), persistent=False)
 
     def log_likelihood(self, emissions: Tensor, tags: Tensor, mask: Tensor) -> Tensor:
         """Return the log probability of each sentence's tags.

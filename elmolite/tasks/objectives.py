@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from elmolite.nn.softmax import IGNORE_INDEX
 from elmolite.tasks.crf import LinearChainCRF
-from elmolite.tasks.spans import allowed_transitions
+from elmolite.tasks.spans import Scheme, allowed_transitions
 
 if TYPE_CHECKING:
     from elmolite.tasks.specs import TaskDescription
@@ -155,19 +155,10 @@ class TokenLabels(Objective):
 class SequenceLabels(TokenLabels):
     """The tags of a sentence together, by a linear-chain CRF."""
 
-    def __init__(
-        self,
-        labels: Sequence[str],
-        *,
-        allowed: Tensor | None = None,
-        allowed_start: Tensor | None = None,
-        allowed_end: Tensor | None = None,
-    ) -> None:
-        """See :class:`LinearChainCRF` for the transitions that are allowed in decoding."""
+    def __init__(self, labels: Sequence[str], scheme: Scheme | None = None) -> None:
+        """:param scheme: of spans; decoding uses only the transitions that it allows."""
         super().__init__(labels)
-        self.crf = LinearChainCRF(
-            len(self.labels), allowed=allowed, allowed_start=allowed_start, allowed_end=allowed_end
-        )
+        self.crf = LinearChainCRF(allowed_transitions(labels, scheme))
 
     def loss(self, scores: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
         """Return the negative log-likelihood per token, without sentences that have a tag unseen in training."""
@@ -200,10 +191,7 @@ def tag_objective(description: TaskDescription) -> Objective:
     """Return the objective for one label a token: a CRF if the tags mark spans, or as the head's settings say."""
     if not uses_crf(description):
         return TokenLabels(description.labels)
-    if description.scheme is None:
-        return SequenceLabels(description.labels)
-    allowed, start, end = map(torch.from_numpy, allowed_transitions(description.labels, description.scheme))
-    return SequenceLabels(description.labels, allowed=allowed, allowed_start=start, allowed_end=end)
+    return SequenceLabels(description.labels, description.scheme)
 
 
 def uses_crf(description: TaskDescription) -> bool:

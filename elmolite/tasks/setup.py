@@ -25,7 +25,7 @@ from elmolite.tasks.heads import HeadConfig, HeadFactory
 from elmolite.tasks.inputs import NO_LAYERS
 from elmolite.tasks.metrics import check_labels, warn_unknown_labels
 from elmolite.tasks.model import TaskModel
-from elmolite.tasks.spans import scheme_of_sequences
+from elmolite.tasks.spans import scheme_of
 from elmolite.tasks.specs import TASKS, TaskDescription, TaskSpec, task_spec
 from elmolite.tasks.static_vectors import StaticEmbedding, StaticVectors
 from elmolite.utils import files
@@ -154,7 +154,7 @@ class FinetuningRun:
             inputs=self.inputs,
             head=None if callable(self.head) else self.head,
             is_multi_label=examples.is_multi_label,
-            scheme=scheme_of_sequences([each.labels for each in examples.train]) if has_tags else None,
+            scheme=scheme_of([each.labels for each in examples.train]) if has_tags else None,
         )
 
     def make_model(self, seed: int) -> TaskModel:

@@ -12,7 +12,7 @@ from typing import Literal
 from elmolite.errors import InputError, nearest
 from elmolite.tasks.config import InputConfig
 from elmolite.tasks.heads import HEADS, ClassifyConfig, EntailConfig, Head, HeadConfig, TagConfig
-from elmolite.tasks.metrics import Scorer, TaskScores, sentence_scorer, tag_scorer
+from elmolite.tasks.metrics import Labels, TaskScores, score_sentences, score_tokens
 from elmolite.tasks.objectives import Objective, sentence_objective, tag_objective
 from elmolite.tasks.spans import Scheme
 
@@ -35,7 +35,7 @@ class TaskSpec:
     :param heads: kind of head -> class.
     :param probe: the head without an encoder, which measures what the layers encode.
     :param objective: makes loss and decoding.
-    :param scorer: makes what measures predictions, from gold and predicted labels.
+    :param score: evaluates predictions, from the description and the gold and predicted labels of each example.
     :param text_columns: usual column names of each sentence.
     :param label_columns: usual column names of the labels.
     :param no_label: the label of examples that are left out, as nobody agreed on their label.
@@ -48,7 +48,7 @@ class TaskSpec:
     heads: Mapping[str, Head]
     probe: HeadConfig
     objective: Callable[[TaskDescription], Objective]
-    scorer: Callable[[TaskDescription], Scorer]
+    score: Callable[[TaskDescription, Sequence[Labels], Sequence[Labels]], TaskScores]
     text_columns: tuple[ColumnNames, ...]
     label_columns: ColumnNames
     no_label: str | None = None
@@ -73,7 +73,7 @@ TASKS: dict[str, TaskSpec] = {
         heads=HEADS["classify"],
         probe=ClassifyConfig(kind="linear", pooling="mean", dropout=0.0),
         objective=sentence_objective,
-        scorer=sentence_scorer,
+        score=score_sentences,
         text_columns=((_TEXTS, _TOKENS),),
         label_columns=(("label", "labels", "class", "category", "sentiment", "intent", "gold_label"),),
     ),
@@ -85,7 +85,7 @@ TASKS: dict[str, TaskSpec] = {
         heads=HEADS["tag"],
         probe=TagConfig(kind="linear", dropout=0.0, crf="never"),
         objective=tag_objective,
-        scorer=tag_scorer,
+        score=score_tokens,
         text_columns=((_TOKENS, _TEXTS),),
         label_columns=(
             ("tags", "labels", "tag", "label"),
@@ -100,7 +100,7 @@ TASKS: dict[str, TaskSpec] = {
         heads=HEADS["entail"],
         probe=EntailConfig(kind="linear", dropout=0.0),
         objective=sentence_objective,
-        scorer=sentence_scorer,
+        score=score_sentences,
         text_columns=(
             (("sentence1", "premise", "text1", "question1", "sentence_a", "question"),),
             (("sentence2", "hypothesis", "text2", "question2", "sentence_b", "sentence"),),
@@ -136,6 +136,6 @@ class TaskDescription:
         """The entry of the task in :data:`TASKS`."""
         return TASKS[self.task]
 
-    def score(self, gold: Sequence[tuple[str, ...]], predicted: Sequence[tuple[str, ...]]) -> TaskScores:
-        """Measure predicted labels of examples."""
-        return self.spec.scorer(self)(gold, predicted)
+    def score(self, gold: Sequence[Labels], predicted: Sequence[Labels]) -> TaskScores:
+        """Evaluate predicted labels of examples."""
+        return self.spec.score(self, gold, predicted)

@@ -5,7 +5,7 @@ from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import BILOU, IOB2, Entities
 
 from elmolite.errors import InputError
-from elmolite.tasks.spans import allowed_transitions, locate, scheme_of, scheme_of_sequences, spans
+from elmolite.tasks.spans import allowed_transitions, scheme_of, spans
 
 TYPES = ("PER", "creative-work", "_")
 
@@ -28,66 +28,32 @@ def test_l_and_u_are_equivalent_to_e_and_s():
         assert spans(tags) == spans(["".join({"L": "E", "U": "S"}.get(tag[0], tag[0])) + tag[1:] for tag in tags])
 
 
-def test_spans_of_many_sequences_equal_those_of_each():
-    sequences = random_sequences("BIES", 2000)
-    table = locate(sequences)
-    together = [(table.labels[i], a, b) for i, a, b in zip(table.label_ids, table.first, table.end, strict=True)]
-    alone, offset = [], 0
-    for tags in sequences:
-        alone += [(label, first + offset, end + offset) for label, first, end in spans(tags)]
-        offset += len(tags)
-    assert together == alone
-    assert locate([]).first.size == locate([[], []]).first.size == 0
-
-
-def test_errors_name_the_sequence_and_token():
-    with pytest.raises(InputError, match=r"sequence 2, token 3: 'NOUN' is not a span tag; expected B-x, I-x, L-x"):
-        locate([["O"], ["O", "B-x", "NOUN"]])
-    with pytest.raises(InputError, match="sequence 1 is the string 'B-x': expected a list of tags"):
-        locate(["B-x"])
-
-
-@pytest.mark.parametrize(
-    ("labels", "scheme"),
-    [
-        ("O B-PER I-PER B-creative-work", "BIO"),
-        ("B-NP I-NP B-VP", "BIO"),
-        ("B I O", "BIO"),
-        ("O I-PER I-LOC B-LOC", "IOB1"),
-        ("O I-PER", "IOB1"),
-        ("O B-x I-x L-x U-x", "BIOUL"),
-        ("O B-x I-x E-x S-x", "BIOUL"),
-        ("O U-x", "BIOUL"),
-        ("NOUN VERB INTJ O", None),
-        ("-LRB- B-x O", None),
-        ("E-mail S-bahn", None),
-        ("I-95", None),
-        ("O I-x E-x", None),
-        ("O", None),
-        ("", None),
-        ("O-x B-x", None),
-        ("b-x o", None),
-    ],
-)
-def test_scheme_of_a_tag_set(labels, scheme):
-    assert scheme_of(labels.split()) == scheme
-
-
 @pytest.mark.parametrize(
     ("sequences", "scheme"),
     [
-        (["B-x I-x O", "O B-x"], "BIO"),
+        (["O B-PER I-PER B-creative-work"], "BIO"),
+        (["B I O"], "BIO"),
+        (["O I-PER I-LOC B-LOC"], "IOB1"),
+        (["O I-PER"], "IOB1"),
+        (["O B-x I-x L-x U-x"], "BIOUL"),
+        (["O B-x I-x E-x S-x"], "BIOUL"),
+        (["O U-x"], "BIOUL"),
+        (["NOUN VERB INTJ O"], None),
+        (["-LRB- B-x O"], None),
+        (["E-mail S-bahn"], None),
+        (["I-95"], None),
+        (["O I-x E-x"], None),
+        (["O"], None),
+        ([], None),
         (["B-x I-x O", "I-x O", "B-x"], "BIO"),  # one mistake
         (["I-x I-x B-x O", "I-x", "O I-x"], "IOB1"),
         (["I-x I-x B-x O", "B-y I-y"], "BIO"),  # a single mistake too
         (["U-x O", "B-x L-x"], "BIOUL"),
-        (["O O"], None),
         (["NOUN I-x"], None),
-        ([], None),
     ],
 )
-def test_scheme_of_sequences(sequences, scheme):
-    assert scheme_of_sequences([tags.split() for tags in sequences]) == scheme
+def test_scheme_of_tagged_sentences(sequences, scheme):
+    assert scheme_of([tags.split() for tags in sequences]) == scheme
 
 
 @pytest.mark.parametrize(("scheme", "letters", "strict"), [("BIO", "BI", IOB2), ("BIOUL", "BILU", BILOU)])
