@@ -17,10 +17,10 @@ import json
 import zipfile
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
-from itertools import accumulate, chain, islice
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from elmolite.embedding.batching import LayerSelection
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError, nearest
 from elmolite.utils import files
-from elmolite.utils.config import Precision, check_precision
+from elmolite.utils.config import Precision
 from elmolite.utils.serialization import TensorFile
 from elmolite.utils.torch import best_device
 
@@ -48,8 +48,6 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 PART_BYTES = 64 << 20
 """Size of the vectors at which a shard is complete: what an interrupted run loses at most."""
 
-Counts = tuple[int, int]
-"""Number of sentences and of tokens."""
 ShardEntry = dict[str, Any]
 """Manifest entry of a shard: ``sentences``, ``tokens``, ``bytes`` and ``sha256``."""
 
@@ -63,14 +61,6 @@ class EmbeddingSettings:
     dtype: str
     pretokenized: bool
     precision: Precision
-
-    def check(self, *, is_directory: bool) -> None:
-        """Refuse an unknown precision or dtype, and bfloat16 in one file."""
-        check_precision(self.precision)
-        if self.dtype not in DTYPES:
-            raise InputError(f"dtype: unknown {self.dtype!r}{nearest(self.dtype, DTYPES)}")
-        if self.dtype == "bfloat16" and not is_directory:
-            raise InputError("dtype bfloat16 does not exist in numpy and HDF5: write a directory, or use float16")
 
     def convert(self, vectors: NDArray[np.float32]) -> Tensor:
         """Return vectors in the output dtype."""
@@ -122,132 +112,103 @@ def embed_file(
     :param precision: of the matrix products, see :attr:`ELMo.precision`.
     """
     output = Path(output)
-    writer = _FILE_WRITERS.get(output.suffix)
-    if writer is None and output.suffix[1:].isalpha():
+    open_file = _FILE_WRITERS.get(output.suffix)
+    if open_file is None and output.suffix[1:].isalpha():
         raise InputError(f"{output}: unknown suffix; expected {', '.join(_FILE_WRITERS)}, or none for a directory")
+    if dtype not in DTYPES:
+        raise InputError(f"dtype: unknown {dtype!r}{nearest(dtype, DTYPES)}")
+    if dtype == "bfloat16" and open_file is not None:
+        raise InputError("dtype bfloat16 does not exist in numpy and HDF5: write a directory, or use float16")
     path = None if text == "-" else Path(text)
     if path is not None and (path.is_dir() or not path.exists()):
         raise InputError(f"{path}: no such file")
-    settings = EmbeddingSettings(layers, batch_tokens, dtype, pretokenized, precision)
-    settings.check(is_directory=writer is None)
     elmo = ELMo.from_pretrained(model, precision=precision).to(best_device())
+    elmo.check_options(layers, batch_tokens)
+    settings = EmbeddingSettings(layers, batch_tokens, dtype, pretokenized, precision)
     tokenizer = SentenceTokenizer.whitespace() if pretokenized else elmo.tokenizer
+    progress = Progress(0 if path is None else path.stat().st_size)
+    lines = read_lines(path, progress, drops_marks=True)
+    if (first := next(lines, None)) is None:
+        raise InputError(f"{path or 'standard input'}: the file is empty")
+    tokenized = ((line, tokenizer.tokens(line)) for line in chain([first], lines))
+    if open_file is None:
+        written = EmbeddingWriter(output, elmo, settings).write(tokens for _, tokens in tokenized)
+    else:
+        written = _write_file(open_file(output), elmo, settings, tokenized)
+    summary = EmbeddingSummary()
     with tqdm(desc="embedding", unit="tokens", unit_scale=True, disable=None if show_progress else True) as bar:
-        lines = _Lines(path, tokenizer, bar)
-        if writer is None:
-            _write_directory(EmbeddingWriter(output, elmo, settings), lines)
-        else:
-            _write_file(writer, output, elmo, settings, lines)
-    return lines.summary
+        for sentences, n_resumed in written:
+            n_tokens = sum(map(len, sentences))
+            summary.n_sentences += len(sentences)
+            summary.n_tokens += n_tokens
+            summary.n_resumed += n_resumed
+            summary.n_blank += sum(not tokens for tokens in sentences)
+            if progress.n_read and progress.n_total:
+                bar.total = int((bar.n + n_tokens) * progress.n_total / progress.n_read)
+            bar.update(n_tokens)
+    return summary
 
 
-class _Lines:
-    """Lines of a text with their tokens, counted when they have been embedded."""
-
-    def __init__(self, path: Path | None, tokenizer: SentenceTokenizer, bar: tqdm[Any]) -> None:
-        self.summary = EmbeddingSummary()
-        self._name = str(path or "standard input")
-        self._progress = Progress(0 if path is None else path.stat().st_size)
-        self._lines = read_lines(path, self._progress, drops_marks=True)
-        self._tokenizer = tokenizer
-        self._bar = bar
-
-    def __iter__(self) -> Iterator[tuple[str, list[str]]]:
-        """Yield each line and its tokens."""
-        for line in self._lines:
-            tokens = self._tokenizer.tokens(line)
-            self.summary.n_blank += not tokens
-            yield line, tokens
-
-    def count(self, n_sentences: int, n_tokens: int, *, are_resumed: bool = False) -> None:
-        """Count embedded sentences and advance the bar; its total is estimated from the bytes read."""
-        self.summary.n_sentences += n_sentences
-        self.summary.n_tokens += n_tokens
-        self.summary.n_resumed += n_sentences if are_resumed else 0
-        if self._progress.n_read and self._progress.n_total:
-            self._bar.total = int((self._bar.n + n_tokens) * self._progress.n_total / self._progress.n_read)
-        self._bar.update(n_tokens)
-
-    def check_not_empty(self) -> None:
-        """Refuse a text without lines."""
-        if self.summary.n_sentences == 0:
-            raise InputError(f"{self._name}: the file is empty")
+Written = Iterator[tuple[Sequence[list[str]], int]]
+"""Sentences whose vectors have been written, and how many of them by an earlier run."""
+AddVectors = Callable[[int, str, NDArray[Any]], None]
+"""Writes the vectors of a line: its number, the line, the vectors."""
 
 
-def _write_directory(writer: EmbeddingWriter, lines: _Lines) -> None:
-    sentences = (tokens for _, tokens in lines)
-    for counts in writer.skip(sentences):
-        lines.count(*counts, are_resumed=True)
-    for counts in writer.write(sentences):
-        lines.count(*counts)
-    lines.check_not_empty()
-    writer.finish()
+@contextmanager
+def _open_npz(path: Path) -> Iterator[AddVectors]:
+    """Write an array for each line."""
+    with files.writing(path) as file, zipfile.ZipFile(file, "w", allowZip64=True) as archive:
+
+        def add(number: int, _line: str, vectors: NDArray[Any]) -> None:
+            with archive.open(f"{number}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, vectors, allow_pickle=False)
+
+        yield add
 
 
-class _NpzWriter:
-    """Writer of ``.npz`` files: one array for each sentence."""
+@contextmanager
+def _open_hdf5(path: Path) -> Iterator[AddVectors]:
+    """Write the layout of ``allennlp elmo``: a dataset for each line, and an index by line."""
+    import h5py
 
-    def __init__(self, archive: zipfile.ZipFile) -> None:
-        self._archive = archive
+    numbers: dict[str, str] = {}
+    with files.writing(path) as file, h5py.File(file, "w") as output:
 
-    @classmethod
-    @contextmanager
-    def open(cls, path: Path) -> Iterator[_NpzWriter]:
-        with files.writing(path) as file, zipfile.ZipFile(file, "w", allowZip64=True) as archive:
-            yield cls(archive)
+        def add(number: int, line: str, vectors: NDArray[Any]) -> None:
+            output[str(number)] = vectors
+            numbers[line] = str(number)
 
-    def add(self, number: int, line: str, vectors: NDArray[Any]) -> None:  # noqa: ARG002
-        with self._archive.open(f"{number}.npy", "w", force_zip64=True) as member:
-            np.lib.format.write_array(member, vectors, allow_pickle=False)
-
-
-class _Hdf5Writer:
-    """Writer of ``.h5`` files in the layout of ``allennlp elmo``: a dataset for each sentence, and an index by line."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self._numbers: dict[str, str] = {}
-
-    @classmethod
-    @contextmanager
-    def open(cls, path: Path) -> Iterator[_Hdf5Writer]:
-        import h5py
-
-        with files.writing(path) as file, h5py.File(file, "w") as opened:
-            writer = cls(opened)
-            yield writer
-            index = opened.create_dataset("sentence_to_index", (1,), dtype=h5py.string_dtype())
-            index[0] = json.dumps(writer._numbers)
-
-    def add(self, number: int, line: str, vectors: NDArray[Any]) -> None:
-        self._file[str(number)] = vectors
-        self._numbers[line] = str(number)
+        yield add
+        output.create_dataset("sentence_to_index", (1,), dtype=h5py.string_dtype())[0] = json.dumps(numbers)
 
 
-_FILE_WRITERS: dict[str, type[_NpzWriter] | type[_Hdf5Writer]] = {
-    ".npz": _NpzWriter,
-    ".h5": _Hdf5Writer,
-    ".hdf5": _Hdf5Writer,
+_FILE_WRITERS: dict[str, Callable[[Path], AbstractContextManager[AddVectors]]] = {
+    ".npz": _open_npz,
+    ".h5": _open_hdf5,
+    ".hdf5": _open_hdf5,
 }
 
 
 def _write_file(
-    kind: type[_NpzWriter] | type[_Hdf5Writer], output: Path, elmo: ELMo, settings: EmbeddingSettings, lines: _Lines
-) -> None:
+    file: AbstractContextManager[AddVectors],
+    elmo: ELMo,
+    settings: EmbeddingSettings,
+    tokenized: Iterator[tuple[str, list[str]]],
+) -> Written:
     read_ahead: deque[tuple[str, list[str]]] = deque()
 
     def sentences() -> Iterator[list[str]]:
-        for line, tokens in lines:
+        for line, tokens in tokenized:
             read_ahead.append((line, tokens))
             yield tokens
 
     stream = elmo.embed_iter(sentences(), layers=settings.layers, batch_tokens=settings.batch_tokens)
-    with kind.open(output) as writer:
+    with file as add:
         for number, vectors in enumerate(stream):
             line, tokens = read_ahead.popleft()
-            writer.add(number, line, settings.convert(vectors).numpy())
-            lines.count(1, len(tokens))
-        lines.check_not_empty()
+            add(number, line, settings.convert(vectors).numpy())
+            yield [tokens], 0
 
 
 class EmbeddingWriter:
@@ -261,11 +222,8 @@ class EmbeddingWriter:
         self.folder = folder
         self.elmo = elmo
         self.settings = settings
-        elmo.check_options(settings.layers, settings.batch_tokens)
         self._shards: list[ShardEntry] = []
         self._earlier_shards: list[ShardEntry] = []
-        self._last: list[list[str]] = []
-        """Sentences of the last shard if it is not full."""
         self._header = {
             "format_version": FORMAT_VERSION,
             **asdict(settings),
@@ -282,69 +240,66 @@ class EmbeddingWriter:
                         "directory"
                     )
 
-    def skip(self, sentences: Iterator[list[str]]) -> Iterator[Counts]:
-        """Consume the sentences of an earlier run, and yield the counts of each of its shards."""
-        for entry in self._earlier_shards:
-            path = _shard_path(self.folder, len(self._shards))
-            if not path.exists():
-                return
-            shard = _Shard(path, entry)
-            chunk = list(islice(sentences, len(shard.offsets) - 1))
-            if _digest(chunk) != shard.text_digest:
-                raise InputError(f"{path}: cannot resume, the text has changed; choose another directory")
-            self._shards.append(entry)
-            self._last = [] if self._is_full(chunk) else chunk
-            yield _counts(entry)
-
-    def write(self, sentences: Iterator[list[str]]) -> Iterator[Counts]:
-        """Embed and write the other sentences, and yield the counts of the new ones of each shard."""
-        more = next(sentences, None)
-        if more is None:
-            return
-        n_again, n_tokens_again = _counts(self._shards.pop()) if self._last else (0, 0)  # the text has been extended
-        self._write_manifest(is_complete=False)
-        for chunk in self._chunks(chain(self._last, [more], sentences)):
-            lengths = [len(tokens) for tokens in chunk]
-            self.elmo.word_cache.clear()  # its rounding would make the shard depend on the ones before it
-            vectors = self.elmo.embed(chunk, layers=self.settings.layers, batch_tokens=self.settings.batch_tokens)
-            tensors = {
-                "vectors": self.settings.convert(np.concatenate(vectors, axis=-2)),
-                "offsets": torch.tensor([0, *accumulate(lengths)]),
-            }
-            path = _shard_path(self.folder, len(self._shards))
-            files.write_bytes(path, save(tensors, metadata={"text": _digest(chunk)}))
-            self._shards.append({"sentences": len(chunk), "tokens": sum(lengths), **files.file_entry(path)})
-            self._write_manifest(is_complete=False)
-            yield len(chunk) - n_again, sum(lengths) - n_tokens_again
-            n_again = n_tokens_again = 0
-
-    def finish(self) -> None:
-        """Mark the output as complete."""
+    def write(self, sentences: Iterable[list[str]]) -> Written:
+        """Embed and write sentences, shard by shard, except those of an earlier run."""
+        for shard in self._split(sentences):
+            number = len(self._shards)
+            n_resumed = self._n_resumed(number, shard)
+            if n_resumed == len(shard):
+                self._shards.append(self._earlier_shards[number])
+            else:  # new, or the text has been extended
+                self._write_manifest(is_complete=False)
+                self._write_shard(_shard_path(self.folder, number), shard)
+                self._write_manifest(is_complete=False)
+            yield shard, n_resumed
+        if len(self._shards) < len(self._earlier_shards):
+            raise self._text_has_changed(len(self._shards))
         self._write_manifest(is_complete=True)
+
+    def _n_resumed(self, number: int, sentences: list[list[str]]) -> int:
+        """Return how many sentences of a shard an earlier run has embedded."""
+        path = _shard_path(self.folder, number)
+        if number >= len(self._earlier_shards) or not path.exists():
+            return 0
+        shard = _Shard(path, self._earlier_shards[number])
+        n_resumed = len(shard.offsets) - 1
+        if _digest(sentences[:n_resumed]) != shard.text_digest:
+            raise self._text_has_changed(number)
+        return n_resumed
+
+    def _text_has_changed(self, number: int) -> InputError:
+        path = _shard_path(self.folder, number)
+        return InputError(f"{path}: cannot resume, the text has changed; choose another directory")
+
+    def _write_shard(self, path: Path, sentences: list[list[str]]) -> None:
+        lengths = [len(tokens) for tokens in sentences]
+        self.elmo.word_cache.clear()  # its rounding would make the shard depend on the ones before it
+        vectors = self.elmo.embed(sentences, layers=self.settings.layers, batch_tokens=self.settings.batch_tokens)
+        tensors = {
+            "vectors": self.settings.convert(np.concatenate(vectors, axis=-2)),
+            "offsets": torch.tensor([0, *accumulate(lengths)]),
+        }
+        files.write_bytes(path, save(tensors, metadata={"text": _digest(sentences)}))
+        self._shards.append({"sentences": len(sentences), "tokens": sum(lengths), **files.file_entry(path)})
 
     def _write_manifest(self, *, is_complete: bool) -> None:
         content = {**self._header, "is_complete": is_complete, "parts": self._shards}
         files.write_manifest(self.folder / MANIFEST, content)
 
-    def _n_bytes(self, tokens: Sequence[str]) -> int:
+    def _split(self, sentences: Iterable[list[str]]) -> Iterator[list[list[str]]]:
+        """Split sentences into shards."""
         n_layers = self.elmo.n_layers if self.settings.layers == "all" else 1
-        return max(1, len(tokens)) * n_layers * self.elmo.size * DTYPES[self.settings.dtype].itemsize
-
-    def _is_full(self, chunk: list[list[str]]) -> bool:
-        return sum(map(self._n_bytes, chunk)) >= PART_BYTES
-
-    def _chunks(self, sentences: Iterable[list[str]]) -> Iterator[list[list[str]]]:
-        """Group sentences to shards."""
-        chunk: list[list[str]] = []
+        token_bytes = n_layers * self.elmo.size * DTYPES[self.settings.dtype].itemsize
+        shard: list[list[str]] = []
         n_bytes = 0
         for tokens in sentences:
-            chunk.append(tokens)
-            n_bytes += self._n_bytes(tokens)
+            shard.append(tokens)
+            n_bytes += max(1, len(tokens)) * token_bytes
             if n_bytes >= PART_BYTES:
-                yield chunk
-                chunk, n_bytes = [], 0
-        if chunk:
-            yield chunk
+                yield shard
+                shard, n_bytes = [], 0
+        if shard:
+            yield shard
 
 
 class EmbeddingFolder:
@@ -357,11 +312,8 @@ class EmbeddingFolder:
         if not content.get("is_complete"):
             raise InputError(f"{self.folder}: incomplete; run the same elmolite embed again to resume it")
         for number, entry in enumerate(self._shards):
-            path = _shard_path(self.folder, number)
             with _hint_to_embed_again():
-                files.check_size(path, entry)
-            if 8 * entry["sentences"] > entry["bytes"]:  # list() allocates len(self)
-                raise InputError(f"{path}: too small for the {entry['sentences']:,} sentences of {MANIFEST}")
+                files.check_size(_shard_path(self.folder, number), entry)
         self._begins: list[int] = [0, *accumulate(entry["sentences"] for entry in self._shards)]
         self._verified: set[int] = set()
 
@@ -398,19 +350,19 @@ class _Shard:
                 files.check_file(path, entry)
         self._file = TensorFile(path)
         self.text_digest = self._file.metadata.get("text")
-        shape, offsets_shape = (self._file.shapes.get(name, ()) for name in ("vectors", "offsets"))
-        self.offsets: list[int] = []
-        if len(offsets_shape) == 1:
-            with self._file.opened() as file:
-                self.offsets = file.get_tensor("offsets").tolist()
-        is_whole = len(shape) in (2, 3) and self.offsets[:1] == [0] and self.offsets[-1] == shape[-2]
-        are_integers = all(type(each) is int for each in self.offsets)
-        if (
-            not (is_whole and are_integers)
-            or self.offsets != sorted(self.offsets)
-            or _counts(entry) != (len(self.offsets) - 1, self.offsets[-1])
-        ):
+        with self._file.opened() as file:
+            offsets = file.get_tensor("offsets")
+        shape = self._file.shapes.get("vectors", ())
+        is_valid = (
+            len(shape) in (2, 3)
+            and (offsets.dtype, offsets.shape) == (torch.int64, (entry["sentences"] + 1,))
+            and offsets[0] == 0
+            and offsets[-1] == shape[-2] == entry["tokens"]
+            and bool((offsets.diff() >= 0).all())
+        )
+        if not is_valid:
             raise InputError(f"{path}: offsets do not match the vectors or {MANIFEST}")
+        self.offsets: list[int] = offsets.tolist()
 
     def __getitem__(self, row: int) -> NDArray[np.float32]:
         """Read the vectors of one sentence."""
@@ -436,11 +388,7 @@ def _hint_to_embed_again() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(f"{error}; or delete it and all later parts, and embed again") from None
-
-
-def _counts(entry: ShardEntry) -> Counts:
-    return entry["sentences"], entry["tokens"]
+        raise InputError(f"{error}; or delete it, and embed again") from None
 
 
 def _read_manifest(folder: Path) -> tuple[dict[str, Any], list[ShardEntry]]:
@@ -450,7 +398,7 @@ def _read_manifest(folder: Path) -> tuple[dict[str, Any], list[ShardEntry]]:
     entries = content.get("parts")
     types = {"sentences": int, "tokens": int, "bytes": int, "sha256": str}
     if not isinstance(entries, list) or not all(
-        isinstance(entry, dict) and {key: type(entry[key]) for key in entry} == types and min(_counts(entry)) >= 0
+        isinstance(entry, dict) and {key: type(entry[key]) for key in entry} == types and entry["sentences"] >= 0
         for entry in entries
     ):
         raise InputError(f"{path}: 'parts' must have {', '.join(types)} of each part")

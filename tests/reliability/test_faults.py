@@ -140,20 +140,18 @@ class Embedding:
         self._embed(folder, SENTENCES)
 
     def read(self, folder):
-        for _ in self._writer(folder).skip(iter(SENTENCES)):
-            pass  # verifies the checksum of each shard
-        if not files.read_manifest(folder / "out" / "embedding.json", kind="embedding", version=2)["is_complete"]:
+        out = folder / "out"
+        manifest = files.read_manifest(out / "embedding.json", kind="embedding", version=2)
+        if not manifest["is_complete"]:
+            for number, entry in enumerate(manifest["parts"]):
+                files.check_file(out / f"part-{number:05}.safetensors", entry)
             return RESUMABLE
-        return [vectors.tobytes() for vectors in EmbeddingFolder(folder / "out")]
-
-    def _writer(self, folder):
-        return EmbeddingWriter(folder / "out", self._elmo, EmbeddingSettings("all", 100, "float32", True, "32-true"))
+        return [vectors.tobytes() for vectors in EmbeddingFolder(out)]
 
     def _embed(self, folder, sentences):
-        writer, left = self._writer(folder), iter(sentences)
-        for _ in (*writer.skip(left), *writer.write(left)):
+        settings = EmbeddingSettings("all", 100, "float32", True, "32-true")
+        for _ in EmbeddingWriter(folder / "out", self._elmo, settings).write(sentences):
             pass
-        writer.finish()
 
 
 class VectorFile:
