@@ -18,7 +18,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 import elmolite
 from elmolite.errors import InputError, nearest
-from elmolite.utils.deprecation import RENAMED_FLAGS, RENAMED_SETTINGS, renamed_message
+from elmolite.utils.config import RENAMED_FLAGS, RENAMED_SETTINGS, renamed_message
 
 logger = logging.getLogger("elmolite")
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from elmolite.errors import InputError, check_choices, nearest
 from elmolite.nn.softmax import SOFTMAXES, Softmax
-from elmolite.utils.config import Precision
-from elmolite.utils.deprecation import accepts_renamed_settings
+from elmolite.utils.config import Precision, accepts_renamed_settings
 
 if TYPE_CHECKING:
     from elmolite.data.bptt import BPTTBatches

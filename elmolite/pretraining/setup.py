@@ -23,7 +23,7 @@ from elmolite.pretraining import distributed
 from elmolite.pretraining.config import RUN_FILE, RUN_VERSION, PretrainingConfig
 from elmolite.pretraining.evaluation import evaluation_batches
 from elmolite.utils import files
-from elmolite.utils.deprecation import rename_keys
+from elmolite.utils.config import rename_keys
 
 MIN_HEAD_SHARE = 0.9
 """Share of the most frequent words' text that the head of an adaptive softmax must cover."""

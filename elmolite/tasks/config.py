@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from elmolite.errors import InputError, check_choices
-from elmolite.utils.config import Precision
-from elmolite.utils.deprecation import accepts_renamed_settings
+from elmolite.utils.config import Precision, accepts_renamed_settings
 
 Normalization = Literal["standard", "layer", "none"]
 CacheDtype = Literal["float32", "float16"]

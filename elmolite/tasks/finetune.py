@@ -30,7 +30,7 @@ from elmolite.tasks.model import TaskModel
 from elmolite.tasks.module import BestEpoch, FinetuningModule
 from elmolite.tasks.setup import FinetuningRun, Source, TaskExamples
 from elmolite.utils import files, folders
-from elmolite.utils.deprecation import accepts_renamed_arguments
+from elmolite.utils.config import accepts_renamed_arguments
 from elmolite.utils.torch import best_device, quiet_lightning
 
 MODEL_FOLDER = "model"

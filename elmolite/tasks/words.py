@@ -5,7 +5,7 @@ from typing import Any
 
 def __getattr__(name: str) -> Any:
     from elmolite.tasks import heads
-    from elmolite.utils.deprecation import warn_renamed
+    from elmolite.utils.config import warn_renamed
 
     new = {"Words": "TokenFeatures", "beside": "concat_output_mix"}.get(name, name)
     if not hasattr(heads, new):

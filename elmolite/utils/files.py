@@ -24,12 +24,8 @@ from elmolite.errors import InputError
 if sys.platform != "win32":
     import fcntl
 
-STALE_AFTER = 3600.0
-"""Seconds without a change after which a partial file counts as abandoned, on systems without file locks."""
 UNLOCKED_AFTER = 1.0
 """Seconds before a partial file without a lock counts as abandoned: its process may be about to lock it."""
-MANIFEST_FOOTER_BYTES = 83
-"""Length of the checksum at the end of a manifest."""
 
 _PARTIAL = f".*.{'[0-9a-f]' * 32}.partial"
 
@@ -40,44 +36,31 @@ def partial_path(path: Path) -> Path:
 
 
 @contextmanager
-def locked(partial: Path) -> Iterator[None]:
-    """Hold an advisory lock on a partial file or folder, which the system releases when the process ends."""
+def locked(partial: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold an advisory lock on a partial file or folder, which the system releases when the process ends.
+
+    Gives whether the lock is held: not on file systems without locks nor on Windows, or if another process has it.
+    """
     if sys.platform == "win32":
-        yield
+        yield False
         return
     descriptor = os.open(partial, os.O_RDONLY)
     try:
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _is_locked(partial: Path) -> bool | None:
-    """Return whether another process holds the lock; ``None`` where the system has no locks."""
-    if sys.platform == "win32":
-        return None
-    descriptor = os.open(partial, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        is_held = True
     except OSError:
-        return None
+        is_held = False
+    try:
+        yield is_held
     finally:
         os.close(descriptor)
-    return False
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove the partial files and folders of killed processes."""
+    """Remove the partial files and folders of killed processes, where there are file locks."""
     for partial in folder.glob(_PARTIAL):
-        with suppress(OSError):  # its process has just ended and removed it
-            inside = partial.iterdir() if partial.is_dir() else ()
-            unchanged = time.time() - max(path.stat().st_mtime for path in (partial, *inside))
-            is_locked = _is_locked(partial)
-            if not is_locked and unchanged > (STALE_AFTER if is_locked is None else UNLOCKED_AFTER):
+        with suppress(OSError), locked(partial, wait=False) as is_held:  # its process may just have removed it
+            if is_held and time.time() - partial.stat().st_mtime > UNLOCKED_AFTER:
                 shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
 
 
@@ -171,7 +154,8 @@ def read_manifest(path: Path, *, kind: str, version: int) -> dict[str, Any]:
             f"{path}: format_version {content.get('format_version')!r}; this version of elmolite reads {version}"
         )
     data = path.read_bytes()
-    if data[-MANIFEST_FOOTER_BYTES:] != _manifest_footer(data[:-MANIFEST_FOOTER_BYTES]):
+    body = data[: -len(_manifest_footer(b""))]
+    if data != body + _manifest_footer(body):
         raise InputError(f"{path} is damaged or was changed (checksum mismatch): copy or make it again")
     del content["sha256"]
     return content
@@ -203,7 +187,7 @@ def json_bytes(content: dict[str, Any]) -> bytes:
 
 
 def json_line(content: Any) -> bytes:
-    """Serialise as one line of JSON, for hashing."""
+    """Serialise as one line of ASCII JSON, for hashing."""
     return json.dumps(content).encode() + b"\n"
 
 

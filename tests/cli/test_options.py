@@ -9,7 +9,7 @@ import yaml
 
 from elmolite.cli.options import Options
 from elmolite.errors import InputError
-from elmolite.utils import deprecation
+from elmolite.utils import config as utils_config
 
 
 @dataclass
@@ -197,8 +197,8 @@ def test_mistakes_in_a_file(in_file, text, message):
 
 
 def test_deprecated_names(in_file, monkeypatch, caplog, capsys):
-    monkeypatch.setitem(deprecation.RENAMED_FLAGS, "toy", {"--jason": "--json"})
-    monkeypatch.setitem(deprecation.RENAMED_SETTINGS, "Schedule", {"n_steps": "steps"})
+    monkeypatch.setitem(utils_config.RENAMED_FLAGS, "toy", {"--jason": "--json"})
+    monkeypatch.setitem(utils_config.RENAMED_SETTINGS, "Schedule", {"n_steps": "steps"})
     with caplog.at_level(logging.WARNING, "elmolite"):
         found = parse("--out", "o", "--jason", "--model.n-steps", "3", in_file("n_steps: 4"))
     assert (found["json_"], found["config"].steps, found["model"].steps) == (True, 4, 3)
