@@ -27,9 +27,8 @@ LayerSelection = Literal["all", "top", "average"] | int
 
 def check_layers(selection: LayerSelection, n_layers: int) -> None:
     """Refuse a selection that a model with ``n_layers`` layers does not have."""
-    is_name = isinstance(selection, str) and selection in ("all", "top", "average")
-    is_index = isinstance(selection, Integral) and not isinstance(selection, bool) and 0 <= selection < n_layers
-    if not (is_name or is_index):
+    is_index = isinstance(selection, Integral) and 0 <= selection < n_layers
+    if not (is_index or selection in ("all", "top", "average")):
         raise InputError(f"layers must be 'all', 'top', 'average' or 0 to {n_layers - 1}, got {selection!r}")
 
 

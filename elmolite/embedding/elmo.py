@@ -279,14 +279,12 @@ class ELMo(nn.Module):
 
     def tokenize(self, sentences: Iterable[Sentence]) -> list[list[str]]:
         """Return the tokens of sentences; strings are split by the model's tokenizer."""
-        if isinstance(sentences, str) or not isinstance(sentences, Iterable):
-            raise InputError(f"expected a list of sentences, got {type(sentences).__name__}; for one sentence: [text]")
+        if isinstance(sentences, str):
+            raise InputError("expected a list of sentences, got str; for one sentence: [text]")
         return [self._tokens(sentence, number) for number, sentence in enumerate(sentences)]
 
     def _tokens(self, sentence: Sentence, number: int) -> list[str]:
         """Return the tokens of one sentence; ``number`` is for messages."""
-        if not isinstance(sentence, Iterable):
-            raise InputError(f"sentence {number}: expected a string or tokens, got {type(sentence).__name__}")
         tokens = self.tokenizer.tokens(sentence) if isinstance(sentence, str) else list(sentence)
         if not all(isinstance(token, str) for token in tokens):
             raise InputError(f"sentence {number}: tokens must be strings")
@@ -345,14 +343,19 @@ class ELMo(nn.Module):
             raise InputError(f"output must be 'numpy' or 'torch', got {output!r}")
         device = torch.device("cpu") if output == "numpy" else self.bilm.device
         results: dict[int, Tensor] = {}
-        with evaluating(self), torch.no_grad():
+        n_tokens = sum(map(len, tokenized))
+        with (
+            evaluating(self),
+            torch.no_grad(),
+            tqdm(total=n_tokens, unit="tokens", unit_scale=True, disable=not show_progress) as bar,
+        ):
             if carry_state:
                 vectors, _ = self(encode(tokenized, self.indexer), carry_state=True)
                 results = _rows(vectors, layers, tokenized, range(len(tokenized)), device)
             else:
-                batches = self._embed_in_batches(tokenized, layers, batch_tokens, device)
-                for found in _with_progress(batches, tokenized) if show_progress else batches:
+                for found in self._embed_in_batches(tokenized, layers, batch_tokens, device):
                     results |= found
+                    bar.update(sum(len(tokenized[i]) for i in found))
         in_order = [results[i] for i in range(len(tokenized))]
         return [tensor.numpy() for tensor in in_order] if output == "numpy" else in_order
 
@@ -401,13 +404,8 @@ class ELMo(nn.Module):
         :param batch_tokens: as in :meth:`embed`; eight times as many tokens are read ahead, to batch by length.
         """
         self.check_options(layers, batch_tokens)
-        if isinstance(sentences, str) or not isinstance(sentences, Iterable):
-            raise InputError(f"expected sentences, got {type(sentences).__name__}; for one sentence: [text]")
-        return self._embed_stream(sentences, layers, batch_tokens)
-
-    def _embed_stream(
-        self, sentences: Iterable[Sentence], layers: LayerSelection, batch_tokens: int
-    ) -> Iterator[NDArray[np.float32]]:
+        if isinstance(sentences, str):
+            raise InputError("expected sentences, got str; for one sentence: [text]")
         batch: list[list[str]] = []
         n_tokens = 0
         for number, sentence in enumerate(sentences):
@@ -425,8 +423,8 @@ class ELMo(nn.Module):
         :param texts: one sentence each.
         :param layers: as in :meth:`embed`.
         """
-        listed = list(texts) if isinstance(texts, Iterable) and not isinstance(texts, str) else None
-        if listed is None or not all(isinstance(text, str) for text in listed):
+        listed = list(texts)
+        if isinstance(texts, str) or not all(isinstance(text, str) for text in listed):
             raise InputError("expected a list of strings, because tokens have no offsets")
         split = [self.tokenizer.tokens_and_offsets(text) for text in listed]
         vectors = self.embed([tokens for tokens, _ in split], layers=layers)
@@ -484,8 +482,8 @@ class ELMo(nn.Module):
     def check_options(self, layers: LayerSelection, batch_tokens: int) -> None:
         """Refuse options that :meth:`embed` does not accept."""
         check_layers(layers, self.n_layers)
-        if not isinstance(batch_tokens, int) or batch_tokens < 1:
-            raise InputError(f"batch_tokens must be a positive integer, got {batch_tokens!r}")
+        if batch_tokens < 1:
+            raise InputError(f"batch_tokens must be positive, got {batch_tokens}")
 
 
 def _rows(
@@ -499,12 +497,3 @@ def _rows(
     selected = select_layers(vectors, selection).float().to(device)
     rows = zip(indices, sentences, strict=True)
     return {i: selected[..., row, : len(tokens), :].clone() for row, (i, tokens) in enumerate(rows)}
-
-
-def _with_progress(
-    batches: Iterator[dict[int, Tensor]], tokenized: Sequence[Sequence[str]]
-) -> Iterator[dict[int, Tensor]]:
-    with tqdm(total=sum(map(len, tokenized)), unit="tokens", unit_scale=True) as bar:
-        for found in batches:
-            yield found
-            bar.update(sum(len(tokenized[i]) for i in found))

@@ -50,11 +50,6 @@ class WordCache:
         return len(self._rows)
 
     @property
-    def n_bytes(self) -> int:
-        """Size of the table."""
-        return self._table.nbytes
-
-    @property
     def hit_rate(self) -> float:
         """Share of the words that were found."""
         return self.hits / max(1, self.hits + self.misses)
@@ -74,28 +69,25 @@ class WordCache:
         """
         keys = _keys(unique_words.numpy(), padding)
         with self._lock, torch.inference_mode(mode=False):
-            self._drop_if_changed(encoder)
+            weights = tuple(encoder.parameters())
+            if not self._versions.match(weights):
+                self._drop()
+                self._versions = WeightVersions(weights)
             missing = {key: i for i, key in enumerate(keys) if key not in self._rows}
-            new = encoder(unique_words[list(missing.values())]) if missing else None
             self.misses += len(missing)
             self.hits += len(keys) - len(missing)
             for key in keys:
                 if key in self._rows:
                     self._rows.move_to_end(key)
-            if new is not None:
+            if missing:
+                new = encoder(unique_words[list(missing.values())])
                 if not self._table.numel():
                     self._table = new.new_empty(self.max_bytes // (new.shape[1] * new.element_size()), new.shape[1])
                 if len(set(keys)) > len(self._table):
-                    return self._join(keys, list(missing), new)
+                    vectors: Tensor = encoder(unique_words)
+                    return vectors
                 self._insert(missing, new)
             return self._table[torch.tensor([self._rows[key] for key in keys], device=self._table.device)]
-
-    def _join(self, keys: list[bytes], missing: list[bytes], new: Tensor) -> Tensor:
-        """Return the vectors of more words than the table holds, without inserting the new ones."""
-        known = [key for key in set(keys) if key in self._rows]
-        vectors = torch.cat([new, self._table[[self._rows[key] for key in known]]])
-        row = {key: i for i, key in enumerate([*missing, *known])}
-        return vectors[[row[key] for key in keys]]
 
     def _insert(self, keys: Iterable[bytes], vectors: Tensor) -> None:
         """Insert new words, evicting the least recently used ones if the table is full."""
@@ -111,12 +103,6 @@ class WordCache:
         except BaseException:  # otherwise the new keys would have the vectors of other words
             self._drop()
             raise
-
-    def _drop_if_changed(self, encoder: nn.Module) -> None:
-        weights = tuple(encoder.parameters())
-        if not self._versions.match(weights):
-            self._drop()
-            self._versions = WeightVersions(weights)
 
     def _drop(self) -> None:
         self._rows.clear()
