@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -65,24 +65,15 @@ def prepare(
     :param streaming: read the dataset row by row, without storing it
     :param valid_split: split of the dataset with the validation text
     """
-    needs_dataset = {
-        "--dataset-config": dataset_config,
-        "--dataset-split": dataset_split,
-        "--dataset-column": dataset_column,
-        "--streaming": streaming,
-        "--valid-split": valid_split,
-    }
-    needless = [flag for flag, value in needs_dataset.items() if value]
+    of_dataset = {"config": dataset_config, "split": dataset_split, "column": dataset_column}
+    needless = [f"--dataset-{name}" for name, value in of_dataset.items() if value is not None]
+    needless += [flag for flag, value in (("--streaming", streaming), ("--valid-split", valid_split)) if value]
     if dataset is None and needless:
         raise InputError(f"{needless[0]} requires --dataset")
-    if dataset is None and not text:
-        raise InputError("no text: give files, folders, globs or - for standard input, or a --dataset")
     if dataset is not None and text:
         raise InputError(f"TEXT ({text[0]}) and --dataset exclude each other")
     if valid and valid_split is not None:
         raise InputError("--valid and --valid-split exclude each other")
-    if workers is not None and workers < 1:
-        raise InputError(f"--workers must be positive, got {workers}")
 
     from elmolite.data.hf_datasets import DatasetText
     from elmolite.data.prepare import prepare as prepare_corpus
@@ -168,7 +159,7 @@ def pretrain(
 
 
 def _parse_pretrain(words: Sequence[str]) -> dict[str, Any]:
-    """Parse the options twice: the preset, the model to start from and the run to resume choose the other defaults."""
+    """Parse the options on all ranks, and check the ones that a recipe for Python has not."""
     from elmolite.pretraining.distributed import join_process_group, reraise_on_all_ranks
 
     join_process_group()
@@ -181,40 +172,33 @@ def _parse_pretrain(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _pretrain_arguments(words: Sequence[str]) -> dict[str, Any]:
+    """Parse the options twice: the preset, the model to start from and the run to resume choose the other defaults."""
     from elmolite.checkpoint import read_config
     from elmolite.cli.options import Options
     from elmolite.nn.bilm import PRESETS
+    from elmolite.pretraining.config import RUN_FILE
+    from elmolite.pretraining.setup import read_run_config
 
     options = Options("pretrain", pretrain)
-    options.set_defaults(_model_settings(PRESETS[DEFAULT_PRESET]()))
+
+    def set_sizes(model: Mapping[str, Any]) -> None:
+        options.set_defaults({f"model.{name}": value for name, value in model.items()})
+
+    set_sizes(asdict(PRESETS[DEFAULT_PRESET]()))
     values = options.parse(words)
     if values.init_from is not None:
         if values.preset is not None:
             raise InputError("--preset and --init-from exclude each other: the model to start from has its own sizes")
-        options.set_defaults(_model_settings(read_config(Path(values.init_from))))
+        set_sizes(asdict(read_config(Path(values.init_from))))
     elif values.preset is not None:
         if values.preset not in PRESETS:
             raise InputError(f"unknown preset {values.preset!r}{nearest(values.preset, PRESETS)}")
-        options.set_defaults(_model_settings(PRESETS[values.preset]()))
-    if values.resume and values.out is not None:
-        options.set_defaults(_settings_of_run(Path(values.out)))
+        set_sizes(asdict(PRESETS[values.preset]()))
+    if values.resume and values.out is not None and (Path(values.out) / RUN_FILE).is_file():
+        record = read_run_config(Path(values.out))
+        set_sizes(record.get("model", {}))
+        options.set_defaults({"corpus": record.get("corpus_folder"), **record["training"]})
     return options.arguments(options.parse(words))
-
-
-def _model_settings(config: BiLMConfig) -> dict[str, Any]:
-    return {f"model.{name}": value for name, value in asdict(config).items()}
-
-
-def _settings_of_run(out: Path) -> dict[str, Any]:
-    """Return the settings that a run was started with, so that it continues with ``--out`` and ``--resume`` alone."""
-    from elmolite.pretraining.config import RUN_FILE
-    from elmolite.pretraining.setup import read_run_config
-
-    if not (out / RUN_FILE).is_file():
-        return {}
-    record = read_run_config(out)
-    model = {f"model.{name}": value for name, value in record.get("model", {}).items()}
-    return {"corpus": record.get("corpus_folder"), **record.get("training", {}), **model}
 
 
 def load_recipe(path: str | Path) -> tuple[BiLMConfig, PretrainingConfig]:
@@ -309,10 +293,6 @@ def neighbours(
     :param n: number of neighbours of each query
     :param max_sentences: maximum number of sentences read
     """
-    for flag, value in (("-n", n), ("--max-sentences", max_sentences)):
-        if value < 1:
-            raise InputError(f"{flag} must be positive, got {value}")
-
     from itertools import islice
 
     from elmolite.data.text import find_files, read_documents
@@ -348,11 +328,8 @@ def convert(
     from elmolite.checkpoint import convert as convert_model
     from elmolite.data.tokenization import SentenceTokenizer
 
-    cut = {"whitespace": SentenceTokenizer.whitespace, "english": SentenceTokenizer.english}
-    written = convert_model(
-        src, dst, weights=weights, tokenizer=None if tokenizer is None else cut[tokenizer](), overwrite=overwrite
-    )
-    print(f"{dst}: {written}")
+    chosen = None if tokenizer is None else getattr(SentenceTokenizer, tokenizer)()
+    print(f"{dst}: {convert_model(src, dst, weights=weights, tokenizer=chosen, overwrite=overwrite)}")
 
 
 def finetune(
@@ -543,16 +520,25 @@ def info(name: str | None = None, *, verify: bool = False, runtime: bool = False
     :param verify: verify the checksums of all files of a corpus, which reads them whole
     :param runtime: show the device, threads and versions of this machine
     """
-    from elmolite.cli.info import describe_corpus, describe_model, describe_presets, describe_runtime, is_corpus
+    from elmolite.cli.info import describe_model, describe_presets, describe_runtime
+    from elmolite.data.corpus import SUMMARY_FILE, Corpus
 
-    if verify and (name is None or not is_corpus(name)):
+    is_corpus = name is not None and (Path(name) / SUMMARY_FILE).is_file()
+    if verify and not is_corpus:
         raise InputError(f"--verify requires a corpus folder, got {name}")
     if runtime:
         print(describe_runtime())
-    if name is not None:
-        print(describe_corpus(name, verify=verify) if is_corpus(name) else describe_model(name))
-    elif not runtime:
-        print(describe_presets())
+    if name is None:
+        if not runtime:
+            print(describe_presets())
+    elif is_corpus:
+        corpus = Corpus.open(name)
+        print(corpus.describe())
+        if verify:
+            corpus.verify()
+            print(f"verified   {len(corpus.summary['files'])} files")
+    else:
+        print(describe_model(name))
 
 
 def demo(*, size: Literal["full", "smoke"] = "full", out: Path = Path("runs/demo")) -> None:

@@ -1,4 +1,4 @@
-"""Descriptions of a model, a corpus, the presets and this machine, for ``elmolite info``."""
+"""Descriptions of a model, the presets and this machine, for ``elmolite info``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from elmolite.checkpoint import SOFTMAX_FILE, Checkpoint
-from elmolite.data.corpus import SUMMARY_FILE, Corpus
 from elmolite.data.indexers import ByteIndexer, TokenIndexer
 from elmolite.hub import released_models
 from elmolite.nn.bilm import PRESETS, BiLM, BiLMConfig
@@ -32,20 +31,6 @@ def describe_presets() -> str:
     if names := released_models():
         lines.append(f"models that come with the package: {', '.join(names)}")
     return "\n".join(lines)
-
-
-def is_corpus(name: str) -> bool:
-    """Tell whether a folder is a corpus."""
-    return (Path(name) / SUMMARY_FILE).is_file()
-
-
-def describe_corpus(folder: str, *, verify: bool) -> str:
-    """Describe a corpus folder, after reading and checking all its files if asked to."""
-    corpus = Corpus.open(folder)
-    if not verify:
-        return corpus.describe()
-    corpus.verify()
-    return f"{corpus.describe()}\nverified   {len(corpus.summary['files'])} files"
 
 
 def describe_model(name: str) -> str:
@@ -79,11 +64,8 @@ def _describe_config(config: BiLMConfig, indexer: TokenIndexer) -> str:
             f"{indexer.n_ids:,} ids of {indexer.reads}, each of {config.character_embedding_size}, filters {widths}, "
             f"{config.activation}, {config.n_highway_layers} highway"
         )
-    clips = (
-        f", clipped at {config.cell_clip} and {config.projection_clip}"
-        if "cell_clip" in CELLS[config.cell].options
-        else ""
-    )
+    has_clips = "cell_clip" in CELLS[config.cell].options
+    clips = f", clipped at {config.cell_clip} and {config.projection_clip}" if has_clips else ""
     return (
         f"encoder    {encoder}\n"
         f"layers     {config.n_layers} of {config.cell_size} {config.cell.upper()} cells in each direction, projected "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import re
-from argparse import SUPPRESS, HelpFormatter
+from argparse import SUPPRESS, ArgumentParser as PlainParser, HelpFormatter
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
@@ -22,7 +22,6 @@ from elmolite.utils.config import RENAMED_FLAGS, RENAMED_SETTINGS, renamed_messa
 
 logger = logging.getLogger("elmolite")
 
-MAX_CONFIG_BYTES = 1 << 16
 COMMON = {
     "config": "YAML file with any of the options",
     "print_config": "print the settings as a YAML file for --config, and exit",
@@ -134,13 +133,18 @@ class Options:
         :raises InputError: an option or a key of the file is unknown, or a value is missing or of the wrong type.
         """
         words = [self._current_word(word) for word in words]
-        words, path = _split_config(words)
-        settings = {} if path is None else self._read(path)
-        in_file = [word for name, value in settings.items() for word in self._as_words(name, value, f"{path}: {name}")]
-        if path is not None:
-            in_file.append(f"--config={path}")  # also ends the values of an option that takes several
+        path, settings = None, {}
+        plain = PlainParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+        plain.add_argument("--config")
         try:
-            return self._parser.parse_args([*in_file, *words])
+            known, words = plain.parse_known_args(words)
+            path = known.config
+            settings = {} if path is None else self._read(path)
+            in_file = [
+                word for name, each in settings.items() for word in self._as_words(name, each, f"{path}: {name}")
+            ]
+            end = [] if path is None else [f"--config={path}"]  # ends the values of an option that takes several
+            return self._parser.parse_args([*in_file, *end, *words])
         except ArgumentError as error:
             given = {_name(word.partition("=")[0]) for word in words}
             where = {name: f"{path}: {name}" for name in settings.keys() - given}
@@ -255,14 +259,7 @@ def read_config(path: str) -> dict[str, Any]:
     :raises InputError: it cannot be read or is not a mapping.
     """
     try:
-        with Path(path).open("rb") as file:
-            content = file.read(MAX_CONFIG_BYTES + 1)
-        if len(content) > MAX_CONFIG_BYTES:
-            raise InputError(f"{path}: a configuration file has at most {MAX_CONFIG_BYTES:,} bytes")
-        text = content.decode()
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
-            raise InputError(f"{path}: YAML aliases are not supported")
-        settings = yaml.load(text, _Loader)
+        settings = yaml.load(Path(path).read_bytes().decode(), _Loader)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
     except (yaml.YAMLError, RecursionError) as error:
@@ -270,20 +267,6 @@ def read_config(path: str) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise InputError(f"{path}: expected 'key: value' lines")
     return settings
-
-
-def _split_config(words: list[str]) -> tuple[list[str], str | None]:
-    """Take ``--config FILE`` out of a command line."""
-    at = [i for i, word in enumerate(words) if word.partition("=")[0] == "--config"]
-    if not at:
-        return words, None
-    if len(at) > 1:
-        raise InputError("--config is given twice; one file is read")
-    _, equals, path = words[at[0]].partition("=")
-    end = at[0] + (1 if equals else 2)
-    if not equals and end > len(words):
-        raise InputError("--config: expected a file")
-    return words[: at[0]] + words[end:], path if equals else words[end - 1]
 
 
 def _flow(value: Any) -> str:

@@ -161,7 +161,11 @@ def prepare(
     text, valid = (_sources(part) for part in (text, valid))
     if sum(part.count("-") for part in (text, valid) if isinstance(part, list)) > 1:
         raise InputError("standard input (-) can be read only once")
-    for name, value in (("min_count", min_count), ("min_character_count", min_character_count)):
+    for name, value in (
+        ("min_count", min_count),
+        ("min_character_count", min_character_count),
+        ("n_workers", n_workers),
+    ):
         if value is not None and value < 1:
             raise InputError(f"{name} must be positive, got {value}")
     choose_vocabulary = _vocabulary_chooser(vocabulary, vocab_size, min_count)
