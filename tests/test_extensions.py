@@ -84,7 +84,7 @@ def test_an_indexer(tmp_path, corpus, monkeypatch):
 
 def test_an_earlier_format(tmp_path, monkeypatch):
     def load(source):
-        torch.manual_seed(int(source.read_text("seed.toy")))
+        torch.manual_seed(int(source.read("seed.toy")))
         indexer = ByteIndexer()
         return EarlierModel(BiLM(small_config(), **indexer.sizes()).eval(), SentenceTokenizer.whitespace(), indexer)
 

@@ -21,7 +21,7 @@ from elmolite.data.vocab import Vocabulary
 from elmolite.errors import InputError, error_prefix
 from elmolite.formats.source import EarlierModel, Options, Source
 from elmolite.nn import MAX_CHARACTERS, N_BYTE_IDS
-from elmolite.nn.bilm import MAX_LAYERS, BiLM, BiLMConfig
+from elmolite.nn.bilm import BiLM, BiLMConfig
 from elmolite.utils import files, folders
 
 OPTIONS_FILE, WEIGHTS_FILE = "options.json", "weights.hdf5"
@@ -103,23 +103,23 @@ def _config(options: Options) -> BiLMConfig:
             f"{options.where}: 'char_cnn' is missing: models without a character encoder are not supported"
         )
     lstm, cnn = options.part("lstm"), options.part("char_cnn")
-    cnn.expect("n_characters", cnn.whole("n_characters", N_BYTE_IDS), N_BYTE_IDS - 1, N_BYTE_IDS)
-    cnn.expect("max_characters_per_token", cnn.whole("max_characters_per_token", MAX_CHARACTERS), MAX_CHARACTERS)
-    filters = cnn.filters("filters")
-    n_cells, n_projected = lstm.whole("dim"), lstm.whole("projection_dim")
+    cnn.expect("n_characters", N_BYTE_IDS - 1, N_BYTE_IDS)
+    cnn.expect("max_characters_per_token", MAX_CHARACTERS)
+    filters = cnn.get("filters", list[tuple[int, int]])
+    n_cells, n_projected = lstm.get("dim", int), lstm.get("projection_dim", int)
     has_projection = n_cells != n_projected
     with error_prefix(options.where):
         return BiLMConfig(
             filters=filters,
-            character_embedding_size=cnn.part("embedding").whole("dim"),
-            activation=cnn.activation("activation"),
-            n_highway_layers=cnn.whole("n_highway", 0, at_most=MAX_LAYERS),
+            character_embedding_size=cnn.part("embedding").get("dim", int),
+            activation=cnn.get("activation", str),
+            n_highway_layers=cnn.get("n_highway", int, 0),
             projection_size=n_projected,
             cell_size=n_cells,
-            n_layers=lstm.whole("n_layers", at_most=MAX_LAYERS),
+            n_layers=lstm.get("n_layers", int),
             cell_clip=lstm.clip("cell_clip"),
             projection_clip=lstm.clip("proj_clip") if has_projection else None,  # TensorFlow clips projections only
-            use_residual=lstm.is_true("use_skip_connections", default=False),
+            use_residual=lstm.get("use_skip_connections", bool, False),
             use_projection=has_projection,
             use_token_projection=sum(count for _, count in filters) != n_projected,
             forget_bias=1.0,
@@ -202,7 +202,7 @@ def _read_weights(source: Source, name: str, config: BiLMConfig) -> BiLM:
     state: dict[str, torch.Tensor] = {}
     try:
         with h5py.File(source.open(name), "r") as opened, error_prefix(where):
-            _check_group(opened, "", entries.keys())
+            _check_names(opened, entries.keys())
             datasets = {key: _dataset(opened, entry) for key, entry in entries.items()}
             for key, entry in entries.items():
                 parts = entry.read(datasets[key][...].astype(np.float32))
@@ -218,21 +218,21 @@ def _read_weights(source: Source, name: str, config: BiLMConfig) -> BiLM:
     return bilm.eval()
 
 
-def _check_group(group: Any, path: str, keys: Collection[str]) -> None:
-    """Refuse links, and names other than those of the keys, in a group and the groups in it."""
+def _check_names(file: Any, keys: Collection[str]) -> None:
+    """Refuse links, and datasets other than those of the keys, among the weights of the language model."""
     import h5py
 
-    expected = {key[len(path) :].partition("/")[0] for key in keys if key.startswith(path)}
-    for name in group:
-        key = path + name
+    def problem_of(key: str, link: Any) -> str | None:
         if not key.startswith(_PREFIXES):
-            continue
-        if name not in expected:
-            raise InputError(f"unexpected {key!r} for a model with these options")
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-            raise InputError(f"{key!r} is a soft or external link, which is not followed")
-        if key not in keys and isinstance(group[name], h5py.Group):
-            _check_group(group[name], f"{key}/", keys)
+            return None
+        if not isinstance(link, h5py.HardLink):
+            return f"{key!r} is a soft or external link, which is not followed"
+        is_unexpected = key not in keys and isinstance(file[key], h5py.Dataset)
+        return f"unexpected {key!r} for a model with these options" if is_unexpected else None
+
+    problem = file.visititems_links(problem_of)
+    if problem is not None:
+        raise InputError(problem)
 
 
 def _dataset(file: Any, entry: _Entry) -> Any:

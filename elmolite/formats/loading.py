@@ -59,7 +59,7 @@ def load(path: str | Path, weights: str | Path | None = None) -> EarlierModel:
     elif zipfile.is_zipfile(path):
         sources = Source.of_archive(path)
     else:
-        sources = [Source.of_folder(path.parent, named=path.name)]
+        sources = [Source.of_folder(path.parent, named=(path.name,))]
     found = [(source, form) for source in sources if (form := _format_of(source)) is not None]
     if len(found) != 1:
         raise InputError(f"{path}: expected one folder with a model ({', '.join(FORMATS)}), found {len(found)}")

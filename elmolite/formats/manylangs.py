@@ -16,7 +16,7 @@ from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.errors import InputError, error_prefix
 from elmolite.formats.source import EarlierModel, Options, Source
 from elmolite.nn import MAX_CHARACTERS
-from elmolite.nn.bilm import MAX_LAYERS, BiLM, BiLMConfig
+from elmolite.nn.bilm import BiLM, BiLMConfig
 
 CHARACTERS_FILE = "char.dic"
 _IDEOGRAPHIC_SPACE = "\u3000"
@@ -33,7 +33,7 @@ def load(source: Source) -> EarlierModel:
     config = _config(options)
     words = _ids(source, "word.dic") if config.word_embedding_size else None
     characters = _ids(source, CHARACTERS_FILE)
-    with error_prefix(source.place):
+    with error_prefix(str(source.place)):
         indexer = ManyLangsIndexer(characters, words)
     embedder, encoder = (_Weights(source, f"{name}.pkl") for name in ("token_embedder", "encoder"))
     state = _token_encoder(embedder, config, indexer) | _stacks(encoder, config)
@@ -48,21 +48,19 @@ def load(source: Source) -> EarlierModel:
 def _config(options: Options) -> BiLMConfig:
     encoder, embedder = options.part("encoder"), options.part("token_embedder")
     for part, name in ((encoder, "elmo"), (embedder, "cnn")):
-        part.expect("name", str(part.content.get("name", "")).lower(), name)
-    width = embedder.whole("max_characters_per_token", MAX_CHARACTERS)
-    embedder.expect("max_characters_per_token", width, MAX_CHARACTERS)
-    if embedder.whole("char_dim") == 0:
-        raise InputError(f"{embedder.where}: 'char_dim' is 0: models without a character encoder are not supported")
+        if part.get("name", str).lower() != name:
+            raise part.wrong("name", name)
+    embedder.expect("max_characters_per_token", MAX_CHARACTERS)
     with error_prefix(options.where):
         return BiLMConfig(
-            filters=embedder.filters("filters"),
-            character_embedding_size=embedder.whole("char_dim"),
-            word_embedding_size=embedder.whole("word_dim", 0),
-            activation=embedder.activation("activation"),
-            n_highway_layers=embedder.whole("n_highway", at_most=MAX_LAYERS),
-            projection_size=encoder.whole("projection_dim"),
-            cell_size=encoder.whole("dim"),
-            n_layers=encoder.whole("n_layers", at_most=MAX_LAYERS),
+            filters=embedder.get("filters", list[tuple[int, int]]),
+            character_embedding_size=embedder.get("char_dim", int),
+            word_embedding_size=embedder.get("word_dim", int, 0),
+            activation=embedder.get("activation", str),
+            n_highway_layers=embedder.get("n_highway", int),
+            projection_size=encoder.get("projection_dim", int),
+            cell_size=encoder.get("dim", int),
+            n_layers=encoder.get("n_layers", int),
             cell_clip=encoder.clip("cell_clip"),
             projection_clip=encoder.clip("proj_clip"),
             forget_bias=0.0,
@@ -71,10 +69,7 @@ def _config(options: Options) -> BiLMConfig:
 
 def _options(source: Source) -> Options:
     """Read the options file; ``config.json`` names it, often with a path of another machine."""
-    config = source.read_options("config.json")
-    path = config.content.get("config_path")
-    if not isinstance(path, str):
-        raise config.wrong("config_path", "the name of the options file")
+    path = source.read_options("config.json").get("config_path", str)
     found = {PurePath(path).name, PureWindowsPath(path).name} & set(source.names)
     if not found:
         raise InputError(f"{source.where(PureWindowsPath(path).name)} is missing; config.json names it: {path}")
@@ -83,8 +78,12 @@ def _options(source: Source) -> Options:
 
 def _ids(source: Source, name: str) -> dict[str, int]:
     """Read ``token<TAB>id`` lines; a line without a token is the ideographic space, lost when lines are stripped."""
+    try:
+        lines = source.read(name).decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{source.where(name)}: not UTF-8: {error}") from None
     ids: dict[str, int] = {}
-    for number, line in enumerate(source.read_text(name).split("\n"), start=1):
+    for number, line in enumerate(lines, start=1):
         *token, last = line.strip().split("\t")
         if not token and not last:
             continue

@@ -6,13 +6,15 @@ import io
 import json
 import zipfile
 import zlib
+from collections import defaultdict
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from elmolite.data.indexers import TokenIndexer
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.errors import InputError
-from elmolite.nn.bilm import MAX_SIZE, BiLM
+from elmolite.nn.bilm import BiLM
+from elmolite.utils.config import is_of
 
 _ARCHIVE_ERRORS = (OSError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError)
 
@@ -28,28 +30,19 @@ class EarlierModel(NamedTuple):
 class Source:
     """Files of one folder by name.
 
-    ``named`` has the names of the files that the user gave, in his order; it is empty if he gave a folder or archive.
+    :param place: the folder or archive, for messages.
+    :param named: names of the files that the user gave, in his order; empty if he gave a folder or archive.
     """
 
-    def __init__(
-        self,
-        place: str,
-        files: dict[str, Path | zipfile.ZipInfo],
-        *,
-        archive: Path | None = None,
-        named: tuple[str, ...] = (),
-    ) -> None:
-        """:param place: the folder or archive, for messages."""
+    def __init__(self, place: Path, files: dict[str, Path | zipfile.Path], *, named: tuple[str, ...] = ()) -> None:
         self.place = place
         self.named = named
         self._files = files
-        self._archive = archive
 
     @classmethod
-    def of_folder(cls, folder: Path, *, named: str | None = None) -> Source:
+    def of_folder(cls, folder: Path, *, named: tuple[str, ...] = ()) -> Source:
         """List a folder, in which the user may have named a file."""
-        files: dict[str, Path | zipfile.ZipInfo] = {each.name: each for each in folder.iterdir() if each.is_file()}
-        return cls(str(folder), files, named=() if named is None else (named,))
+        return cls(folder, {each.name: each for each in folder.iterdir() if each.is_file()}, named=named)
 
     @classmethod
     def of_files(cls, *paths: Path) -> Source:
@@ -57,21 +50,21 @@ class Source:
         missing = next((path for path in paths if not path.is_file()), None)
         if missing is not None:
             raise InputError(f"{missing}: no such file")
-        return cls(str(paths[0].parent), {path.name: path for path in paths}, named=tuple(path.name for path in paths))
+        return cls(paths[0].parent, {path.name: path for path in paths}, named=tuple(path.name for path in paths))
 
     @classmethod
     def of_archive(cls, path: Path) -> list[Source]:
         """List the folders of a zip archive."""
+        folders: dict[PurePosixPath, dict[str, Path | zipfile.Path]] = defaultdict(dict)
         try:
-            with zipfile.ZipFile(path) as archive:
-                members = [each for each in archive.infolist() if not each.is_dir()]
+            archive = zipfile.ZipFile(path)
         except _ARCHIVE_ERRORS as error:
             raise InputError(f"{path}: not a readable zip archive: {error}") from None
-        folders: dict[PurePosixPath, dict[str, Path | zipfile.ZipInfo]] = {}
-        for each in members:
-            inside = PurePosixPath(each.filename)
-            folders.setdefault(inside.parent, {})[inside.name] = each
-        return [cls(str(path), files, archive=path) for files in folders.values()]
+        for name in archive.namelist():
+            if not name.endswith("/"):
+                inside = PurePosixPath(name)
+                folders[inside.parent][inside.name] = zipfile.Path(archive, name)
+        return [cls(path, files) for files in folders.values()]
 
     @property
     def names(self) -> list[str]:
@@ -80,42 +73,27 @@ class Source:
 
     def where(self, name: str) -> str:
         """Return the path of a file, for messages."""
-        file = self._files.get(name)
-        return str(file) if isinstance(file, Path) else f"{self.place}/{name}"
+        return str(self._files.get(name, self.place / name))
 
     def open(self, name: str) -> Path | io.BytesIO:
         """Return the path of a file or, from an archive, its content, for libraries that take either."""
         file = self._files.get(name)
-        if file is None:
-            raise InputError(f"{self.where(name)} is missing")
         return file if isinstance(file, Path) else io.BytesIO(self.read(name))
 
     def read(self, name: str) -> bytes:
         """Return the content of a file."""
-        file = self._files.get(name)
-        if file is None:
+        if name not in self._files:
             raise InputError(f"{self.where(name)} is missing")
         try:
-            if isinstance(file, Path):
-                return file.read_bytes()
-            assert self._archive is not None
-            with zipfile.ZipFile(self._archive) as archive:
-                return archive.read(file)
+            return self._files[name].read_bytes()
         except _ARCHIVE_ERRORS as error:
             raise InputError(f"{self.where(name)}: cannot be read: {error}") from None
-
-    def read_text(self, name: str) -> str:
-        """Return the content of a UTF-8 file."""
-        try:
-            return self.read(name).decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise InputError(f"{self.where(name)}: not UTF-8: {error}") from None
 
     def read_options(self, name: str) -> Options:
         """Return the JSON object of a file."""
         content = self.read(name)
         try:
-            options = json.loads(content, parse_constant=_refuse_constant)
+            options = json.loads(content)
         except (ValueError, RecursionError) as error:
             raise InputError(f"{self.where(name)}: not a readable JSON file: {error}") from None
         if not isinstance(options, dict):
@@ -123,70 +101,41 @@ class Source:
         return Options(options, self.where(name))
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a number of JSON")
-
-
 class Options:
-    """JSON object whose values are checked by type and range when they are read."""
+    """JSON object whose values are checked by type when they are read.
+
+    :param where: the file and the keys above, for messages.
+    """
 
     def __init__(self, content: dict[str, Any], where: str) -> None:
-        """:param where: the file and the keys above, for messages."""
         self.content = content
         self.where = where
 
     def part(self, key: str) -> Options:
         """Return the object under a key."""
-        return Options(self._get(key, dict, "an object"), f"{self.where}, {key!r}")
+        return Options(self.get(key, dict), f"{self.where}, {key!r}")
 
-    def whole(self, key: str, default: int | None = None, *, at_most: int = MAX_SIZE) -> int:
-        """Return an integer of at least 0; null counts as missing."""
+    def get(self, key: str, kind: Any, default: Any = None) -> Any:
+        """Return a value of a type.
+
+        :param kind: a type, as :func:`elmolite.utils.config.is_of` takes it.
+        :param default: for a value that is missing or null; ``None`` if it is required.
+        """
         value = self.content.get(key)
-        value = default if value is None else value
-        if type(value) is not int or not 0 <= value <= at_most:
-            raise self.wrong(key, f"an integer from 0 to {at_most:,}")
+        if value is None and default is not None:
+            return default
+        if not is_of(value, kind):
+            raise self.wrong(key, kind.__name__ if isinstance(kind, type) else str(kind))
         return value
 
-    def expect(self, key: str, value: Any, *supported: Any) -> None:
-        """Refuse a value that is not supported."""
-        if value not in supported:
+    def expect(self, key: str, *supported: Any) -> None:
+        """Refuse a value that is not supported; it may be missing or null."""
+        if self.content.get(key) not in (None, *supported):
             raise self.wrong(key, " or ".join(map(json.dumps, supported)))
 
     def clip(self, key: str) -> float | None:
         """Return a clipping bound; ``None`` if it is missing, null or 0."""
-        value = self.content.get(key)
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= MAX_SIZE:
-            raise self.wrong(key, "a positive number, or null")
-        return float(value) or None
-
-    def is_true(self, key: str, *, default: bool) -> bool:
-        """Return a truth value."""
-        value = self.content.get(key, default)
-        if not isinstance(value, bool):
-            raise self.wrong(key, "true or false")
-        return value
-
-    def activation(self, key: str) -> Any:
-        """Return the name of an activation function."""
-        self.expect(key, self.content.get(key), "relu", "tanh")
-        return self.content[key]
-
-    def filters(self, key: str) -> list[tuple[int, int]]:
-        """Return the (width, number) of each convolution."""
-        value = self._get(key, list, "a list of [width, number]")
-        for each in value:
-            is_pair = isinstance(each, list) and len(each) == 2
-            if not is_pair or not all(type(number) is int and number > 0 for number in each):
-                raise self.wrong(key, "a list of [width, number]")
-        return [(width, number) for width, number in value]
-
-    def _get(self, key: str, kind: type[Any], expected: str) -> Any:
-        value = self.content.get(key)
-        if not isinstance(value, kind):
-            raise self.wrong(key, expected)
-        return value
+        return float(self.get(key, float, 0.0)) or None
 
     def wrong(self, key: str, expected: str) -> InputError:
         """Return the error for a value that is missing or not as expected."""

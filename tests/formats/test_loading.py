@@ -1,22 +1,16 @@
 """Detection of earlier formats, whether the user names a folder, an archive or files."""
 
-import json
 import shutil
 import zipfile
 
 import numpy as np
 import pytest
 from helpers.legacy_numpy import assert_same, read_bilm_tf, read_many_langs, write_bilm_tf, write_many_langs
-from helpers.models import make_bilm
 
 from elmolite.checkpoint import Checkpoint, convert
-from elmolite.data.indexers import ByteIndexer
-from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.formats import loading
-from elmolite.formats.source import EarlierModel
-from elmolite.nn.bilm import BiLMConfig
 
 SENTENCES = [["The", "play", "."]]
 NAMES = {
@@ -130,26 +124,3 @@ def test_other_files_in_an_archive_do_not_matter(tmp_path):
     assert ELMo.from_pretrained(archive).n_layers == 3
     with pytest.raises(InputError, match=r"expected one folder with a model \(ELMoForManyLangs, AllenNLP\), found 0"):
         loading.load(zipped(tmp_path / "empty", tmp_path / "b.zip"))
-
-
-class ToyFormat:
-    """Sizes of a model of random weights, in a JSON file."""
-
-    @staticmethod
-    def matches(source):
-        return "toy.json" in source.names
-
-    @staticmethod
-    def load(source):
-        sizes = source.read_options("toy.json")
-        config = BiLMConfig(filters=sizes.filters("filters"), cell_size=8, projection_size=sizes.whole("size"))
-        return EarlierModel(make_bilm(config).eval(), SentenceTokenizer.whitespace(), ByteIndexer())
-
-
-def test_a_format_is_one_line_in_the_table(tmp_path, monkeypatch):
-    (tmp_path / "toy").mkdir()
-    (tmp_path / "toy" / "toy.json").write_text(json.dumps({"filters": [[1, 4]], "size": 6}))
-    monkeypatch.setitem(loading.FORMATS, "toy", ToyFormat)
-    assert ELMo.from_pretrained(tmp_path / "toy").size == 12
-    assert convert(tmp_path / "toy", tmp_path / "new") == "a model folder of elmolite"
-    assert ELMo.from_pretrained(tmp_path / "new").size == 12
