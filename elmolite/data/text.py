@@ -3,9 +3,8 @@ r"""Read text files as documents of lines.
 A document is a block of lines between blank lines; a text without blank lines is split into documents of 1,000 lines.
 The end of a file always ends a document. Files may be compressed with gzip; ``-`` is standard input.
 
-Lines end in ``\n`` or ``\r\n``. NUL bytes and bytes invalid in the encoding are errors that name file and line.
-Input that is altered while reading (a carriage return inside a line, a byte order mark in the middle of a text, a very
-long line) is counted in a :class:`ReadReport` and logged.
+Lines end in ``\n`` or ``\r\n``. Input that is altered while reading (a carriage return inside a line, a byte order mark
+in the middle of a text, a very long line) is counted in a :class:`ReadReport` and logged.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ import logging
 import os
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -39,23 +38,13 @@ PIECE_BYTES = 1 << 20
 
 BLANK_LINES = "blank lines left out"
 
-_CONVERT = "; convert it: iconv -f {0} -t UTF-8"
-_SIGNATURES = [  # the first match counts: UTF-32 starts as UTF-16 does
-    (b"\xff\xfe\0\0", "UTF-32" + _CONVERT.format("UTF-32")),
-    (b"\0\0\xfe\xff", "UTF-32" + _CONVERT.format("UTF-32")),
-    (b"\xff\xfe", "UTF-16" + _CONVERT.format("UTF-16")),
-    (b"\xfe\xff", "UTF-16" + _CONVERT.format("UTF-16")),
-    (b"\x1f\x8b", "compressed with gzip; rename it to end in .gz"),
-    (b"BZh", "compressed with bzip2; decompress it first"),
-    (b"\xfd7zXZ\0", "compressed with xz; decompress it first"),
-    (b"\x28\xb5\x2f\xfd", "compressed with zstd; decompress it first"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive; unpack it first"),
-    (b"PK\x03\x04", "a zip archive (as office documents and .npz files are); unpack it first"),
-    (b"%PDF-", "a PDF document; extract its text first"),
-    (b"{\\rtf", "an RTF document; save it as plain text first"),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an office document; save it as plain text first"),
-    (b"PAR1\x15", "a parquet file; pass its folder as --dataset"),
-]
+_SIGNATURES = {
+    b"\xff\xfe": "UTF-16; convert it: iconv -f UTF-16 -t UTF-8",
+    b"\xfe\xff": "UTF-16; convert it: iconv -f UTF-16 -t UTF-8",
+    b"\x1f\x8b": "compressed with gzip; rename it to end in .gz",
+    b"PK\x03\x04": "a zip archive, as office documents are; unpack it, or save it as plain text",
+    b"%PDF-": "a PDF document; extract its text first",
+}
 
 
 @dataclass
@@ -109,8 +98,7 @@ class ReadReport:
 def find_files(sources: Sequence[str]) -> list[Path | None]:
     """Expand files, folders (all files below, except hidden ones), globs and ``-`` (``None``), in order.
 
-    :raises InputError: a source or the target of a link does not exist, a folder cannot be listed, or a folder or
-        pattern matches no file.
+    :raises InputError: a source does not exist, a folder cannot be listed, or a folder or pattern matches no file.
     """
     found: list[Path | None] = []
     for source in sources:
@@ -125,44 +113,25 @@ def find_files(sources: Sequence[str]) -> list[Path | None]:
 
 def _find(source: str) -> list[Path]:
     path = Path(source)
-    if path.is_dir():
-        inside = _files_below(path)
-        if not inside:
-            raise InputError(f"{source}: the folder contains no files")
-        return inside
-    if path.exists():
+    if path.exists() and not path.is_dir():
         return [path]
-    if path.is_symlink():
-        raise _broken_link(path)
-    names = sorted(glob.glob(source, recursive=True))  # noqa: PTH207 (Path.glob takes no absolute patterns)
-    matches = [file for name in names for file in (_files_below(Path(name)) if Path(name).is_dir() else _find(name))]
-    if not matches:
-        raise InputError(f"{source}: no such file, folder or pattern")
-    return list(dict.fromkeys(matches))  # ** matches a folder and the files in it
+    names = [source] if path.is_dir() else sorted(glob.glob(source, recursive=True))  # noqa: PTH207 (absolute patterns)
+    found = [file for name in map(Path, names) for file in (_files_below(name) if name.is_dir() else [name])]
+    if not found:
+        problem = "the folder contains no files" if path.is_dir() else "no such file, folder or pattern"
+        raise InputError(f"{source}: {problem}")
+    return list(dict.fromkeys(found))  # ** matches a folder and the files in it
 
 
 def _files_below(folder: Path) -> list[Path]:
-    """List the files below a folder, following links but visiting no folder twice."""
-    found: list[Path] = []
-    seen: set[Path] = set()
-
     def refuse(error: OSError) -> None:
         raise error
 
+    found: list[Path] = []
     for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        is_new = (real := Path(parent).resolve()) not in seen
-        seen.add(real)
-        folders[:] = [name for name in folders if is_new and not name.startswith(".")]
-        for path in [Path(parent, name) for name in names if is_new and not name.startswith(".")]:
-            if path.is_symlink() and not path.exists():
-                raise _broken_link(path)
-            if path.is_file():
-                found.append(path)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found.extend(Path(parent, name) for name in names if not name.startswith("."))
     return sorted(found)
-
-
-def _broken_link(path: Path) -> InputError:
-    return InputError(f"{path}: is a link to {path.readlink()}, which does not exist")
 
 
 def read_lines(
@@ -185,18 +154,11 @@ def read_lines(
         :data:`MAX_LINE_BYTES`; the message names the line.
     """
     name = "standard input" if path is None else str(path)
-    progress = progress or Progress()
-    reader = _LineReader(name, encoding, drops_marks, cuts_long_lines, report or ReadReport(name), progress)
+    issues = report or ReadReport(name)
+    reader = _LineReader(name, encoding, drops_marks, cuts_long_lines, issues, progress or Progress())
     try:
-        with _open(path) as raw:
-            file = io.BufferedReader(gzip.GzipFile(fileobj=raw)) if name.endswith(".gz") else raw
-            tell: Callable[[], int] = raw.tell if raw.seekable() else int
-            position = 0
-            for count, line in enumerate(reader.read(file), start=1):
-                if count % 256 == 0:
-                    progress.n_read, position = progress.n_read + tell() - position, tell()
-                yield line
-            progress.n_read += tell() - position
+        with nullcontext(sys.stdin.buffer) if path is None else path.open("rb") as raw:
+            yield from reader.read(raw)
     except UnicodeDecodeError as error:
         bad = error.object[error.start]
         raise InputError(
@@ -207,11 +169,7 @@ def read_lines(
     except OSError as error:
         raise InputError(f"{name}: cannot be read: {error.strerror or error}") from None
     if report is None:
-        reader.report.log()
-
-
-def _open(path: Path | None) -> AbstractContextManager[IO[bytes]]:
-    return nullcontext(sys.stdin.buffer) if path is None else path.open("rb")
+        issues.log()
 
 
 @dataclass
@@ -226,7 +184,18 @@ class _LineReader:
     progress: Progress
     number: int = 0
 
-    def read(self, file: IO[bytes]) -> Iterator[str]:
+    def read(self, raw: IO[bytes]) -> Iterator[str]:
+        """Yield the lines of a file, and count the bytes read on disk."""
+        file = io.BufferedReader(gzip.GzipFile(fileobj=raw)) if self.name.endswith(".gz") else raw
+        tell = raw.tell if raw.seekable() else int
+        n_before = self.progress.n_read
+        for count, line in enumerate(self._lines(file), start=1):
+            if count % 256 == 0:
+                self.progress.n_read = n_before + tell()
+            yield line
+        self.progress.n_read = n_before + tell()
+
+    def _lines(self, file: IO[bytes]) -> Iterator[str]:
         """Yield the lines, or the pieces of long ones."""
         limit = PIECE_BYTES if self.cuts_long_lines else MAX_LINE_BYTES
         rest, is_start = b"", True
@@ -235,26 +204,23 @@ class _LineReader:
             if is_start:
                 self.number += 1
                 self.progress.n_lines += 1
-                if self.number == 1 or chunk.startswith(codecs.BOM_UTF8):
-                    chunk = self._checked_start(chunk)
+                chunk = self._checked_start(chunk)
             rest = b""
             if not is_whole:
                 chunk, rest = self._cut(chunk, is_start=is_start)
             text = self._decoded(chunk)
-            is_blank = not text or text.isspace()
-            if is_start and is_whole:
-                self.progress.n_blank_lines += is_blank
-                yield text
-            elif not is_blank:  # a blank piece would end the document
+            is_line, is_blank = is_start and is_whole, not text or text.isspace()
+            self.progress.n_blank_lines += is_line and is_blank
+            if is_line or not is_blank:  # a blank piece would end the document
                 yield text
             is_start = is_whole
 
     def _checked_start(self, line: bytes) -> bytes:
-        """Return a first line, or one with a byte order mark, without the mark; refuse files that are not text."""
+        """Return the start of a line without byte order marks; refuse a first line of a file that is not text."""
         if self.number == 1:
-            kind = next((kind for signature, kind in _SIGNATURES if line.startswith(signature)), None)
-            if kind is not None and (not line.startswith(b"BZh") or line[4:10] == b"1AY&SY"):
-                raise InputError(f"{self.name}, line 1: expected UTF-8 text, but the file is {kind}")
+            for signature, kind in _SIGNATURES.items():
+                if line.startswith(signature):
+                    raise InputError(f"{self.name}, line 1: expected UTF-8 text, but the file is {kind}")
             if not line.endswith(b"\n") and b"\r" in line.rstrip(b"\r"):
                 raise InputError(f"{self.name}, line 1: lines end in \\r alone; expected \\n or \\r\\n")
             line = line.removeprefix(codecs.BOM_UTF8)
@@ -264,15 +230,14 @@ class _LineReader:
         return line
 
     def _cut(self, line: bytes, *, is_start: bool) -> tuple[bytes, bytes]:
-        """Cut a long line after its last word, or inside a word that is as long."""
+        """Cut a long line after its last word, or after the last character of a word that is as long."""
         if not self.cuts_long_lines:
             raise InputError(f"{self.name}, line {self.number}: longer than the maximum of {MAX_LINE_BYTES:,} bytes")
         if is_start:
             self.report.add(f"lines of more than {PIECE_BYTES:,} bytes, read in pieces", self.number)
         end = max(line.rfind(b" "), line.rfind(b"\t"))
         if end <= 0:
-            self.report.add(f"words of more than {PIECE_BYTES:,} bytes, cut", self.number)
-            end = _start_of_last_character(line)
+            end = len(line.decode(self.encoding, "ignore").encode(self.encoding))
         return line[:end], line[end:]
 
     def _decoded(self, line: bytes) -> str:
@@ -285,14 +250,6 @@ class _LineReader:
         return text
 
 
-def _start_of_last_character(line: bytes) -> int:
-    """Return the offset of the last UTF-8 character, which may be incomplete, or the end if that is ASCII."""
-    start = len(line)
-    while start > len(line) - 3 and line[start - 1] & 0b1100_0000 == 0b1000_0000:
-        start -= 1
-    return start - (line[start - 1] >= 0b1100_0000)
-
-
 def read_documents(files: Sequence[Path | None], progress: Progress | None = None) -> Iterator[list[str]]:
     """Yield the documents of text files, each a list of non-blank lines.
 
@@ -301,7 +258,8 @@ def read_documents(files: Sequence[Path | None], progress: Progress | None = Non
     """
     progress = progress or Progress()
     if None not in files:
-        progress.n_total = sum(file.stat().st_size for file in files if file is not None)
+        with suppress(OSError):  # the name of an unreadable file comes when it is read
+            progress.n_total = sum(file.stat().st_size for file in files if file is not None)
     for file in files:
         has_text = False
         for document in group_lines(read_lines(file, progress, drops_marks=True, cuts_long_lines=True)):

@@ -3,7 +3,6 @@
 One table serves every reader: prepare, embed and the label files go through the same lines.
 """
 
-import bz2
 import gzip
 import os
 import re
@@ -36,36 +35,21 @@ def not_text(kind):
 
 REFUSED = {
     "latin-1": (b"good text\ncaf\xe9 au lait\n", not_utf8(2, 0xE9, 4)),
-    "cp1252 quotes": (b"\x93quoted\x94\n", not_utf8(1, 0x93, 1)),
-    "shift-jis": ("日本\n".encode("shift-jis"), not_utf8(1, 0x93, 1)),
-    "ebcdic": ("hello\n".encode("cp500"), not_utf8(1, 0x88, 1)),
     "two encodings in one file": ("é\n\n".encode() + "é\n".encode("latin-1"), not_utf8(3, 0xE9, 1)),
-    "half a byte order mark": (b"\xef\xbbgood\n", not_utf8(1, 0xEF, 1)),
-    "overlong NUL of Java": (b"a\xc0\x80b\n", not_utf8(1, 0xC0, 2)),
     "surrogate": (b"good\na \xed\xa0\x80\n", not_utf8(2, 0xED, 3)),
-    "lone continuation byte": (b"good\n\n\x80\n", not_utf8(3, 0x80, 1)),
     "character cut at the end of the file": (b"good\ncaf\xc3", not_utf8(2, 0xC3, 4)),
     "character cut at a line end": (b"caf\xc3\ngood\n", not_utf8(1, 0xC3, 4)),
     "invalid character after a block": (b"x" * BLOCK + b" \xe9t\xe9\n", not_utf8(1, 0xE9, BLOCK + 2)),
     "UTF-16 with mark": ("good\n".encode("utf-16"), not_text("UTF-16; convert it: iconv")),
     "UTF-16 big-endian with mark": (b"\xfe\xff" + "good\n".encode("utf-16-be"), not_text("UTF-16")),
-    "UTF-32 with mark": ("good text\n".encode("utf-32"), not_text("UTF-32")),
     "UTF-16 without mark": ("good text\n".encode("utf-16-le"), f"line 1: {NUL}"),
     "NUL in a word": (b"good\nte\0xt\n", f"line 2: {NUL}"),
     "NUL block of a crash": (b"good text\n" * 3 + b"\0" * 4096, f"line 4: {NUL}"),
-    "pickle": (b"\x80\x04\x95\x0b\0\0\0", f"line 1: {NUL}"),
     "CR alone": (b"good text\rmore text\r", r"line 1: lines end in \\r alone; expected \\n or \\r\\n"),
     "line over the maximum": (b"word " * (MAX_LINE_BYTES // 5 + 1), "line 1: longer than the maximum of 16,777,216"),
     "gzip without suffix": (GZIPPED, not_text("compressed with gzip; rename it to end in .gz")),
-    "bzip2": (bz2.compress(b"good text\n"), not_text("compressed with bzip2")),
-    "xz": (b"\xfd7zXZ\0", not_text("compressed with xz")),
-    "zstd": (b"\x28\xb5\x2f\xfd\x20\x0agood", not_text("compressed with zstd")),
-    "7z": (b"7z\xbc\xaf\x27\x1c\0\4", not_text("a 7z archive")),
     "zip": (b"PK\x03\x04\x14\0\0\0", not_text("a zip archive")),
     "PDF": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", not_text("a PDF document")),
-    "RTF": (b"{\\rtf1\\ansi good text}\n", not_text("an RTF document")),
-    "office document": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0\0", not_text("an office document")),
-    "parquet": (b"PAR1\x15\x04\x15\x10", not_text("a parquet file")),
 }
 BROKEN_GZIP = {
     "text": b"good text\n",
