@@ -15,13 +15,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
 
 from elmolite.errors import InputError, ReportedByRankZero
 from elmolite.utils.torch import best_device
+
+if TYPE_CHECKING:
+    from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 
 T = TypeVar("T")
 logger = logging.getLogger("elmolite")
@@ -30,56 +33,48 @@ PROCESS_GROUP_TIMEOUT = timedelta(minutes=10)
 """Time after which a collective fails if a rank does not answer."""
 
 
-def _launcher() -> str | None:
-    """Return "torchrun" or "SLURM" if it started this process, as Lightning detects it."""
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        return "torchrun"
-    if "SLURM_NTASKS" in os.environ and os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
-        return "SLURM"
+def _launcher() -> ClusterEnvironment | None:
+    """Return Lightning's view of torchrun or SLURM's srun, if one of them started this process."""
+    if not {"TORCHELASTIC_RUN_ID", "SLURM_NTASKS"} & os.environ.keys():
+        return None  # without importing Lightning, which takes a second
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+    from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
+    for kind in (TorchElasticEnvironment, SLURMEnvironment):
+        if kind.detect():
+            try:
+                return kind()
+            except RuntimeError as error:
+                raise InputError(str(error)) from None
     return None
-
-
-def _launched_processes(launcher: str) -> tuple[int, int]:
-    """Return the number of processes that a launcher started, in all and per node."""
-    environment = os.environ
-    if launcher == "torchrun":
-        return int(environment["WORLD_SIZE"]), int(environment["LOCAL_WORLD_SIZE"])
-    n_processes = int(environment["SLURM_NTASKS"])
-    if n_processes > 1 and "SLURM_NTASKS_PER_NODE" not in environment:
-        raise InputError(f"SLURM started {n_processes} tasks: use --nodes and --ntasks-per-node instead of --ntasks")
-    return n_processes, int(environment.get("SLURM_NTASKS_PER_NODE", 1))
 
 
 def check_world_size(*, n_devices: int, n_nodes: int) -> None:
     """Check that torchrun or SLURM started ``n_devices`` processes on each of ``n_nodes`` machines."""
     launcher = _launcher()
-    if launcher is None:
-        if n_nodes > 1:
-            raise InputError(f"--n-nodes {n_nodes}: start elmolite with torchrun or srun (see recipes/distributed)")
-        return
-    n_processes, n_per_node = _launched_processes(launcher)
-    if (n_processes, n_per_node) != (n_devices * n_nodes, n_devices):
-        raise InputError(
-            f"{launcher} started {n_processes} process(es), {n_per_node} per node, but --n-nodes {n_nodes} --n-devices "
-            f"{n_devices} requires {n_devices * n_nodes}, {n_devices} per node"
-        )
+    if launcher is not None:
+        try:
+            launcher.validate_settings(num_devices=n_devices, num_nodes=n_nodes)
+        except ValueError as error:
+            raise InputError(f"--n-devices {n_devices} --n-nodes {n_nodes}: {error}") from None
+    elif n_nodes > 1:
+        raise InputError(f"--n-nodes {n_nodes}: start elmolite with torchrun or srun (see recipes/distributed)")
 
 
 def join_process_group() -> None:
     """Connect the processes that torchrun or SLURM started; without them do nothing."""
     launcher = _launcher()
-    if launcher is None or _launched_processes(launcher)[0] == 1 or distributed.is_initialized():
+    if launcher is None or launcher.world_size() == 1 or distributed.is_initialized():
         return
-    from lightning.pytorch.plugins import environments
-
-    kinds: dict[str, Any] = {"torchrun": environments.TorchElasticEnvironment, "SLURM": environments.SLURMEnvironment}  # type: ignore[attr-defined]
-    environment = kinds[launcher]()
-    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = environment.main_address, str(environment.main_port)
-    rank, n_ranks = environment.global_rank(), environment.world_size()
+    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = launcher.main_address, str(launcher.main_port)
     if (device := best_device()).type == "cuda":
-        torch.cuda.set_device(environment.local_rank())
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    distributed.init_process_group(backend, rank=rank, world_size=n_ranks, timeout=PROCESS_GROUP_TIMEOUT)
+        torch.cuda.set_device(launcher.local_rank())
+    distributed.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo",
+        rank=launcher.global_rank(),
+        world_size=launcher.world_size(),
+        timeout=PROCESS_GROUP_TIMEOUT,
+    )
     leave_process_group_at_exit()
 
 
@@ -90,13 +85,13 @@ def leave_process_group_at_exit() -> None:
 
 
 def _leave_process_group() -> None:
-    if distributed.is_available() and distributed.is_initialized():
+    if distributed.is_initialized():
         distributed.destroy_process_group()
 
 
 def is_distributed() -> bool:
     """Return whether several ranks are connected."""
-    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+    return distributed.is_initialized() and distributed.get_world_size() > 1
 
 
 def is_rank_zero() -> bool:
@@ -219,14 +214,14 @@ class StopSignal:
     @contextmanager
     def installed(self) -> Iterator[None]:
         """Handle signals within the block, and restore the previous handlers after it."""
-        is_main = threading.current_thread() is threading.main_thread()
-        before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)} if is_main else {}
+        before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
         self.install()
         try:
             yield
         finally:
-            for each, handler in before.items():
-                signal.signal(each, handler)
+            if threading.current_thread() is threading.main_thread():
+                for each, handler in before.items():
+                    signal.signal(each, handler)
 
     def _on_signal(self, number: int, *_: Any) -> None:
         if self.received and number == signal.SIGINT:  # a second Ctrl-C

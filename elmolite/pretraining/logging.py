@@ -20,7 +20,6 @@ from lightning.pytorch.utilities import rank_zero_only
 from tqdm.auto import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from elmolite.errors import InputError
 from elmolite.pretraining import distributed
 from elmolite.pretraining.module import PretrainingModule
 from elmolite.utils import files
@@ -33,16 +32,8 @@ class CsvLog(Logger):
     """``log.csv``: one line per logged step or validation; a resumed run appends to it."""
 
     COLUMNS = (
-        "step",
-        "seconds",
-        "loss",
-        "tokens_per_second",
-        "learning_rate",
-        "gradient_norm",
-        "valid_forward",
-        "valid_backward",
-        "valid_average",
-        "skipped_steps",
+        *("step", "seconds", "loss", "tokens_per_second", "learning_rate", "gradient_norm"),
+        *("valid_forward", "valid_backward", "valid_average", "skipped_steps"),
     )
 
     def __init__(self, path: Path, *, keep: bool) -> None:
@@ -78,11 +69,8 @@ class CsvLog(Logger):
             return
         seconds = self._seconds_before + time.monotonic() - self._started
         values = {"step": step, "seconds": seconds, **metrics}
-        try:
-            with self.path.open("a", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerow([_short(values.get(column)) for column in self.COLUMNS])
-        except OSError as error:
-            raise InputError(f"{self.path}: cannot be written: {error.strerror}") from None
+        with files.wrap_os_errors(self.path), self.path.open("a", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerow([_short(values.get(column)) for column in self.COLUMNS])
 
     @rank_zero_only
     def open_at(self, step: int) -> None:
@@ -109,10 +97,6 @@ def _short(value: float | str | None) -> str:
     return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02}"
-
-
 class TrainingLog(Callback):
     """Averages the loss between two lines of the log, and shows a progress bar, or lines without a terminal."""
 
@@ -128,10 +112,8 @@ class TrainingLog(Callback):
 
     def _totals(self) -> tuple[float, int]:
         """Return the loss and the number of targets since the last line, over all ranks; a collective."""
-        loss_sums, n_targets = zip(
-            *distributed.all_gather_object((float(self._loss_sum), self._n_targets)), strict=True
-        )
-        return sum(loss_sums), sum(n_targets)
+        totals = distributed.all_gather_object((float(self._loss_sum), self._n_targets))
+        return sum(loss_sum for loss_sum, _ in totals), sum(n_targets for _, n_targets in totals)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the totals since the last line."""
@@ -156,14 +138,7 @@ class TrainingLog(Callback):
             self._bar = self._open_bar.enter_context(bar)
             self._open_bar.enter_context(logging_redirect_tqdm([logging.getLogger("elmolite")]))
 
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,  # noqa: ARG002
-        batch_idx: int,  # noqa: ARG002
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
         """Add a step to the totals, and log them at the interval."""
         assert isinstance(pl_module, PretrainingModule)
         self._loss_sum = self._loss_sum + outputs["loss_sum"]
@@ -175,14 +150,15 @@ class TrainingLog(Callback):
         loss_sum, n_targets = self._totals()
         loss = loss_sum / (2 * n_targets) if n_targets else math.nan  # NaN: all steps were skipped
         speed = n_targets / (now - self._since)
-        metrics = {
-            "loss": loss,
-            "tokens_per_second": speed,
-            "learning_rate": outputs["learning_rate"],
-            "gradient_norm": float(outputs["gradient_norm"]),
-            "skipped_steps": pl_module.guard.n_skipped,
-        }
-        pl_module.log_metrics(metrics)
+        pl_module.log_metrics(
+            {
+                "loss": loss,
+                "tokens_per_second": speed,
+                "learning_rate": outputs["learning_rate"],
+                "gradient_norm": float(outputs["gradient_norm"]),
+                "skipped_steps": pl_module.guard.n_skipped,
+            }
+        )
         self._loss_sum, self._n_targets, self._since = 0.0, 0, now
         self._show(step, f"loss {loss:.3f}, {speed:,.0f} tokens/s", now)
 
@@ -192,7 +168,7 @@ class TrainingLog(Callback):
             self._bar.update(step - self._bar.n)
         elif self.show and now - self._line_at > PROGRESS_LINE_SECONDS:
             left = (now - self._started) / (step - self._first_step) * (self.n_steps - step)
-            distributed.log_once(f"step {step:,} of {self.n_steps:,}: {text}, {_clock(left)} left")
+            distributed.log_once(f"step {step:,} of {self.n_steps:,}: {text}, {tqdm.format_interval(left)} left")
             self._line_at = now
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
