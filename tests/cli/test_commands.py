@@ -170,7 +170,6 @@ def test_flags_of_version_0_1(tmp_path, caplog):
 
 # Mistakes
 
-TO = ["--encoder=mini-en", "--train=good.txt", "--out=o"]
 BAD = {
     "no text": (["prepare", "--out", "c"], "no text given; expected files"),
     "text twice": (["prepare", "good.txt", "--dataset", "d", "--out", "c"], "TEXT (good.txt) and --dataset exclude"),
@@ -182,18 +181,15 @@ BAD = {
     "split of files": (["prepare", "a", "--dataset-split", "a", "--out", "c"], "--dataset-split requires --dataset"),
     "missing text": (["prepare", "nowhere.txt", "--out", "c"], "nowhere.txt: no such file"),
     "corpus exists": (["prepare", "good.txt", "--out", "."], "--overwrite"),
-    "no corpus": (["pretrain", "--corpus", "nowhere", "--out", "r"], "nowhere: no such corpus folder"),
     "corpus not given": (["pretrain", "--out", "r"], "--corpus is required"),
     "folder not given": (["pretrain", "--corpus", "c"], "--out is required"),
     "unknown preset": (["pretrain", *PRETRAIN, "--preset", "minni"], "unknown preset 'minni'; did you mean 'mini'"),
     "preset of a model": (["pretrain", *PRETRAIN, "--preset=mini", "--init-from=m"], "exclude each other"),
     "no model": (["embed", "nowhere", "--input", "good.txt", "--output", "v.npz"], "nowhere: no such model folder"),
-    "no input": (["embed", "nowhere", "--input", "nothing.txt", "--output", "v.npz"], "nothing.txt: no such file"),
     "no model to describe": (["info", "nowhere"], "nowhere: no such model folder"),
     "no task": (["finetune", "--train", "good.txt"], "the task must come first: classify"),
     "unknown task": (["finetune", "clasify"], "unknown task 'clasify'; did you mean 'classify'"),
     "no training examples": (["finetune", "tag", "--encoder", "m", "--out", "o"], "--train is required"),
-    "config of files": (["finetune", "tag", *FINETUNE, "--dataset-config=c"], "--dataset-config requires --dataset"),
     "no seeds": (["finetune", "tag", *FINETUNE, "--seeds=0"], "--seeds must be positive, got 0"),
     "two comparisons": (["finetune", "tag", *FINETUNE, "--baselines", "--probe"], "--probe and --baselines exclude"),
     "a probe with a head": (
@@ -201,11 +197,6 @@ BAD = {
         "--probe and --custom-head exclude",
     ),
     "a trained probe": (["finetune", "tag", *FINETUNE, "--probe", "--encoder-training=all"], "encoder-training frozen"),
-    "broken line": (["finetune", "classify", *TO, "--dev=broken.txt"], "broken.txt, line 2: no sentence"),
-    "no such layer": (
-        ["finetune", "classify", *TO, "--dev=good.txt", "--input.layers=tpo"],
-        "layers: unknown 'tpo'; did you mean 'top'",
-    ),
     "output is input": (["predict", "m", "--input=good.txt", "--output=good.txt"], "must not be the input"),
     "no task folder": (["predict", "nowhere", "--input", "good.txt"], "nowhere: no such task folder"),
 }
@@ -215,7 +206,6 @@ BAD = {
 def test_bad_input_is_one_message_and_nothing_is_written(tmp_path, monkeypatch, capsys, case):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "good.txt").write_text("yes some words\nno others\n")
-    (tmp_path / "broken.txt").write_text("yes some words\nno\n")
     before = names(tmp_path)
     arguments, message = BAD[case]
     assert main(arguments) == 2
@@ -273,10 +263,7 @@ def test_info_of_a_corpus(tmp_path, corpus, capsys):
     assert run("info", folder, "--verify") == 0
     assert "verified" in capsys.readouterr().out
     path = next(folder.glob("*.npy"))
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
-    assert run("info", folder) == 0
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
     assert run("info", folder, "--verify") == 2
     assert path.name in capsys.readouterr().err
     assert run("info", "mini", "--verify") == 2
@@ -382,17 +369,6 @@ def test_a_recipe_another_cache_and_a_reference(tmp_path, model_folder, files, o
     assert not (tmp_path / "out" / "model" / "encoder").exists()
     checkpoint = TaskCheckpoint.from_pretrained(tmp_path / "out", encoder=model_folder)
     assert checkpoint.description.head.kind == "linear"
-
-
-@pytest.mark.usefixtures("no_pictures", "dataset_cache")
-def test_splits_of_a_dataset(tmp_path, model_folder):
-    (tmp_path / "data").mkdir()
-    for name in ("train", "validation"):
-        rows = write_classes(tmp_path / "rows.txt").read_text().splitlines()
-        columns = (dict(zip(("label", "text"), row.split(maxsplit=1), strict=True)) for row in rows)
-        (tmp_path / "data" / f"{name}.jsonl").write_text("".join(json.dumps(each) + "\n" for each in columns))
-    arguments = ["--encoder", model_folder, "--dataset", tmp_path / "data", "--out", tmp_path / "out", *QUICK]
-    assert run("finetune", "classify", *arguments, "--head.kind", "linear") == 0
 
 
 def test_names_of_splits(monkeypatch):

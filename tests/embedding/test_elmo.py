@@ -1,7 +1,6 @@
 import copy
 import subprocess
 import sys
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -219,15 +218,6 @@ def test_round_trip_of_models_of_all_inputs(tmp_path, kind):
         np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize(("kind", "a", "b"), [("unicode", "京", "都"), ("words", "dog", "cat")])
-def test_unknown_words_and_characters_share_a_vector(kind, a, b):
-    indexer, model_input = READERS[kind]
-    elmo = ELMo(make_bilm(small_config(input=model_input), indexer), SentenceTokenizer.whitespace(), indexer)
-    first, second, known = elmo.embed([[a, "Hi"], [b, "Hi"], ["The", "Hi"]])
-    np.testing.assert_array_equal(first, second)
-    assert not np.allclose(first[0, 0], known[0, 0])
-
-
 @pytest.mark.parametrize(("n_layers", "learning"), [(1, ["1"]), (2, ["0", "1"])])
 def test_layers_are_unfrozen_from_the_top(elmo, n_layers, learning):
     assert all(each.requires_grad for each in elmo.unfreeze(n_layers=elmo.n_layers).parameters())
@@ -322,9 +312,6 @@ def test_out_of_memory_halves_the_batches(elmo, monkeypatch, caplog):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6)
     assert caplog.messages[0] == "out of memory on cpu with batch_tokens=64; halving it"
     assert len(caplog.messages) < 6  # smaller batches are kept
-    monkeypatch.setattr(ELMo, "_embed_batch", mock.Mock(side_effect=torch.OutOfMemoryError("none at all")))
-    with pytest.raises(torch.OutOfMemoryError):
-        elmo.embed(sentences)
 
 
 def test_word_cache_is_used_while_the_model_is_frozen(elmo):
@@ -335,16 +322,15 @@ def test_word_cache_is_used_while_the_model_is_frozen(elmo):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6)
     assert (elmo.word_cache.misses, elmo.word_cache.hit_rate) == (misses, 0.5)
     elmo.unfreeze()
-    assert len(elmo.word_cache) == 0
     elmo.embed(SENTENCES)
     assert len(elmo.word_cache) == elmo.word_cache.misses == 0
     with torch.no_grad():
         elmo.bilm.token_encoder.projection.bias.add_(1)
     changed = elmo.embed(SENTENCES)[0]
     elmo.freeze()
-    np.testing.assert_allclose(elmo.embed(SENTENCES)[0], changed, rtol=1e-5, atol=2e-6)
-    elmo.word_cache = WordCache(max_bytes=0)
-    np.testing.assert_allclose(elmo.embed(SENTENCES)[0], changed, rtol=1e-5, atol=2e-6)
+    for cache in (WordCache(), WordCache(max_bytes=0)):
+        elmo.word_cache = cache
+        np.testing.assert_allclose(elmo.embed(SENTENCES)[0], changed, rtol=1e-5, atol=2e-6)
 
 
 def test_carry_state_and_reset_state(elmo):

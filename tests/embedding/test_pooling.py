@@ -78,15 +78,12 @@ def test_the_common_component_is_the_first_singular_vector(elmo):
     np.testing.assert_allclose(rest @ common.direction, 0, atol=1e-5)
     np.testing.assert_allclose(rest, vectors - np.outer(vectors @ expected, expected), atol=1e-5)
     np.testing.assert_allclose(common.remove(vectors[3]), rest[3], atol=1e-6)
+    for too_few in (np.ones((1, 3)), np.zeros((4, 3)), np.ones(3)):
+        with pytest.raises(InputError, match="at least two sentence vectors"):
+            CommonComponent.fit(too_few)
     plain = elmo.embed_sentences(SENTENCES)
     common = CommonComponent.fit(plain)
     np.testing.assert_allclose(elmo.embed_sentences(SENTENCES, common=common), common.remove(plain), atol=1e-6)
-
-
-@pytest.mark.parametrize("vectors", [np.ones((1, 3)), np.zeros((4, 3)), np.ones(3)])
-def test_too_few_vectors_to_fit(vectors):
-    with pytest.raises(InputError, match="at least two sentence vectors"):
-        CommonComponent.fit(vectors)
 
 
 def test_similarity_is_the_cosine(elmo):

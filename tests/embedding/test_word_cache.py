@@ -122,12 +122,3 @@ def test_threads_may_share_it():
     for thread in threads:
         thread.join()
     assert not wrong
-
-
-def test_inference_mode_and_outside_of_it():
-    cache, encoder = WordCache(), Encoder()
-    with torch.inference_mode():
-        encode(cache, encoder, rows_of([1], [2]))
-    encode(cache, encoder, rows_of([2], [3]))
-    with torch.inference_mode():
-        encode(cache, encoder, rows_of([4], [3]))

@@ -1,4 +1,3 @@
-import logging
 import math
 import os
 import signal
@@ -6,21 +5,11 @@ import signal
 import pytest
 import torch
 from conftest import small_config, training_checkpoint
-from helpers.pretraining import (
-    DiedError,
-    assert_same_run,
-    before_step,
-    die,
-    read_log,
-    train,
-    validations,
-    weights_of,
-)
+from helpers.pretraining import DiedError, assert_same_run, before_step, die, read_log, train, validations, weights_of
 
 from elmolite.errors import InputError
 from elmolite.pretraining import checkpointing, module
 from elmolite.pretraining.checkpointing import TrainingCheckpoints, load_checkpoint, save_checkpoint
-from elmolite.utils import files
 
 
 @pytest.fixture
@@ -57,14 +46,6 @@ def test_checkpoints_of_version_0_1_are_found_and_pruned(checkpoints, tmp_path):
     assert steps(checkpoints) == [100, 20, 3]
     checkpoints.prune(keep_last=1, step=100)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
-
-
-def test_partial_files_of_a_killed_run_are_deleted(checkpoints, monkeypatch):
-    monkeypatch.setattr(files, "UNLOCKED_AFTER", -1.0)
-    path = checkpoints.path_at(101)
-    files.partial_path(path).write_bytes(b"half")
-    save_checkpoint(path, {"step": 101})
-    assert len(list(path.parent.iterdir())) == len(checkpoints.paths()) == 4
 
 
 def test_damaged_checkpoints_are_skipped_with_a_warning(checkpoints, caplog):
@@ -163,27 +144,6 @@ def resumed_equals_uninterrupted(tmp_path, corpus, dies_at, **changes):
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("item", ["lstm_state", "optimizer_states", "state_dict"])
-def test_that_comparison_can_fail(tmp_path, corpus, item):
-    """A change of any part of the checkpoint changes the weights of the resumed run."""
-    train(corpus, tmp_path / "whole", log_every_steps=5)
-    with pytest.raises(DiedError), before_step(5, die):
-        train(corpus, tmp_path / "parts", log_every_steps=5)
-    path = TrainingCheckpoints(tmp_path / "parts").paths()[0]
-    content = load_checkpoint(path)
-    if item == "lstm_state":
-        content[item][0][0].mul_(0.9)
-    elif item == "optimizer_states":
-        content[item][0]["state"][0]["exp_avg"].mul_(0.9)
-    else:
-        next(iter(content[item].values()))[1].mul_(1.001)
-    save_checkpoint(path, content)
-    train(corpus, tmp_path / "parts", log_every_steps=5, resume=True)
-    with pytest.raises(AssertionError):
-        assert_same_run(tmp_path / "whole", tmp_path / "parts")
-
-
 @pytest.mark.parametrize("max_steps", [12, 13])
 def test_resuming_a_finished_run_changes_nothing(tmp_path, corpus, max_steps):
     train(corpus, tmp_path / "run", max_steps=max_steps)
@@ -228,17 +188,6 @@ def test_non_finite_weights_are_not_saved(tmp_path, corpus, monkeypatch):
         train(corpus, tmp_path / "run", log_every_steps=100, n_validations=1)
     assert all(weight.isfinite().all() for weight in weights_of(tmp_path / "run").values())
     train(corpus, tmp_path / "run", resume=True, log_every_steps=100, n_validations=1)
-
-
-def test_a_run_resumes_from_the_last_intact_checkpoint(tmp_path, corpus, caplog):
-    train(corpus, tmp_path / "run")
-    before = weights_of(tmp_path / "run")
-    last, _ = TrainingCheckpoints(tmp_path / "run").paths()
-    last.write_bytes(b"cut short")
-    caplog.set_level(logging.WARNING, logger="elmolite")
-    train(corpus, tmp_path / "run", resume=True)
-    assert f"{last} is damaged, truncated" in caplog.text
-    assert all(torch.equal(weight, before[name]) for name, weight in weights_of(tmp_path / "run").items())
 
 
 def test_keep_last(tmp_path, corpus):

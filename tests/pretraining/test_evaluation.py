@@ -27,12 +27,6 @@ def test_the_perplexity_of_a_uniform_model_is_the_vocabulary_size(corpus, bilm, 
         assert value == pytest.approx(len(corpus.vocabulary), rel=1e-5)
 
 
-def test_every_target_is_counted(corpus, bilm, softmax):
-    for by_sentence in (False, True):
-        result = evaluate(bilm, softmax, corpus, corpus.train, by_sentence=by_sentence)
-        assert result.n_targets == corpus.train.n_tokens + corpus.train.n_sentences
-
-
 def test_by_sentence_equals_each_sentence_alone(corpus, bilm, softmax):
     part = corpus.train.first_sentences(300)
     result = evaluate(bilm, softmax, corpus, part, by_sentence=True)
@@ -51,22 +45,16 @@ def test_by_sentence_equals_each_sentence_alone(corpus, bilm, softmax):
     assert [result.forward, result.backward] == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_average_is_the_perplexity_of_the_mean_loss(corpus, bilm, softmax):
-    result = evaluate(bilm, softmax, corpus, corpus.train, by_sentence=False)
-    assert result.average == pytest.approx(math.sqrt(result.forward * result.backward), rel=1e-6)
-
-
-def test_the_state_is_carried_and_autocast_is_off(corpus, bilm, softmax):
+def test_evaluation_over_running_text(corpus, bilm, softmax):
+    """The state is carried, autocast is off, every target counted, and training mode stays."""
+    bilm.train()
     running, alone = (evaluate(bilm, softmax, corpus, corpus.train, by_sentence=b) for b in (False, True))
+    assert bilm.training
     assert running.forward != pytest.approx(alone.forward, rel=1e-4)
+    assert running.average == pytest.approx(math.sqrt(running.forward * running.backward), rel=1e-6)
+    assert running.n_targets == alone.n_targets == corpus.train.n_tokens + corpus.train.n_sentences
     with torch.autocast("cpu", torch.bfloat16):
         assert evaluate(bilm, softmax, corpus, corpus.train, by_sentence=False) == running
-
-
-def test_evaluating_leaves_training_mode_as_it_was(corpus, bilm, softmax):
-    bilm.train()
-    evaluate(bilm, softmax, corpus, corpus.train.first_sentences(50), by_sentence=False)
-    assert bilm.training
 
 
 def test_raw_text_gives_the_perplexity_of_its_corpus(tmp_path, model_folder, corpus):
