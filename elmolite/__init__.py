@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from elmolite.pretraining.trainer import pretrain as pretrain
     from elmolite.tasks.checkpoint import TaskCheckpoint as TaskCheckpoint
     from elmolite.tasks.config import FinetuningConfig as FinetuningConfig, InputConfig as InputConfig
-    from elmolite.tasks.examples.hf_datasets import DatasetExamples as DatasetExamples
     from elmolite.tasks.examples.records import ExampleColumns as ExampleColumns
+    from elmolite.tasks.examples.sources import DatasetExamples as DatasetExamples
     from elmolite.tasks.finetune import finetune as finetune
     from elmolite.tasks.heads import (
         ClassifyConfig as ClassifyConfig,
@@ -39,7 +39,7 @@ _HOMES = {
     "ClassifyConfig": "tasks.heads",
     "CommonComponent": "embedding.pooling",
     "Corpus": "data.corpus",
-    "DatasetExamples": "tasks.examples.hf_datasets",
+    "DatasetExamples": "tasks.examples.sources",
     "DatasetText": "data.hf_datasets",
     "ELMo": "embedding.elmo",
     "EmbeddingFolder": "embedding.output",

@@ -14,8 +14,8 @@ from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.nn.bilm import BiLM, BiLMConfig
 from elmolite.nn.softmax import FullSoftmax
 from elmolite.pretraining.checkpointing import TrainingCheckpoints, load_checkpoint
-from elmolite.tasks.examples.files import read_examples
 from elmolite.tasks.examples.records import ExampleColumns
+from elmolite.tasks.examples.sources import read_examples
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 

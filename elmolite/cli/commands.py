@@ -380,9 +380,8 @@ def finetune(
     :param overwrite: replace the results of an earlier run in --out
     """
     from elmolite.tasks.compare import baselines as baseline_runs, compare, draw_profile, probes
-    from elmolite.tasks.examples.hf_datasets import DatasetExamples
-    from elmolite.tasks.finetune import CacheFolder, fit
-    from elmolite.tasks.setup import FinetuningRun, TaskExamples
+    from elmolite.tasks.examples.sources import DatasetExamples, TaskExamples
+    from elmolite.tasks.finetune import CacheFolder, FinetuningRun, fit
 
     if seeds < 1:
         raise InputError(f"--seeds must be positive, got {seeds}")

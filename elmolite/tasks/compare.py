@@ -17,9 +17,8 @@ from typing import Any
 from elmolite.errors import InputError
 from elmolite.reports import plots
 from elmolite.tasks.config import FinetuningConfig
-from elmolite.tasks.finetune import CacheFolder, FinetuningResult, fit, layer_names
+from elmolite.tasks.finetune import CacheFolder, FinetuningResult, FinetuningRun, fit, layer_names
 from elmolite.tasks.inputs import MIX, NO_LAYERS
-from elmolite.tasks.setup import FinetuningRun
 from elmolite.utils import files
 from elmolite.utils.console import table
 

@@ -47,7 +47,7 @@ class TaskData(Dataset[TaskBatch]):
         :param tokenizer: for sentences that are strings.
         """
         self.examples = examples
-        self.sides = tokenise(examples, tokenizer)
+        self.sides = tokenize(examples, tokenizer)
         self.cache: LayerCache | None = None
         self.elmo: ELMo | None = model.elmo
         self.static: WordIds | None = None if model.inputs.static is None else model.inputs.static.ids
@@ -89,7 +89,7 @@ class TaskData(Dataset[TaskBatch]):
         return SentenceBatch(mask, layers=layers, static_ids=static_ids)
 
 
-def tokenise(examples: Sequence[Example], tokenizer: SentenceTokenizer) -> list[list[list[str]]]:
+def tokenize(examples: Sequence[Example], tokenizer: SentenceTokenizer) -> list[list[list[str]]]:
     """Return the tokens of the first sentences, and for pairs those of the second.
 
     :raises InputError: a sentence has no tokens; the message names file and line.

@@ -7,28 +7,39 @@ import io
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 from torch.utils.data import DataLoader
 
+from elmolite.checkpoint import CONFIG_FILE as ENCODER_MANIFEST
+from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.embedding import BATCH_TOKENS
 from elmolite.embedding.batching import batches_by_length
+from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
+from elmolite.formats.loading import refuse_earlier_model
+from elmolite.hub import model_folder
+from elmolite.nn.bilm import BiLM
 from elmolite.reports import plots
 from elmolite.tasks.checkpoint import ENCODER_FOLDER, MANIFEST, TaskCheckpoint
 from elmolite.tasks.config import FinetuningConfig, InputConfig
-from elmolite.tasks.data import ShuffledBatches, TaskBatch, TaskData, predict
+from elmolite.tasks.data import ShuffledBatches, TaskBatch, TaskData, predict, tokenize
 from elmolite.tasks.examples.records import DEFAULT_COLUMNS, ExampleColumns
+from elmolite.tasks.examples.sources import Source, TaskExamples
 from elmolite.tasks.heads import HeadConfig, HeadFactory
-from elmolite.tasks.inputs import LearntMix
-from elmolite.tasks.metrics import TaskScores
+from elmolite.tasks.inputs import NO_LAYERS, LearntMix
+from elmolite.tasks.metrics import TaskScores, check_labels
 from elmolite.tasks.model import TaskModel
 from elmolite.tasks.module import BestEpoch, FinetuningModule
-from elmolite.tasks.setup import FinetuningRun, Source, TaskExamples
+from elmolite.tasks.spans import scheme_of
+from elmolite.tasks.specs import TaskDescription
+from elmolite.tasks.static_vectors import StaticEmbedding, StaticVectors
 from elmolite.utils import files, folders
 from elmolite.utils.config import accepts_renamed_arguments
 from elmolite.utils.torch import best_device, quiet_lightning
@@ -72,6 +83,86 @@ class FinetuningResult:
             "test": None if self.test is None else self.test.as_dict(),
             "epochs": self.epochs,
         }
+
+
+@dataclass(frozen=True)
+class FinetuningRun:
+    """Everything that a run depends on, except how it trains; see :meth:`build`."""
+
+    examples: TaskExamples
+    encoder: str | Path
+    elmo: ELMo
+    inputs: InputConfig
+    head: HeadConfig | HeadFactory
+    tokenizer: SentenceTokenizer
+    random_init: bool = False
+    """Whether the language model has random weights: the baseline for pretraining."""
+
+    @classmethod
+    def build(
+        cls,
+        examples: TaskExamples,
+        *,
+        encoder: str | Path,
+        inputs: InputConfig | None = None,
+        head: HeadConfig | HeadFactory | None = None,
+        pretokenized: bool = False,
+        random_init: bool = False,
+    ) -> FinetuningRun:
+        """Load the language model and check that examples, inputs and head fit the task.
+
+        The parameters are those of :func:`elmolite.finetune`.
+        """
+        kind = examples.spec.config
+        head = head or kind()
+        if not callable(head) and not isinstance(head, kind):
+            raise InputError(f"head must be a {kind.__name__} for the task {examples.task}, got {head}")
+        refuse_earlier_model(encoder)
+        elmo = ELMo.from_pretrained(encoder)
+        tokenizer = SentenceTokenizer.whitespace() if pretokenized else elmo.tokenizer
+        run = cls(examples, encoder, elmo, inputs or InputConfig(), head, tokenizer, random_init)
+        check_labels(run.description, [*examples.dev, *(examples.test or [])])
+        return run
+
+    @cached_property
+    def description(self) -> TaskDescription:
+        """The configuration of the model."""
+        examples = self.examples
+        has_tags = examples.spec.has_token_labels
+        return TaskDescription(
+            task=examples.task,
+            labels=tuple(examples.labels),
+            inputs=self.inputs,
+            head=None if callable(self.head) else self.head,
+            is_multi_label=examples.is_multi_label,
+            scheme=scheme_of([each.labels for each in examples.train]) if has_tags else None,
+        )
+
+    def make_model(self, seed: int) -> TaskModel:
+        """Build the model, with random weights that are a function of the seed."""
+        torch.manual_seed(seed)
+        elmo = self.elmo if self.inputs.layers != NO_LAYERS else None
+        if elmo is not None and self.random_init:
+            elmo = ELMo(BiLM(elmo.bilm.config, **elmo.indexer.sizes()), elmo.tokenizer, elmo.indexer)
+        vectors = self._static_vectors
+        static = None if vectors is None else StaticEmbedding.of(vectors, is_trained=self.inputs.train_static)
+        custom_head = self.head if callable(self.head) else None
+        return TaskModel.build(self.description, elmo, static, custom_head=custom_head)
+
+    def encoder_entry(self) -> dict[str, Any]:
+        """Return the checksum of the language model's manifest, which has the checksums of its files."""
+        return {ENCODER_MANIFEST: files.file_entry(model_folder(self.encoder) / ENCODER_MANIFEST)}
+
+    @cached_property
+    def _static_vectors(self) -> StaticVectors | None:
+        """Vectors of the words of the training and dev examples, and of the first words of the file."""
+        if self.inputs.static is None:
+            return None
+        parts = (self.examples.train, self.examples.dev)
+        words = {
+            word for part in parts for side in tokenize(part, self.tokenizer) for tokens in side for word in tokens
+        }
+        return StaticVectors.load(self.inputs.static, only=words, n_first=self.inputs.static_words)
 
 
 @accepts_renamed_arguments

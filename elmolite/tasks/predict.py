@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.errors import InputError
 from elmolite.tasks.checkpoint import TaskCheckpoint
 from elmolite.tasks.data import TaskData, predict
-from elmolite.tasks.examples.files import read_examples
-from elmolite.tasks.examples.records import DEFAULT_COLUMNS, Example, ExampleColumns, Examples
+from elmolite.tasks.examples.records import DEFAULT_COLUMNS, Example, ExampleColumns
+from elmolite.tasks.examples.sources import read_examples
 from elmolite.tasks.heads import HeadFactory
 from elmolite.tasks.metrics import TaskScores, check_labels, warn_unknown_labels
 from elmolite.tasks.objectives import Prediction
@@ -41,30 +42,21 @@ def predict_file(
         the gold labels, as values for JSON.
     """
     checkpoint = TaskCheckpoint.from_pretrained(folder, head=head, encoder=encoder)
-    read = _read(path, columns, checkpoint)
-    read.report.log()
+    read = partial(read_examples, path, checkpoint.description.task, needs_labels=False)
+    trained = columns if str(path) == "-" else replace(checkpoint.columns, **_changed(columns))
+    try:
+        examples, report = read(trained)
+    except InputError:
+        if columns.given or not trained.given:  # else the file may lack the columns of the training examples
+            raise
+        examples, report = read(columns)
+    report.log()
     if pretokenized:
         checkpoint.tokenizer = SentenceTokenizer.whitespace()
-    data, predictions = _predict(checkpoint, read.examples)
+    data, predictions = _predict(checkpoint, examples)
     sentences = list(zip(*data.sides, strict=True))
-    for example, tokens, prediction in zip(read.examples, sentences, predictions, strict=True):
+    for example, tokens, prediction in zip(examples, sentences, predictions, strict=True):
         yield _record(checkpoint.description, example, tokens, prediction)
-
-
-def _read(path: str | Path, given: ExampleColumns, checkpoint: TaskCheckpoint) -> Examples:
-    """Read a file with the columns of the training examples, or else with the default ones."""
-    trained = replace(checkpoint.columns, **{"format": "auto", **_changed(given)})
-    candidates = [given]
-    if trained.given and str(path) != "-":
-        candidates = [trained] if given.given else [trained, given]
-    errors = []
-    for columns in candidates:
-        try:
-            description = checkpoint.description
-            return read_examples(path, description.task, columns, needs_labels=False, labels=description.labels)
-        except InputError as error:
-            errors.append(error)
-    raise errors[0]
 
 
 def evaluate_file(

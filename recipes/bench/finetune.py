@@ -20,10 +20,10 @@ from torch.utils.data import DataLoader
 
 from elmolite.tasks.config import FinetuningConfig, InputConfig
 from elmolite.tasks.data import ShuffledBatches, TaskData
-from elmolite.tasks.examples.files import read_examples
+from elmolite.tasks.examples.sources import TaskExamples, read_examples
+from elmolite.tasks.finetune import FinetuningRun
 from elmolite.tasks.heads import TagConfig
 from elmolite.tasks.model import TaskModel
-from elmolite.tasks.setup import FinetuningRun, TaskExamples
 
 
 def epoch(model: TaskModel, data: TaskData, config: FinetuningConfig) -> float:

@@ -19,8 +19,8 @@ from elmolite.nn.bilm import mini, small
 from elmolite.pretraining.config import PretrainingConfig
 from elmolite.tasks.checkpoint import TaskCheckpoint
 from elmolite.tasks.config import FinetuningConfig, InputConfig
-from elmolite.tasks.examples.hf_datasets import DatasetExamples
 from elmolite.tasks.examples.records import ExampleColumns
+from elmolite.tasks.examples.sources import DatasetExamples
 from elmolite.tasks.heads import ClassifyConfig
 from elmolite.tasks.specs import TASKS
 
@@ -373,7 +373,9 @@ def test_a_recipe_another_cache_and_a_reference(tmp_path, model_folder, files, o
 
 def test_names_of_splits(monkeypatch):
     seen = []
-    monkeypatch.setattr("elmolite.tasks.setup.TaskExamples.read", lambda task, **sources: seen.append(sources) or 1 / 0)
+    monkeypatch.setattr(
+        "elmolite.tasks.examples.sources.TaskExamples.read", lambda task, **sources: seen.append(sources) or 1 / 0
+    )
     words = ["--encoder=m", "--out=o", "--dataset=d", "--dataset-config=c"]
     for more, expected in (([], ("train", "validation", None)), (["--dev=x", "--test=y"], ("train", "x", "y"))):
         with pytest.raises(ZeroDivisionError):

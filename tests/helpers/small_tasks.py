@@ -6,9 +6,9 @@ from conftest import random_sentences
 
 from elmolite.tasks.config import FinetuningConfig, InputConfig
 from elmolite.tasks.examples.records import DEFAULT_COLUMNS, ExampleColumns
-from elmolite.tasks.finetune import fit
+from elmolite.tasks.examples.sources import TaskExamples
+from elmolite.tasks.finetune import FinetuningRun, fit
 from elmolite.tasks.heads import ClassifyConfig, EntailConfig, TagConfig
-from elmolite.tasks.setup import FinetuningRun, TaskExamples
 
 WORDS = {onset: [onset + rest for rest in ("n", "st", "ve", "ly", "é")] for onset in ("ba", "ki", "lu")}
 SMALL = {"hidden_size": 8, "dropout": 0.0}
@@ -18,6 +18,11 @@ HEADS = {"classify": ClassifyConfig(**SMALL), "tag": TagConfig(**SMALL), "entail
 def sentences_of(onset, n, *, seed=0, longest=5):
     """Sentences of words with one onset."""
     return [sentence[:longest] for sentence in random_sentences(n, seed=seed, words=WORDS[onset])]
+
+
+def write_lines(path, *lines):
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
 
 
 def write_classes(path, n=32, *, seed=0, labels=("left", "right")):
@@ -135,9 +140,10 @@ def train_every_kind(encoder, folder):
     """Train a task of each kind: name -> its result and its training examples, which are its dev examples too."""
     writers = {**WRITERS, "spans": lambda path: write_tagged(path, span_tags), "label sets": write_label_sets}
     columns = {"label sets": ExampleColumns(label_separator="|"), "classify": ExampleColumns(format="label-text")}
+    suffixes = {"classify": ".txt", "tag": ".conll", "spans": ".conll"}
     trained = {}
     for name, write in writers.items():
-        path = write(folder / name)
+        path = write(folder / f"{name}{suffixes.get(name, '.tsv')}")
         task = {"spans": "tag", "label sets": "classify"}.get(name, name)
         static = str(write_vectors(folder / "vectors.txt")) if name == "classify" else None
         setup = setup_of(encoder, task, train=path, columns=columns.get(name, DEFAULT_COLUMNS), static=static)

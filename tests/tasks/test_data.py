@@ -9,7 +9,7 @@ from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.tasks import layer_cache
 from elmolite.tasks.config import InputConfig
-from elmolite.tasks.data import ShuffledBatches, TaskData, predict, tokenise
+from elmolite.tasks.data import ShuffledBatches, TaskData, predict, tokenize
 from elmolite.tasks.examples.records import Example
 from elmolite.tasks.model import TaskModel
 from elmolite.tasks.specs import TaskDescription
@@ -111,15 +111,15 @@ def test_prediction_needs_no_labels_and_keeps_the_order(model_folder, task):
 
 def test_strings_are_tokenized_and_tokens_are_kept():
     examples = [Example(("Don't.", ("Do not",)), (), "a")]
-    assert tokenise(examples, SentenceTokenizer.english()) == [[["Do", "n't", "."]], [["Do not"]]]
-    assert tokenise(examples, SPACES) == [[["Don't."]], [["Do not"]]]
-    assert tokenise([], SPACES) == []
+    assert tokenize(examples, SentenceTokenizer.english()) == [[["Do", "n't", "."]], [["Do not"]]]
+    assert tokenize(examples, SPACES) == [[["Don't."]], [["Do not"]]]
+    assert tokenize([], SPACES) == []
 
 
 @pytest.mark.parametrize("sentences", [(" ",), ((),), ("a", "\t")])
 def test_a_sentence_without_tokens_is_refused(sentences):
     with pytest.raises(InputError, match=r"f\.tsv, line 3: a sentence without tokens"):
-        tokenise(
+        tokenize(
             [Example(("a",) * len(sentences), (), "f.tsv, line 2"), Example(sentences, (), "f.tsv, line 3")], SPACES
         )
 

@@ -4,13 +4,13 @@ import pytest
 from conftest import examples_of
 
 from elmolite.errors import InputError
-from elmolite.tasks.examples.files import read_examples
 from elmolite.tasks.examples.records import (
     NO_AGREED_LABEL,
     ExampleColumns,
     ReadOptions,
     choose_columns,
 )
+from elmolite.tasks.examples.sources import read_examples
 
 
 def choose(names, task, *, needs_labels=True, **columns):
@@ -107,12 +107,9 @@ def test_several_labels_with_a_separator(tmp_path):
     assert found == [("a", ("x", "y")), ("b", ())]
 
 
-def test_lone_surrogates_are_replaced_and_counted(tmp_path):
+def test_lone_surrogates_are_replaced(tmp_path):
     content = r'{"tokens": ["a\ud800", "\ud83d\ude00"], "tags": ["\udfff", "Y"]}'
     assert examples_of(tmp_path / "a.jsonl", content, "tag") == [(("a\ufffd", "😀"), ("\ufffd", "Y"))]
-    content = r'{"text": "a\ud800", "label": "\ud800"}'
-    assert examples_of(tmp_path / "a.jsonl", content, "classify") == [("a\ufffd", ("\ufffd",))]
-    assert "replaced by U+FFFD: 2" in read_examples(tmp_path / "a.jsonl", "classify").report.describe()
 
 
 def test_pairs_without_an_agreed_label_are_left_out_of_training(tmp_path):
@@ -135,17 +132,12 @@ def test_labels_may_be_missing_for_prediction(tmp_path):
     ("task", "record", "message"),
     [
         ("classify", {"text": "", "label": 1}, "the sentence in 'text' is empty"),
-        ("classify", {"text": [], "label": 1}, "the sentence in 'text' is empty"),
-        ("classify", {"text": None, "label": 1}, "the sentence in 'text' is empty"),
         ("classify", {"text": 3, "label": 1}, "'text' must be a sentence or a list of tokens, got 3"),
-        ("classify", {"text": ["a", 3], "label": 1}, "token 2 in 'text' must be a string, got 3"),
+        ("classify", {"text": ["a", 3], "label": 1}, "a token in 'text' must be a string, got 3"),
         ("classify", {"text": "a"}, "no label in 'label'"),
         ("classify", {"label": "a"}, "no 'text' among 'label'"),
         ("classify", {"text": "a", "label": None}, "no label in 'label'"),
         ("classify", {"text": "a", "label": {}}, "expected a label in 'label', got {}"),
-        ("classify", {"text": "a", "label": [[1]]}, "expected a label in 'label', got .1."),
-        ("classify", {"text": "a", "label": [None]}, "expected a label in 'label', got None"),
-        ("classify", {"text": "a", "label": ["x", " "]}, "empty label in 'label'"),
         ("tag", {"tokens": ["a", "b"], "tags": ["X"]}, "the sentence has 2 tokens and 1 tags"),
         ("tag", {"tokens": ["a"], "tags": ""}, "no label in 'tags'"),
         ("entail", {"premise": "a", "hypothesis": "b", "label": ["x", "y"]}, "expected one label in 'label', got 2"),

@@ -26,12 +26,12 @@ from elmolite.errors import InputError
 from elmolite.tasks import layer_cache
 from elmolite.tasks.checkpoint import TaskCheckpoint
 from elmolite.tasks.config import FinetuningConfig, InputConfig
+from elmolite.tasks.examples.sources import TaskExamples
 from elmolite.tasks.finetune import finetune
 from elmolite.tasks.heads import ClassifyConfig, EntailConfig, TagConfig
 from elmolite.tasks.module import BestEpoch, FinetuningModule
 from elmolite.tasks.objectives import SingleLabel
 from elmolite.tasks.predict import evaluate_file
-from elmolite.tasks.setup import TaskExamples
 
 pytestmark = pytest.mark.usefixtures("no_pictures", "own_cache")
 

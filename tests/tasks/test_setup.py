@@ -5,6 +5,7 @@ from helpers.small_tasks import (
     span_tags,
     write_classes,
     write_label_sets,
+    write_lines,
     write_pairs,
     write_tagged,
     write_vectors,
@@ -14,36 +15,9 @@ from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.tasks.config import InputConfig
 from elmolite.tasks.examples.records import ExampleColumns
+from elmolite.tasks.examples.sources import TaskExamples
+from elmolite.tasks.finetune import FinetuningRun
 from elmolite.tasks.heads import ClassifyConfig, TagConfig
-from elmolite.tasks.setup import FinetuningRun, TaskExamples
-
-
-def write(path, *lines):
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
-
-
-def test_labels_are_those_of_the_training_examples_sorted(tmp_path):
-    train, dev = write(tmp_path / "a.txt", "z a b", "b c", "z d"), write(tmp_path / "b.txt", "z a")
-    examples = TaskExamples.read("classify", train=train, dev=dev)
-    assert examples.labels == ["b", "z"]
-    assert not examples.is_multi_label
-    assert examples.test is None
-
-
-def test_labels_unseen_in_training_and_pairs_without_a_label_are_logged(tmp_path, caplog):
-    caplog.set_level("INFO", logger="elmolite")
-    train = write(tmp_path / "a.tsv", "premise\thypothesis\tlabel", "a\tb\tyes", "a\tc\t-", "a\td\tno")
-    dev = write(tmp_path / "b.tsv", "premise\thypothesis\tlabel", "a\tb\tyes", "a\tc\tmaybe")
-    examples = TaskExamples.read("entail", train=train, dev=dev)
-    assert len(examples.train) == 2
-    assert f"{dev}, line 3: label 'maybe' is not among the 2 labels" in caplog.text
-
-
-def test_examples_without_any_label_teach_nothing(tmp_path):
-    path = write(tmp_path / "a.tsv", "text\tlabel", "a b\t", "c\t")
-    with pytest.raises(InputError, match=r"a\.tsv: none of the 2 training examples has a label"):
-        TaskExamples.read("classify", train=path, dev=path, columns=ExampleColumns(label_separator="|"))
 
 
 def test_the_examples_determine_labels_and_scheme(tmp_path, model_folder):
@@ -62,12 +36,12 @@ def test_the_examples_determine_labels_and_scheme(tmp_path, model_folder):
 
 
 def test_labels_that_cannot_be_scored_are_refused(tmp_path, model_folder):
-    train = write(tmp_path / "a.tsv", "text\tlabel", "x y\ta", "z\tb")
-    dev = write(tmp_path / "b.tsv", "text\tlabel", "x y\ta", "z\ta|b")
+    train = write_lines(tmp_path / "a.tsv", "text\tlabel", "x y\ta", "z\tb")
+    dev = write_lines(tmp_path / "b.tsv", "text\tlabel", "x y\ta", "z\ta|b")
     with pytest.raises(InputError, match=r"b\.tsv, line 3: 2 labels; the training examples have one each"):
         setup_of(model_folder, "classify", train=train, dev=dev, columns=ExampleColumns(label_separator="|"))
     train = write_tagged(tmp_path / "a.conll", span_tags)
-    test = write(tmp_path / "b.conll", "a\tO", "", "b\tO", "c\tNOUN")
+    test = write_lines(tmp_path / "b.conll", "a\tO", "", "b\tO", "c\tNOUN")
     with pytest.raises(InputError, match=r"b\.conll, line 3.*'NOUN' is not a span tag"):
         setup_of(model_folder, "tag", train=train, test=test)
 
@@ -103,18 +77,8 @@ def test_an_untrained_language_model_is_of_the_same_sizes_at_random(tmp_path, mo
     assert not any(parameter.requires_grad for parameter in first.parameters())
 
 
-def test_without_dev_examples_every_tenth_is_set_aside(tmp_path):
-    path = write(tmp_path / "train.txt", *(f"{'xy'[i % 2]} ban {i}" for i in range(25)))
-    examples = TaskExamples.read("classify", train=path)
-    assert [example.sentences[0].split()[1] for example in examples.dev] == ["9", "19"]
-    assert len(examples.train) == 23
-    assert not set(examples.train) & set(examples.dev)
-    with pytest.raises(InputError, match="9 examples are too few to set some aside"):
-        TaskExamples.read("classify", train=write(tmp_path / "few.txt", *(f"x ban {i}" for i in range(9))))
-
-
 def test_static_vectors_are_of_the_words_of_train_and_dev(tmp_path, model_folder):
-    parts = {name: write(tmp_path / f"{name}.txt", f"x {word}") for name, word in zip(
+    parts = {name: write_lines(tmp_path / f"{name}.txt", f"x {word}") for name, word in zip(
         ("train", "dev", "test"), ("ban", "kin", "lun"), strict=True)}  # fmt: skip
     vectors = write_vectors(tmp_path / "vectors.txt", ["ban", "bast", "kin", "lun"])
     model = setup_of(model_folder, "classify", **parts, layers="none", static=str(vectors), static_words=0).make_model(
@@ -131,7 +95,7 @@ def test_static_vectors_are_of_the_words_of_train_and_dev(tmp_path, model_folder
 
 
 def test_text_is_tokenized_as_the_model_s_or_split_at_white_space(tmp_path):
-    path = write(tmp_path / "a.txt", "yes Don't.", "no b")
+    path = write_lines(tmp_path / "a.txt", "yes Don't.", "no b")
     examples = TaskExamples.read("classify", train=path, dev=path)
     options = {"encoder": "mini-en", "inputs": InputConfig(), "head": ClassifyConfig()}
     assert FinetuningRun.build(examples, **options).tokenizer.tokens("Don't.") == ["Do", "n't", "."]

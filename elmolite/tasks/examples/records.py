@@ -1,7 +1,6 @@
 """Labelled examples, the columns that hold them, and records (table rows, JSON objects) -> examples.
 
-Every reader of this package yields :class:`Example`; readers of formats with named values go through
-:func:`choose_columns` and :func:`read_records`.
+Readers of formats with named values go through :func:`choose_columns` and :func:`read_records`.
 """
 
 from __future__ import annotations
@@ -15,8 +14,6 @@ from elmolite.data.text import BLANK_LINES, ReadReport
 from elmolite.errors import InputError, check_choices, closest
 from elmolite.tasks.specs import TASKS, ColumnNames, TaskSpec
 
-Task = str
-"""A key of :data:`elmolite.tasks.specs.TASKS`."""
 Format = Literal["auto", "text", "conllu", "conll", "csv", "tsv", "jsonl", "label-text"]
 
 NO_AGREED_LABEL = "pairs without an agreed label left out"
@@ -44,7 +41,7 @@ class ExampleColumns:
 
     :param format: auto: by the file's suffix; other files than .conllu, .conll, .bio, .iob, .iob2, .csv, .tsv, .jsonl
         and .json hold CoNLL columns (tag), lines of label and text (classify) or tab-separated pairs (entail), or to be
-        predicted a sentence per line. text: sentences without labels. tsv: without quoting, a row per line.
+        predicted a sentence per line (tag, classify). text: sentences without labels. tsv: a row per line, no quoting.
     :param encoding: such as utf-8 or latin-1.
     :param header: of csv and tsv. auto: the first row is a header if it has a usual name or a column is given by name.
         A table of pairs without header and column numbers has premise, hypothesis and label, in this order.
@@ -62,7 +59,7 @@ class ExampleColumns:
     label: str | None = None
     label_separator: str | None = None
 
-    def check(self, task: Task) -> None:
+    def check(self, task: str) -> None:
         """Check the values, and that each applies to the task.
 
         :raises InputError: a value is unknown, or does not apply.
@@ -94,7 +91,7 @@ DEFAULT_COLUMNS = ExampleColumns()
 class ReadOptions(NamedTuple):
     """Arguments that all readers share."""
 
-    task: Task
+    task: str
     columns: ExampleColumns
     needs_labels: bool
 
@@ -142,14 +139,10 @@ def choose_columns(
     spec = options.spec
     sentences = [choose(*each) for each in zip(("text", "second_text"), spec.text_columns, strict=False)]
     label = choose("label", spec.label_columns, required=options.needs_labels)
-    chosen = ChosenColumns(tuple(name for name in sentences if name is not None), label)
-    for name in (*chosen.sentences, chosen.label):
-        if name is not None and names.count(name) > 1:
-            raise InputError(f"{location}: {names.count(name)} columns are named {name!r}")
-    return chosen
+    return ChosenColumns(tuple(name for name in sentences if name is not None), label)
 
 
-def has_usual_name(names: Iterable[str], task: Task) -> bool:
+def has_usual_name(names: Iterable[str], task: str) -> bool:
     """Return whether any of the names is a usual one for a column of the task."""
     spec = TASKS[task]
     usual = {name for groups in (*spec.text_columns, spec.label_columns) for group in groups for name in group}
@@ -199,14 +192,14 @@ def read_records(
 ) -> list[Example]:
     """Return the examples of all records.
 
-    :param report: counts pairs left out and lone surrogates replaced.
+    :param report: counts pairs left out.
     :raises InputError: a record has no sentence or no label, or a value of another type; the message names its line.
     """
     examples: list[Example] = []
     used = {*chosen.sentences, chosen.label}
     for number, record in records:
         location = f"{report.source}, {report.unit} {number}"
-        values = {name: _clean(value, report, number) for name, value in record.items() if name in used}
+        values = {name: _clean(value) for name, value in record.items() if name in used}
         try:
             if missing := next((name for name in chosen.sentences if name not in values), None):
                 raise InputError(f"no {missing!r} among {listing(list(record))}")
@@ -227,34 +220,23 @@ def read_records(
     return examples
 
 
-def _clean(value: Any, report: ReadReport, number: int) -> Any:
-    """Replace lone surrogates in a string or in a list of strings."""
+def _clean(value: Any) -> Any:
+    """Replace lone surrogates by U+FFFD."""
     if isinstance(value, list):
-        return [_clean(part, report, number) for part in value]
-    if isinstance(value, str) and (n_found := len(_LONE_SURROGATE.findall(value))):
-        report.add("lone surrogates replaced by U+FFFD", number, times=n_found)
-        return _LONE_SURROGATE.sub("\ufffd", value)
-    return value
+        return [_clean(part) for part in value]
+    return _LONE_SURROGATE.sub("\ufffd", value) if isinstance(value, str) else value
 
 
 def _sentence(value: Any, name: str, options: ReadOptions) -> str | tuple[str, ...]:
-    sentence: str | tuple[str, ...]
-    if isinstance(value, str):
-        sentence = value.strip()
-        if options.spec.has_token_labels:
-            sentence = tuple(sentence.split())
-    elif isinstance(value, list):
-        for number, token in enumerate(value, start=1):
-            if not isinstance(token, str):
-                raise InputError(f"token {number} in {name!r} must be a string, got {excerpt(token)}")
-        sentence = tuple(value)
-    elif value is None:
-        sentence = ""
-    else:
+    if not (value is None or isinstance(value, str | list)):
         raise InputError(f"{name!r} must be a sentence or a list of tokens, got {excerpt(value)}")
-    if not sentence:
+    if isinstance(value, list) and (wrong := [token for token in value if not isinstance(token, str)]):
+        raise InputError(f"a token in {name!r} must be a string, got {excerpt(wrong[0])}")
+    if isinstance(value, str):
+        value = value.split() if options.spec.has_token_labels else value.strip()
+    if not value:
         raise InputError(f"the sentence in {name!r} is empty")
-    return sentence
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _labels(value: Any, name: str, options: ReadOptions) -> tuple[str, ...] | None:
@@ -284,14 +266,10 @@ def split_labels(text: str, options: ReadOptions) -> tuple[str, ...] | None:
 
 
 def _label(value: object, name: str) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if not isinstance(value, str | int | float):
+    text = str(value).lower() if isinstance(value, bool) else str(value).strip()
+    if not isinstance(value, str | int | float) or not text:
         raise InputError(f"expected a label in {name!r}, got {excerpt(value)}")
-    label = str(value).strip()
-    if not label:
-        raise InputError(f"empty label in {name!r}")
-    return label
+    return text
 
 
 class Examples(NamedTuple):
