@@ -10,10 +10,7 @@ import os
 import shutil
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
-from typing import Any, Protocol
 from unittest import mock
 
 from elmolite.errors import InputError
@@ -22,32 +19,17 @@ from elmolite.utils import files
 KILLS = ("killed before", "killed after", "killed half-way")
 FULL = "disk full"
 NAMES = ("open", "fsync", "rename", "replace", "unlink", "remove", "rmdir", "mkdir")
-
-
-class Save(Protocol):
-    """A state that replaces an earlier one on the disk."""
-
-    def begin(self, folder: Path) -> None:
-        """Save the earlier state and all inputs."""
-
-    def save(self, folder: Path) -> None:
-        """Replace it by the later state."""
-
-    def read(self, folder: Path) -> Any:
-        """Return the state that a reader finds, bit for bit, or :data:`RESUMABLE`; raise if it is lost."""
-
-
 RESUMABLE = "incomplete, but valid: the next save continues it"
 
 
 class Calls:
     """Count system calls, and let the n-th fail."""
 
-    def __init__(self, kind: str | None = None, n: int | None = None) -> None:
-        self.made: list[str] = []
+    def __init__(self, kind=None, n=None):
+        self.made = []
         self._kind, self._n = kind, n
 
-    def make(self, name: str, call: Callable[[], Any], half: Callable[[], Any] | None = None) -> Any:
+    def make(self, name, call, half=None):
         """Make a call, or let it fail.
 
         :param half: makes half of it.
@@ -61,13 +43,12 @@ class Calls:
             with suppress(OSError):  # as if a folder exists
                 call()
         elif self._kind == "killed half-way":
-            assert half is not None
             half()
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError("a killed process goes on")
 
     @contextmanager
-    def counted(self) -> Iterator[None]:
+    def counted(self):
         """Count, and let fail, the calls of a block."""
         with ExitStack() as stack:
             for name in NAMES:
@@ -76,12 +57,10 @@ class Calls:
                 stack.enter_context(mock.patch(f"{module}.open", self._open))
             yield
 
-    def _counting(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _counting(self, name, function):
         return lambda *args, **kwargs: self.make(name, lambda: function(*args, **kwargs))
 
-    def _open(
-        self, file: Any, mode: str = "r", buffering: int = -1, *args: Any, open_: Any = open, **kwargs: Any
-    ) -> Any:
+    def _open(self, file, mode="r", buffering=-1, *args, open_=open, **kwargs):
         if not set(mode) & set("wxa+"):
             return open_(file, mode, buffering, *args, **kwargs)
         assert "b" in mode, mode
@@ -92,35 +71,35 @@ class Calls:
 class _File(io.FileIO):
     """The raw file below Python's buffer."""
 
-    def __init__(self, calls: Calls, *args: Any) -> None:
+    def __init__(self, calls, *args):
         super().__init__(*args)
         self._calls = calls
 
-    def write(self, data: Any) -> int:
-        def write(part: Any) -> Any:
-            return io.FileIO.write(self, part)
-
+    def write(self, data):
+        write = super().write
         return self._calls.make("write", lambda: write(data), lambda: write(data[: len(data) // 2]))
 
 
-def sweep(save: Save, folder: Path, *, first: int = 0, step: int = 1) -> Counter[str]:
+def sweep(save, folder, *, first=0, step=1):
     """Let every ``step``-th call of a save fail in every way, from the ``first`` on; return the number of each way.
 
     Asserts that nothing is lost, that errors name the file, and that no partial files remain.
+
+    :param save: ``begin(folder)`` writes an earlier state, ``save(folder)`` replaces it by a later one, and
+        ``read(folder)`` returns the one that is there, or :data:`RESUMABLE`, and raises if it is lost.
     """
     files.UNLOCKED_AFTER = -1.0
     here = folder / "here"
     here.mkdir(parents=True)
     save.begin(here)
     old = save.read(here)
-    before = folder / "before"
-    shutil.copytree(here, before)
+    before = shutil.copytree(here, folder / "before")
     whole = Calls()
     with whole.counted():
         save.save(here)
     new, names = save.read(here), _names(here)
     assert old != new
-    injected: Counter[str] = Counter()
+    injected = Counter()
     for kind in (*KILLS, FULL):
         made = [n for n, name in enumerate(whole.made) if name == "write" or kind != "killed half-way"]
         for n in made[first % step :: step]:
@@ -131,8 +110,7 @@ def sweep(save: Save, folder: Path, *, first: int = 0, step: int = 1) -> Counter
                 _fill_disk(save, here, n, new, what)
             else:
                 assert _killed(save, here, Calls(kind, n)), f"{what}: it was not killed"
-            found = save.read(here)
-            assert found in (old, new, RESUMABLE), f"{what}: neither the old nor the new one is there"
+            assert save.read(here) in (old, new, RESUMABLE), f"{what}: neither the old nor the new one is there"
             save.save(here)
             assert save.read(here) == new, f"{what}: a later save did not make it good"
             assert _names(here) == names, f"{what}: {sorted(set(_names(here)) ^ set(names))}"
@@ -141,11 +119,11 @@ def sweep(save: Save, folder: Path, *, first: int = 0, step: int = 1) -> Counter
     return injected
 
 
-def _names(folder: Path) -> list[str]:
+def _names(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-def _killed(save: Save, here: Path, calls: Calls) -> bool:
+def _killed(save, here, calls):
     """Save in a forked process; return whether a call killed it."""
     process = os.fork()
     if process == 0:
@@ -158,21 +136,19 @@ def _killed(save: Save, here: Path, calls: Calls) -> bool:
     return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
 
 
-def _fill_disk(save: Save, here: Path, n: int, new: Any, what: str) -> None:
+def _fill_disk(save, here, n, new, what):
     """Save with one call that finds the disk full: an error with the path, or no harm."""
     calls = Calls(FULL, n)
-    said: str | None = None
     try:
         with calls.counted():
             save.save(here)
     except InputError as error:
         said = str(error)
-    if said is None:
-        assert save.read(here) == new, f"{what}: no error, and not saved"
-    else:
         assert str(here) in said, f"{what}: {said}"
         assert os.strerror(errno.ENOSPC) in said, f"{what}: {said}"
         assert ".partial" not in said, f"{what}: {said}"
         left = [name for name in _names(here) if name.endswith((".partial", ".old"))]
         assert not left, f"{what}: left {left}"
+    else:
+        assert save.read(here) == new, f"{what}: no error, and not saved"
     assert len(calls.made) > n, f"{what}: the call was not made"

@@ -4,7 +4,6 @@ A fork server imports everything once, so that a run takes a second or two.
 """
 
 import contextlib
-import csv
 import hashlib
 import itertools
 import multiprocessing
@@ -14,38 +13,28 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
-from conftest import training_checkpoint
+from conftest import small_config, training_checkpoint
+from helpers.pretraining import make_config, read_log
 
 from elmolite.errors import PREEMPTED_EXIT_CODE, Preempted
-from elmolite.nn.bilm import BiLMConfig
 from elmolite.pretraining.checkpointing import TrainingCheckpoints
-from elmolite.pretraining.config import PretrainingConfig
 from elmolite.pretraining.module import PretrainingModule
 from elmolite.pretraining.trainer import pretrain
 
-SIZES = {"filters": [(1, 8), (2, 8), (3, 16)], "cell_size": 24, "projection_size": 12, "n_highway_layers": 1}
-SETTINGS = {
-    "batch_size": 4,
-    "bptt_length": 10,
-    "warmup_steps": 3,
-    "learning_rate": 0.01,
-    "n_validations": 3,
-    "max_steps": 24,
-}
 TIMEOUT = 120.0
 WALL_CLOCK = ("seconds", "tokens_per_second")
 """Columns of the log that differ between equal runs."""
 SAVE_EVERY_STEP = {"pretraining.checkpointing.SAVE_SECONDS": -1.0, "pretraining.checkpointing.AGREE_STEPS": 1}
 
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["elmolite.pretraining.trainer", "torch._dynamo"])
+FORK_SERVER = multiprocessing.get_context("forkserver")
+FORK_SERVER.set_forkserver_preload(["elmolite.pretraining.trainer", "torch._dynamo"])
 
 Arm = Callable[[], None]
 """Called in the process of a run before it starts, to inject a fault."""
@@ -53,7 +42,7 @@ Arm = Callable[[], None]
 
 @dataclass(frozen=True)
 class Run:
-    """Corpus, settings and patches of a run."""
+    """Corpus, settings and patches of a run of 24 steps."""
 
     corpus: Path
     settings: dict[str, Any] = field(default_factory=dict)
@@ -62,18 +51,12 @@ class Run:
 
     def train(self, out: Path, *, resume: bool = False) -> None:
         """Train in this process."""
-        config = PretrainingConfig(**{**SETTINGS, "log_every_steps": 1, **self.settings})
+        config = make_config(**{"max_steps": 24, **self.settings})
         with contextlib.ExitStack() as stack:
             for name, value in self.patches.items():
                 stack.enter_context(mock.patch(f"elmolite.{name}", value))
-            pretrain(
-                config,
-                model=BiLMConfig(**{**SIZES, **self.model}),
-                corpus=self.corpus,
-                out=out,
-                resume=resume,
-                show_progress=False,
-            )
+            model = small_config(**self.model)
+            pretrain(config, model=model, corpus=self.corpus, out=out, resume=resume, show_progress=False)
 
 
 class Started:
@@ -88,13 +71,6 @@ class Started:
             if process.is_alive():
                 os.kill(process.pid, number)
 
-    def exit_code_of(self, rank: int, timeout: float = TIMEOUT) -> int:
-        """Wait for the end of a process."""
-        self._processes[rank].join(timeout)
-        code = self._processes[rank].exitcode
-        assert code is not None, f"not ended after {timeout:.0f} s"
-        return code
-
     def exit_codes(self, timeout: float = TIMEOUT) -> list[int]:
         """Wait for the end of all processes."""
         until = time.monotonic() + timeout
@@ -107,8 +83,8 @@ class Started:
         return codes
 
 
-def start(run: Run, out: Path, *, resume: bool = False, arms: Sequence[Arm] = ()) -> Started:
-    """Train in new processes.
+def start(run: Run, out: Path, *, resume: bool = False, arms: Sequence[Arm | None] = ()) -> Started:
+    """Train in new processes, with the environment of torchrun if there are several.
 
     :param arms: the fault of each rank.
     """
@@ -116,29 +92,14 @@ def start(run: Run, out: Path, *, resume: bool = False, arms: Sequence[Arm] = ()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    common = {"TORCHELASTIC_RUN_ID": "1", "LOCAL_WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
     processes = []
-    for rank in range(n_processes):
-        environment = {} if n_processes == 1 else as_torchrun(rank, n_processes, port)
-        arguments = (run, out, resume, arms[rank] if rank < len(arms) else None, environment)
-        processes.append(_context.Process(target=_train, args=arguments))
+    for rank, arm in itertools.zip_longest(range(n_processes), arms):
+        numbers = {"WORLD_SIZE": n_processes, "RANK": rank, "GROUP_RANK": rank, "MASTER_PORT": port}
+        environment = common | {name: str(number) for name, number in numbers.items()} if n_processes > 1 else {}
+        processes.append(FORK_SERVER.Process(target=_train, args=(run, out, resume, arm, environment)))
         processes[-1].start()
     return Started(processes)
-
-
-def wait_for_log(out: Path, n_lines: int = 1) -> None:
-    """Wait until the log of a run has a number of lines, header included."""
-    until = time.monotonic() + TIMEOUT
-    path = out / "log.csv"
-    while not path.is_file() or path.read_text().count("\n") < n_lines:
-        assert time.monotonic() < until, said_by(out)
-        time.sleep(0.01)
-
-
-def as_torchrun(rank: int, n_processes: int, port: int) -> dict[str, str]:
-    """Return the environment that torchrun sets for a rank, with one process per node."""
-    common = {"TORCHELASTIC_RUN_ID": "1", "LOCAL_WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
-    numbers = {"WORLD_SIZE": n_processes, "RANK": rank, "GROUP_RANK": rank, "MASTER_PORT": port}
-    return common | {name: str(number) for name, number in numbers.items()}
 
 
 def _train(run: Run, out: Path, resume: bool, arm: Arm | None, environment: dict[str, str]) -> None:
@@ -176,15 +137,28 @@ def batches_of(out: Path) -> set[str]:
     return set((out.parent / f"{out.name}.batches").read_text().splitlines())
 
 
+def has_checkpoint(out: Path) -> bool:
+    """Return whether a run can be resumed."""
+    return bool(TrainingCheckpoints(out).paths())
+
+
 def finish(run: Run, out: Path) -> None:
     """Resume a run, or start it if it has no checkpoint, to its end."""
-    codes = set(start(run, out, resume=bool(TrainingCheckpoints(out).paths())).exit_codes())
-    assert codes == {0}, said_by(out)
+    assert set(start(run, out, resume=has_checkpoint(out)).exit_codes()) == {0}, said_by(out)
 
 
 def said_by(out: Path) -> str:
     """Return the output of the processes of a run."""
     return (out.parent / f"{out.name}.said").read_text()
+
+
+def wait_for_log(out: Path, n_lines: int = 1) -> None:
+    """Wait until the log of a run has a number of lines, header included."""
+    until = time.monotonic() + TIMEOUT
+    path = out / "log.csv"
+    while not path.is_file() or path.read_text().count("\n") < n_lines:
+        assert time.monotonic() < until, said_by(out)
+        time.sleep(0.01)
 
 
 def kill_in(target: str, n: int) -> None:
@@ -203,36 +177,31 @@ def kill_in(target: str, n: int) -> None:
 
 def log_of(out: Path) -> list[dict[str, str]]:
     """Return the lines of the log without times."""
-    with (out / "log.csv").open(newline="") as file:
-        return [{name: row[name] for name in row if name not in WALL_CLOCK} for row in csv.DictReader(file)]
+    return [{name: row[name] for name in row if name not in WALL_CLOCK} for row in read_log(out)]
 
 
-def differences(whole: Any, parts: Any, where: str = "") -> list[str]:
-    """Return the path of every leaf of two checkpoints that is not bit for bit equal."""
-    if isinstance(whole, torch.Tensor):
-        same = isinstance(parts, torch.Tensor) and whole.dtype == parts.dtype and torch.equal(whole, parts)
-        return [] if same else [where]
-    if isinstance(whole, dict) and isinstance(parts, dict):
-        keys = sorted(whole.keys() | parts.keys(), key=str)
-        return [
-            each
-            for key in keys
-            for each in (
-                differences(whole[key], parts[key], f"{where}.{key}")
-                if key in whole and key in parts
-                else [f"{where}.{key}"]
-            )
-        ]
-    if isinstance(whole, list | tuple) and isinstance(parts, list | tuple) and len(whole) == len(parts):
-        return [
-            each for i, pair in enumerate(zip(whole, parts, strict=True)) for each in differences(*pair, f"{where}.{i}")
-        ]
-    return [] if whole == parts else [where]
+def _leaves(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict | list | tuple):
+        for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _leaves(part, f"{where}.{key}")
+    else:
+        yield where, value
+
+
+def _are_equal(a: Any, b: Any) -> bool:
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    return type(a) is type(b) and bool(a == b)
 
 
 def check_same(whole: Path, parts: Path) -> None:
     """Compare checkpoints, logs, models and the batches of each step bit for bit."""
-    differ = differences(training_checkpoint(whole), training_checkpoint(parts))
+    a, b = (dict(_leaves(training_checkpoint(out))) for out in (whole, parts))
+    differ = [
+        name
+        for name in sorted(a.keys() | b.keys())
+        if name not in a or name not in b or not _are_equal(a[name], b[name])
+    ]
     assert not differ, differ
     assert batches_of(whole) == batches_of(parts)
     assert log_of(whole) == log_of(parts)

@@ -1,24 +1,14 @@
-"""Memory of preparing a corpus does not grow with the text.
+"""Memory of preparing a corpus does not grow with the text; ``recipes/bench/big_corpus.py`` measures large ones."""
 
-With ``ELMOLITE_BIG=1``, recipes/bench/big_corpus.py also measures ten times the shared text, for half an hour.
-"""
-
-import json
-import os
 import random
-import subprocess
-import sys
 import tracemalloc
-from pathlib import Path
 
 import pytest
-from conftest import SHARED, needs_shared, write_sentences
+from conftest import write_sentences
 
 from elmolite.data import corpus_writer
 from elmolite.data.prepare import prepare
 from elmolite.data.tokenization import SentenceTokenizer
-
-BENCH = Path(__file__).parents[2] / "recipes" / "bench" / "big_corpus.py"
 
 
 @pytest.fixture
@@ -60,22 +50,3 @@ def test_memory_of_preparing_is_bounded_by_word_type(tmp_path, small_steps):
     peak_of(tmp_path / "first", sentences[:few])
     small, large = peak_of(tmp_path / "few", sentences[:few]), peak_of(tmp_path / "many", sentences)
     assert (large - small) / (many - few) < 350
-
-
-@pytest.mark.skipif("ELMOLITE_BIG" not in os.environ, reason="takes half an hour; ELMOLITE_BIG=1")
-@needs_shared
-def test_ten_times_the_shared_text(tmp_path):
-    texts = [str(SHARED / "lm" / f"{name}.train.txt.gz") for name in ("books", "speeches", "wikipedia")]
-    command = [sys.executable, str(BENCH), *texts, "--folder", str(tmp_path)]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    results = [json.loads(line) for line in said.splitlines()]
-    print(said)
-    once, ten_times = (result for result in results if result["measure"] == "prepare")
-    assert ten_times["tokens"] > 9.9 * once["tokens"] > 190e6
-    assert ten_times["distinct"] > 3 * once["distinct"]
-    assert max(once["peak_mib"], ten_times["peak_mib"]) <= 1024
-    (training,) = (result for result in results if result["measure"] == "pretrain")
-    assert training["seconds_to_first_step"] < 10
-    _, middle, end = (value for name, value in training.items() if name.startswith("anonymous"))
-    assert end - middle < 16  # MiB in 500 steps
-    assert all(result["first_step"] < 5 for result in results if result["measure"] == "first step")

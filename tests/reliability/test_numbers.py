@@ -69,33 +69,26 @@ def spoil(place, value, steps):
     PretrainingModule._optimize = checked_optimize
 
 
-@pytest.mark.parametrize("n_processes", [1, 2])
+@pytest.mark.parametrize("n_processes", [1, 2] if IS_LONG else [2])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf] if IS_LONG else [math.nan])
 @pytest.mark.parametrize("place", PLACES)
 def test_a_non_finite_step_is_skipped_and_counted_on_all_ranks(tmp_path, corpus, place, value, n_processes):
     steps = spoiled_steps()
-    settings = {"n_nodes": n_processes, "max_steps": N_STEPS, "softmax": "sampled", "ema_decay": 0.9}
-    run = Run(corpus, settings)
+    run = Run(corpus, {"n_nodes": n_processes, "max_steps": N_STEPS, "softmax": "sampled", "ema_decay": 0.9})
     arms = [partial(spoil, place, value, steps if rank == n_processes - 1 else []) for rank in range(n_processes)]
     assert set(start(run, tmp_path / "run", arms=arms).exit_codes()) == {0}, said_by(tmp_path / "run")
     log = log_of(tmp_path / "run")
     skipped = [int(row["skipped_steps"]) for row in log if row["skipped_steps"]]
     assert skipped == [sum(each <= step for each in steps) for step in range(N_STEPS)]
     assert said_by(tmp_path / "run").count("skipped step") == N_SPOILED
-    assert all(
-        float(row["gradient_norm"]) > 0
-        for row in log
-        if row["gradient_norm"] and math.isfinite(float(row["gradient_norm"]))
-    )
     weights = training_checkpoint(tmp_path / "run")["state_dict"]
     assert all(weight.isfinite().all() for weight in weights.values())
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", PLACES if IS_LONG else ["state"])
 def test_too_many_skipped_steps_in_a_row_end_the_run(tmp_path, corpus, place):
-    run = Run(
-        corpus, {"max_steps": 40, "log_every_steps": 40}, patches={"pretraining.checkpointing.SAVE_SECONDS": -1.0}
-    )
+    settings = {"max_steps": 40, "log_every_steps": 40}
+    run = Run(corpus, settings, patches={"pretraining.checkpointing.SAVE_SECONDS": -1.0})
     steps = list(range(15, 40))
     codes = start(run, tmp_path / "run", arms=[partial(spoil, place, math.nan, steps)]).exit_codes()
     said = said_by(tmp_path / "run")
