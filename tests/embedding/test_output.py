@@ -12,6 +12,7 @@ import torch
 from conftest import random_sentences, write_sentences
 from safetensors.torch import load_file, save_file
 
+from elmolite.cli.main import main
 from elmolite.embedding.elmo import ELMo
 from elmolite.embedding.output import FORMAT_VERSION, EmbeddingFolder, EmbeddingSettings, embed_file
 from elmolite.errors import InputError
@@ -96,20 +97,22 @@ def test_an_interrupted_run_is_resumed_with_the_same_result(tmp_path, model_fold
 
 
 @pytest.mark.slow
-def test_a_killed_process_is_resumed_with_the_same_result(tmp_path, model_folder):
-    text = write_sentences(tmp_path / "long.txt", random_sentences(3000))
+def test_a_killed_process_is_resumed_with_the_same_result(tmp_path, monkeypatch, capsys, model_folder):
+    text = write_sentences(tmp_path / "long.txt", random_sentences(1500))
+    monkeypatch.setattr("elmolite.embedding.output.PART_BYTES", 30_000)
     command = "import sys; from elmolite.embedding import output; output.PART_BYTES = 30_000\n"
     command += "from elmolite.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    arguments = [sys.executable, "-c", command, "embed", str(model_folder), "--input", str(text), "--output"]
-    subprocess.run([*arguments, str(tmp_path / "whole")], check=True, capture_output=True)
-    process = subprocess.Popen([*arguments, str(tmp_path / "out")], stderr=subprocess.DEVNULL)
+    arguments = ["embed", str(model_folder), "--input", str(text), "--output"]
+    assert main([*arguments, str(tmp_path / "whole")]) == 0
+    process = subprocess.Popen([sys.executable, "-c", command, *arguments, str(tmp_path / "out")])
     while len(list((tmp_path / "out").glob("part-*"))) < 5:
         assert process.poll() is None, "it ended before it could be killed"
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    again = subprocess.run([*arguments, str(tmp_path / "out")], check=True, capture_output=True, text=True)
-    assert "of them by an earlier run" in again.stdout
+    capsys.readouterr()
+    assert main([*arguments, str(tmp_path / "out")]) == 0
+    assert "of them by an earlier run" in capsys.readouterr().out
     assert checksums(tmp_path / "out") == checksums(tmp_path / "whole")
 
 
