@@ -6,7 +6,6 @@ Shapes: B sentences, T tokens, U distinct words, C characters, N positions of pa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from numbers import Integral
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -15,7 +14,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from elmolite.data.indexers import TokenIndexer
-from elmolite.errors import InputError
 from elmolite.nn.bilm import BiLM, BiLMState
 from elmolite.nn.lstm.reference import State
 
@@ -23,13 +21,6 @@ BEGIN_SENTENCE, END_SENTENCE = 0, 1
 """Indices of ``<S>`` and ``</S>`` in :attr:`TokenIds.unique_words`."""
 LayerSelection = Literal["all", "top", "average"] | int
 """All layers, the top one, the average of all, or the index of one; 0 is the token layer."""
-
-
-def check_layers(selection: LayerSelection, n_layers: int) -> None:
-    """Refuse a selection that a model with ``n_layers`` layers does not have."""
-    is_index = isinstance(selection, Integral) and 0 <= selection < n_layers
-    if not (is_index or selection in ("all", "top", "average")):
-        raise InputError(f"layers must be 'all', 'top', 'average' or 0 to {n_layers - 1}, got {selection!r}")
 
 
 def select_layers(layers: Tensor, selection: LayerSelection) -> Tensor:
@@ -58,9 +49,7 @@ def encode(tokenized: Sequence[Sequence[str]], indexer: TokenIndexer) -> TokenId
         row[: len(sentence)] = [index.setdefault(token, len(index) + 2) for token in sentence]
     unique_words = np.concatenate([indexer.sentence_marks(), indexer.rows(list(index))])
     return TokenIds(
-        torch.from_numpy(indexer.trim(unique_words)),
-        torch.from_numpy(tokens),
-        torch.tensor(lengths, dtype=torch.int64),
+        torch.from_numpy(indexer.trim(unique_words)), torch.from_numpy(tokens), torch.tensor(lengths, dtype=torch.int64)
     )
 
 

@@ -11,8 +11,9 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from numbers import Integral
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self, overload
+from typing import Any, Literal, NamedTuple, Self, get_args, overload
 
 import numpy as np
 import torch
@@ -31,15 +32,14 @@ from elmolite.embedding.batching import (
     StateCache,
     TokenIds,
     batches_by_length,
-    check_layers,
     embed_in_windows,
     encode,
     pack,
     select_layers,
 )
-from elmolite.embedding.pooling import CommonComponent, Pooling, WordWeights, check_pooling, cosine, pool
+from elmolite.embedding.pooling import CommonComponent, Pooling, WordWeights, cosine, pool
 from elmolite.embedding.word_cache import WordCache
-from elmolite.errors import InputError
+from elmolite.errors import InputError, nearest
 from elmolite.nn.bilm import BiLM
 from elmolite.utils.config import Precision, check_precision
 from elmolite.utils.files import json_line
@@ -450,7 +450,8 @@ class ELMo(nn.Module):
         :param common: component to remove: ``CommonComponent.fit(elmo.embed_sentences(corpus))``.
         :returns: (sentences, 2 P), zeros for a sentence without tokens.
         """
-        check_pooling(pooling)
+        if pooling not in get_args(Pooling):
+            raise InputError(f"pooling: unknown {pooling!r}{nearest(str(pooling), get_args(Pooling))}")
         if layers == "all":
             raise InputError("layers must be 'average', 'top' or an index for sentence vectors, got 'all'")
         weights = WordWeights(self.vocabulary, a) if pooling == "weighted" else None
@@ -481,7 +482,9 @@ class ELMo(nn.Module):
 
     def check_options(self, layers: LayerSelection, batch_tokens: int) -> None:
         """Refuse options that :meth:`embed` does not accept."""
-        check_layers(layers, self.n_layers)
+        is_index = isinstance(layers, Integral) and 0 <= layers < self.n_layers
+        if not (is_index or layers in ("all", "top", "average")):
+            raise InputError(f"layers must be 'all', 'top', 'average' or 0 to {self.n_layers - 1}, got {layers!r}")
         if batch_tokens < 1:
             raise InputError(f"batch_tokens must be positive, got {batch_tokens}")
 

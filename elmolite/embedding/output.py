@@ -262,10 +262,9 @@ class EmbeddingWriter:
         if number >= len(self._earlier_shards) or not path.exists():
             return 0
         shard = _Shard(path, self._earlier_shards[number])
-        n_resumed = len(shard.offsets) - 1
-        if _digest(sentences[:n_resumed]) != shard.text_digest:
+        if _digest(sentences[: shard.n_sentences]) != shard.text_digest:
             raise self._text_has_changed(number)
-        return n_resumed
+        return shard.n_sentences
 
     def _text_has_changed(self, number: int) -> InputError:
         path = _shard_path(self.folder, number)
@@ -315,7 +314,7 @@ class EmbeddingFolder:
             with _hint_to_embed_again():
                 files.check_size(_shard_path(self.folder, number), entry)
         self._begins: list[int] = [0, *accumulate(entry["sentences"] for entry in self._shards)]
-        self._verified: set[int] = set()
+        self._opened: dict[int, _Shard] = {}
 
     def __len__(self) -> int:
         """Return the number of sentences."""
@@ -335,19 +334,18 @@ class EmbeddingFolder:
             yield from self._shard(number).read_all()
 
     def _shard(self, number: int) -> _Shard:
-        shard = _Shard(_shard_path(self.folder, number), self._shards[number], verify=number not in self._verified)
-        self._verified.add(number)
-        return shard
+        if number not in self._opened:
+            self._opened[number] = _Shard(_shard_path(self.folder, number), self._shards[number])
+        return self._opened[number]
 
 
 class _Shard:
     """Reader of one shard."""
 
-    def __init__(self, path: Path, entry: ShardEntry, *, verify: bool = True) -> None:
-        """:param verify: compare the checksum."""
-        if verify:
-            with _hint_to_embed_again():
-                files.check_file(path, entry)
+    def __init__(self, path: Path, entry: ShardEntry) -> None:
+        """Verify the checksum, and read the offsets."""
+        with _hint_to_embed_again():
+            files.check_file(path, entry)
         self._file = TensorFile(path)
         self.text_digest = self._file.metadata.get("text")
         with self._file.opened() as file:
@@ -362,11 +360,12 @@ class _Shard:
         )
         if not is_valid:
             raise InputError(f"{path}: offsets do not match the vectors or {MANIFEST}")
-        self.offsets: list[int] = offsets.tolist()
+        self.n_sentences: int = entry["sentences"]
+        self._offsets = offsets.numpy()
 
     def __getitem__(self, row: int) -> NDArray[np.float32]:
         """Read the vectors of one sentence."""
-        begin, end = self.offsets[row : row + 2]
+        begin, end = self._offsets[row : row + 2].tolist()
         with self._file.opened() as file:
             vectors = file.get_slice("vectors")
             tensor: Tensor = vectors[:, begin:end] if len(vectors.get_shape()) == 3 else vectors[begin:end]
@@ -376,7 +375,7 @@ class _Shard:
         """Read the vectors of all sentences."""
         with self._file.opened() as file:
             vectors = file.get_tensor("vectors").float().numpy()
-        return np.split(vectors, self.offsets[1:-1], axis=-2)
+        return np.split(vectors, self._offsets[1:-1], axis=-2)
 
 
 def _shard_path(folder: Path, number: int) -> Path:

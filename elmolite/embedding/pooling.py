@@ -6,21 +6,15 @@ Shapes: S sentences, T tokens, D width of a vector.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from elmolite.data.vocab import SPECIALS, UNKNOWN_ID, Vocabulary
-from elmolite.errors import InputError, nearest
+from elmolite.errors import InputError
 
 Pooling = Literal["mean", "max", "weighted"]
-
-
-def check_pooling(pooling: str) -> None:
-    """Refuse an unknown pooling."""
-    if pooling not in get_args(Pooling):
-        raise InputError(f"pooling: unknown {pooling!r}{nearest(str(pooling), get_args(Pooling))}")
 
 
 class WordWeights:

@@ -47,11 +47,7 @@ class TrainingCheckpoints:
     def paths(self) -> list[Path]:
         """Return the existing checkpoints, latest first."""
         found = [path for folder in (FOLDER, FOLDER_0_1) for path in (self.run / folder).glob("step-*.ckpt")]
-        return sorted(found, key=_step_of, reverse=True)
-
-    def latest_step(self) -> int | None:
-        """Return the step of the latest checkpoint, or ``None``."""
-        return next(map(_step_of, self.paths()), None)
+        return sorted(found, key=step_of, reverse=True)
 
     def load_latest(self) -> dict[str, Any]:
         """Load the latest intact checkpoint on all ranks, and warn of later ones that are damaged; a collective.
@@ -91,7 +87,7 @@ class TrainingCheckpoints:
 
     def prune(self, *, keep_last: int, step: int) -> None:
         """Delete all but the last checkpoints up to a step, and later ones, from before a resumption."""
-        kept = [path for path in self.paths() if _step_of(path) <= step][:keep_last]
+        kept = [path for path in self.paths() if step_of(path) <= step][:keep_last]
         for path in self.paths():
             if path not in kept:
                 with files.wrap_os_errors(path):
@@ -100,7 +96,8 @@ class TrainingCheckpoints:
             (self.run / FOLDER_0_1).rmdir()
 
 
-def _step_of(path: Path) -> int:
+def step_of(path: Path) -> int:
+    """Return the step of a checkpoint file."""
     return int(path.stem.removeprefix("step-"))
 
 

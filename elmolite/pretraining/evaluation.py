@@ -114,11 +114,7 @@ class PerplexityMeter:
         n_targets = max(1, self._n_targets)
         forward, backward = (loss / n_targets for loss in self._losses)
         return Perplexity(
-            _exp(forward),
-            _exp(backward),
-            _exp((forward + backward) / 2),
-            self._n_unknown / n_targets,
-            self._n_targets,
+            _exp(forward), _exp(backward), _exp((forward + backward) / 2), self._n_unknown / n_targets, self._n_targets
         )
 
 

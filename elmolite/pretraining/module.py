@@ -15,9 +15,9 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
-from elmolite.data.bptt import Batch, BPTTBatches
+from elmolite.data.bptt import Batch
 from elmolite.nn.bilm import BiLM, BiLMState
 from elmolite.nn.lstm.reference import State
 from elmolite.nn.softmax import Softmax
@@ -36,22 +36,6 @@ def rows_of_rank(trainer: Trainer, batch_size: int) -> slice:
     """Return the rows of the whole batch that this rank trains."""
     n_own = batch_size // trainer.world_size
     return slice(trainer.global_rank * n_own, (trainer.global_rank + 1) * n_own)
-
-
-class _StepDataset(Dataset[list[Batch]]):
-    """Map from an optimizer step to its batches, several with gradient accumulation."""
-
-    def __init__(
-        self, batches: BPTTBatches, n_steps: int, *, rows: slice = slice(None), accumulate_steps: int = 1
-    ) -> None:
-        self.batches, self.n_steps, self.rows, self.accumulate_steps = batches, n_steps, rows, accumulate_steps
-
-    def __len__(self) -> int:
-        return self.n_steps
-
-    def __getitem__(self, step: int) -> list[Batch]:
-        first = step * self.accumulate_steps
-        return [self.batches.batch(number, rows=self.rows) for number in range(first, first + self.accumulate_steps)]
 
 
 class _ResumingSampler(Sampler[int]):
@@ -75,17 +59,23 @@ class PretrainingData(LightningDataModule):
         self.run = run
 
     def train_dataloader(self) -> DataLoader[list[Batch]]:
-        """Return the steps that remain."""
+        """Return the steps that remain: lists of batches, several with gradient accumulation."""
         assert self.trainer is not None
-        train, n_steps = self.run.train, self.run.n_steps
+        train, n_batches = self.run.train, self.run.config.accumulate_steps
         rows = rows_of_rank(self.trainer, train.batch_size)
-        steps = _StepDataset(train, n_steps, rows=rows, accumulate_steps=self.run.config.accumulate_steps)
-        return DataLoader(steps, batch_size=None, sampler=_ResumingSampler(self.trainer.global_step, n_steps))
+
+        def batches(step: int) -> list[Batch]:
+            return [train.batch(step * n_batches + i, rows=rows) for i in range(n_batches)]
+
+        sampler = _ResumingSampler(self.trainer.global_step, self.run.n_steps)
+        return DataLoader(range(self.run.n_steps), batch_size=None, sampler=sampler, collate_fn=batches)  # type: ignore[arg-type]
 
     def val_dataloader(self) -> DataLoader[list[Batch]] | list[Any]:
         """Return the batches of the validation text."""
-        valid = self.run.valid
-        return [] if valid is None else DataLoader(_StepDataset(valid, valid.epoch_steps(0)), batch_size=None)
+        if (valid := self.run.valid) is None:
+            return []
+        steps = range(valid.epoch_steps(0))
+        return DataLoader(steps, batch_size=None, collate_fn=lambda step: [valid.batch(step)])  # type: ignore[arg-type]
 
 
 class PretrainingModule(LightningModule):
@@ -131,17 +121,17 @@ class PretrainingModule(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Create the optimizer; :meth:`training_step` sets its learning rate."""
-        optimizer = self._make_optimizer()
+        rate = self.config.learning_rate
+        optimizer: torch.optim.Optimizer
+        if self.config.optimizer == "adagrad":
+            optimizer = torch.optim.Adagrad(self.parameters(), lr=rate, initial_accumulator_value=1.0)
+        elif self.config.optimizer == "sgd":
+            optimizer = torch.optim.SGD(self.parameters(), lr=rate)
+        else:
+            optimizer = torch.optim.Adam(self.parameters(), lr=rate, fused=True)
         optimizer.register_state_dict_post_hook(_without_settings)
         optimizer.register_load_state_dict_pre_hook(_with_settings)
         return optimizer
-
-    def _make_optimizer(self) -> torch.optim.Optimizer:
-        if self.config.optimizer == "adagrad":
-            return torch.optim.Adagrad(self.parameters(), lr=self.config.learning_rate, initial_accumulator_value=1.0)
-        if self.config.optimizer == "sgd":
-            return torch.optim.SGD(self.parameters(), lr=self.config.learning_rate)
-        return torch.optim.Adam(self.parameters(), lr=self.config.learning_rate, fused=True)
 
     def on_train_start(self) -> None:
         """Enable the gradients of sparse tables, and move a restored LSTM state to the device of the model."""

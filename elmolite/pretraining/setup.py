@@ -67,13 +67,7 @@ class PretrainingRun:
                 f"{config.batch_size} x {config.bptt_length}; use more text or a smaller --batch-size"
             )
         train = BPTTBatches(
-            data,
-            data.train,
-            config.batch_size,
-            config.bptt_length,
-            config.seed,
-            config.reset_probability,
-            model.input,
+            data, data.train, config.batch_size, config.bptt_length, config.seed, config.reset_probability, model.input
         )
         valid = None
         if data.valid.n_tokens:

@@ -19,6 +19,7 @@ from elmolite.pretraining.checkpointing import (
     CheckpointCallback,
     TrainingCheckpointIO,
     TrainingCheckpoints,
+    step_of,
 )
 from elmolite.pretraining.config import PretrainingConfig
 from elmolite.pretraining.logging import CsvLog, TrainingLog
@@ -134,10 +135,9 @@ def _fit(trainer: Trainer, run: PretrainingRun, checkpointing: CheckpointCallbac
                 checkpointing.save_before_validation(trainer, module)
                 trainer.validate(module, source, verbose=False)
     except SystemExit:  # raised after a signal by the callback, or by Lightning
-        step = checkpoints.latest_step()
-        if step is None:
+        if not (paths := checkpoints.paths()):
             raise KeyboardInterrupt("interrupted before the first checkpoint") from None
-        raise Preempted(f"interrupted; continue from step {step:,} with --resume") from None
+        raise Preempted(f"interrupted; continue from step {step_of(paths[0]):,} with --resume") from None
     except RuntimeError as error:
         if distributed.is_lost_connection(error):
             raise ReportedByRankZero("another rank ended, see its error; continue with --resume") from None

@@ -26,7 +26,6 @@ def steps(checkpoints):
 
 def test_the_latest_checkpoint_reads_back(checkpoints):
     assert steps(checkpoints) == [100, 20, 3]
-    assert checkpoints.latest_step() == 100
     assert checkpoints.load_latest()["step"] == 100
     assert torch.equal(checkpoints.loaded["weights"], torch.arange(100))
 
@@ -81,7 +80,6 @@ def test_a_checksum_footer_of_earlier_versions_is_ignored(checkpoints):
 
 
 def test_without_a_checkpoint_there_is_nothing_to_resume(tmp_path):
-    assert TrainingCheckpoints(tmp_path).latest_step() is None
     with pytest.raises(InputError, match="nothing to resume"):
         TrainingCheckpoints(tmp_path).load_latest()
 

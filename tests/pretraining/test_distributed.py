@@ -48,10 +48,7 @@ def train(corpus, out, optimizer, softmax, model_input, *, n_nodes, resume=False
     model = small_config(dropout=0.0, input=model_input)
     changes = {"optimizer": optimizer, "learning_rate": RATES[optimizer], "softmax": softmax, "n_nodes": n_nodes}
     config = PretrainingConfig(**{**SETTINGS, **changes})
-    with (
-        mock.patch.object(softmax_module, "CUTOFFS", (10, 20)),
-        mock.patch.object(module, "LARGE_VOCABULARY", 10),
-    ):
+    with mock.patch.object(softmax_module, "CUTOFFS", (10, 20)), mock.patch.object(module, "LARGE_VOCABULARY", 10):
         pretrain(config, model=model, corpus=corpus, out=out, resume=resume, show_progress=False)
 
 
