@@ -140,8 +140,6 @@ def _load(folder: Path, *, with_softmax: bool) -> Checkpoint:
     path = folder / CONFIG_FILE
     config = folders.open_folder(folder, CONFIG_FILE, kind="model", version=FORMAT_VERSION, skip=(SOFTMAX_FILE,))
     entries = config["files"]
-    if not {WEIGHTS_FILE, TOKENIZER_FILE} <= entries.keys():
-        raise InputError(f"{path}: 'files' must name {WEIGHTS_FILE} and {TOKENIZER_FILE}")
     model_config = _model_config(config, path)
     vocabulary = Vocabulary.load(folder / VOCAB_FILE) if VOCAB_FILE in entries else None
     kind = "words" if model_config.input == "words" else config.get("indexer")
@@ -159,11 +157,8 @@ def _load(folder: Path, *, with_softmax: bool) -> Checkpoint:
                 projection_size=model_config.projection_size,
             )
         fill(softmax, _softmax_weights(folder / SOFTMAX_FILE, entries[SOFTMAX_FILE]))
-    training = config.get("training")
-    if not isinstance(training, dict | None):
-        raise InputError(f"{path}: 'training' must be an object")
     tokenizer = SentenceTokenizer.load(folder / TOKENIZER_FILE)
-    return Checkpoint(bilm, tokenizer, indexer, softmax, vocabulary, training, weights.dtype)
+    return Checkpoint(bilm, tokenizer, indexer, softmax, vocabulary, config.get("training"), weights.dtype)
 
 
 def _softmax_weights(path: Path, entry: dict[str, Any]) -> TensorFile:

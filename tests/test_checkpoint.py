@@ -209,23 +209,3 @@ def test_what_a_model_reads_reads_back(tmp_path, checkpoint, indexer, model_inpu
     assert loaded.indexer.names() == indexer.names()
     assert loaded.characters.reads == ("bytes" if model_input == "words" else indexer.reads)
     assert all(torch.equal(a, b) for a, b in zip(loaded.bilm.parameters(), bilm.parameters(), strict=True))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (
-            lambda c: c["files"].pop("tokenizer.json"),
-            r"config\.json: 'files' must name model\.safetensors and tokenizer\.json",
-        ),
-        (
-            lambda c: (c["files"].pop("vocab.txt"), c["model"].update(input="words")),
-            r"'files' must name vocab\.txt for a model that reads words",
-        ),
-    ],
-)
-def test_a_manifest_that_lacks_a_file_is_refused(tmp_path, checkpoint, change, message):
-    checkpoint.save_pretrained(tmp_path / "model")
-    edit(tmp_path / "model", change)
-    with pytest.raises(InputError, match=message):
-        Checkpoint.from_pretrained(tmp_path / "model")

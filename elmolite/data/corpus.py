@@ -18,8 +18,6 @@ Opening a corpus verifies the sizes of the arrays, :meth:`Corpus.verify` the che
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -78,8 +76,6 @@ class Corpus:
     def __init__(self, folder: Path, summary: dict[str, Any]) -> None:
         self.folder = folder
         self.summary = summary
-        if missing := {VOCAB_FILE, TOKENIZER_FILE, WORDS_FILE} - summary["files"].keys():
-            raise InputError(f"{folder / SUMMARY_FILE}: 'files' must name {min(missing)}")
         self.vocabulary = Vocabulary.load(folder / VOCAB_FILE)
         self.tokenizer = SentenceTokenizer.load(folder / TOKENIZER_FILE)
         characters = load_indexer(folder, kind=summary.get("indexer"), names=summary["files"])
@@ -88,8 +84,6 @@ class Corpus:
         self.characters = characters
         self._character_rows = self._array("characters", n_dims=2)
         self.vocab_ids = self._array("vocab_ids")
-        if self._character_rows.shape != (len(self.vocab_ids), MAX_CHARACTERS):
-            raise InputError(f"{folder}: characters.npy and vocab_ids.npy do not have the same word types")
         self.train = self._split("train")
         self.valid = self._split("valid")
 
@@ -97,7 +91,7 @@ class Corpus:
     def open(cls, folder: str | Path) -> Corpus:
         """Open a corpus; arrays are memory-mapped, and only their sizes are verified.
 
-        :raises InputError: the folder is incomplete, a file is damaged, or files do not fit each other.
+        :raises InputError: the folder is incomplete, or a file is damaged.
         """
         folder = folders.resolve_committed(Path(folder))
         summary = folders.open_folder(
@@ -118,35 +112,13 @@ class Corpus:
         return WordIndexer(self.vocabulary) if model_input == "words" else self.characters
 
     def rows(self, types: NDArray[Any] | slice, model_input: str) -> NDArray[np.int32]:
-        """Return the rows of ids of word types, (number of types, width), for a model with this ``input``.
+        """Return the rows of ids of word types, (number of types, width), for a model with this ``input``."""
+        rows = self.vocab_ids[types][:, None] if model_input == "words" else self._character_rows[types]
+        return rows.astype(np.int32)
 
-        :raises InputError: the corpus is damaged: a word type or an id is out of range.
-        """
-        with self._checking_types():
-            rows = self.vocab_ids[types][:, None] if model_input == "words" else self._character_rows[types]
-        return self._checked(rows, self.indexer(model_input).n_ids).astype(np.int32)
-
-    def targets(self, types: NDArray[Any]) -> NDArray[np.int32]:
-        """Return the ids of word types in the vocabulary.
-
-        :raises InputError: the corpus is damaged: a word type or an id is out of range.
-        """
-        with self._checking_types():
-            return self._checked(self.vocab_ids[types], len(self.vocabulary))
-
-    @contextmanager
-    def _checking_types(self) -> Iterator[None]:
-        try:
-            yield
-        except IndexError:
-            raise InputError(f"{self.folder}: the text has word types that are not in {WORDS_FILE}") from None
-
-    def _checked(self, ids: NDArray[Any], n_ids: int) -> NDArray[Any]:
-        if ids.size and not (ids.min() >= 0 and ids.max() < n_ids):
-            raise InputError(
-                f"{self.folder}: character or word ids out of range [0, {n_ids - 1}]; run `elmolite prepare` again"
-            )
-        return ids
+    def targets(self, types: NDArray[Any]) -> NDArray[Any]:
+        """Return the ids of word types in the vocabulary."""
+        return np.asarray(self.vocab_ids[types])
 
     def fingerprint(self) -> str:
         """Return a hash over the checksums of all files, which identifies the corpus."""
@@ -156,28 +128,18 @@ class Corpus:
         """Return the word types, ``<S>`` and ``</S>`` first, in the order of their numbers."""
         path = self.folder / WORDS_FILE
         try:
-            words = ["<S>", "</S>", *path.read_text(encoding="utf-8").split("\n")[:-1]]
-        except (OSError, UnicodeDecodeError) as error:
+            return ["<S>", "</S>", *path.read_text(encoding="utf-8").split("\n")[:-1]]
+        except UnicodeDecodeError as error:
             raise InputError(f"{path}: cannot be read: {error}") from None
-        if len(words) != len(self.vocab_ids):
-            raise InputError(f"{path}: expected {len(self.vocab_ids) - 2:,} word types, got {len(words) - 2:,}")
-        return words
 
     def sentences(self, split: Split, max_sentences: int) -> list[list[str]]:
         """Return the tokens of the first sentences of a split."""
         words = self.words()
         bounds = split.sentences[: max_sentences + 1]
-        with self._checking_types():
-            return [[words[each] for each in split.tokens[begin + 1 : end]] for begin, end in pairwise(bounds)]
+        return [[words[each] for each in split.tokens[begin + 1 : end]] for begin, end in pairwise(bounds)]
 
     def describe(self) -> str:
         """Return the counts as text."""
-        try:
-            return self._described()
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{self.folder / SUMMARY_FILE}: counts are missing or invalid: {error!r}") from None
-
-    def _described(self) -> str:
         summary, train, valid = self.summary, self.summary["train"], self.summary["valid"]
         characters = self.characters.reads
         if (n_characters := self.characters.n_ids - N_BYTE_IDS - 1) > 0:
@@ -198,21 +160,10 @@ class Corpus:
         return "\n".join(lines)
 
     def _array(self, name: str, *, n_dims: int = 1) -> NDArray[Any]:
-        name = f"{name}.npy"
-        if name not in self.summary["files"]:
-            raise InputError(f"{self.folder / SUMMARY_FILE}: 'files' must name {name}")
-        return np.asarray(files.map_array(self.folder / name, kinds="iu", n_dims=n_dims))
+        return np.asarray(files.map_array(self.folder / f"{name}.npy", kinds="iu", n_dims=n_dims))
 
     def _split(self, name: str) -> Split:
-        tokens, sentences, documents = (self._array(f"{name}.{part}") for part in ("tokens", "sentences", "documents"))
-        for part, offsets, end in (
-            ("sentences", sentences, len(tokens)),
-            ("documents", documents, len(sentences) - 1),
-        ):
-            if not len(offsets) or offsets[0] != 0 or offsets[-1] != end or (offsets[1:] < offsets[:-1]).any():
-                path = self.folder / f"{name}.{part}.npy"
-                raise InputError(f"{path}: offsets must start at 0, ascend and end at {end:,}")
-        return Split(tokens, sentences, documents)
+        return Split(*(self._array(f"{name}.{part}") for part in ("tokens", "sentences", "documents")))
 
 
 def _counts(part: dict[str, Any]) -> str:

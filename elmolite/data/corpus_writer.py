@@ -7,11 +7,10 @@ ten letters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,13 +34,21 @@ _CHUNK_WORDS = 1 << 16
 Items = TypeVar("Items", NDArray[Any], Sequence[str])
 
 
+class TokenizedDocuments(NamedTuple):
+    """Documents as numbers of their distinct words."""
+
+    words: list[str]  # in order of appearance
+    ids: NDArray[np.uint32]  # positions in words counted from 1, 0 before each sentence
+    document_lengths: NDArray[np.int64]  # in ids
+    n_bytes: int
+
+
 class ArraySpool:
     """A one-dimensional array in a temporary file: appended to, then memory-mapped."""
 
     def __init__(self, path: Path, dtype: type[np.generic]) -> None:
         self.path = path
-        self._dtype = np.dtype(dtype)
-        self._file = path.open("wb")
+        self._dtype = dtype
         self._length = 0
 
     def __len__(self) -> int:
@@ -49,20 +56,13 @@ class ArraySpool:
 
     def append(self, numbers: NDArray[Any]) -> None:
         """Add numbers at the end."""
-        self._file.write(numbers.astype(self._dtype, copy=False).tobytes())
+        with self.path.open("ab") as file:
+            file.write(numbers.astype(self._dtype, copy=False).tobytes())
         self._length += len(numbers)
 
     def array(self) -> NDArray[Any]:
         """Return all numbers, memory-mapped."""
-        self._file.flush()
         return np.memmap(self.path, self._dtype, "r") if self._length else np.empty(0, self._dtype)
-
-    def close(self) -> None:
-        """Close and delete the file."""
-        try:
-            self._file.close()
-        finally:  # also if the disk is full
-            self.path.unlink(missing_ok=True)
 
 
 class SplitSpool:
@@ -97,12 +97,6 @@ class SplitSpool:
         self.sentences.append(np.array([len(self.tokens)]))
         return Split(self.tokens.array(), self.sentences.array(), self.documents.array())
 
-    def close(self) -> None:
-        """Close and delete the files."""
-        with ExitStack() as stack:
-            for spool in (self.tokens, self.sentences, self.documents):
-                stack.callback(spool.close)
-
 
 def split_tail(split: Split, n_positions: int) -> tuple[Split, Split]:
     """Split off the fewest last sentences with ``n_positions`` together, but never the first sentence."""
@@ -116,60 +110,48 @@ def split_tail(split: Split, n_positions: int) -> tuple[Split, Split]:
 class CorpusWriter:
     """Collects tokenized documents and writes them as a corpus folder.
 
+    Call :meth:`add` and :meth:`add_validation`, then :meth:`sort_words`, then :meth:`finish`.
+
     :param folder: an empty folder, also for the temporary files.
     """
 
+    train: Split
+    valid: Split
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.train = SplitSpool(folder, "train")
-        self.valid = SplitSpool(folder, "valid")
+        self.train_spool = SplitSpool(folder, "train")
+        self.valid_spool = SplitSpool(folder, "valid")
         self._numbers: dict[str, int] = {}  # word -> number, in order of appearance
         self._n_documents = 0
 
-    def add(
-        self, words: Sequence[str], ids: NDArray[np.uint32], document_lengths: NDArray[np.int64], *, hold_out: bool
-    ) -> None:
+    def add(self, documents: TokenizedDocuments, *, hold_out: bool) -> None:
         """Append training text.
 
-        :param words: distinct words of these documents.
-        :param ids: positions in ``words`` counted from 1, with 0 before each sentence.
-        :param document_lengths: in ids.
         :param hold_out: set every hundredth document aside for validation.
         """
-        ids = self._renumber(words, ids)
-        is_valid = np.zeros(len(document_lengths), bool)
+        ids, lengths = self._renumber(documents), documents.document_lengths
+        is_valid = np.zeros(len(lengths), bool)
         if hold_out:
             first = -(self._n_documents + 1) % VALIDATION_EVERY
             for index in range(first, len(is_valid), VALIDATION_EVERY):
-                n_new = int(document_lengths[is_valid].sum() + document_lengths[index])
-                is_valid[index] = len(self.valid.tokens) + n_new <= MAX_VALIDATION_TOKENS
+                n_new = int(lengths[is_valid].sum() + lengths[index])
+                is_valid[index] = len(self.valid_spool.tokens) + n_new <= MAX_VALIDATION_TOKENS
         self._n_documents += len(is_valid)
-        in_valid = np.repeat(is_valid, document_lengths)
-        self.train.add(ids[~in_valid], document_lengths[~is_valid])
-        self.valid.add(ids[in_valid], document_lengths[is_valid])
+        in_valid = np.repeat(is_valid, lengths)
+        self.train_spool.add(ids[~in_valid], lengths[~is_valid])
+        self.valid_spool.add(ids[in_valid], lengths[is_valid])
 
-    def add_validation(
-        self, words: Sequence[str], ids: NDArray[np.uint32], document_lengths: NDArray[np.int64]
-    ) -> None:
-        """Append validation text; the arguments are those of :meth:`add`."""
-        self.valid.add(self._renumber(words, ids), document_lengths)
+    def add_validation(self, documents: TokenizedDocuments) -> None:
+        """Append validation text."""
+        self.valid_spool.add(self._renumber(documents), documents.document_lengths)
 
-    def finish(
-        self,
-        tokenizer: SentenceTokenizer,
-        choose_vocabulary: Callable[[WordCounts, int], Vocabulary],
-        choose_characters: Callable[[WordCounts], CharacterIndexer],
-        *,
-        hold_out: bool,
-    ) -> None:
-        """Renumber the word types by frequency and write all files, the manifest last.
+    def sort_words(self, *, hold_out: bool) -> None:
+        """Renumber the word types by frequency, and write the text.
 
-        :param choose_vocabulary: called with the word types and their counts in the training text, most frequent
-            first, and its number of sentences.
-        :param choose_characters: called with the same counts.
         :param hold_out: if no document was set aside, set the last hundredth of the text aside.
         """
-        train, valid = self.train.finish(), self.valid.finish()
+        train, valid = self.train_spool.finish(), self.valid_spool.finish()
         if hold_out and not valid.n_sentences and train.n_sentences > 1:
             n_valid = min(MAX_VALIDATION_TOKENS, max(1, len(train.tokens) // VALIDATION_EVERY))
             train, valid = split_tail(train, n_valid)
@@ -177,21 +159,24 @@ class CorpusWriter:
         self._numbers.clear()
         counts, valid_counts = (_count(split, len(words)) for split in (train, valid))
         order = _by_frequency(words, counts[_N_RESERVED:])
-        words = [words[index] for index in order.tolist()]
         old_ids = np.concatenate([np.arange(_N_RESERVED), order + _N_RESERVED])
         new_ids = np.empty(len(old_ids), np.uint32)
         new_ids[old_ids] = np.arange(len(old_ids), dtype=np.uint32)
-        counts, valid_counts = counts[old_ids], valid_counts[old_ids]
-        del order, old_ids
         for name, split in (("train", train), ("valid", valid)):
             self._write_array(f"{name}.tokens", map(new_ids.__getitem__, _chunks(split.tokens)), split.tokens.shape)
             self._write_array(f"{name}.sentences", _chunks(split.sentences), split.sentences.shape, np.int64)
             self._write_array(f"{name}.documents", _chunks(split.documents), split.documents.shape, np.int64)
-        del new_ids
+        self.train, self.valid = train, valid
+        self._words = [words[index] for index in order.tolist()]
+        self._counts, self._valid_counts = counts[old_ids], valid_counts[old_ids]
 
-        word_counts = counts[_N_RESERVED:].tolist()
-        vocabulary = choose_vocabulary(zip(words, word_counts, strict=True), train.n_sentences)
-        characters = choose_characters(zip(words, word_counts, strict=True))
+    def word_counts(self) -> WordCounts:
+        """Return the word types and their counts in the training text, most frequent first."""
+        return zip(self._words, map(int, self._counts[_N_RESERVED:]), strict=True)
+
+    def finish(self, tokenizer: SentenceTokenizer, vocabulary: Vocabulary, characters: CharacterIndexer) -> None:
+        """Write the tables of the word types and, last, the manifest."""
+        words = self._words
         marks = [vocab.BEGIN_SENTENCE_ID, vocab.END_SENTENCE_ID]
         vocab_ids = np.fromiter(chain(marks, map(vocabulary.id, words)), np.int32)
         self._write_array("vocab_ids", [vocab_ids], vocab_ids.shape, np.int32)
@@ -213,24 +198,19 @@ class CorpusWriter:
             "indexer": characters.kind,
             "vocabulary_size": len(vocabulary),
             "word_forms": len(words),
-            "cut_share": _cut_shares(words, counts + valid_counts),
-            "train": _statistics(train, counts, is_unknown),
-            "valid": _statistics(valid, valid_counts, is_unknown),
+            "cut_share": _cut_shares(words, self._counts + self._valid_counts),
+            "train": _statistics(self.train, self._counts, is_unknown),
+            "valid": _statistics(self.valid, self._valid_counts, is_unknown),
         }
-        del train, valid, split  # Windows deletes no mapped file
-        self.close()
+        del self.train, self.valid  # Windows deletes no mapped file
+        for spool in self.folder.glob("*.spool"):
+            spool.unlink()
         files.write_manifest(self.folder / SUMMARY_FILE, {**summary, "files": folders.file_entries(self.folder)})
 
-    def close(self) -> None:
-        """Delete the temporary files."""
-        with ExitStack() as stack:
-            for spool in (self.train, self.valid):
-                stack.callback(spool.close)
-
-    def _renumber(self, words: Sequence[str], ids: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    def _renumber(self, documents: TokenizedDocuments) -> NDArray[np.uint32]:
         numbers = self._numbers
-        new = [numbers.setdefault(word, len(numbers) + _N_RESERVED) for word in words]
-        return np.array([0, *new], np.uint32)[ids]
+        new = [numbers.setdefault(word, len(numbers) + _N_RESERVED) for word in documents.words]
+        return np.array([0, *new], np.uint32)[documents.ids]
 
     def _write_array(
         self, name: str, chunks: Iterable[NDArray[Any]], shape: tuple[int, ...], dtype: type[np.generic] = np.uint32

@@ -29,7 +29,7 @@ from elmolite.data.vocab import (
     Vocabulary,
     WordCounts,
 )
-from elmolite.errors import InputError
+from elmolite.errors import InputError, error_prefix
 from elmolite.nn import MAX_CHARACTERS, N_BYTE_IDS, PADDING
 from elmolite.utils import files
 
@@ -79,17 +79,16 @@ class TokenIndexer(ABC):
     def sentence_marks(self) -> NDArray[np.int32]:
         """Return the rows of ``<S>`` and ``</S>``, (2, width)."""
 
-    @abstractmethod
-    def save(self, folder: Path) -> None:
-        """Write the files of the indexer to a model or corpus folder."""
+    def save(self, folder: Path) -> None:  # noqa: B027 (an indexer may have no files)
+        """Write the files of the indexer, if it has any, to a model or corpus folder."""
 
     @classmethod
-    @abstractmethod
-    def load(cls, folder: Path, vocabulary: Vocabulary | None) -> TokenIndexer:
+    def load(cls, folder: Path, vocabulary: Vocabulary | None) -> TokenIndexer:  # noqa: ARG003
         """Read the files that :meth:`save` wrote.
 
         :param vocabulary: the vocabulary of the model or corpus.
         """
+        return cls()
 
     def for_corpus(self) -> CharacterIndexer:
         """Return the indexer for the character table of a corpus for such a model."""
@@ -105,13 +104,13 @@ class CharacterIndexer(TokenIndexer):
     """Base of the indexers that encode a token as its symbols between a begin and an end mark."""
 
     @classmethod
-    @abstractmethod
-    def from_counts(cls, counts: WordCounts, *, min_count: int | None) -> CharacterIndexer:
+    def from_counts(cls, counts: WordCounts, *, min_count: int | None) -> CharacterIndexer:  # noqa: ARG003
         """Choose the symbols of a corpus.
 
         :param counts: the word types of the training text with their counts.
-        :param min_count: rarer characters share the id of the unknown character.
+        :param min_count: rarer characters share the id of the unknown character; ``None`` for the default.
         """
+        return cls()
 
     @abstractmethod
     def symbols(self, token: str) -> NDArray[np.int32]:
@@ -152,23 +151,8 @@ class ByteIndexer(CharacterIndexer):
     n_ids = N_BYTE_IDS
     unknown_id = 0  # no byte is unknown
 
-    @classmethod
-    def from_counts(cls, counts: WordCounts, *, min_count: int | None) -> ByteIndexer:  # noqa: ARG003
-        """Return the indexer; it does not depend on the text."""
-        if min_count is not None:
-            raise InputError("min_character_count requires characters='unicode': bytes have no minimum count")
-        return cls()
-
-    def save(self, folder: Path) -> None:
-        """Write nothing."""
-
-    @classmethod
-    def load(cls, folder: Path, vocabulary: Vocabulary | None) -> ByteIndexer:  # noqa: ARG003
-        """Return the indexer; it has no files."""
-        return cls()
-
     def names(self) -> list[str]:
-        """Return the ids themselves."""
+        """Return names of the ids."""
         return _mark_names(self.n_ids)
 
     def symbols(self, token: str) -> NDArray[np.int32]:
@@ -210,8 +194,8 @@ class UnicodeIndexer(CharacterIndexer):
         """Read the characters."""
         path = folder / cls.file
         characters = files.read_json(path, kind="model").get("characters")
-        if not isinstance(characters, str) or len(set(characters)) != len(characters):
-            raise InputError(f"{path}: 'characters' must be a string of distinct characters")
+        if not isinstance(characters, str):
+            raise InputError(f"{path}: 'characters' must be a string")
         return cls(list(characters))
 
     def names(self) -> list[str]:
@@ -244,7 +228,7 @@ class WordIndexer(TokenIndexer):
     def load(cls, folder: Path, vocabulary: Vocabulary | None) -> WordIndexer:
         """Take the vocabulary of the model."""
         if vocabulary is None:
-            raise InputError(f"{folder}: 'files' must name {VOCAB_FILE} for a model that reads words")
+            raise InputError(f"{folder / VOCAB_FILE} is missing")
         return cls(vocabulary)
 
     def names(self) -> list[str]:
@@ -265,7 +249,11 @@ class WordIndexer(TokenIndexer):
 
 
 class ManyLangsIndexer(TokenIndexer):
-    """Encodes tokens as ELMoForManyLangs does: the id of the word, if the model reads words, and of its characters."""
+    """Encodes tokens as ELMoForManyLangs does: the id of the word, if the model reads words, and of its characters.
+
+    :param characters: the id of each character and mark.
+    :param words: the id of each word; ``None`` for a model that reads characters only.
+    """
 
     kind = "manylangs"
     file = "lexicon.json"
@@ -276,20 +264,12 @@ class ManyLangsIndexer(TokenIndexer):
     """Swapped, as in the published models: they were trained so."""
 
     def __init__(self, characters: Mapping[str, int], words: Mapping[str, int] | None) -> None:
-        """Check and take both lexicons.
-
-        :param characters: the id of each character and mark.
-        :param words: the id of each word; ``None`` for a model that reads characters only.
-        :raises InputError: an id is out of range, or a mark is missing.
-        """
         word_marks = (self.BEGIN_SENTENCE, self.END_SENTENCE, self.UNKNOWN)
         character_marks = (*word_marks, self.PADDING, self.BEGIN_WORD, self.END_WORD)
         for name, marks, ids in (("characters", character_marks, characters), ("words", word_marks, words)):
-            if ids is None:
-                continue
-            missing = [mark for mark in marks if mark not in ids]
-            if missing:
-                raise InputError(f"{missing[0]} is missing among the {name}")
+            missing = next((mark for mark in marks if ids is not None and mark not in ids), None)
+            if missing is not None:
+                raise InputError(f"{missing} is missing among the {name}")
         self.characters = dict(characters)
         self.words = None if words is None else dict(words)
         self.n_ids = 1 + max(self.characters.values())
@@ -313,10 +293,8 @@ class ManyLangsIndexer(TokenIndexer):
         for ids in (characters, {} if words is None else words):
             if not isinstance(ids, dict) or not all(type(each) is int and 0 <= each < _MAX_ID for each in ids.values()):
                 raise InputError(f"{path}: 'characters' and 'words' must map strings to ids from 0 to {_MAX_ID - 1:,}")
-        try:
+        with error_prefix(str(path)):
             return cls(characters, words)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
 
     def names(self) -> list[str]:
         """Return characters and words with their ids, ordered by id."""
@@ -359,18 +337,13 @@ def load_indexer(
 
     :param kind: a key of :data:`INDEXERS`; ``None``, in folders of version 0.1, to recognise it by its file.
     :param names: the files that the manifest of the folder lists.
-    :raises InputError: the kind is unknown, or a file is missing or invalid.
     """
     if kind is None:
         kind = next((each.kind for each in INDEXERS.values() if each.file is not None and each.file in names), "bytes")
     if kind not in INDEXERS:
         raise InputError(f"{folder}: the kind of indexer must be one of {', '.join(INDEXERS)}, got {kind!r}")
-    indexer = INDEXERS[kind]
-    if indexer.file is not None and indexer.file not in names:
-        raise InputError(f"{folder}: 'files' must name {indexer.file} for an indexer of kind {kind}")
-    return indexer.load(folder, vocabulary)
+    return INDEXERS[kind].load(folder, vocabulary)
 
 
 def _mark_names(n: int) -> list[str]:
-    """Return names of ids that no character has."""
     return [f"id {i}" for i in range(n)]

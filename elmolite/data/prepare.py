@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
-from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from elmolite.data import vocab
 from elmolite.data.corpus import SUMMARY_FILE, Corpus
-from elmolite.data.corpus_writer import CorpusWriter
+from elmolite.data.corpus_writer import CorpusWriter, TokenizedDocuments
 from elmolite.data.hf_datasets import DatasetText
 from elmolite.data.indexers import INDEXERS, CharacterIndexer
 from elmolite.data.text import Progress, find_files, read_documents
 from elmolite.data.tokenization import SentenceTokenizer
-from elmolite.data.vocab import Vocabulary, WordCounts
+from elmolite.data.vocab import Vocabulary
 from elmolite.errors import InputError
 from elmolite.utils import folders
 
@@ -37,26 +34,9 @@ MIN_COUNT = 2
 _TASK_CHARACTERS = 1_000_000  # tokenized by a worker at once
 
 
-class TokenizedDocuments(NamedTuple):
-    """Documents as numbers of their distinct words."""
-
-    words: list[str]  # in order of appearance
-    ids: NDArray[np.uint32]  # positions in words counted from 1, 0 before each sentence
-    document_lengths: NDArray[np.int64]  # in ids
-    n_bytes: int
-
-
-class _Numbering(dict[str, int]):
-    """Word -> number in order of appearance, from 1."""
-
-    def __missing__(self, word: str) -> int:
-        number = self[word] = len(self) + 1
-        return number
-
-
 def tokenize_documents(tokenizer: SentenceTokenizer, documents: Iterable[list[str]]) -> TokenizedDocuments:
     """Split documents (lists of lines) into sentences and words."""
-    numbering = _Numbering()
+    numbers: defaultdict[str, int] = defaultdict(lambda: len(numbers) + 1)
     ids: list[int] = []
     lengths: list[int] = []
     n_bytes = 0
@@ -67,9 +47,9 @@ def tokenize_documents(tokenizer: SentenceTokenizer, documents: Iterable[list[st
             n_bytes += len(encoded) + 1
             for sentence in tokenizer.sentences(encoded.decode()):
                 ids.append(0)
-                ids.extend(map(numbering.__getitem__, sentence))
+                ids.extend(map(numbers.__getitem__, sentence))
         lengths.append(len(ids) - n_before)
-    words = list(numbering)
+    words = list(numbers)
     for word in words:
         if "\n" in word:
             raise InputError(f"the tokenizer leaves a line end in the token {word!r}; a corpus cannot store it")
@@ -158,128 +138,117 @@ def prepare(
     """
     from loky import cpu_count
 
-    text, valid = (_sources(part) for part in (text, valid))
-    if sum(part.count("-") for part in (text, valid) if isinstance(part, list)) > 1:
-        raise InputError("standard input (-) can be read only once")
-    for name, value in (
-        ("min_count", min_count),
-        ("min_character_count", min_character_count),
-        ("n_workers", n_workers),
-    ):
-        if value is not None and value < 1:
-            raise InputError(f"{name} must be positive, got {value}")
-    choose_vocabulary = _vocabulary_chooser(vocabulary, vocab_size, min_count)
-    choose_characters = _characters_chooser(characters, min_character_count)
+    _check_vocabulary_options(vocabulary, vocab_size, min_count)
+    _check_character_options(characters, min_character_count)
     tokenizer = tokenizer or SentenceTokenizer.english()
     n_workers = n_workers or cpu_count()
     started = time.perf_counter()
-    out = Path(out)
-    n_bytes = 0
-    with (
-        folders.writing_folder(out, manifest=SUMMARY_FILE, overwrite=overwrite) as folder,
-        closing(CorpusWriter(folder)) as writer,
-    ):
-        train_text = _open(text, tokenizer, show_progress)
-        valid_text = _open(valid, tokenizer, show_progress) if valid else None  # a missing one is an error at once
-        for part in _tokenized(train_text, tokenizer, n_workers, "tokenizing", show_progress):
-            writer.add(*part[:3], hold_out=hold_out and valid_text is None)
-            n_bytes += part.n_bytes
+    with folders.writing_folder(Path(out), manifest=SUMMARY_FILE, overwrite=overwrite) as folder:
+        train_text = _Text(text, tokenizer, n_workers, show_progress)
+        valid_text = _Text(valid, tokenizer, n_workers, show_progress) if valid else None  # a missing one is found now
+        texts = [each for each in (train_text, valid_text) if each is not None]
+        if sum(each.files.count(None) for each in texts) > 1:
+            raise InputError("standard input (-) can be read only once")
+        hold_out = hold_out and valid_text is None
+        writer = CorpusWriter(folder)
+        for part in train_text.tokenize("tokenizing"):
+            writer.add(part, hold_out=hold_out)
         if valid_text is not None:
-            _warn_of_overlap(train_text, valid_text)
-            for part in _tokenized(valid_text, tokenizer, n_workers, "validation text", show_progress):
-                writer.add_validation(*part[:3])
-                n_bytes += part.n_bytes
-            if not writer.valid.n_tokens:
+            _warn_of_overlap(train_text.files, valid_text.files)
+            for part in valid_text.tokenize("validation text"):
+                writer.add_validation(part)
+            if not writer.valid_spool.n_tokens:
                 raise InputError("the validation text contains no tokens")
-        if not writer.train.n_tokens:
+        if not writer.train_spool.n_tokens:
             raise InputError("the text contains no tokens")
-        writer.finish(tokenizer, choose_vocabulary, choose_characters, hold_out=hold_out and valid_text is None)
+        writer.sort_words(hold_out=hold_out)
+        n_sentences = writer.train.n_sentences
+        if vocabulary is not None:
+            vocabulary = vocabulary.with_counts(writer.word_counts(), n_sentences=n_sentences)
+        else:
+            vocabulary = Vocabulary.from_counts(
+                writer.word_counts(), n_sentences=n_sentences, max_size=vocab_size, min_count=min_count or MIN_COUNT
+            )
+        if isinstance(characters, str):
+            characters = _character_kinds()[characters].from_counts(writer.word_counts(), min_count=min_character_count)
+        writer.finish(tokenizer, vocabulary, characters)
     if show_progress:
-        progress = [part.progress for part in (train_text, valid_text) if part is not None]
-        logger.info(_describe_reading(progress, n_bytes, time.perf_counter() - started))
+        _log_reading(texts, time.perf_counter() - started)
     return Corpus.open(out)
 
 
-def _vocabulary_chooser(
-    given: Vocabulary | None, max_size: int | None, min_count: int | None
-) -> Callable[[WordCounts, int], Vocabulary]:
-    """Return the function from the counts of the word types and the number of sentences to the vocabulary."""
-    if given is not None:
-        if max_size is not None or min_count is not None:
-            raise InputError("vocab_size and min_count cannot be combined with a given vocabulary")
-        return lambda counts, n_sentences: given.with_counts(counts, n_sentences=n_sentences)
-    if max_size is not None and max_size <= len(vocab.SPECIALS):
-        raise InputError(f"vocab_size must be at least {len(vocab.SPECIALS) + 1}, got {max_size}")
-    least = MIN_COUNT if min_count is None else min_count
-    return lambda counts, n_sentences: Vocabulary.from_counts(
-        counts, n_sentences=n_sentences, max_size=max_size, min_count=least
-    )
+def _check_vocabulary_options(vocabulary: Vocabulary | None, vocab_size: int | None, min_count: int | None) -> None:
+    if vocabulary is not None and not (vocab_size is None and min_count is None):
+        raise InputError("vocab_size and min_count cannot be combined with a given vocabulary")
+    if vocab_size is not None and vocab_size <= len(vocab.SPECIALS):
+        raise InputError(f"vocab_size must be at least {len(vocab.SPECIALS) + 1}, got {vocab_size}")
+    if min_count is not None and min_count < 1:
+        raise InputError(f"min_count must be positive, got {min_count}")
 
 
-def _characters_chooser(
-    characters: str | CharacterIndexer, min_count: int | None
-) -> Callable[[WordCounts], CharacterIndexer]:
-    """Return the function from the counts of the word types to the indexer."""
-    if isinstance(characters, CharacterIndexer):
-        if min_count is not None:
-            raise InputError("min_character_count requires characters='unicode', got the characters of a model")
-        return lambda counts: characters  # noqa: ARG005
-    kinds = {kind: cls for kind, cls in INDEXERS.items() if issubclass(cls, CharacterIndexer)}
-    if characters not in kinds:
-        raise InputError(f"characters must be one of {', '.join(kinds)}, got {characters!r}")
-    choose = partial(kinds[characters].from_counts, min_count=min_count)
-    choose(())  # refuses min_count before the long work
-    return choose
+def _check_character_options(characters: str | CharacterIndexer, min_count: int | None) -> None:
+    if isinstance(characters, str) and characters not in _character_kinds():
+        raise InputError(f"characters must be one of {', '.join(_character_kinds())}, got {characters!r}")
+    if min_count is not None and characters != "unicode":
+        raise InputError("min_character_count requires characters='unicode'")
+    if min_count is not None and min_count < 1:
+        raise InputError(f"min_character_count must be positive, got {min_count}")
 
 
-def _sources(text: str | Sequence[str] | DatasetText) -> list[str] | DatasetText:
-    if isinstance(text, DatasetText):
-        return text
-    return [text] if isinstance(text, str) else list(text)
+def _character_kinds() -> dict[str, type[CharacterIndexer]]:
+    return {kind: cls for kind, cls in INDEXERS.items() if issubclass(cls, CharacterIndexer)}
 
 
-class _Opened(NamedTuple):
-    documents: Iterator[list[str]]
-    progress: Progress
-    files: Sequence[Path | None] = ()
+class _Text:
+    """Text to tokenize; its files are found, or its dataset is opened, at once.
 
+    :ivar files: empty for a dataset.
+    """
 
-def _open(text: list[str] | DatasetText, tokenizer: SentenceTokenizer, show_progress: bool) -> _Opened:
-    """Find the files or open the dataset."""
-    progress = Progress()
-    if isinstance(text, DatasetText):
-        pretokenized = tokenizer.is_whitespace
-        return _Opened(text.read_documents(progress, pretokenized=pretokenized, show_progress=show_progress), progress)
-    found = find_files(text)
-    return _Opened(read_documents(found, progress), progress, found)
+    def __init__(
+        self,
+        source: str | Sequence[str] | DatasetText,
+        tokenizer: SentenceTokenizer,
+        n_workers: int,
+        show_progress: bool,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.n_workers = n_workers
+        self.show_progress = show_progress
+        self.progress = Progress()
+        self.n_bytes = 0
+        self.files: list[Path | None] = []
+        if isinstance(source, DatasetText):
+            self.documents = source.read_documents(
+                self.progress, pretokenized=tokenizer.is_whitespace, show_progress=show_progress
+            )
+        else:
+            self.files = find_files([source] if isinstance(source, str) else source)
+            self.documents = read_documents(self.files, self.progress)
 
-
-def _tokenized(
-    text: _Opened, tokenizer: SentenceTokenizer, n_workers: int, title: str, show_progress: bool
-) -> Iterator[TokenizedDocuments]:
-    """Tokenize text with a progress bar (bytes of the files on disk, or rows)."""
-    documents, progress, _ = text
-    with (
-        tqdm(desc=title, unit=progress.unit, unit_scale=True, disable=None if show_progress else True) as bar,
-        closing(tokenize_in_parallel(documents, tokenizer, n_workers=n_workers)) as parts,
-    ):
-        for part in parts:
-            bar.total = progress.n_total or None
+    def tokenize(self, title: str) -> Iterator[TokenizedDocuments]:
+        """Tokenize the documents with a progress bar (bytes of the files on disk, or rows)."""
+        progress = self.progress
+        with (
+            tqdm(desc=title, unit=progress.unit, unit_scale=True, disable=None if self.show_progress else True) as bar,
+            closing(tokenize_in_parallel(self.documents, self.tokenizer, n_workers=self.n_workers)) as parts,
+        ):
+            for part in parts:
+                bar.total = progress.n_total or None
+                bar.update(progress.n_read - bar.n)
+                self.n_bytes += part.n_bytes
+                yield part
             bar.update(progress.n_read - bar.n)
-            yield part
-        bar.update(progress.n_read - bar.n)
 
 
-def _warn_of_overlap(train: _Opened, valid: _Opened) -> None:
-    """Warn about files in both texts."""
-    both = {str(file) for file in train.files if file is not None and file in valid.files}
+def _warn_of_overlap(train: Sequence[Path | None], valid: Sequence[Path | None]) -> None:
+    both = {str(file) for file in train if file is not None and file in valid}
     if both:
         logger.warning("%s: appears in training and validation text: validation perplexity will be too low", min(both))
 
 
-def _describe_reading(parts: Sequence[Progress], n_bytes: int, seconds: float) -> str:
-    """Return the amount and speed of reading, in words."""
-    n_lines, n_blank = sum(part.n_lines for part in parts), sum(part.n_blank_lines for part in parts)
-    megabytes = n_bytes / 1e6
+def _log_reading(texts: Sequence[_Text], seconds: float) -> None:
+    n_lines, n_blank = (sum(getattr(each.progress, name) for each in texts) for name in ("n_lines", "n_blank_lines"))
+    megabytes = sum(each.n_bytes for each in texts) / 1e6
     speed = f"in {seconds:.1f} s ({megabytes / seconds:.1f} MB/s)"
-    return f"read {n_lines:,} lines ({n_blank:,} blank), {megabytes:.1f} MB of text, {speed}"
+    logger.info(f"read {n_lines:,} lines ({n_blank:,} blank), {megabytes:.1f} MB of text, {speed}")

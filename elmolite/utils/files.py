@@ -192,7 +192,7 @@ def json_line(content: Any) -> bytes:
 
 
 def map_array(path: Path, *, kinds: str, n_dims: int) -> np.memmap[Any, Any]:
-    """Memory-map an ``.npy`` file read-only; refuse one whose size differs from its header.
+    """Memory-map an ``.npy`` file read-only.
 
     :param kinds: permitted values of ``dtype.kind``: ``iu`` for integers.
     """
@@ -200,9 +200,6 @@ def map_array(path: Path, *, kinds: str, n_dims: int) -> np.memmap[Any, Any]:
         array = np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # numpy raises anything on a damaged header
         raise InputError(f"{path}: not a readable array: {str(error)[:200]!r}") from None
-    if array.dtype.kind not in kinds or not array.dtype.isnative or array.ndim != n_dims:
+    if array.dtype.kind not in kinds or array.ndim != n_dims:
         raise InputError(f"{path}: has dtype {array.dtype}, shape {array.shape}; expected {n_dims}-D of kind {kinds}")
-    n_bytes, n_expected = path.stat().st_size - array.offset, array.nbytes
-    if n_bytes != n_expected:
-        raise InputError(f"{path}: {n_bytes:,} bytes of data, expected {n_expected:,} for shape {array.shape}")
     return array

