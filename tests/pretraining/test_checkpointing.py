@@ -96,50 +96,36 @@ def save_often(monkeypatch):
     monkeypatch.setattr(checkpointing, "AGREE_STEPS", 1)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("dies_at", [5, 8, 11])
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"softmax": "sampled", "reset_probability": 0.5, "optimizer": "adagrad", "precision": "bf16-mixed"},
-        {"softmax": "sampled", "n_negatives": 8, "ema_decay": 0.9, "model": small_config(input="words")},
-    ],
-)
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, corpus, monkeypatch, dies_at, changes):
-    monkeypatch.setattr(module, "LARGE_VOCABULARY", 10)
-    resumed_equals_uninterrupted(tmp_path, corpus, dies_at, **changes)
-
-
+SAMPLED = {"softmax": "sampled", "n_negatives": 8, "ema_decay": 0.9}
 REGULARIZED = {"activation_regularization": 2.0, "temporal_activation_regularization": 1.0, "ema_decay": 0.9}
 DROPOUTS = {"dropout": 0.3, "variational_dropout": True, "embedding_dropout": 0.2}
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("saves_often", [False, True], ids=["at validations", "at every step"])
 @pytest.mark.parametrize(
     "changes",
     [
-        {"softmax": "sampled", "n_negatives": 8, "ema_decay": 0.9, "n_validations": 1},  # moments of rows, row averages
-        {"log_every_steps": 5, "n_validations": 1},  # between two lines of the log
+        {},
+        {"log_every_steps": 5},
+        {"softmax": "sampled", "reset_probability": 0.5, "optimizer": "adagrad", "precision": "bf16-mixed"},
+        SAMPLED,  # with moments and averages of rows
+        {**SAMPLED, "model": small_config(input="words")},
         {**REGULARIZED, "model": small_config(**DROPOUTS, recurrent_dropout=0.3)},
         {**REGULARIZED, "model": small_config(**DROPOUTS, cell="gru")},
     ],
 )
-def test_a_run_resumed_between_validations_equals_an_uninterrupted_one(tmp_path, corpus, monkeypatch, changes):
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, corpus, monkeypatch, changes, saves_often):
     monkeypatch.setattr(module, "LARGE_VOCABULARY", 10)
-    save_often(monkeypatch)
-    resumed_equals_uninterrupted(tmp_path, corpus, 7, **changes)
-    assert [step for step, _ in validations(tmp_path / "parts")] == [
-        step for step, _ in validations(tmp_path / "whole")
-    ]
-
-
-def resumed_equals_uninterrupted(tmp_path, corpus, dies_at, **changes):
+    if saves_often:
+        save_often(monkeypatch)
+        changes = {**changes, "n_validations": 1}
     train(corpus, tmp_path / "whole", **changes)
-    with pytest.raises(DiedError), before_step(dies_at, die):
+    with pytest.raises(DiedError), before_step(7, die):
         train(corpus, tmp_path / "parts", **changes)
     train(corpus, tmp_path / "parts", resume=True, **changes)
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    assert validations(tmp_path / "parts") == validations(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("max_steps", [12, 13])
