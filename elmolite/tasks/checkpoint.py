@@ -92,7 +92,7 @@ class TaskCheckpoint:
             files.write_bytes(new / TOKENIZER_FILE, self.tokenizer.to_bytes())
             static = self.model.inputs.static
             if static is not None:
-                files.write_bytes(new / WORDS_FILE, "".join(f"{word}\n" for word in static.ids.words).encode())
+                files.write_bytes(new / WORDS_FILE, "".join(f"{word}\n" for word in static.words).encode())
             columns = {**self.columns.given, "label_separator": self.columns.label_separator}
             entries = folders.file_entries(new)
             content = {

@@ -25,7 +25,7 @@ from elmolite.tasks.examples.records import Example
 from elmolite.tasks.layer_cache import LayerCache
 from elmolite.tasks.model import SentenceBatch, TaskModel
 from elmolite.tasks.objectives import Prediction
-from elmolite.tasks.static_vectors import WordIds
+from elmolite.tasks.static_vectors import StaticEmbedding
 
 POOL_BATCHES = 50
 """Number of batches that are sorted by length together: fewer means more padding, more means less shuffling."""
@@ -50,7 +50,7 @@ class TaskData(Dataset[TaskBatch]):
         self.sides = tokenize(examples, tokenizer)
         self.cache: LayerCache | None = None
         self.elmo: ELMo | None = model.elmo
-        self.static: WordIds | None = None if model.inputs.static is None else model.inputs.static.ids
+        self.static: StaticEmbedding | None = model.inputs.static
         self.objective = model.objective
         self.lengths = np.array([sum(map(len, sentences)) for sentences in zip(*self.sides, strict=True)])
 
@@ -60,7 +60,7 @@ class TaskData(Dataset[TaskBatch]):
         """Compute the layers of a frozen language model once, or read them from the cache; see :class:`LayerCache`."""
         if self.elmo is not None:
             sentences = [sentence for side in self.sides for sentence in side]
-            self.cache = LayerCache.build(self.elmo, sentences, folder, dtype=dtype, show_progress=show_progress)
+            self.cache = LayerCache(self.elmo, sentences, folder, dtype=dtype, show_progress=show_progress)
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -80,7 +80,7 @@ class TaskData(Dataset[TaskBatch]):
         static_ids = None
         if self.static is not None:
             static_ids = torch.zeros(mask.shape, dtype=torch.int64)
-            static_ids[mask] = torch.from_numpy(self.static.ids(token for sentence in tokens for token in sentence))
+            static_ids[mask] = self.static.ids(token for sentence in tokens for token in sentence)
         if self.elmo is None:
             return SentenceBatch(mask, static_ids=static_ids)
         if self.cache is None:

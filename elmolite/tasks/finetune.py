@@ -39,7 +39,7 @@ from elmolite.tasks.model import TaskModel
 from elmolite.tasks.module import BestEpoch, FinetuningModule
 from elmolite.tasks.spans import scheme_of
 from elmolite.tasks.specs import TaskDescription
-from elmolite.tasks.static_vectors import StaticEmbedding, StaticVectors
+from elmolite.tasks.static_vectors import StaticEmbedding, StaticVectors, read_static_vectors
 from elmolite.utils import files, folders
 from elmolite.utils.config import accepts_renamed_arguments
 from elmolite.utils.torch import best_device, quiet_lightning
@@ -162,7 +162,7 @@ class FinetuningRun:
         words = {
             word for part in parts for side in tokenize(part, self.tokenizer) for tokens in side for word in tokens
         }
-        return StaticVectors.load(self.inputs.static, only=words, n_first=self.inputs.static_words)
+        return read_static_vectors(self.inputs.static, only=words, n_first=self.inputs.static_words)
 
 
 @accepts_renamed_arguments

@@ -22,9 +22,8 @@ import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,30 +57,17 @@ def default_folder() -> Path:
 
 
 class LayerCache:
-    """Layers of sentences, indexed by the position of a sentence among those that the cache was built from.
+    """Layers of sentences, indexed by the position of a sentence among those that the cache was built from."""
 
-    Pickled, as for the workers of a ``DataLoader``, it holds the path and not the array.
-    """
-
-    def __init__(self, path: Path, sentences: _Distinct, *, n_layers: int) -> None:
-        """Open an existing entry; see :meth:`build`."""
-        self.path = path
-        self.n_layers = n_layers
-        lengths = np.array([len(sentence) for sentence in sentences.tokens], np.int64)
-        self._lengths = lengths[sentences.positions]
-        self._offsets = (1 + lengths.cumsum() - lengths)[sentences.positions]
-        self._n_rows = 1 + int(lengths.sum())
-
-    @classmethod
-    def build(
-        cls,
+    def __init__(
+        self,
         elmo: ELMo,
         sentences: Iterable[Sentence],
         folder: str | Path | None = None,
         *,
         dtype: CacheDtype = "float32",
         show_progress: bool = True,
-    ) -> LayerCache:
+    ) -> None:
         """Open the layers of sentences, after computing them if they are not in the cache.
 
         :param elmo: a frozen model.
@@ -93,16 +79,21 @@ class LayerCache:
         """
         if any(parameter.requires_grad for parameter in elmo.parameters()):
             raise InputError("the layers of a language model that is trained cannot be cached; freeze() it")
-        distinct = _distinct(elmo.tokenize(sentences))
+        tokens = [tuple(sentence) for sentence in elmo.tokenize(sentences)]
+        distinct = sorted(set(tokens), key=lambda sentence: (-len(sentence), sentence))  # a batch is contiguous on disk
         folder = default_folder() if folder is None else Path(folder)
         files.remove_stale(folder)
         model = elmo.fingerprint()
-        path = folder / f"layers-{_key(model, distinct.tokens, dtype)}"
-        if not _is_complete(path):
-            _write(path, elmo, model, distinct.tokens, np.dtype(dtype), show_progress=show_progress)
-        cache = cls(path, distinct, n_layers=elmo.n_layers)
-        _ = cache._rows  # mapped now, for workers that are forked
-        return cache
+        self.path = folder / f"layers-{_key(model, distinct, dtype)}"
+        if not _is_complete(self.path):
+            _write(self.path, elmo, model, distinct, np.dtype(dtype), show_progress=show_progress)
+        self.n_layers = elmo.n_layers
+        lengths = np.array([len(sentence) for sentence in distinct], np.int64)
+        index = {sentence: number for number, sentence in enumerate(distinct)}
+        positions = np.array([index[sentence] for sentence in tokens], np.int64)
+        self._lengths = lengths[positions]
+        self._offsets = (1 + lengths.cumsum() - lengths)[positions]
+        self._rows = files.map_array(self.path / _LAYERS_FILE, kinds="f", n_dims=2)  # (1 + N, (2 L - 1) P)
 
     def __len__(self) -> int:
         """Return the number of sentences."""
@@ -126,35 +117,6 @@ class LayerCache:
         layers[0].view(*mask.shape, 2, width)[:] = rows[..., None, :width]
         layers[1:] = rows[..., width:].view(*mask.shape, self.n_layers - 1, 2 * width).movedim(-2, 0)
         return layers, torch.from_numpy(mask)
-
-    @cached_property
-    def _rows(self) -> NDArray[Any]:
-        """The array on disk, (1 + N, (2 L - 1) P)."""
-        path = self.path / _LAYERS_FILE
-        try:
-            rows = files.map_array(path, kinds="f", n_dims=2)
-        except InputError as error:
-            raise InputError(f"{path}: the cached layers were removed ({error}); start the run again") from None
-        if len(rows) != self._n_rows or rows.shape[1] % (2 * self.n_layers - 1):
-            raise InputError(f"{path} must have {self._n_rows:,} rows, got shape {rows.shape}; delete {self.path}")
-        return np.asarray(rows)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_rows"}
-
-
-class _Distinct(NamedTuple):
-    """Sentences without repetitions."""
-
-    tokens: list[tuple[str, ...]]  # longest first, so that a batch is contiguous on disk
-    positions: NDArray[np.int64]  # (number of sentences), into tokens
-
-
-def _distinct(sentences: Sequence[Sequence[str]]) -> _Distinct:
-    as_tuples = [tuple(sentence) for sentence in sentences]
-    tokens = sorted(set(as_tuples), key=lambda sentence: (-len(sentence), sentence))
-    index = {sentence: number for number, sentence in enumerate(tokens)}
-    return _Distinct(tokens, np.array([index[sentence] for sentence in as_tuples], np.int64))
 
 
 def _key(model: str, sentences: Sequence[Sequence[str]], dtype: CacheDtype) -> str:
@@ -186,9 +148,15 @@ def _write(
     n_tokens = sum(map(len, sentences))
     shape = (1 + n_tokens, (2 * elmo.n_layers - 1) * elmo.size // 2)
     n_bytes = shape[0] * shape[1] * dtype.itemsize
-    _check_space(path.parent, n_bytes, n_tokens)
-    level = logging.INFO if show_progress else logging.DEBUG
-    logger.log(level, f"layers of {n_tokens:,} words: {_units(n_bytes)} in {path.parent}")
+    size = f"layers of {n_tokens:,} words: {n_bytes / 2**20:,.1f} MiB in {path.parent}"
+    existing = next(each for each in path.parents if each.exists())
+    free = shutil.disk_usage(existing).free
+    if n_bytes > free:
+        raise InputError(
+            f"{size}, which has {free / 2**20:,.1f} MiB free: free some space, choose another folder (--cache DIR), or "
+            "do not cache (--no-cache)"
+        )
+    logger.log(logging.INFO if show_progress else logging.DEBUG, size)
     manifest = {
         "format_version": FORMAT_VERSION,
         "sentences": len(sentences),
@@ -208,26 +176,6 @@ def _write(
                 file.write(_convert(rows, dtype).data)
                 bar.update(len(rows))
         files.write_manifest(new / MANIFEST, {**manifest, "files": folders.file_entries(new)})
-
-
-def _check_space(folder: Path, n_bytes: int, n_tokens: int) -> None:
-    """Refuse an entry for which the disk has too little space."""
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    free = shutil.disk_usage(existing).free
-    if n_bytes > free:
-        raise InputError(
-            f"the layers of {n_tokens:,} words need {_units(n_bytes)} in {folder}, which has {_units(free)} free: free "
-            "some space, choose another folder (--cache DIR), or do not cache (--no-cache)"
-        )
-
-
-def _units(n_bytes: int) -> str:
-    """Return a number of bytes in a readable unit: 599 MiB."""
-    for unit, size in (("GiB", 2**30), ("MiB", 2**20)):
-        if n_bytes >= size:
-            value = n_bytes / size
-            return f"{value:.1f} {unit}" if value < 10 else f"{value:,.0f} {unit}"
-    return f"{n_bytes / 2**10:.1f} KiB"
 
 
 def _compute(elmo: ELMo, sentences: Sequence[Sequence[str]]) -> Iterator[NDArray[np.float32]]:

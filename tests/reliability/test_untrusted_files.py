@@ -30,7 +30,7 @@ from elmolite.embedding.output import EmbeddingFolder, embed_file
 from elmolite.errors import InputError
 from elmolite.pretraining.checkpointing import load_checkpoint, save_checkpoint
 from elmolite.tasks.checkpoint import TaskCheckpoint
-from elmolite.tasks.static_vectors import StaticVectors
+from elmolite.tasks.static_vectors import read_static_vectors
 from elmolite.utils import files
 
 N_CHANGES = 100 if os.environ.get("ELMOLITE_RELIABILITY") else 10
@@ -63,7 +63,7 @@ def read_embedding(folder):
 
 
 def read_static(path):
-    StaticVectors.load(path, show_progress=False)
+    read_static_vectors(path)
 
 
 READERS = {  # of a file or folder

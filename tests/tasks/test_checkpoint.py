@@ -58,7 +58,7 @@ def test_a_saved_task_predicts_the_same(tmp_path, tasks, name):
         assert [len(each.labels) for each in predictions] == [len(sentence) for sentence in SENTENCES]
     if name == "classify":
         static, given = again.model.inputs.static, first.model.inputs.static
-        assert static.ids.words == given.ids.words
+        assert static.words == given.words
         assert torch.equal(static.weight, given.weight)
         assert not static.weight.requires_grad
 
@@ -148,7 +148,9 @@ def test_trained_static_vectors_without_layers(tmp_path, model_folder):
     assert model.elmo is None
     assert not (run.folder / "encoder").exists()
     assert static.weight.requires_grad
-    assert not any(static.weight[static.ids.id(word)].tolist() == given[word] for word in static.ids.words[1:])
+    assert not any(
+        vector.tolist() == given[word] for word, vector in zip(static.words[1:], static.weight[1:], strict=True)
+    )
     assert evaluate_file(run.folder, tmp_path / "examples").value == run.dev.value == 1
 
 

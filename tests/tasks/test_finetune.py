@@ -104,7 +104,7 @@ def test_another_head_or_seed_computes_no_layers_again(tmp_path, model_folder, m
 
 
 def test_the_cache_can_be_turned_off(tmp_path, run, monkeypatch):
-    monkeypatch.setattr(layer_cache.LayerCache, "build", mock.Mock(side_effect=AssertionError))
+    monkeypatch.setattr(layer_cache.LayerCache, "__init__", mock.Mock(side_effect=AssertionError))
     cached = {"encoder_training": "frozen"}
     assert train(run, tmp_path / "off", n_epochs=1, cache=False, **cached).epochs
     assert train(run, tmp_path / "trained", n_epochs=1, encoder_training="all").epochs

@@ -84,14 +84,14 @@ def test_static_vectors_are_of_the_words_of_train_and_dev(tmp_path, model_folder
     model = setup_of(model_folder, "classify", **parts, layers="none", static=str(vectors), static_words=0).make_model(
         0
     )
-    assert model.inputs.static.ids.words == ["<unk>", "ban", "kin"]
+    assert model.inputs.static.words == ["<unk>", "ban", "kin"]
     assert model.elmo is None
     assert not model.inputs.static.weight.requires_grad
     trained = setup_of(model_folder, "classify", **parts, static=str(vectors), train_static=True).make_model(0)
     assert trained.inputs.static.weight.requires_grad
     assert trained.inputs.size == trained.elmo.size + 6
     with_first = setup_of(model_folder, "classify", **parts, layers="none", static=str(vectors), static_words=2)
-    assert with_first.make_model(0).inputs.static.ids.words == ["<unk>", "ban", "bast", "kin"]
+    assert with_first.make_model(0).inputs.static.words == ["<unk>", "ban", "bast", "kin"]
 
 
 def test_text_is_tokenized_as_the_model_s_or_split_at_white_space(tmp_path):
