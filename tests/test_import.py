@@ -28,13 +28,13 @@ sys.addaudithook(watch)
 {statement}
 print("\\n" + json.dumps([seen, [name for name in ("lightning", "datasets", "h5py") if name in sys.modules]]))
 """
+AFTER_TORCH = "import torch; seen.clear(); "
+"""It tries whether it can write a temporary file, and opens the null device."""
 STATEMENTS = {
     "import elmolite": "import elmolite",
     "help": "from elmolite.cli.main import main; main(['--help'])",
-}
-WITH_TORCH = {
-    "what embedding needs": "import elmolite.embedding.elmo",
-    "all readers": "import elmolite.formats.loading, elmolite.tasks.checkpoint, elmolite.embedding.output",
+    "embedding": f"{AFTER_TORCH} import elmolite.embedding.elmo",
+    "readers": f"{AFTER_TORCH} import elmolite.formats.loading, elmolite.tasks.checkpoint, elmolite.embedding.output",
 }
 
 
@@ -60,26 +60,15 @@ def test_type_checkers_see_the_public_names():
 
 @pytest.mark.parametrize("statement", STATEMENTS.values(), ids=STATEMENTS)
 def test_nothing_happens(statement):
-    seen, heavy = watched(statement)
-    assert seen == []
-    assert heavy == []
+    assert watched(statement) == [[], []]
 
 
-@pytest.mark.parametrize("statement", WITH_TORCH.values(), ids=WITH_TORCH)
-def test_nothing_happens_but_what_torch_does(statement):
-    """It tries whether it can write a temporary file, and opens the null device."""
-    seen, heavy = watched(f"import torch; n_of_torch = len(seen); {statement}; del seen[:n_of_torch]")
-    assert seen == []
-    assert heavy == []
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "import subprocess; subprocess.run(['true'])",
-        "import socket; socket.socket().close()",
-        "open(os.devnull, 'w').close()",
-    ],
-)
-def test_what_happens_is_seen(statement):
-    assert watched(statement)[0]
+def test_what_happens_is_seen():
+    statements = (
+        "import subprocess, socket",
+        "subprocess.run(['true'])",
+        "socket.socket().close()",
+        "open(os.devnull, 'w')",
+    )
+    seen = {event for event, _ in watched("; ".join(statements))[0]}
+    assert seen >= {"subprocess.Popen", "socket.__new__", "open"}
