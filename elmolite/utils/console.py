@@ -1,9 +1,11 @@
-"""Text tables for a terminal, aligned in every script, and labels without control characters."""
+"""Output on a terminal: tables aligned in every script, labels without control characters, levels of loggers."""
 
 from __future__ import annotations
 
+import logging
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 
 def printable(text: str, *, width: int = 40) -> str:
@@ -44,3 +46,17 @@ def table(rows: Sequence[Sequence[str]], *, n_left: int = 1, gap: int = 2) -> st
             cells.append(cell + padding if index < n_left else padding + cell)
         lines.append((" " * gap).join(cells).rstrip())
     return "\n".join(lines)
+
+
+@contextmanager
+def log_level(level: int, *names: str) -> Iterator[None]:
+    """Set the level of some loggers for the block."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(level)
+        yield
+    finally:
+        for logger, former in zip(loggers, levels, strict=True):
+            logger.setLevel(former)

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from elmolite.utils.config import Precision
+from elmolite.utils.console import log_level
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 _NEVER, _LARGEST = -1, 32 << 20
@@ -58,7 +59,7 @@ def keep_freed_memory() -> None:
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Silence Lightning's announcements, and its warnings about deliberate choices."""
-    with quiet_logging(), warnings.catch_warnings():
+    with log_level(logging.WARNING, "lightning.pytorch", "lightning.fabric"), warnings.catch_warnings():
         for message in (
             ".*does not have many workers.*",
             ".*your dataloader is not resumable.*",  # its sampler begins at the step
@@ -69,17 +70,3 @@ def quiet_lightning() -> Iterator[None]:
         ):
             warnings.filterwarnings("ignore", message=message)
         yield
-
-
-@contextmanager
-def quiet_logging() -> Iterator[None]:
-    """Let Lightning log warnings and errors only."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.WARNING)
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -118,12 +118,11 @@ def test_configs_splits_and_parts_of_splits(tmp_path):
         assert documents(folder, config="second", streaming=streaming) == [["second", "line"]]
         assert documents(folder, config="first", split="test", streaming=streaming) == [["test"]]
         assert documents(folder, config="first", split="train+test", streaming=streaming) == [["first", "line", "test"]]
-        with pytest.raises(InputError, match=r"d has several configs; choose one: first, second"):
-            documents(folder, streaming=streaming)
-        with pytest.raises(InputError, match=r"d: no config 'frist' among first, second; did you mean 'first'\?"):
-            documents(folder, config="frist", streaming=streaming)
+        for config in (None, "frist"):
+            with pytest.raises(InputError, match=r"d: cannot be read: .*\['first', 'second'\]"):
+                documents(folder, config=config, streaming=streaming)
     assert documents(folder, config="first", split="train[:1]") == [["first"]]
-    with pytest.raises(InputError, match=r"d: no whole split 'train\[:1\]' among \w+, \w+; did you mean 'train'"):
+    with pytest.raises(InputError, match=r"d: cannot be read: Bad split: train\[:1\]"):
         documents(folder, config="first", split="train[:1]", streaming=True)
 
 
@@ -176,20 +175,16 @@ def test_datasets_prints_nothing_and_keeps_its_settings(tmp_path, monkeypatch, c
 
 BAD = {
     "no name": ({"name": ""}, "a dataset needs a name"),
-    "no folder": ({"name": "/nowhere"}, "dataset /nowhere: cannot be read: "),
     "not on the hub": ({"name": "no/where"}, "dataset no/where: no such folder, and the .* hub cannot be reached: "),
     "a file": ({"name": "d/train-00000-of-00001.parquet"}, "parquet: is a file"),
-    "a format": ({"name": "text"}, "dataset text: cannot be read"),
     "no files": ({"name": "empty"}, "dataset empty: cannot be read: .*doesn't contain any data files"),
     "an empty file": ({"name": "nothing"}, "dataset nothing: cannot be read: its first file is empty"),
     "no rows": ({"name": "no_rows"}, "dataset no_rows.*(is empty|no data)"),
     "no text": ({"name": "blank"}, "dataset blank, split train: column 'text' is empty"),
     "a NUL": ({"name": "nul"}, "dataset nul, split train, row 2: contains a NUL character"),
     "unlike files": ({"name": "unlike"}, "dataset unlike: cannot be read: Couldn't cast.* column names don't match"),
-    "unknown config": ({"config": "x"}, "dataset d: no config 'x' among default"),
-    "unknown split": ({"split": "test"}, "dataset d: no (whole )?split 'test' among train"),
+    "unknown split": ({"split": "test"}, r"dataset d: cannot be read: .*test.*\['train'\]"),
     "unknown column": ({"column": "txt"}, "dataset d: no column 'txt' among text, n, tokens; did you mean 'text'"),
-    "unknown column of lines": ({"name": "lines", "column": "x"}, "dataset lines: no column 'x' among text"),
     "numbers": ({"column": "n"}, "dataset d: expected text in column 'n', got int64"),
     "tokens": ({"column": "tokens"}, r"expected text in column 'tokens', got list<.*string>; with --pretokenized"),
     "of several types": ({"name": "mixed"}, "dataset mixed: expected text in column 'text', got .*json"),
@@ -208,9 +203,7 @@ def test_bad_datasets_are_named(tmp_path, monkeypatch, case, streaming):
     write_json(tmp_path / "nothing", [])
     write_json(tmp_path / "unlike", [{"text": "a"}], split="train-a")
     write_json(tmp_path / "unlike", [{"text": "a", "more": 1}], split="train-b")
-    for name in ("empty", "lines"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "lines" / "a.txt").write_text("a line\n")
+    (tmp_path / "empty").mkdir()
     fields, message = BAD[case]
     with pytest.raises(InputError, match=message) as raised:
         prepare(DatasetText(**{"name": "d", "streaming": streaming, **fields}), "c", show_progress=False)
@@ -228,7 +221,7 @@ def test_a_folder_is_meant_before_a_format_of_the_same_name(tmp_path, monkeypatc
 def test_a_missing_split_is_said_before_the_long_work(tmp_path):
     valid = DatasetText(str(write_parquet(tmp_path / "d", text=["a row"])), split="validation")
     (tmp_path / "bad.txt").write_bytes(b"\xff\n")
-    with pytest.raises(InputError, match="no split 'validation'"):
+    with pytest.raises(InputError, match="validation"):
         prepare(str(tmp_path / "bad.txt"), tmp_path / "c", valid=valid, show_progress=False)
 
 

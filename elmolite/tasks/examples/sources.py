@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from elmolite.data.hf_datasets import DatasetSource, quiet
+from elmolite.data.hf_datasets import DatasetSource
 from elmolite.data.text import ReadReport, read_lines
 from elmolite.errors import InputError
 from elmolite.tasks.examples.formats import READERS
@@ -110,7 +109,7 @@ def _format_of(name: str, options: ReadOptions) -> Format:
 
 
 @dataclass(frozen=True)
-class DatasetExamples:
+class DatasetExamples(DatasetSource):
     """Labelled data in a split of a Hugging Face dataset.
 
     :param name: a dataset on the hub, or a folder of parquet, JSON, CSV or text files.
@@ -118,11 +117,6 @@ class DatasetExamples:
     :param split: such as ``train``, ``train+test`` or, unless streaming, ``train[:10%]``.
     :param streaming: do not store the dataset.
     """
-
-    name: str
-    config: str | None = None
-    split: str = "train"
-    streaming: bool = False
 
     def read(
         self,
@@ -144,18 +138,15 @@ class DatasetExamples:
         for option in ("format", "encoding", "header"):
             if getattr(columns, option) != getattr(DEFAULT_COLUMNS, option):
                 raise InputError(f"{option}: applies to files, not to datasets")
-        source = DatasetSource(self.name, self.config, self.split, self.streaming)
         report = ReadReport(f"dataset {self.name}, split {self.split}", unit="row")
-        with quiet(show_bars=show_progress and sys.stderr.isatty()):
-            dataset, _ = source.open()
-        with quiet(show_bars=False):
-            tables = source.tables(dataset)
-            first = next(tables, None)
-            if first is None:
-                raise InputError(f"{report.source}: is empty (no row)")
-            chosen = choose_columns(first.schema.names, options, location=report.source)
-            records = _records(chain([first], tables), chosen, _class_names(dataset, chosen.label), report, options)
-            return Examples(read_records(records, chosen, report, options), report).checked()
+        dataset, _ = self.open(show_progress=show_progress)
+        tables = self.tables(dataset)
+        first = next(tables, None)
+        if first is None:
+            raise InputError(f"{report.source}: is empty (no row)")
+        chosen = choose_columns(first.schema.names, options, location=report.source)
+        records = _records(chain([first], tables), chosen, _class_names(dataset, chosen.label), report, options)
+        return Examples(read_records(records, chosen, report, options), report).checked()
 
 
 def _class_names(dataset: Dataset | IterableDataset, label: str | None) -> Sequence[str]:
