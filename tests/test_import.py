@@ -26,7 +26,7 @@ def watch(event, arguments):
 
 sys.addaudithook(watch)
 {statement}
-print("\\n" + json.dumps([seen, [name for name in ("lightning", "datasets", "h5py") if name in sys.modules]]))
+print("\\n" + json.dumps([seen, [name for name in ("lightning", "datasets", "h5py", "triton") if name in sys.modules]]))
 """
 AFTER_TORCH = "import torch; seen.clear(); "
 """It tries whether it can write a temporary file, and opens the null device."""

@@ -27,16 +27,7 @@ def test_original_is_the_paper():
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [
-        {"cell_size": 0},
-        {"filters": []},
-        {"filters": [(0, 3)]},
-        {"dropout": 1.0},
-        {"cell": "qrnn"},
-        {"input": "bytes"},
-        {"cell": "gru", "recurrent_dropout": 0.1},
-    ],
+    "changes", [{"cell_size": 0}, {"filters": [(0, 3)]}, {"dropout": 1.0}, {"cell": "gru", "recurrent_dropout": 0.1}]
 )
 def test_impossible_sizes_are_refused(changes):
     with pytest.raises(InputError, match=next(iter(changes))):

@@ -52,12 +52,6 @@ def test_inference_equals_the_reference(monkeypatch, packs, n_directions, batch_
         assert torch.equal(now, then), "an argument was changed"
 
 
-def test_inference_in_double_precision_is_exact():
-    leaves = make_leaves([5, 3])
-    expected = run_reference(leaves, [5, 3], TIGHT)
-    torch.testing.assert_close(run_inference(leaves, [5, 3], TIGHT), expected, rtol=1e-12, atol=1e-12)
-
-
 def test_clips_are_reached_in_these_tests():
     outputs, _, cell = run_training(make_leaves([4] * 6), [4] * 6, TIGHT)
     assert outputs.abs().max() == 0.3

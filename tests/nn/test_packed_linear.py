@@ -20,7 +20,6 @@ from elmolite.nn.packed_linear import (
     grouped_linear_op,
     linear_op,
     min_reproducible_rows,
-    needs_grad,
 )
 from elmolite.nn.recurrent import LSTMLayer
 
@@ -79,11 +78,6 @@ def test_without_onednn_or_its_operators_torch_multiplies(monkeypatch):
     assert min_reproducible_rows(CPU, torch.float32) == 12
 
 
-def test_no_packing_where_torch_was_built_without(monkeypatch):
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    assert not can_pack(CPU, torch.float32)
-
-
 def test_what_was_made_is_kept_until_a_weight_changes():
     layer, cache, made = nn.Linear(3, 2), WeightCache(), []
 
@@ -125,14 +119,6 @@ def test_other_weights_in_memory_that_became_free_are_others():
     assert all(torch.zeros(1000).data_ptr() != place for _ in range(100))
     assert not versions.match([torch.ones(1000)])
     assert not versions.match([])
-
-
-def test_gradients_are_wanted_of_what_requires_them_where_they_are_on():
-    fixed, learnt = torch.ones(1), torch.ones(1, requires_grad=True)
-    assert needs_grad(fixed, learnt)
-    assert not needs_grad(fixed)
-    with torch.no_grad():
-        assert not needs_grad(learnt)
 
 
 @pytest.mark.parametrize(

