@@ -59,9 +59,7 @@ def test_an_adaptive_softmax_reads_back(tmp_path, checkpoint):
         None,
         {"kind": "hierarchical"},
         {"kind": "adaptive", "cutoffs": ["x"], "sizes": [3]},
-        {"kind": "adaptive", "cutoffs": [3, 20], "sizes": [4]},
         {"kind": "adaptive", "cutoffs": [20, 3], "sizes": [4, 4]},
-        {"kind": "adaptive", "cutoffs": [-3], "sizes": [4]},
     ],
 )
 def test_an_unknown_softmax_is_refused(tmp_path, checkpoint, found):
@@ -72,24 +70,12 @@ def test_an_unknown_softmax_is_refused(tmp_path, checkpoint, found):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_on_disk_is_float32_in_memory(tmp_path, checkpoint, dtype):
-    checkpoint.save_pretrained(tmp_path / "whole")
+def test_half_precision_on_disk_is_float32_in_memory_and_kept_when_saved_again(tmp_path, checkpoint, dtype):
     checkpoint.save_pretrained(tmp_path / "half", dtype=dtype)
-    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("whole", "half")]
-    assert sizes[1] < 0.6 * sizes[0]
     loaded = Checkpoint.from_pretrained(tmp_path / "half")
     for ours, theirs in zip(loaded.bilm.parameters(), checkpoint.bilm.parameters(), strict=True):
         assert torch.equal(ours, theirs.to(dtype).float())
-
-
-def arrays(folder):
-    return [(name, tensor.dtype) for name, tensor in load_file(folder / "model.safetensors").items()]
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_kept_when_saved_again(tmp_path, checkpoint, dtype):
-    checkpoint.save_pretrained(tmp_path / "half", dtype=dtype)
-    Checkpoint.from_pretrained(tmp_path / "half").save_pretrained(tmp_path / "again")
+    loaded.save_pretrained(tmp_path / "again")
     elmo = ELMo.from_pretrained(tmp_path / "half")
     elmo.save_pretrained(tmp_path / "elmo")
     for name in ("again", "elmo"):
@@ -97,7 +83,8 @@ def test_half_precision_is_kept_when_saved_again(tmp_path, checkpoint, dtype):
         assert content == (tmp_path / "half" / "model.safetensors").read_bytes()
     elmo.save_pretrained(tmp_path / "whole", dtype=torch.float32)
     elmo.unfreeze().save_pretrained(tmp_path / "tuned")  # half precision would lose what training adds
-    assert {dtype for _, dtype in arrays(tmp_path / "whole") + arrays(tmp_path / "tuned")} == {torch.float32}
+    for name, expected in (("half", dtype), ("whole", torch.float32), ("tuned", torch.float32)):
+        assert {tensor.dtype for tensor in load_file(tmp_path / name / "model.safetensors").values()} == {expected}
 
 
 def test_a_model_without_softmax_embeds_and_has_no_perplexity(tmp_path, checkpoint, corpus, capsys):
@@ -154,9 +141,7 @@ def test_files_missing_cut_or_damaged_are_named(tmp_path, checkpoint, name):
     ("change", "message"),
     [
         (lambda c: c["model"].update(cel_size=3), r"unknown key 'cel_size'; did you mean 'cell_size'"),
-        (lambda c: c["model"].pop("filters"), r"tensor .* has shape .*, expected"),
         (lambda c: c["model"].update(activation="exec"), r"activation: unknown 'exec'; valid are: relu, tanh"),
-        (lambda c: c["model"].update(filters="wide"), r"'model'"),
         (lambda c: c["model"].update(cell_size=25), r"tensor .* has shape .*, expected"),
         (lambda c: c["model"].update(n_layers=3), r"layers\.2\..* has shape none"),
         (lambda c: c.update(format_version=99), r"format_version 99"),
@@ -169,15 +154,6 @@ def test_a_configuration_that_does_not_fit_is_explained(tmp_path, checkpoint, ch
     edit(tmp_path / "model", change)
     with pytest.raises(InputError, match=message):
         Checkpoint.from_pretrained(tmp_path / "model")
-
-
-def test_a_file_that_is_no_safetensors_is_named(tmp_path, checkpoint):
-    folder = tmp_path / "model"
-    checkpoint.save_pretrained(folder)
-    (folder / "model.safetensors").write_bytes(b"\x80\x04 a pickle perhaps")
-    edit(folder, lambda c: c["files"].update({"model.safetensors": files.file_entry(folder / "model.safetensors")}))
-    with pytest.raises(InputError, match=r"model\.safetensors: not a readable safetensors file"):
-        Checkpoint.from_pretrained(folder)
 
 
 def test_not_a_model_folder(tmp_path):

@@ -6,44 +6,29 @@ from elmolite.data.vocab import Vocabulary
 from elmolite.errors import InputError
 
 
-def test_ids_of_a_word_as_allennlp_gives_them():
-    # The published layout: begin of word 259, the bytes plus 1, end of word 260, padding 261.
-    row = ByteIndexer().rows(["cat"])[0]
-    assert row.tolist() == [259, ord("c") + 1, ord("a") + 1, ord("t") + 1, 260, *[261] * 45]
+@pytest.mark.parametrize(
+    ("word", "ids"),
+    [
+        ("cat", [ord("c") + 1, ord("a") + 1, ord("t") + 1]),
+        ("é", [0xC3 + 1, 0xA9 + 1]),
+        ("", []),
+        ("<S>", [byte + 1 for byte in b"<S>"]),  # not the mark
+        ("a\ud800b", [ord("a") + 1, ord("b") + 1]),
+        ("x" * 60, [ord("x") + 1] * 48),
+    ],
+)
+def test_bytes_of_a_word_as_allennlp_encodes_them(word, ids):
+    row = ByteIndexer().rows([word])[0]
+    assert row.tolist() == [259, *ids, 260, *[261] * (48 - len(ids))]
 
 
-def test_sentence_marks():
+def test_bytes():
     begin, end = ByteIndexer().sentence_marks()
     assert begin[:4].tolist() == [259, 257, 260, 261]
     assert end[:4].tolist() == [259, 258, 260, 261]
-
-
-def test_bytes_not_characters():
-    assert ByteIndexer().rows(["é"])[0, :4].tolist() == [259, 0xC3 + 1, 0xA9 + 1, 260]
-
-
-def test_long_words_are_cut_at_48_bytes():
-    row = ByteIndexer().rows(["x" * 60])[0]
-    assert row[-1] == 260
-    assert (row[1:-1] == ord("x") + 1).all()
-    assert ByteIndexer().is_cut("x" * 49)
-    assert not ByteIndexer().is_cut("x" * 48)
-    assert ByteIndexer().is_cut("é" * 25)
-
-
-def test_spelling_a_special_is_not_one():
-    assert ByteIndexer().rows(["<S>"])[0, :5].tolist() == [259, *(b + 1 for b in b"<S>"), 260]
-
-
-def test_empty_words_and_lone_surrogates():
-    assert ByteIndexer().rows([""])[0, :3].tolist() == [259, 260, 261]
-    np.testing.assert_array_equal(ByteIndexer().rows(["a\ud800b"]), ByteIndexer().rows(["ab"]))
+    assert [ByteIndexer().is_cut(word) for word in ("x" * 48, "x" * 49, "é" * 25)] == [False, True, True]
     assert ByteIndexer().rows([]).shape == (0, 50)
-
-
-def test_trim_drops_common_padding():
-    rows = ByteIndexer().rows(["a", "four"])
-    assert ByteIndexer().trim(rows).shape == (2, 6)
+    assert ByteIndexer().trim(ByteIndexer().rows(["a", "four"])).shape == (2, 6)
 
 
 def test_unicode_characters_follow_the_marks():

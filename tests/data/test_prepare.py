@@ -15,7 +15,6 @@ from elmolite.data.prepare import prepare, tokenize_documents, tokenize_in_paral
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import UNKNOWN_ID, Vocabulary
 from elmolite.errors import InputError
-from elmolite.utils import files
 
 WHITESPACE = SentenceTokenizer.whitespace()
 
@@ -137,12 +136,6 @@ def test_invalid_options_are_refused(tmp_path, options, message):
         make_corpus(tmp_path, [["a"]] * 5, **options)
 
 
-def test_raw_text_is_tokenized_by_rules(tmp_path):
-    (tmp_path / "a.txt").write_text("Mr. Bean isn't here. He left!\n")
-    corpus = prepare([str(tmp_path / "a.txt")], tmp_path / "c", hold_out=False, show_progress=False)
-    assert text_of(corpus, corpus.train) == [["Mr.", "Bean", "is", "n't", "here", "."], ["He", "left", "!"]]
-
-
 def test_control_characters_are_words_like_others(tmp_path):
     (tmp_path / "a.txt").write_text("a \x1c b \x7f c\x0bd \u2028 \ufeff e. Next one here.\n" * 40)
     corpus = prepare([str(tmp_path / "a.txt")], tmp_path / "c", show_progress=False)
@@ -158,15 +151,6 @@ def test_failures_leave_nothing(tmp_path):
     with pytest.raises(InputError, match="nowhere: no such file"):  # before the long work
         prepare(str(tmp_path / "bad.txt"), tmp_path / "c", valid="nowhere", show_progress=False)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.txt", "good.txt"]
-
-
-def test_the_partial_folder_of_a_killed_run_is_removed(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "UNLOCKED_AFTER", -1.0)
-    partial = files.partial_path(tmp_path / "corpus")
-    partial.mkdir()
-    (partial / "train.spool").write_bytes(b"1234")
-    make_corpus(tmp_path, random_sentences(30))
-    assert not partial.exists()
 
 
 def test_lone_surrogates_are_replaced_by_question_marks():

@@ -131,42 +131,22 @@ def replaced(**dataset):
     return change
 
 
-def linked(link):
-    def change(path):
-        with h5py.File(path.parent / "other.h5", "w") as other:
-            other["x"] = np.zeros(3, np.float32)
-        with h5py.File(path, "a") as file:
-            del file["CNN/b_cnn_0"]
-            file["CNN/b_cnn_0"] = link
-
-    return change
-
-
-def virtual(path):
-    linked(h5py.SoftLink("/x"))(path)
+def linked(path):
     with h5py.File(path, "a") as file:
         del file["CNN/b_cnn_0"]
-        layout = h5py.VirtualLayout((3,), np.float32)
-        layout[:] = h5py.VirtualSource(path.parent / "other.h5", "x", (3,))
-        file.create_virtual_dataset("CNN/b_cnn_0", layout)
+        file["CNN/b_cnn_0"] = h5py.ExternalLink("other.h5", "x")
 
 
-NOT_FOLLOWED = "weights.hdf5: 'CNN/b_cnn_0' is a soft or external link"
 STORED_ELSEWHERE = "weights.hdf5: 'CNN/b_cnn_0' is stored outside of the file or with an unsupported filter"
-ZEROS = np.zeros(3, np.float32)
 BAD_WEIGHTS = {
     "truncated": (lambda path: path.write_bytes(path.read_bytes()[:200]), "not a readable HDF5 file"),
     "no array": (replaced(), r"'CNN/b_cnn_0' is missing; expected an array \(3,\)"),
     "integers": (replaced(data=np.zeros(3, np.int64)), r"'CNN/b_cnn_0' is int64 \(3,\); expected float32 \(3,\)"),
-    "huge": (replaced(shape=(1 << 40,), dtype="f4", chunks=(9,)), r"is float32 \(1099511627776,\); expected float32"),
     "no file": (lambda path: path.unlink(), "expected a file named .*weights.hdf5 or model.hdf5, found none"),
-    "soft link": (linked(h5py.SoftLink("/CNN/b_cnn_1")), NOT_FOLLOWED),
-    "external link": (linked(h5py.ExternalLink("other.h5", "x")), NOT_FOLLOWED),
-    "a type": (linked(np.dtype("float32")), "'CNN/b_cnn_0' is missing"),
+    "external link": (linked, "weights.hdf5: 'CNN/b_cnn_0' is a soft or external link"),
     "external data": (replaced(shape=(3,), dtype="f4", external=[("other.h5", 0, 12)]), STORED_ELSEWHERE),
-    "virtual data": (virtual, STORED_ELSEWHERE),
     "a filter that needs a plugin": (
-        replaced(data=ZEROS, chunks=(3,), compression=32000, allow_unknown_filter=True),
+        replaced(data=np.zeros(3, "f4"), chunks=(3,), compression=32000, allow_unknown_filter=True),
         STORED_ELSEWHERE,
     ),
 }

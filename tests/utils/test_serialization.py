@@ -38,9 +38,8 @@ def test_other_shapes_are_refused(path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "not a readable safetensors file"),
+        (None, "not a readable safetensors file: No such file"),
         (b"\0" * 100, "not a readable safetensors file"),
-        (struct.pack("<Q", 1 << 40) + b"{}", "not a readable safetensors file"),
         (
             struct.pack("<Q", 56) + b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'.ljust(56) + b"\0",
             "tensor 'a' has dtype U8",
@@ -48,18 +47,10 @@ def test_other_shapes_are_refused(path):
     ],
 )
 def test_other_files_are_refused(tmp_path, content, message):
-    (tmp_path / "x.st").write_bytes(content)
+    if content is not None:
+        (tmp_path / "x.st").write_bytes(content)
     with pytest.raises(InputError, match=rf"x\.st: .*{message}"):
         TensorFile(tmp_path / "x.st")
-
-
-def test_a_missing_file_is_named(path, tmp_path):
-    with pytest.raises(InputError, match=r"nowhere\.st: not a readable safetensors file: No such file"):
-        TensorFile(tmp_path / "nowhere.st")
-    file = TensorFile(path)
-    path.unlink()
-    with pytest.raises(InputError, match=r"x\.st: not a readable safetensors file"):
-        file.read()
 
 
 @pytest.mark.parametrize(
