@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -28,14 +28,12 @@ from elmolite.data.tokenization import FILE_NAME as TOKENIZER_FILE, SentenceToke
 from elmolite.embedding.elmo import ELMo, Sentence
 from elmolite.errors import InputError, error_prefix, nearest
 from elmolite.hub import model_folder, released_models
-from elmolite.nn.bilm import MAX_SIZE
 from elmolite.tasks.config import InputConfig
 from elmolite.tasks.data import TaskData, predict
 from elmolite.tasks.examples.records import DEFAULT_COLUMNS, Example, ExampleColumns
 from elmolite.tasks.heads import HeadFactory
 from elmolite.tasks.model import TaskModel
 from elmolite.tasks.objectives import Prediction
-from elmolite.tasks.spans import Scheme
 from elmolite.tasks.specs import TASKS, TaskDescription
 from elmolite.tasks.static_vectors import StaticEmbedding
 from elmolite.utils import files, folders
@@ -130,59 +128,42 @@ class TaskCheckpoint:
             package: such a reference is not followed by itself.
         :raises InputError: a file is missing or damaged, or the language model is not the one of the training.
         """
-        folder, model_of_run = (
-            folders.resolve_committed(Path(folder)),
-            folders.resolve_committed(Path(folder) / "model"),
-        )
-        if not (folder / MANIFEST).exists() and (model_of_run / MANIFEST).exists():
-            folder = model_of_run
+        of_run, folder = folders.resolve_committed(Path(folder, "model")), folders.resolve_committed(Path(folder))
+        if not (folder / MANIFEST).exists() and (of_run / MANIFEST).exists():
+            folder = of_run
         content = folders.open_folder(folder, MANIFEST, kind="task", version=FORMAT_VERSION)
         path = folder / MANIFEST
-        for name in ("columns", "static", "encoder"):
-            if name not in content:
-                raise InputError(f"{path}: {name!r} is missing")
-        required = {WEIGHTS_FILE, TOKENIZER_FILE, *([WORDS_FILE] if content["static"] is not None else [])}
+        description = _description(content, path)
+        match content:
+            case {
+                "columns": dict(fields),
+                "static": None | {"size": int(), "is_trained": bool()} as static,
+                "encoder": None | {"folder": str(), "config.json": dict()} as reference,
+            }:
+                columns = read_fields(ExampleColumns, fields, where=f"{path}, 'columns'")
+            case _:
+                raise InputError(f"{path}: 'columns', 'static' or 'encoder' is missing or invalid")
+        required = {WEIGHTS_FILE, TOKENIZER_FILE, *([WORDS_FILE] if static is not None else [])}
         if missing := required - content["files"].keys():
             raise InputError(f"{path}: 'files' must name {min(missing)}")
-        description = _description(content, path)
         if description.head is None and head is None:
             raise InputError(f"{folder}: this task has a custom head: pass its factory, head=... or --custom-head")
         if description.head is not None and head is not None:
             raise InputError(f"{folder}: this task has no custom head; drop head or --custom-head")
-        columns = read_fields(ExampleColumns, content["columns"], where=f"{path}, 'columns'")
         weights = TensorFile(folder / WEIGHTS_FILE)
-        elmo = _load_encoder(content["encoder"], folder, encoder)
+        elmo = None if reference is None else _load_encoder(reference, folder, encoder)
         with error_prefix(str(path)):
             columns.check(description.task)
-            model = _empty_model(description, elmo, content["static"], weights, head)
+            vectors = None
+            with nullcontext() if head is not None else torch.device("meta"):  # wrong sizes allocate no memory
+                if static is not None:
+                    words = (folder / WORDS_FILE).read_bytes().decode("utf-8", "replace").split("\n")[:-1]
+                    vectors = StaticEmbedding(words, size=static["size"])
+                model = TaskModel.build(description, elmo, vectors, custom_head=head)
         fill(_TaskModules(model), weights)
-        if model.inputs.static is not None:
-            model.inputs.static.weight.requires_grad_(content["static"]["is_trained"])
+        if model.inputs.static is not None and static is not None:
+            model.inputs.static.weight.requires_grad_(static["is_trained"])
         return cls(description, model.eval(), SentenceTokenizer.load(folder / TOKENIZER_FILE), columns)
-
-
-def _empty_model(
-    description: TaskDescription, elmo: ELMo | None, static: Any, weights: TensorFile, head: HeadFactory | None
-) -> TaskModel:
-    """Build a model on the device meta, so that a wrong configuration allocates no memory."""
-    words = None
-    match static:
-        case None:
-            pass
-        case {"size": int(size), "is_trained": bool(_), **more} if 0 < size <= MAX_SIZE and not more:
-            words_file = weights.path.parent / WORDS_FILE
-            try:
-                words = tuple(words_file.read_bytes().decode().split("\n")[:-1])
-            except (OSError, UnicodeDecodeError) as error:
-                raise InputError(f"{words_file}: cannot be read: {error}") from None
-        case _:
-            raise InputError("'static' must have 'size', a number, and 'is_trained'")
-    with nullcontext() if head is not None else torch.device("meta"):
-        vectors = None if words is None else StaticEmbedding(words, size=static["size"])
-        try:
-            return TaskModel.build(description, elmo, vectors, custom_head=head)
-        except RuntimeError as error:
-            raise InputError(f"impossible sizes: {error}") from None
 
 
 class _TaskModules(nn.Module):
@@ -201,48 +182,26 @@ def _task_weights(model: TaskModel) -> dict[str, Tensor]:
 
 def _description(content: dict[str, Any], path: Path) -> TaskDescription:
     """Read the configuration from a manifest."""
-    task: Any = content.get("task")
-    if task not in TASKS:
-        raise InputError(f"{path}: 'task' must be one of {', '.join(TASKS)}")
-    labels = content.get("labels")
-    if not isinstance(labels, list) or not labels or not all(map(_is_text, labels)):
-        raise InputError(f"{path}: 'labels' must be a list of names")
-    if len(set(labels)) != len(labels):
-        raise InputError(f"{path}: 'labels' must not repeat a name")
-    scheme, is_multi_label = content.get("scheme"), content.get("is_multi_label", False)
-    if scheme not in (None, *get_args(Scheme)) or not isinstance(is_multi_label, bool):
-        raise InputError(
-            f"{path}: 'scheme' must be null or one of {', '.join(get_args(Scheme))}, 'is_multi_label' true or false"
-        )
-    head = content.get("head")
-    return TaskDescription(
-        task=task,
-        labels=tuple(labels),
-        inputs=read_fields(InputConfig, content.get("inputs"), where=f"{path}, 'inputs'"),
-        head=None if head is None else read_fields(TASKS[task].config, head, where=f"{path}, 'head'"),
-        is_multi_label=is_multi_label,
-        scheme=scheme,
-    )
+    match content:
+        case {"task": str(task), "labels": [str(), *_] as labels, "inputs": inputs, "head": head} if task in TASKS:
+            return TaskDescription(
+                task=task,
+                labels=tuple(map(str, labels)),
+                inputs=read_fields(InputConfig, inputs, where=f"{path}, 'inputs'"),
+                head=None if head is None else read_fields(TASKS[task].config, head, where=f"{path}, 'head'"),
+                is_multi_label=bool(content.get("is_multi_label")),
+                scheme=content.get("scheme"),
+            )
+    raise InputError(f"{path}: 'task' must be one of {', '.join(TASKS)}, and 'labels' a list of names")
 
 
-def _is_text(label: Any) -> bool:
-    """Return whether a label is a string without surrogates, which JSON can hold and UTF-8 cannot."""
-    return isinstance(label, str) and not any("\ud800" <= character <= "\udfff" for character in label)
-
-
-def _load_encoder(reference: Any, folder: Path, given: str | Path | None) -> ELMo | None:
+def _load_encoder(reference: dict[str, Any], folder: Path, given: str | Path | None) -> ELMo:
     """Load the language model of a task, and check that it is the one of the training.
 
     :param reference: name and checksum, from the manifest.
     :param given: the user's path or name.
     """
-    match reference:
-        case None:
-            return None
-        case {"folder": str(name), **checksum} if checksum.keys() == {ENCODER_MANIFEST}:
-            pass
-        case _:
-            raise InputError(f"{folder / MANIFEST}: 'encoder' must have 'folder' and {ENCODER_MANIFEST!r}, or be null")
+    name = reference["folder"]
     if given is not None:
         found = model_folder(given)
     elif name == ENCODER_FOLDER:
@@ -257,7 +216,7 @@ def _load_encoder(reference: Any, folder: Path, given: str | Path | None) -> ELM
     manifest = found / ENCODER_MANIFEST
     if not manifest.is_file():
         raise InputError(f"{manifest} is missing: it belongs to the language model of {folder}")
-    if files.file_entry(manifest) != checksum[ENCODER_MANIFEST]:
+    if files.file_entry(manifest) != reference[ENCODER_MANIFEST]:
         raise InputError(f"{manifest}: damaged, or not the language model that {folder} was trained with")
     return ELMo.from_pretrained(found)
 
@@ -268,13 +227,9 @@ def load_custom_head(reference: str) -> HeadFactory:
     :param reference: ``FILE.py:NAME``, a class or function.
     """
     path, _, name = reference.rpartition(":")
-    if not path or not name:
-        raise InputError(f"--custom-head {reference}: expected FILE.py:NAME, a class or function that makes the head")
-    if not Path(path).is_file():
-        raise InputError(f"--custom-head {reference}: no such file: {path}")
     spec = importlib.util.spec_from_file_location(f"_custom_head_{Path(path).stem}", path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"--custom-head {reference}: {path} is not a Python file")
+    if spec is None or spec.loader is None or not Path(path).is_file():
+        raise InputError(f"--custom-head {reference}: expected FILE.py:NAME, a class or function in a Python file")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
