@@ -1,21 +1,29 @@
-"""Demonstration: docstrings of this installation -> corpus -> pretrained model -> vectors -> a task."""
+"""Demonstration: docstrings of this installation -> corpus -> pretrained model -> vectors -> a task.
+
+The task is to find the words of a sentence that its author marked as code, with back-ticks. A module is in one split
+only (train, dev or test), as the checksum of its name decides, and a sentence of several modules is used once.
+"""
 
 from __future__ import annotations
 
 import csv
+import json
 import math
 import shutil
 import time
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from tqdm import tqdm
 
 from elmolite.data.corpus import Corpus
 from elmolite.data.prepare import prepare
-from elmolite.demo import code_names, docstrings
-from elmolite.demo.code_names import TaskSize
+from elmolite.data.tokenization import SentenceTokenizer
+from elmolite.demo import docstrings
 from elmolite.demo.docstrings import Module
 from elmolite.embedding.elmo import ELMo
 from elmolite.embedding.neighbours import NeighbourIndex, unit
@@ -25,12 +33,36 @@ from elmolite.pretraining.config import PretrainingConfig
 from elmolite.pretraining.trainer import pretrain
 from elmolite.reports import plots
 from elmolite.reports.plots import Panel
+from elmolite.tasks.checkpoint import TaskCheckpoint
+from elmolite.tasks.config import FinetuningConfig, InputConfig
+from elmolite.tasks.finetune import FinetuningResult, finetune
+from elmolite.tasks.heads import TagConfig
+from elmolite.tasks.spans import spans
 from elmolite.utils import files
+from elmolite.utils.console import table
 
 SENTENCES = ("The children play in the park.", "The play premiered yesterday.")
 QUERIES = ("returns", "set", "object", "first")
 """Words whose nearest neighbours in context are printed."""
 N_NEIGHBOURS = 4
+
+_MIN_TOKENS, _MAX_TOKENS = 5, 40
+_MAX_PER_MODULE = 12
+"""Maximum number of sentences of a module, so that no large module dominates."""
+_MAX_CODE_SHARE = 0.4
+"""Maximum share of code tokens; sentences with more are hardly prose."""
+_N_SHOWN, _MAX_SHOWN_TOKENS = 5, 16
+MODELS = ("untrained", "pretrained")
+
+
+@dataclass(frozen=True)
+class TaskSize:
+    """Maximum numbers of examples of each split, and of epochs."""
+
+    train: int
+    dev: int
+    test: int
+    n_epochs: int
 
 
 @dataclass(frozen=True)
@@ -90,7 +122,7 @@ def run(out: Path, *, size: Literal["full", "smoke"] = "full") -> None:
     _print_neighbours(elmo, corpus, plan.max_context_sentences)
 
     _heading("6. elmolite finetune: a tagger on these vectors, and on those of the same model untrained")
-    code_names.run(modules, model, elmo.tokenizer, out / "task", plan.task)
+    _run_task(modules, model, elmo.tokenizer, out / "task", plan.task)
 
     plot = _draw(history, out / "loss.png")
     _heading(f"Done in {time.perf_counter() - started:.0f} s")
@@ -181,3 +213,105 @@ def _draw(history: list[dict[str, float]], path: Path) -> Path | None:
         values = [row[f"valid_{direction}"] for row in validation]
         curves[f"validation, {direction}"] = ([row["step"] for row in validation], values)
     return plots.draw_curves([Panel("perplexity", curves, is_log=True)], path, title="Pretraining", x_label="step")
+
+
+class TaggedSentence(NamedTuple):
+    """Tokens and their tags: ``B-CODE``, ``I-CODE`` or ``O``."""
+
+    tokens: tuple[str, ...]
+    tags: tuple[str, ...]
+
+
+def tagged_sentences(paragraph: str, tokenizer: SentenceTokenizer) -> Iterator[TaggedSentence]:
+    """Yield the sentences of a paragraph, without its back-ticks."""
+    in_code = False
+    for sentence in tokenizer.sentences(paragraph):
+        tokens, tags = [], []
+        tag = "I-CODE"
+        for token in sentence:
+            if token == "`":
+                in_code, tag = not in_code, "B-CODE"
+            else:
+                tokens.append(token)
+                tags.append(tag if in_code else "O")
+                tag = "I-CODE"
+        yield TaggedSentence(tuple(tokens), tuple(tags))
+
+
+def make_splits(
+    modules: Iterable[Module], tokenizer: SentenceTokenizer, size: TaskSize
+) -> dict[str, list[TaggedSentence]]:
+    """Return the sentences of each split; they do not depend on the order of the modules."""
+    splits: dict[str, list[TaggedSentence]] = {"train": [], "dev": [], "test": []}
+    seen: set[tuple[str, ...]] = set()
+    for checksum, module in sorted((_checksum(module), module) for module in modules):
+        split = ("dev", "test", "test")[checksum % 10] if checksum % 10 < 3 else "train"
+        room = min(_MAX_PER_MODULE, getattr(size, split) - len(splits[split]))
+        marked = (paragraph for paragraph in module.paragraphs if "`" in paragraph)
+        found = (each for paragraph in marked for each in tagged_sentences(paragraph, tokenizer) if _is_usable(each))
+        new = (each for each in found if each.tokens not in seen)
+        for sentence in islice(new, room):
+            seen.add(sentence.tokens)
+            splits[split].append(sentence)
+    return splits
+
+
+def _checksum(module: Module) -> int:
+    return zlib.crc32(f"{module.package}/{module.name}".encode("utf-8", "replace"))
+
+
+def _is_usable(sentence: TaggedSentence) -> bool:
+    n_tokens, n_code = len(sentence.tokens), len(sentence.tags) - sentence.tags.count("O")
+    return _MIN_TOKENS <= n_tokens <= _MAX_TOKENS and 0 < n_code <= _MAX_CODE_SHARE * n_tokens
+
+
+def _run_task(modules: Iterable[Module], model: Path, tokenizer: SentenceTokenizer, out: Path, size: TaskSize) -> None:
+    """Train on the layers of the pretrained and of the untrained model, and print scores and predictions."""
+    splits = make_splits(modules, tokenizer, size)
+    for name, sentences in splits.items():
+        lines = [json.dumps({"tokens": each.tokens, "tags": each.tags}) + "\n" for each in sentences]
+        files.write_bytes(out / f"{name}.jsonl", "".join(lines).encode())
+    results = {
+        name: finetune(
+            "tag",
+            encoder=model,
+            train=out / "train.jsonl",
+            dev=out / "dev.jsonl",
+            test=out / "test.jsonl",
+            out=out / name,
+            config=FinetuningConfig(n_epochs=size.n_epochs, patience=size.n_epochs, learning_rate=0.003),
+            inputs=InputConfig(dropout=0.1),
+            head=TagConfig(hidden_size=32, dropout=0.2),
+            random_init=name == "untrained",
+            cache=out / "layers",
+            show_progress=False,
+        )
+        for name in MODELS
+    }
+    counts = ", ".join(f"{len(sentences):,} {name}" for name, sentences in splits.items())
+    print(f"Which words did the author mark as code? {counts} sentences, seed {FinetuningConfig().seed}\n")
+    rows = [["language model", "precision", "recall", "F1 of spans, test"]]
+    for name, result in results.items():
+        if result.test is not None and result.test.spans is not None:
+            micro = result.test.spans.micro
+            rows.append([name, f"{micro.precision:.3f}", f"{micro.recall:.3f}", f"{micro.f1:.3f}"])
+    print(f"{table(rows)}\n\nPredictions of the pretrained one:")
+    _print_predictions(results["pretrained"], splits["test"])
+
+
+def _print_predictions(result: FinetuningResult, sentences: Sequence[TaggedSentence]) -> None:
+    short = [each for each in sentences if len(each.tokens) <= _MAX_SHOWN_TOKENS][:_N_SHOWN]
+    trained = TaskCheckpoint.from_pretrained(result.folder)
+    for sentence, prediction in zip(short, trained.predict([each.tokens for each in short]), strict=True):
+        print(f"  {mark(sentence.tokens, prediction.labels)}")
+        if prediction.labels != sentence.tags:
+            print(f"    author: {mark(sentence.tokens, sentence.tags)}")
+
+
+def mark(tokens: Sequence[str], tags: Sequence[str]) -> str:
+    """Return a sentence with its code between back-ticks."""
+    words = list(tokens)
+    for span in spans(tags):
+        words[span.first] = f"`{words[span.first]}"
+        words[span.end - 1] += "`"
+    return " ".join(words)

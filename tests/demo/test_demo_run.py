@@ -1,8 +1,13 @@
 import json
+import random
+from collections import Counter
 
 import pytest
 
+from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.demo import run
+from elmolite.demo.docstrings import Module
+from elmolite.demo.run import TaskSize, make_splits, mark, tagged_sentences
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 
@@ -19,7 +24,7 @@ def test_smoke_size(tmp_path, capsys):
     assert after < 0.7 * before  # the perplexity of the word frequencies
     assert (out / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert ELMo.from_pretrained(out / "model").embed(["It works."])[0].shape[0] == 3
-    scores = {name: json.loads((out / "task" / name / "metrics.json").read_text()) for name in run.code_names.MODELS}
+    scores = {name: json.loads((out / "task" / name / "metrics.json").read_text()) for name in run.MODELS}
     assert all(f"{each['test']['value']:.3f}" in said for each in scores.values())
     run._clear(out)
     assert list(out.iterdir()) == []
@@ -30,3 +35,58 @@ def test_folders_with_other_files_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"contains other files .thesis\.tex."):
         run.run(tmp_path, size="smoke")
     assert (tmp_path / "thesis.tex").exists()
+
+
+TOKENIZER = SentenceTokenizer.english()
+SIZE = TaskSize(train=120, dev=30, test=40, n_epochs=1)
+
+
+def paragraph(rng):
+    words = ["".join(rng.choices("abcdefghij", k=6)) for _ in range(8)]
+    return f"Give {' '.join(words[:4])} `some.name` {' '.join(words[4:])}. A sentence without any code."
+
+
+@pytest.fixture(scope="module")
+def modules():
+    rng = random.Random(0)
+    return [Module("p", f"m{n}.py", [paragraph(rng) for _ in range(20 if n else 200)]) for n in range(60)]
+
+
+def test_splits_share_no_module(modules):
+    splits = make_splits(modules, TOKENIZER, SIZE)
+    assert {name: len(sentences) for name, sentences in splits.items()} == {"train": 120, "dev": 30, "test": 40}
+    module_of = {sentence.tokens: m.name for m in modules for p in m.paragraphs for sentence in tagged(p)}
+    counts = [Counter(module_of[each.tokens] for each in sentences) for sentences in splits.values()]
+    assert sum(map(len, counts)) == len(set().union(*counts))
+    assert max(max(count.values()) for count in counts) <= 12
+    assert all(set(each.tags) == {"O", "B-CODE", "I-CODE"} for sentences in splits.values() for each in sentences)
+
+
+def test_splits_share_no_sentence(modules):
+    copies = [each._replace(package="copy") for each in modules]
+    splits = make_splits([*modules, *copies], TOKENIZER, TaskSize(10_000, 10_000, 10_000, 1))
+    tokens = [each.tokens for sentences in splits.values() for each in sentences]
+    assert len(set(tokens)) == len(tokens) > 200
+
+
+def test_splits_do_not_depend_on_the_order_of_modules(modules):
+    assert make_splits(modules[::-1], TOKENIZER, SIZE) == make_splits(modules, TOKENIZER, SIZE)
+
+
+def tagged(text):
+    return list(tagged_sentences(text, TOKENIZER))
+
+
+def test_back_ticks_become_tags():
+    first, second = tagged("Calls `a.b` and `c``d`. See `Node`.")
+    assert first.tokens == ("Calls", "a", ".", "b", "and", "c", "d", ".")
+    assert first.tags == ("O", "B-CODE", "I-CODE", "I-CODE", "O", "B-CODE", "B-CODE", "O")
+    assert second == (("See", "Node", "."), ("O", "B-CODE", "O"))
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [("O B-CODE I-CODE O", "a `b c` d"), ("B-CODE B-CODE O I-CODE", "`a` `b` c `d`"), ("O O O O", "a b c d")],
+)
+def test_mark(tags, expected):
+    assert mark(["a", "b", "c", "d"], tags.split()) == expected
