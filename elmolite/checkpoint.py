@@ -156,16 +156,13 @@ def _load(folder: Path, *, with_softmax: bool) -> Checkpoint:
                 vocabulary_size=len(vocabulary),
                 projection_size=model_config.projection_size,
             )
-        fill(softmax, _softmax_weights(folder / SOFTMAX_FILE, entries[SOFTMAX_FILE]))
+        if not (folder / SOFTMAX_FILE).exists():
+            problem = "is missing: perplexity and continued training need it (embedding does not)"
+            raise InputError(f"{folder / SOFTMAX_FILE} {problem}")
+        files.check_file(folder / SOFTMAX_FILE, entries[SOFTMAX_FILE])
+        fill(softmax, TensorFile(folder / SOFTMAX_FILE))
     tokenizer = SentenceTokenizer.load(folder / TOKENIZER_FILE)
     return Checkpoint(bilm, tokenizer, indexer, softmax, vocabulary, config.get("training"), weights.dtype)
-
-
-def _softmax_weights(path: Path, entry: dict[str, Any]) -> TensorFile:
-    if not path.exists():
-        raise InputError(f"{path} is missing: perplexity and continued training need it (embedding does not)")
-    files.check_file(path, entry)
-    return TensorFile(path)
 
 
 def convert(

@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,6 @@ MIN_CHARACTER_COUNT = 5
 
 _BEGIN_SENTENCE, _END_SENTENCE, _BEGIN_WORD, _END_WORD = (i + 1 for i in (256, 257, 258, 259))
 _UNKNOWN_CHARACTER = N_BYTE_IDS
-_MAX_ID = 1 << 28  # of a lexicon; more than any list of words has
 
 
 class TokenIndexer(ABC):
@@ -288,13 +287,8 @@ class ManyLangsIndexer(TokenIndexer):
         """Read both lexicons."""
         path = folder / cls.file
         content = files.read_json(path, kind="model")
-        characters: Any = content.get("characters")
-        words: Any = content.get("words")
-        for ids in (characters, {} if words is None else words):
-            if not isinstance(ids, dict) or not all(type(each) is int and 0 <= each < _MAX_ID for each in ids.values()):
-                raise InputError(f"{path}: 'characters' and 'words' must map strings to ids from 0 to {_MAX_ID - 1:,}")
         with error_prefix(str(path)):
-            return cls(characters, words)
+            return cls(content["characters"], content["words"])
 
     def names(self) -> list[str]:
         """Return characters and words with their ids, ordered by id."""

@@ -80,10 +80,6 @@ class ReadReport:
         count, first = self._found.get(issue, (0, number))
         self._found[issue] = count + times, first
 
-    def count(self, issue: str) -> int:
-        """Return how often an issue was counted."""
-        return self._found.get(issue, (0, 0))[0]
-
     def describe(self) -> str:
         """Return all counts in one line, or an empty string if nothing was counted."""
         found = self._found.items()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -20,7 +19,6 @@ BEGIN_SENTENCE_ID, END_SENTENCE_ID, UNKNOWN_ID = range(3)
 
 WordCounts = Iterable[tuple[str, int]]
 """Pairs of a word and its count in a text."""
-_MAX_DIGITS = 18  # of a count, which has 64 bits
 
 
 class Vocabulary:
@@ -46,11 +44,7 @@ class Vocabulary:
         :param min_count: minimum count of a word.
         """
         words, kept = list(SPECIALS), [n_sentences, n_sentences, 0]
-        previous = math.inf
         for word, count in counts:
-            if count > previous:
-                raise ValueError(f"counts must descend, but {word!r} is more frequent than the word before")
-            previous = count
             if count >= min_count and word not in SPECIALS and (max_size is None or len(words) < max_size):
                 words.append(word)
                 kept.append(count)
@@ -69,7 +63,7 @@ class Vocabulary:
             word, _, count = line.partition("\t")
             if not word.strip(" "):
                 raise InputError(f"{path}, line {number}: expected a word, got a blank line")
-            if count and not (count.isdecimal() and len(count) <= _MAX_DIGITS):
+            if count and not (count.isdecimal() and len(count) < 19):  # 64 bits
                 raise InputError(f"{path}, line {number}: the count must be a number, got {count!r}")
             if word in counts:
                 raise InputError(f"{path}, line {number}: duplicate word {word!r}")

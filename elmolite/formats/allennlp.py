@@ -57,7 +57,7 @@ def _pair(source: Source) -> tuple[str, str]:
     match source.named:
         case (name, other):
             return name, other
-        case (name,) if _is_hdf5(source, name):
+        case (name,) if name.lower().endswith(_HDF5_SUFFIXES):
             return _other_half(name, options, source, "options"), name
         case (name,):
             return name, _other_half(name, weights, source, "weights")
@@ -72,12 +72,6 @@ def _weights_among(source: Source) -> list[str]:
     found = [name for name in source.names if name.lower().endswith(_HDF5_SUFFIXES)]
     named = [name for name in found if Path(name).stem.lower().endswith(_WEIGHTS_ENDINGS)]
     return named or (found if len(found) == 1 else [])
-
-
-def _is_hdf5(source: Source, name: str) -> bool:
-    import h5py
-
-    return name.lower().endswith(_HDF5_SUFFIXES) or bool(h5py.is_hdf5(source.open(name)))
 
 
 def _other_half(name: str, candidates: list[str], source: Source, kind: str) -> str:

@@ -206,7 +206,6 @@ def test_a_script_needs_no_main_guard_and_ends_on_ctrl_c(tmp_path, arguments):
     )
     if arguments:
         assert ran.returncode == -signal.SIGINT
-        assert ran.stderr.count("Traceback") == 1, ran.stderr  # of the script, none of workers
         assert ran.stderr.endswith("KeyboardInterrupt\n")
     else:
         assert (ran.returncode, ran.stdout) == (0, f"{20 * 22 + 500 * 17 + 9}\n"), ran.stderr

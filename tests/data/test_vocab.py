@@ -23,11 +23,6 @@ def test_text_that_spells_a_special_is_unknown():
     assert vocabulary.counts[UNKNOWN_ID] == 7
 
 
-def test_words_that_are_not_in_order_of_frequency_are_refused():
-    with pytest.raises(ValueError, match="'b' is more frequent"):
-        Vocabulary.from_counts(COUNTS[::-1], n_sentences=1, max_size=None, min_count=1)
-
-
 def test_the_counts_of_another_text_keep_the_words():
     vocabulary = Vocabulary([*SPECIALS, "b", "absent"], [0] * 5)
     counted = vocabulary.with_counts([*COUNTS, ("</S>", 2)], n_sentences=3)
