@@ -32,9 +32,6 @@ def test_a_folder_appears_only_when_it_is_complete(tmp_path):
         fill(new, "y")
         raise RuntimeError
     assert names(folder) == ["m.json", "x"]
-    with writing(folder, overwrite=True) as new:
-        fill(new, "y")
-    assert names(folder) == ["m.json", "y"]
     assert names(tmp_path) == ["f"]
 
 
