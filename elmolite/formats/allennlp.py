@@ -6,10 +6,9 @@ read and written again is the same bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -120,71 +119,53 @@ def _config(options: Options) -> BiLMConfig:
         )
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """One array of the file and the weights that it holds."""
+class _Entry(NamedTuple):
+    """One array of the file, and the names of the weights that it holds."""
 
     key: str
     names: tuple[str, ...]
     shape: tuple[int, ...]
-    read: Callable[[Array], tuple[Array, ...]]
-    write: Callable[..., Array]
 
+    def read(self, array: Array) -> list[Array]:
+        """Return the weights of an array."""
+        if self.key == "char_embed":
+            return [np.concatenate([np.zeros_like(array[:1]), array])]  # id 0, of padding, is not stored
+        array = array[0] if array.ndim == 4 else array  # convolutions: (1, width, channels, filters)
+        return [part.T for part in np.split(array, len(self.names))]
 
-def _transposed(key: str, name: str, *shape: int) -> _Entry:
-    return _Entry(key, (name,), shape, lambda array: (array.T,), lambda weight: weight.T)
-
-
-def _plain(key: str, name: str, *shape: int) -> _Entry:
-    return _Entry(key, (name,), shape, lambda array: (array,), lambda weight: weight)
+    def write(self, weights: Sequence[Array]) -> Array:
+        """Return the array of weights."""
+        if self.key == "char_embed":
+            return weights[0][1:]
+        return np.concatenate([weight.T for weight in weights]).reshape(self.shape)
 
 
 def _entries(config: BiLMConfig) -> Iterator[_Entry]:
     """Yield the arrays of a model's file."""
     n_filters, n_projected = sum(count for _, count in config.filters), config.projection_size
+    n_channels, n_gates = config.character_embedding_size, 4 * config.cell_size
     encoder = "token_encoder."
-    yield _Entry(
-        "char_embed",
-        (encoder + "embedding.weight",),
-        (N_BYTE_IDS - 1, config.character_embedding_size),
-        lambda array: (np.concatenate([np.zeros_like(array[:1]), array]),),  # id 0, of padding, is not stored
-        lambda weight: weight[1:],
-    )
+    yield _Entry("char_embed", (encoder + "embedding.weight",), (N_BYTE_IDS - 1, n_channels))
     for i, (width, count) in enumerate(config.filters):
-        yield _Entry(
-            f"CNN/W_cnn_{i}",
-            (f"{encoder}convolutions.{i}.weight",),
-            (1, width, config.character_embedding_size, count),
-            lambda array: (array[0].transpose(2, 1, 0),),
-            lambda weight: weight.transpose(2, 1, 0)[None],
-        )
-        yield _plain(f"CNN/b_cnn_{i}", f"{encoder}convolutions.{i}.bias", count)
+        name = f"{encoder}convolutions.{i}"
+        yield _Entry(f"CNN/W_cnn_{i}", (f"{name}.weight",), (1, width, n_channels, count))
+        yield _Entry(f"CNN/b_cnn_{i}", (f"{name}.bias",), (count,))
     for i in range(config.n_highway_layers):
         for theirs, ours in (("carry", "gate"), ("transform", "transform")):
             name = f"{encoder}highways.{i}.{ours}"
-            yield _transposed(f"CNN_high_{i}/W_{theirs}", f"{name}.weight", n_filters, n_filters)
-            yield _plain(f"CNN_high_{i}/b_{theirs}", f"{name}.bias", n_filters)
+            yield _Entry(f"CNN_high_{i}/W_{theirs}", (f"{name}.weight",), (n_filters, n_filters))
+            yield _Entry(f"CNN_high_{i}/b_{theirs}", (f"{name}.bias",), (n_filters,))
     if config.use_token_projection:
-        yield _transposed("CNN_proj/W_proj", encoder + "projection.weight", n_filters, n_projected)
-        yield _plain("CNN_proj/b_proj", encoder + "projection.bias", n_projected)
+        yield _Entry("CNN_proj/W_proj", (encoder + "projection.weight",), (n_filters, n_projected))
+        yield _Entry("CNN_proj/b_proj", (encoder + "projection.bias",), (n_projected,))
     for direction, stack in enumerate(("forward_stack", "backward_stack")):
         for i in range(config.n_layers):
-            cell = f"RNN_{direction}/RNN/MultiRNNCell/Cell{i}/LSTMCell"
-            yield from _cell_entries(config, cell, f"{stack}.layers.{i}")
-
-
-def _cell_entries(config: BiLMConfig, cell: str, layer: str) -> Iterator[_Entry]:
-    n_projected, n_gates = config.projection_size, 4 * config.cell_size
-    yield _Entry(
-        f"{cell}/W_0",
-        (f"{layer}.input_weight", f"{layer}.recurrent_weight"),
-        (2 * n_projected, n_gates),
-        lambda array: (array[:n_projected].T, array[n_projected:].T),
-        lambda inputs, recurrent: np.concatenate([inputs.T, recurrent.T]),
-    )
-    yield _plain(f"{cell}/B", f"{layer}.bias", n_gates)
-    if config.use_projection:
-        yield _transposed(f"{cell}/W_P_0", f"{layer}.projection_weight", config.cell_size, n_projected)
+            cell, layer = f"RNN_{direction}/RNN/MultiRNNCell/Cell{i}/LSTMCell", f"{stack}.layers.{i}"
+            kernels = (f"{layer}.input_weight", f"{layer}.recurrent_weight")
+            yield _Entry(f"{cell}/W_0", kernels, (2 * n_projected, n_gates))
+            yield _Entry(f"{cell}/B", (f"{layer}.bias",), (n_gates,))
+            if config.use_projection:
+                yield _Entry(f"{cell}/W_P_0", (f"{layer}.projection_weight",), (config.cell_size, n_projected))
 
 
 def _read_weights(source: Source, name: str, config: BiLMConfig) -> BiLM:
@@ -266,7 +247,7 @@ def _write_weights(path: Path, bilm: BiLM) -> None:
     state = {name: tensor.detach().cpu().float().numpy() for name, tensor in bilm.state_dict().items()}
     with files.writing(path) as file, h5py.File(file, "w") as written:
         for entry in _entries(bilm.config):
-            written[entry.key] = entry.write(*(state[name] for name in entry.names))
+            written[entry.key] = entry.write([state[name] for name in entry.names])
 
 
 def write_options(config: BiLMConfig) -> dict[str, Any]:
