@@ -42,7 +42,8 @@ def predict_file(
         the gold labels, as values for JSON.
     """
     checkpoint = TaskCheckpoint.from_pretrained(folder, head=head, encoder=encoder)
-    read = partial(read_examples, path, checkpoint.description.task, needs_labels=False)
+    description = checkpoint.description
+    read = partial(read_examples, path, description.task, needs_labels=False, labels=description.labels)
     trained = columns if str(path) == "-" else replace(checkpoint.columns, **_changed(columns))
     try:
         examples, report = read(trained)
@@ -56,7 +57,7 @@ def predict_file(
     data, predictions = _predict(checkpoint, examples)
     sentences = list(zip(*data.sides, strict=True))
     for example, tokens, prediction in zip(examples, sentences, predictions, strict=True):
-        yield _record(checkpoint.description, example, tokens, prediction)
+        yield _record(description, example, tokens, prediction)
 
 
 def evaluate_file(

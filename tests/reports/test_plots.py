@@ -51,13 +51,6 @@ def test_confusion_labels_do_not_overlap(tmp_path, drawn, n_labels):
     assert bool(axes.texts) == (n_labels <= 20)
 
 
-def test_rare_labels_are_merged():
-    counts = np.arange(9).reshape(3, 3)
-    labels, merged = plots._with_others(["a", "b", "c"], counts, 1)
-    assert labels == ["c", "(others)"]
-    assert merged.tolist() == [[8, 6 + 7], [2 + 5, 0 + 1 + 3 + 4]]
-
-
 def test_curves_skip_missing_values(tmp_path, drawn):
     losses = {"training": [3.0, 2.0, 1.0], "dev": [2.5, None, float("nan")]}
     metrics = {"span F1": [0.2, 0.6, 0.5]}
@@ -67,12 +60,6 @@ def test_curves_skip_missing_values(tmp_path, drawn):
     assert [line.get_xdata().tolist() for line in above.lines] == [[1, 2, 3], [1]]
     assert below.get_legend().get_texts()[0].get_text() == "span F1, highest 0.6 at 2"
     assert below.get_xlabel() == "epoch"
-
-
-def test_curves_of_one_epoch_and_without_values(tmp_path):
-    path = tmp_path / "a.png"
-    assert is_png(plots.draw_training(path, losses={"training": [1.0]}, metrics={"F1": [None]}, title="T"))
-    assert is_png(plots.draw_training(path, losses={"training": []}, metrics={}, title=""))
 
 
 def test_layer_weights_and_probes(tmp_path, drawn):

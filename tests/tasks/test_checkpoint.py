@@ -125,12 +125,6 @@ def test_the_language_model_must_be_the_one_of_the_training(tmp_path, encoder, c
         TaskCheckpoint.from_pretrained(run.folder, encoder=encoder)
 
 
-def test_a_trained_language_model_is_always_copied(tmp_path, model_folder):
-    run = setup_of(model_folder, "classify", train=write_classes(tmp_path / "a.txt"))
-    result = train(run, tmp_path / "run", n_epochs=1, encoder_training="all", refers_to_encoder=True)
-    assert (result.folder / "encoder").is_dir()
-
-
 def test_a_released_model_is_referred_to_by_its_name(tmp_path):
     run = trained(tmp_path, "mini-en", refers_to_encoder=True)
     assert json.loads((run.folder / "task.json").read_text())["encoder"]["folder"] == "mini-en"

@@ -35,16 +35,6 @@ def inputs_of(runs):
     return {name: (run.inputs.layers, run.inputs.static is not None, run.random_init) for name, run in runs.items()}
 
 
-def test_baselines(run):
-    assert inputs_of(baselines(run)) == {
-        "mix": ("mix", False, False),
-        "average": ("average", False, False),
-        "top": ("top", False, False),
-        "token": ("token", False, False),
-        "untrained, mix": ("mix", False, True),
-    }
-
-
 def test_baselines_of_layers_and_static_vectors(tmp_path, model_folder):
     options = {"static": "vectors.txt", "layers": "top", "output_mix": True}
     run = setup_of(model_folder, "classify", train=write_classes(tmp_path / "a.txt"), **options)

@@ -84,13 +84,5 @@ def test_marginals_are_the_shares_of_the_allowed_sequences(with_constraints):
         torch.testing.assert_close(found[row], expected.detach())
 
 
-def test_padding_changes_nothing():
-    crf, *_ = make_crf()
-    emissions, mask = batch()
-    tags = torch.zeros(mask.shape, dtype=torch.int64)
-    alone = crf.log_likelihood(emissions[1:2, :1], tags[1:2, :1], mask[1:2, :1])
-    torch.testing.assert_close(crf.log_likelihood(emissions, tags, mask)[1:2], alone)
-
-
 def test_constraints_are_no_part_of_the_weights():
     assert set(make_crf(with_constraints=True)[0].state_dict()) == {"transitions", "start", "end"}

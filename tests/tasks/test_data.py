@@ -77,16 +77,6 @@ def test_premises_and_hypotheses_share_an_entry_of_the_cache(tmp_path, model_fol
         np.testing.assert_allclose(batch.layers[:, 0].numpy(), expected, rtol=2e-6, atol=2e-6)
 
 
-def test_a_batch_has_its_mask_and_targets(model_folder):
-    examples = [
-        Example((("ba", "do", "ki"),), ("O", "B-X", "I-X"), "a"),
-        Example((("lu",),), ("unheard",), "b"),
-    ]
-    batch = TaskData(examples, model_of(model_folder, "tag"), SPACES)[[1, 0]]
-    assert batch.sentences[0].mask.tolist() == [[True, False, False], [True, True, True]]
-    assert batch.targets.tolist() == [[-100, -100, -100], [2, 0, 1]]
-
-
 def test_static_ids_are_those_of_the_words(model_folder):
     static = StaticEmbedding(["<unk>", "ban", "bast"], size=2)
     model = model_of(model_folder, "classify", static=static, layers="none")

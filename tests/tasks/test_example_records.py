@@ -35,14 +35,6 @@ def test_columns_with_usual_names_are_found(task, names, expected):
     assert choose(names, task) == expected
 
 
-def test_given_columns_are_used_once():
-    assert choose(["text", "sentence", "label"], "classify", text="label", label="text") == ("label", "text")
-    assert choose(["text", "review"], "classify", label="text") == ("review", "text")
-    assert choose(["text", "label", "labels"], "classify", label="labels") == ("text", "labels")
-    columns = {"text": "text2", "second_text": "premise"}
-    assert choose(["premise", "text2", "label"], "entail", **columns)[:2] == ("text2", "premise")
-
-
 def test_label_columns_may_be_missing_or_ambiguous_for_prediction():
     assert choose(["text"], "classify", needs_labels=False) == ("text", None)
     assert choose(["tokens", "upos", "xpos"], "tag", needs_labels=False) == ("tokens", None)

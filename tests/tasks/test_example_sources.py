@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import json
 from types import SimpleNamespace
 
 import pytest
@@ -39,11 +38,6 @@ def test_format_by_suffix_or_task(tmp_path, task, name, content):
     assert set(examples_of(tmp_path / name, content, task)) == {(sentence, ("INTJ",))}
     compressed = gzip.compress(("\ufeff" + content.replace("\n", "\r\n")).encode())
     assert set(examples_of(tmp_path / f"{name}.gz", compressed, task)) == {(sentence, ("INTJ",))}
-
-
-def test_given_format_overrides_the_suffix(tmp_path):
-    content = '{"text": "Hi", "label": 1}'
-    assert examples_of(tmp_path / "a.conll", content, "classify", format="jsonl") == [("Hi", ("1",))]
 
 
 def test_standard_input(monkeypatch):
@@ -114,11 +108,6 @@ def test_pairs_with_class_id_minus_one_are_left_out(tmp_path, streaming):
     assert [(*example.sentences, example.labels) for example in found.examples] == [("a", "d", ("e",))]
     assert f"{NO_AGREED_LABEL}: 2" in found.report.describe()
     assert [labels for *_, labels in read(name, "entail", needs_labels=False)] == [("e",), (), ()]
-
-
-def test_dataset_of_json_lines(tmp_path):
-    (tmp_path / "train.jsonl").write_text(json.dumps({"sentence": "a", "label": "x"}) + "\n")
-    assert read(str(tmp_path), "classify") == [("a", ("x",))]
 
 
 BAD = {

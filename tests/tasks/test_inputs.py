@@ -48,13 +48,6 @@ def test_static_vectors_are_concatenated_and_padding_is_zero():
     assert features.vectors[..., SIZE:].tolist() == [[[1, 2], [3, 4], [9, 9]], [[3, 4], [0, 0], [0, 0]]]
 
 
-def test_static_vectors_only():
-    inputs = FeatureMixer(n_layers=0, layer_size=0, layers="none", static=static_of())
-    assert inputs(MASK, None, torch.ones(2, 3, dtype=torch.int64)).vectors[0, 0].tolist() == [1, 2]
-    assert inputs.learnt_mixes() == {}
-    assert inputs.penalty() == 0
-
-
 def test_the_output_mix_has_its_own_weights():
     inputs = mixer(output_mix=True)
     with torch.no_grad():

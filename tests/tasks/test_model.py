@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import random_sentences
-from helpers.small_tasks import HEADS, SMALL
+from helpers.small_tasks import HEADS
 from torch import nn
 
 from elmolite.data.tokenization import SentenceTokenizer
@@ -52,21 +52,6 @@ def test_the_task_and_its_labels_determine_the_objective(elmo, description, kind
     assert objective.labels == description.labels
 
 
-def test_decoding_makes_no_transition_that_the_scheme_forbids(elmo):
-    model = TaskModel.build(describe("tag", **BIO), elmo, None)
-    with torch.no_grad():
-        model.head.linear.weight.zero_()
-        model.head.linear.bias.copy_(torch.tensor([0.0, 20.0, 5.0]))
-    for prediction in model.predict([batch_of(elmo)]):
-        assert prediction.labels == ("B-X", *["I-X"] * (len(prediction.labels) - 1)) or prediction.labels == ("O",)
-
-
-def test_precomputed_layers_give_the_same_scores(elmo):
-    model, batch = TaskModel.build(describe("classify"), elmo, None).eval(), batch_of(elmo)
-    layers, mask = elmo(batch.ids)
-    torch.testing.assert_close(model([SentenceBatch(mask, layers=layers)]), model([batch]), rtol=0, atol=0)
-
-
 def test_prediction_is_without_dropout_and_restores_the_mode(elmo):
     model = TaskModel.build(describe("classify", ClassifyConfig(dropout=0.5)), elmo, None).train()
     batch = batch_of(elmo)
@@ -75,12 +60,6 @@ def test_prediction_is_without_dropout_and_restores_the_mode(elmo):
     assert model.head.training
     assert not elmo.bilm.training
     assert not torch.equal(model([batch]), model([batch]))
-
-
-@pytest.mark.parametrize("kind", ["lstm", "cnn", "biattentive", "linear"])
-def test_every_classifier_takes_an_output_mix(elmo, kind):
-    description = describe("classify", ClassifyConfig(kind=kind, **SMALL), inputs=InputConfig(output_mix=True))
-    assert TaskModel.build(description, elmo, None)([batch_of(elmo)]).isfinite().all()
 
 
 def test_a_linear_pair_head_takes_no_output_mix(elmo):
@@ -117,9 +96,3 @@ def test_a_custom_head_that_does_not_fit_is_explained(elmo, task, head, message)
         TaskModel.build(description, elmo, None, custom_head=head).check_head(
             [batch_of(elmo)] * len(description.spec.sentences)
         )
-
-
-def test_a_batch_moves_to_a_device(elmo):
-    batch = batch_of(elmo)._replace(layers=torch.zeros(1), static_ids=torch.zeros(1)).to(torch.device("meta"))
-    assert {part.device.type for part in (batch.mask, batch.layers, batch.static_ids)} == {"meta"}
-    assert batch_of(elmo).to(torch.device("cpu")).layers is None

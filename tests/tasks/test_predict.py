@@ -43,12 +43,6 @@ def test_tokens_get_a_tag_and_its_probability(tasks, tmp_path, name):
     json.dumps(found)
 
 
-def test_pairs_get_a_label(tasks, tmp_path):
-    (record,) = records(tasks, "entail", write_lines(tmp_path / "new.tsv", "premise\thypothesis", "ban\tkin kist"))
-    assert (record["premise"], record["hypothesis"]) == ("ban", "kin kist")
-    assert sum(record["probabilities"].values()) == pytest.approx(1)
-
-
 def test_label_sets_have_independent_probabilities(tasks, tmp_path):
     (record,) = records(tasks, "label sets", write_lines(tmp_path / "new.txt", "ban kin"))
     assert "label" not in record
@@ -58,8 +52,7 @@ def test_label_sets_have_independent_probabilities(tasks, tmp_path):
 @pytest.mark.parametrize("name", ["classify", "tag", "entail", "spans", "label sets"])
 def test_records_hold_the_gold_labels(tasks, name):
     run, path = tasks[name]
-    columns = ExampleColumns(format="label-text" if name == "classify" else "auto")  # not a sentence per line
-    found = records(tasks, name, path, columns)
+    found = records(tasks, name, path)
     assert sum("gold" in record for record in found) >= len(found) / 2
     if name in ("classify", "entail"):
         accuracy = np.mean([record["gold"] == record["label"] for record in found])
@@ -93,12 +86,6 @@ def test_examples_that_cannot_be_scored_are_named(tasks, tmp_path, name, lines, 
     path = write_lines(tmp_path / "given.tsv", *lines)
     with pytest.raises(InputError, match=rf"given\.tsv.*{message}"):
         evaluate_file(tasks[name][0].folder, path, ExampleColumns(format="tsv" if name == "classify" else "conll"))
-
-
-def test_several_labels_are_refused_if_the_task_has_one(tasks, tmp_path):
-    path = write_lines(tmp_path / "given.tsv", "text\tlabel", "ban\tleft", "kin\tleft|right")
-    with pytest.raises(InputError, match=r"given\.tsv, line 3: 2 labels"):
-        evaluate_file(tasks["classify"][0].folder, path, ExampleColumns(label_separator="|", format="tsv"))
 
 
 def test_the_columns_of_the_training_examples_are_the_default(tasks, model_folder, tmp_path):

@@ -35,17 +35,6 @@ def test_the_examples_determine_labels_and_scheme(tmp_path, model_folder):
     assert (sets.labels, sets.is_multi_label) == (("ba", "ki"), True)
 
 
-def test_labels_that_cannot_be_scored_are_refused(tmp_path, model_folder):
-    train = write_lines(tmp_path / "a.tsv", "text\tlabel", "x y\ta", "z\tb")
-    dev = write_lines(tmp_path / "b.tsv", "text\tlabel", "x y\ta", "z\ta|b")
-    with pytest.raises(InputError, match=r"b\.tsv, line 3: 2 labels; the training examples have one each"):
-        setup_of(model_folder, "classify", train=train, dev=dev, columns=ExampleColumns(label_separator="|"))
-    train = write_tagged(tmp_path / "a.conll", span_tags)
-    test = write_lines(tmp_path / "b.conll", "a\tO", "", "b\tO", "c\tNOUN")
-    with pytest.raises(InputError, match=r"b\.conll, line 3.*'NOUN' is not a span tag"):
-        setup_of(model_folder, "tag", train=train, test=test)
-
-
 def state(setup, seed):
     return setup.make_model(seed).state_dict()
 
@@ -100,11 +89,6 @@ def test_text_is_tokenized_as_the_model_s_or_split_at_white_space(tmp_path):
     options = {"encoder": "mini-en", "inputs": InputConfig(), "head": ClassifyConfig()}
     assert FinetuningRun.build(examples, **options).tokenizer.tokens("Don't.") == ["Do", "n't", "."]
     assert FinetuningRun.build(examples, **options, pretokenized=True).tokenizer.tokens("Don't.") == ["Don't."]
-
-
-def test_a_model_that_is_not_there(tmp_path):
-    with pytest.raises(InputError, match="nowhere: no such model folder"):
-        setup_of("nowhere", "classify", train=write_classes(tmp_path / "a.txt"))
 
 
 def test_unknown_tasks_and_heads_of_other_tasks_are_refused(tmp_path, model_folder):

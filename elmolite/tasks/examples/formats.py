@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -242,6 +242,12 @@ def read_label_text(lines: Sequence[str], report: ReadReport, options: ReadOptio
             raise InputError(f"{location}: no sentence after the label: {excerpt(line)}")
         examples.append(Example((text,), labels, location))
     return examples
+
+
+def begin_with_labels(lines: Sequence[str], labels: Collection[str]) -> bool:
+    """Return whether every line is a known label, or fastText's, and a sentence."""
+    words = [line.split(maxsplit=1) for line in lines if line.strip()]
+    return all(len(each) == 2 and (each[0] in labels or each[0].startswith(_FASTTEXT)) for each in words)
 
 
 def _split_label(line: str, options: ReadOptions) -> tuple[tuple[str, ...], str]:

@@ -41,7 +41,8 @@ class ExampleColumns:
 
     :param format: auto: by the file's suffix; other files than .conllu, .conll, .bio, .iob, .iob2, .csv, .tsv, .jsonl
         and .json hold CoNLL columns (tag), lines of label and text (classify) or tab-separated pairs (entail), or to be
-        predicted a sentence per line (tag, classify). text: sentences without labels. tsv: a row per line, no quoting.
+        predicted a sentence per line (tag, classify), which may begin with a label. text: sentences without labels.
+        tsv: a row per line, no quoting.
     :param encoding: such as utf-8 or latin-1.
     :param header: of csv and tsv. auto: the first row is a header if it has a usual name or a column is given by name.
         A table of pairs without header and column numbers has premise, hypothesis and label, in this order.

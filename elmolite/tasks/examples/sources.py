@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from elmolite.data.hf_datasets import DatasetSource
 from elmolite.data.text import ReadReport, read_lines
 from elmolite.errors import InputError
-from elmolite.tasks.examples.formats import READERS
+from elmolite.tasks.examples.formats import READERS, begin_with_labels
 from elmolite.tasks.examples.records import (
     DEFAULT_COLUMNS,
     ChosenColumns,
@@ -49,7 +49,12 @@ _SUFFIXES: dict[str, Format] = {
 
 
 def read_examples(
-    path: str | Path, task: str, columns: ExampleColumns = DEFAULT_COLUMNS, *, needs_labels: bool = True
+    path: str | Path,
+    task: str,
+    columns: ExampleColumns = DEFAULT_COLUMNS,
+    *,
+    needs_labels: bool = True,
+    labels: Collection[str] = (),
 ) -> Examples:
     """Read a file of labelled data.
 
@@ -59,6 +64,7 @@ def read_examples(
     :param path: a file, compressed if its name ends in ``.gz``; ``-`` is standard input.
     :param columns: format and columns; see :class:`ExampleColumns` for the defaults.
     :param needs_labels: false for prediction: labels may be missing, and files may be plain text.
+    :param labels: known labels: sentences to classify that all begin with one are lines of label and text.
     :raises InputError: the file cannot be read, its columns are not found, it contains no example, or an example is
         invalid; the message names file and line.
     """
@@ -74,6 +80,8 @@ def read_examples(
     if not any(map(str.strip, lines)):
         raise InputError(f"{report.source}: the file is empty (no line with text)")
     form = _format_of(report.source, options)
+    if form == "text" and columns.format == "auto" and not options.spec.has_token_labels:
+        form = "label-text" if begin_with_labels(lines, labels) else "text"
     return Examples(READERS[form](lines, report, options), report).checked()
 
 
