@@ -79,11 +79,10 @@ class Corpus:
         self.vocabulary = Vocabulary.load(folder / VOCAB_FILE)
         self.tokenizer = SentenceTokenizer.load(folder / TOKENIZER_FILE)
         characters = load_indexer(folder, kind=summary.get("indexer"), names=summary["files"])
-        if not isinstance(characters, CharacterIndexer):
-            raise InputError(f"{folder / SUMMARY_FILE}: a corpus cannot have an indexer of kind {characters.kind!r}")
+        assert isinstance(characters, CharacterIndexer)
         self.characters = characters
-        self._character_rows = self._array("characters", n_dims=2)
-        self.vocab_ids = self._array("vocab_ids")
+        self._character_rows = files.map_array(folder / "characters.npy")
+        self.vocab_ids = files.map_array(folder / "vocab_ids.npy")
         self.train = self._split("train")
         self.valid = self._split("valid")
 
@@ -159,11 +158,9 @@ class Corpus:
             lines.append("warning     no word is frequent enough for the vocabulary (see --min-count)")
         return "\n".join(lines)
 
-    def _array(self, name: str, *, n_dims: int = 1) -> NDArray[Any]:
-        return np.asarray(files.map_array(self.folder / f"{name}.npy", kinds="iu", n_dims=n_dims))
-
     def _split(self, name: str) -> Split:
-        return Split(*(self._array(f"{name}.{part}") for part in ("tokens", "sentences", "documents")))
+        parts = ("tokens", "sentences", "documents")
+        return Split(*(files.map_array(self.folder / f"{name}.{part}.npy") for part in parts))
 
 
 def _counts(part: dict[str, Any]) -> str:

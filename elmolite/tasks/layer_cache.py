@@ -93,7 +93,7 @@ class LayerCache:
         positions = np.array([index[sentence] for sentence in tokens], np.int64)
         self._lengths = lengths[positions]
         self._offsets = (1 + lengths.cumsum() - lengths)[positions]
-        self._rows = files.map_array(self.path / _LAYERS_FILE, kinds="f", n_dims=2)  # (1 + N, (2 L - 1) P)
+        self._rows = files.map_array(self.path / _LAYERS_FILE)  # (1 + N, (2 L - 1) P)
 
     def __len__(self) -> int:
         """Return the number of sentences."""

@@ -18,6 +18,7 @@ from typing import IO, Any
 from uuid import uuid4
 
 import numpy as np
+from numpy.typing import NDArray
 
 from elmolite.errors import InputError
 
@@ -191,15 +192,9 @@ def json_line(content: Any) -> bytes:
     return json.dumps(content).encode() + b"\n"
 
 
-def map_array(path: Path, *, kinds: str, n_dims: int) -> np.memmap[Any, Any]:
-    """Memory-map an ``.npy`` file read-only.
-
-    :param kinds: permitted values of ``dtype.kind``: ``iu`` for integers.
-    """
+def map_array(path: Path) -> NDArray[Any]:
+    """Memory-map an ``.npy`` file read-only."""
     try:
-        array = np.lib.format.open_memmap(path, mode="r")
+        return np.asarray(np.lib.format.open_memmap(path, mode="r"))
     except Exception as error:  # numpy raises anything on a damaged header
         raise InputError(f"{path}: not a readable array: {str(error)[:200]!r}") from None
-    if array.dtype.kind not in kinds or array.ndim != n_dims:
-        raise InputError(f"{path}: has dtype {array.dtype}, shape {array.shape}; expected {n_dims}-D of kind {kinds}")
-    return array

@@ -98,17 +98,12 @@ def test_invalid_manifests_are_refused(tmp_path, content, message):
         read_manifest(tmp_path / "m.json")
 
 
-def test_an_array_is_mapped_if_its_header_and_size_are_right(tmp_path):
+def test_damaged_arrays_are_refused(tmp_path):
     path = tmp_path / "a.npy"
     np.save(path, np.arange(6, dtype=np.int32).reshape(2, 3))
-    assert files.map_array(path, kinds="iu", n_dims=2).tolist() == [[0, 1, 2], [3, 4, 5]]
-    for wanted in ({"kinds": "f", "n_dims": 2}, {"kinds": "i", "n_dims": 1}):
-        with pytest.raises(InputError, match=r"a\.npy: has dtype int32, shape \(2, 3\); expected"):
-            files.map_array(path, **wanted)
+    assert files.map_array(path).tolist() == [[0, 1, 2], [3, 4, 5]]
     content = path.read_bytes()
-    for changed in (content[:-1], content[:20], b"", b"PK\3\4"):
+    for changed in (content[:-1], content[:20], b""):
         path.write_bytes(changed)
-        with pytest.raises(InputError, match=r"a\.npy: "):
-            files.map_array(path, kinds="iu", n_dims=2)
-    with pytest.raises(InputError, match=r"b\.npy: not a readable array: .*No such file"):
-        files.map_array(tmp_path / "b.npy", kinds="iu", n_dims=2)
+        with pytest.raises(InputError, match=r"a\.npy: not a readable array"):
+            files.map_array(path)
