@@ -113,9 +113,10 @@ def open_folder(
     expected = content.get("files")
     if not isinstance(expected, dict) or any(Path(name).name != name for name in expected):
         raise InputError(f"{folder / manifest}: 'files' must name the files of the folder")
-    for name in expected.keys() - set(skip):
-        is_unhashed = unhashed_suffix is not None and name.endswith(unhashed_suffix)
-        (files.check_size if is_unhashed else files.check_file)(folder / name, expected[name])
+    for name, entry in expected.items():
+        if name not in skip:
+            is_unhashed = unhashed_suffix is not None and name.endswith(unhashed_suffix)
+            (files.check_size if is_unhashed else files.check_file)(folder / name, entry)
     return content
 
 

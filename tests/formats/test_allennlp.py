@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import SHARED, needs_shared, small_config
-from helpers.legacy_numpy import assert_same, read_bilm_tf, write_bilm_tf
+from helpers.legacy_numpy import arrays_of, assert_same, read_bilm_tf, write_bilm_tf
 
 from elmolite.checkpoint import Checkpoint, convert
 from elmolite.cli.main import main
@@ -35,13 +35,6 @@ VARIANTS = {
     "clips of 0": {"lstm": {"cell_clip": 0, "proj_clip": 0}},
     "width not named": {"cnn": {"max_characters_per_token": None, "n_characters": None}},
 }
-
-
-def arrays_of(path):
-    found = {}
-    with h5py.File(path) as file:
-        file.visititems(lambda name, item: found.update({name: item[...]}) if hasattr(item, "shape") else None)
-    return found
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)

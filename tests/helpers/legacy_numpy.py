@@ -28,11 +28,7 @@ def convolve(columns, weight, bias):
     """The maximum over all windows of (columns, D) with (width, D, filters)."""
     width = len(weight)
     windows = [columns[i : i + width] for i in range(len(columns) - width + 1)]
-    return max_of([np.einsum("wd,wdf->f", window, weight) + bias for window in windows])
-
-
-def max_of(rows):
-    return np.stack(rows).max(axis=0)
+    return np.max([np.einsum("wd,wdf->f", window, weight) + bias for window in windows], axis=0)
 
 
 def run_cell(cell, inputs, state, *, cell_clip, projection_clip):
@@ -80,14 +76,18 @@ class NumpyModel:
         return np.stack(layers)
 
 
+def arrays_of(path):
+    """All arrays of an HDF5 file."""
+    found = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: found.update({name: item[...]}) if hasattr(item, "shape") else None)
+    return found
+
+
 def read_bilm_tf(options_path, weights_path):
     """A model of bilm-tf."""
     options = json.loads(options_path.read_text())
-    arrays = {}
-    with h5py.File(weights_path) as file:
-        file.visititems(
-            lambda name, item: arrays.update({name: item[...].astype(np.float64)}) if hasattr(item, "shape") else None
-        )
+    arrays = {name: array.astype(np.float64) for name, array in arrays_of(weights_path).items()}
     cnn, lstm = options["char_cnn"], options["lstm"]
 
     def encode(word):
@@ -244,8 +244,7 @@ def write_many_langs(folder, *, word_dim=5, is_zip=True, seed=0, characters="abc
     (folder / "config.json").write_text(json.dumps({"config_path": "sizes.json", "seed": 1}))
     (folder / "sizes.json").write_text(json.dumps(config))
     chars = [*characters, *MARKS, "\u3000"]
-    lines = [f"{token}\t{i}" if token != "\u3000" else f"\u3000\t{i}" for i, token in enumerate(chars)]
-    (folder / "char.dic").write_text("\n".join(lines) + "\n")
+    (folder / "char.dic").write_text("".join(f"{token}\t{i}\n" for i, token in enumerate(chars)))
     lexicon = [*MARKS[:4], *words]
     embedder = {"char_emb_layer.embedding.weight": torch.randn(len(chars), 4)}
     if word_dim:
