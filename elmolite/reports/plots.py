@@ -207,14 +207,13 @@ def _draw_cells(figure: Any, axes: Any, counts: NDArray[np.int64], *, with_count
 
 
 def draw_layer_weights(
-    mixes: Mapping[str, Sequence[float]], path: Path, *, title: str, layer_names: Sequence[str] | None = None
+    mixes: Mapping[str, Sequence[float]], path: Path, *, title: str, layer_names: Sequence[str]
 ) -> Path | None:
     """Draw the weights of scalar mixes: one group of bars per mix, one bar per layer.
 
     :param mixes: name of each mix -> weights of its layers, which sum to 1.
     """
-    n_layers = max(map(len, mixes.values()))
-    names = _layer_names(n_layers, layer_names)
+    n_layers = len(layer_names)
     labels = [_plain(name, width=30) for name in mixes]
     label_width = 0.09 * max(map(len, labels))
     width = min(20.0, max(6.0, 2.0 + len(mixes) * max(0.35 * n_layers, label_width)))
@@ -223,11 +222,10 @@ def draw_layer_weights(
         return None
     axes = figure.subplots()
     bar_width = 0.8 / n_layers
-    for layer, (name, style) in enumerate(zip(names, _styles(), strict=False)):
-        groups = [group for group, weights in enumerate(mixes.values()) if layer < len(weights)]
-        heights = [weights[layer] for weights in mixes.values() if layer < len(weights)]
-        offset = (layer - (n_layers - 1) / 2) * bar_width
-        bars = axes.bar(np.array(groups) + offset, heights, 0.92 * bar_width, color=style["color"], label=name)
+    for layer, (name, style) in enumerate(zip(layer_names, _styles(), strict=False)):
+        heights = [weights[layer] for weights in mixes.values()]
+        positions = np.arange(len(mixes)) + (layer - (n_layers - 1) / 2) * bar_width
+        bars = axes.bar(positions, heights, 0.92 * bar_width, color=style["color"], label=_plain(name))
         if len(mixes) <= MAX_MIXES_WITH_VALUES:
             axes.bar_label(bars, fmt="%.2f", fontsize=8, padding=1)
     is_rotated = label_width * len(mixes) > width - 2.0
@@ -244,35 +242,27 @@ def draw_probe(
     *,
     metric: str,
     title: str,
-    layer_names: Sequence[str] | None = None,
-    baselines: Mapping[str, float] | None = None,
+    layer_names: Sequence[str],
+    baselines: Mapping[str, float],
 ) -> Path | None:
     """Draw the metric of probing classifiers against the layer: one line per encoder ("pretrained", "untrained").
 
     :param scores: name of each encoder -> metric of its layers, from layer 0.
     :param baselines: metrics that do not depend on a layer, drawn as horizontal lines.
     """
-    n_layers = max(map(len, scores.values()))
-    names = _layer_names(n_layers, layer_names)
-    figure = _figure(path, width=1.1 * n_layers + 4.5, height=4.2, title=title)
+    figure = _figure(path, width=1.1 * len(layer_names) + 4.5, height=4.2, title=title)
     if figure is None:
         return None
     axes = figure.subplots()
     for (name, values), style in zip(scores.items(), _styles(), strict=False):
         axes.plot(range(len(values)), values, **style, label=_plain(name))
-    for (name, value), dash in zip((baselines or {}).items(), cycle((":", "-.", "--")), strict=False):
+    for (name, value), dash in zip(baselines.items(), cycle((":", "-.", "--")), strict=False):
         axes.axhline(value, linestyle=dash, color="#666666", label=_plain(name))
-    axes.set_xticks(range(n_layers), names)
+    axes.set_xticks(range(len(layer_names)), list(map(_plain, layer_names)))
     axes.set_ylabel(_plain(metric))
     axes.margins(x=0.06, y=0.1)
     _add_grid_and_legend(axes)
     return _save(figure, path)
-
-
-def _layer_names(n_layers: int, names: Sequence[str] | None) -> list[str]:
-    if names is None:
-        return [f"layer {layer}" for layer in range(n_layers)]
-    return [_plain(name, width=24) for name in names[:n_layers]]
 
 
 def _add_grid_and_legend(axes: Any) -> None:

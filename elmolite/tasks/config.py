@@ -94,8 +94,7 @@ class FinetuningConfig:
             raise InputError(f"seed must be between 0 and 2 ** 32 - 1, got {self.seed}")
         if self.cache_limit is not None:
             warnings.warn(
-                "cache_limit is deprecated and will be removed in the next release: the cache has no limit, and "
-                "--no-cache (in Python cache=False) turns it off, as cache_limit=0 does now",
+                "cache_limit is deprecated and will be removed in the next release: use --no-cache instead of 0",
                 FutureWarning,
                 stacklevel=3,
             )

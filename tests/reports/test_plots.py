@@ -63,14 +63,14 @@ def test_curves_skip_missing_values(tmp_path, drawn):
 
 
 def test_layer_weights_and_probes(tmp_path, drawn):
-    mixes = {"tagger": [0.2, 0.8], "classifier of a larger model": [0.5, 0.3, 0.2]}
-    assert is_png(plots.draw_layer_weights(mixes, tmp_path / "a.png", title="Mixes"))
+    mixes = {"tagger": [0.2, 0.8], "a classifier of many sentences": [0.5, 0.5]}
+    names = ["token", "LSTM 1"]
+    assert is_png(plots.draw_layer_weights(mixes, tmp_path / "a.png", title="Mixes", layer_names=names))
     bars = drawn[0].axes[0].containers
-    assert [[bar.get_height() for bar in part] for part in bars] == [[0.2, 0.5], [0.8, 0.3], [0.2]]
+    assert [[bar.get_height() for bar in part] for part in bars] == [[0.2, 0.5], [0.8, 0.5]]
     assert not overlaps(drawn[0].axes[0].get_xticklabels())
     scores = {"pretrained": [0.8, 0.9], "untrained": [0.7, 0.6]}
     path = tmp_path / "b.png"
-    names = ["token", "LSTM 1"]
     assert is_png(
         plots.draw_probe(
             scores, path, metric="accuracy", title="P", layer_names=names, baselines={"most frequent": 0.1}
@@ -85,7 +85,7 @@ def test_names_are_drawn_literally(tmp_path, drawn):
     path = tmp_path / "a.png"
     plots.draw_confusion(HOSTILE, np.eye(len(HOSTILE), dtype=int), path, title=r"$\frac{$ 名")
     plots.draw_layer_weights({name: [1.0] for name in HOSTILE}, path, title="$", layer_names=["_$a$"])
-    plots.draw_probe({name: [1.0] for name in HOSTILE}, path, metric="$m$", title="")
+    plots.draw_probe({name: [1.0] for name in HOSTILE}, path, metric="$m$", title="", layer_names=["$"], baselines={})
     plots.draw_training(path, losses={name: [1.0] for name in HOSTILE}, metrics={}, title="_")
     assert len(drawn[2].axes[0].get_legend().get_texts()) == len(HOSTILE)
 
@@ -95,10 +95,9 @@ def test_without_matplotlib_nothing_is_drawn(tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO", logger="elmolite")
     path = tmp_path / "a.png"
     assert plots.draw_confusion(["a"], np.ones((1, 1), int), path, title="T") is None
-    assert plots.draw_layer_weights({"a": [1.0]}, path, title="T") is None
-    assert plots.draw_probe({"a": [1.0]}, path, metric="m", title="T") is None
+    assert plots.draw_layer_weights({"a": [1.0]}, path, title="T", layer_names=["b"]) is None
     assert plots.draw_training(path, losses={"a": [1.0]}, metrics={}, title="T") is None
-    assert caplog.messages == ["a.png not drawn: matplotlib is not installed (pip install 'elmolite[plot]')"] * 4
+    assert caplog.messages == ["a.png not drawn: matplotlib is not installed (pip install 'elmolite[plot]')"] * 3
     assert not path.exists()
 
 
@@ -107,5 +106,5 @@ def test_global_matplotlib_state_is_unchanged(tmp_path):
     from matplotlib import pyplot
 
     before = (matplotlib.get_backend(), dict(matplotlib.rcParams), pyplot.get_fignums())
-    plots.draw_layer_weights({"a": [1.0]}, tmp_path / "a.png", title="T")
+    plots.draw_layer_weights({"a": [1.0]}, tmp_path / "a.png", title="T", layer_names=["b"])
     assert (matplotlib.get_backend(), dict(matplotlib.rcParams), pyplot.get_fignums()) == before
