@@ -24,7 +24,7 @@ test: $(VENV)/installed  ## the quick tests; make test TEST=tests/nn for some of
 test-all: $(VENV)/installed  ## every test, those of tests/reliability as samples
 	$(BIN)/python -m pytest $(TEST)
 
-test-reliability: $(VENV)/installed  ## killing, damage and hostile input in full: 19 minutes on two cores
+test-reliability: $(VENV)/installed  ## killing, damage and untrusted files in full
 	ELMOLITE_RELIABILITY=1 $(BIN)/python -m pytest -rP tests/reliability
 
 # The lowest allowed version of every dependency but torch. datasets 5.0 leaves a CSV file open; the warning of the garbage

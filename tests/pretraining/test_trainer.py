@@ -78,10 +78,13 @@ def test_run_folder(tmp_path, corpus):
 
 
 def test_the_best_model_is_exported(tmp_path, corpus):
-    model = train(corpus, tmp_path / "run", learning_rate=0.02, max_steps=60, n_validations=6)
-    checkpoint = Checkpoint.from_pretrained(model)
+    """With this learning rate the first validation is better than the last."""
+    options = {"learning_rate": 0.2, "schedule": "constant", "max_grad_norm": 100.0, "max_steps": 12}
+    checkpoint = Checkpoint.from_pretrained(train(corpus, tmp_path / "run", **options))
     result = evaluate(checkpoint.bilm, checkpoint.softmax, corpus, corpus.valid, by_sentence=False)
-    assert result.average == pytest.approx(min(best for _, best in validations(tmp_path / "run")), rel=1e-5)
+    perplexities = [average for step, average in validations(tmp_path / "run") if step]
+    assert result.average == pytest.approx(min(perplexities), rel=1e-5)
+    assert perplexities[-1] > 1.2 * result.average
 
 
 def test_the_ema_is_validated_and_exported(tmp_path, corpus):
@@ -115,7 +118,7 @@ def test_activation_regularization_shrinks_activations_or_their_changes(tmp_path
 
 def test_warm_start(tmp_path, corpus):
     """The run starts at the perplexity of the model, records it, and resumes without ``init_from``."""
-    first = train(corpus, tmp_path / "first", max_steps=60, learning_rate=0.02)
+    first = train(corpus, tmp_path / "first", max_steps=20, learning_rate=0.02)
     reached = min(best for _, best in validations(tmp_path / "first"))
     model = train(corpus, tmp_path / "second", init_from=first, seed=5)
     assert validations(tmp_path / "second")[0][1] == pytest.approx(reached, rel=1e-4)
