@@ -216,6 +216,13 @@ REFUSED = [
     ("entail", "a.tsv", PAIR + "ban\t\tsame\n", {}, "line 2: the sentence in 'hypothesis' is empty"),
     ("entail", "a.tsv", PAIR + "ban\tkin\t-\n", {}, "contains no example; pairs without an agreed label left out: 1"),
     ("entail", "a.tsv", "premise\tlabel\nban\tsame\n", {}, "line 1: no usual column name for the second_text"),
+    (
+        "entail",
+        "a.tsv",
+        "p\th\ty\nban\tkin\tsame\nban\tlun\tsame\n",
+        {},
+        "line 1: no usual column name among 'p', 'h', 'y'",
+    ),
     ("entail", "a.txt", "plain\n", {}, "line 1: no usual column name among 'plain'; pass --columns.text"),
 ]
 

@@ -157,6 +157,12 @@ def test_labels_unseen_in_training_and_pairs_without_a_label_are_logged(tmp_path
     assert f"{dev}, line 3: label 'maybe' is not among the 2 labels" in caplog.text
 
 
+def test_training_on_running_text_is_warned_of(tmp_path, caplog):
+    path = write_lines(tmp_path / "a.txt", *(f"{chr(97 + i)} ban" for i in range(26)))
+    TaskExamples.read("classify", train=path)
+    assert f"{path}: 24 of 24 labels occur once, such as 'a'" in caplog.text
+
+
 def test_examples_without_any_label_teach_nothing(tmp_path):
     path = write_lines(tmp_path / "a.tsv", "text\tlabel", "a b\t", "c\t")
     with pytest.raises(InputError, match=r"a\.tsv: none of the 2 training examples has a label"):

@@ -13,6 +13,7 @@ from typing import Any
 from elmolite.data.text import BLANK_LINES, ReadReport
 from elmolite.errors import InputError, nearest
 from elmolite.tasks.examples.records import (
+    DEFAULT_COLUMNS,
     Example,
     ExampleColumns,
     Format,
@@ -178,6 +179,11 @@ def _read_table(rows: Sequence[Row], report: ReadReport, options: ReadOptions) -
     location = f"{report.source}, line {first_line}"
     if _has_header(names, options):
         rows = rows[1:]
+    elif _may_be_header(rows, options):
+        raise InputError(
+            f"{location}: no usual column name among {listing(names)}; give the columns of a header by name, as "
+            "--columns.label NAME, or pass --columns.header absent"
+        )
     else:
         options = options._replace(columns=_numbered_columns(names, options, location))
         names = [str(number) for number in range(1, len(names) + 1)]
@@ -191,6 +197,12 @@ def _has_header(fields: Sequence[str], options: ReadOptions) -> bool:
     if columns.header != "auto":
         return columns.header == "present"
     return not all(map(is_number, columns.given.values())) or has_usual_name(fields, options.task)
+
+
+def _may_be_header(rows: Sequence[Row], options: ReadOptions) -> bool:
+    """Return whether the first row looks like a header without a usual name: its last field occurs nowhere else."""
+    is_undescribed = options.needs_labels and options.columns == DEFAULT_COLUMNS
+    return is_undescribed and len(rows) > 2 and all(fields[-1] != rows[0][1][-1] for _, fields in rows[1:])
 
 
 def _numbered_columns(first: Sequence[str], options: ReadOptions, location: str) -> ExampleColumns:

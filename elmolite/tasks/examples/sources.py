@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -22,6 +24,7 @@ from elmolite.tasks.examples.records import (
     ReadOptions,
     Record,
     choose_columns,
+    excerpt,
     read_records,
 )
 from elmolite.tasks.metrics import warn_unknown_labels
@@ -30,6 +33,8 @@ from elmolite.tasks.specs import TASKS, TaskSpec, task_spec
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
     from pyarrow import Table
+
+logger = logging.getLogger("elmolite")
 
 DEV_EVERY = 10
 """Without dev examples every tenth training example is set aside as one."""
@@ -188,6 +193,17 @@ def _records(
         yield number, row
 
 
+def _warn_if_texts(name: str, examples: Sequence[Example]) -> None:
+    """Warn if most labels occur once, as the first words of running text, or the texts of a wrong column, do."""
+    counts = Counter(label for example in examples for label in example.labels)
+    once = [label for label, count in counts.items() if count == 1]
+    if len(once) > max(len(counts) / 2, 10):
+        logger.warning(
+            f"{name}: {len(once):,} of {len(counts):,} labels occur once, such as {excerpt(once[0])}: if they are not "
+            "labels, pass --columns.format or --columns.label"
+        )
+
+
 Source = str | Path | DatasetExamples
 """A file, or a split of a Hugging Face dataset."""
 
@@ -240,6 +256,8 @@ class TaskExamples:
         examples = cls(task, **parts, sources=names, columns=columns)
         if not examples.labels:
             raise InputError(f"{train}: none of the {len(examples.train)} training examples has a label")
+        if not examples.spec.has_token_labels:
+            _warn_if_texts(str(train), examples.train)
         for name in ("dev", "test"):
             warn_unknown_labels(examples.labels, parts.get(name, []), name)
         return examples
