@@ -49,6 +49,7 @@ class TokenIndexer(ABC):
     :ivar n_ids: number of distinct ids.
     :ivar unknown_id: the id of symbols without an id of their own.
     :ivar n_word_ids: if not 0, a row begins with an id of the word, below this number, and characters follow.
+    :ivar n_word_columns: number of columns at the start of a row that are ids of words.
     :ivar width: number of ids in a row.
     :ivar padding: the id that fills up rows.
     """
@@ -59,6 +60,7 @@ class TokenIndexer(ABC):
     n_ids: int
     unknown_id: int
     n_word_ids: int = 0
+    n_word_columns: int = 0
     width: int = MAX_CHARACTERS
     padding: int = PADDING
 
@@ -94,9 +96,9 @@ class TokenIndexer(ABC):
         return ByteIndexer()
 
     def trim(self, rows: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Return a view of (U, C) without the columns that are padding in every row."""
-        used = (rows != self.padding).any(axis=0)
-        return rows[:, : int(used.sum())]
+        """Return a view of (U, C) without the character columns that are padding in every row."""
+        used = (rows[:, self.n_word_columns :] != self.padding).any(axis=0)
+        return rows[:, : self.n_word_columns + int(used.sum())]
 
 
 class CharacterIndexer(TokenIndexer):
@@ -152,7 +154,7 @@ class ByteIndexer(CharacterIndexer):
 
     def names(self) -> list[str]:
         """Return names of the ids."""
-        return _mark_names(self.n_ids)
+        return [f"id {i}" for i in range(self.n_ids)]
 
     def symbols(self, token: str) -> NDArray[np.int32]:
         """Return the bytes plus 1."""
@@ -199,7 +201,7 @@ class UnicodeIndexer(CharacterIndexer):
 
     def names(self) -> list[str]:
         """Return names of the marks, then the characters."""
-        return [*_mark_names(_UNKNOWN_CHARACTER + 1), *self.characters]
+        return [*(f"id {i}" for i in range(_UNKNOWN_CHARACTER + 1)), *self.characters]
 
     def symbols(self, token: str) -> NDArray[np.int32]:
         """Return the id of each character."""
@@ -212,7 +214,7 @@ class WordIndexer(TokenIndexer):
     kind = "words"
     reads = "words"
     unknown_id = UNKNOWN_ID
-    width = 1
+    n_word_columns = width = 1
     padding = BEGIN_SENTENCE_ID  # any id: padding is masked
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -242,10 +244,6 @@ class WordIndexer(TokenIndexer):
         """Return the ids of the marks."""
         return np.array([[BEGIN_SENTENCE_ID], [END_SENTENCE_ID]], np.int32)
 
-    def trim(self, rows: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Return the rows unchanged."""
-        return rows
-
 
 class ManyLangsIndexer(TokenIndexer):
     """Encodes tokens as ELMoForManyLangs does: the id of the word, if the model reads words, and of its characters.
@@ -273,7 +271,8 @@ class ManyLangsIndexer(TokenIndexer):
         self.words = None if words is None else dict(words)
         self.n_ids = 1 + max(self.characters.values())
         self.n_word_ids = 1 + max((self.words or {}).values(), default=-1)
-        self.width = MAX_CHARACTERS + (self.words is not None)
+        self.n_word_columns = int(self.words is not None)
+        self.width = MAX_CHARACTERS + self.n_word_columns
         self.padding = self.characters[self.PADDING]
         self.unknown_id = self.characters[self.UNKNOWN]
 
@@ -298,7 +297,6 @@ class ManyLangsIndexer(TokenIndexer):
     def rows(self, tokens: Sequence[str]) -> NDArray[np.int32]:
         """Encode the first 48 characters of each token, which also decide the word."""
         rows = np.full((len(tokens), self.width), self.padding, dtype=np.int32)
-        first = int(self.words is not None)
         for row, token in zip(rows, tokens, strict=True):
             cut = token[: MAX_CHARACTERS - 2]
             if self.words is not None:
@@ -306,17 +304,12 @@ class ManyLangsIndexer(TokenIndexer):
             is_mark = cut in (self.BEGIN_SENTENCE, self.END_SENTENCE)
             symbols = [self.characters.get(each, self.unknown_id) for each in ([cut] if is_mark else cut)]
             symbols = [self.characters[self.BEGIN_WORD], *symbols, self.characters[self.END_WORD]]
-            row[first : first + len(symbols)] = symbols
+            row[self.n_word_columns : self.n_word_columns + len(symbols)] = symbols
         return rows
 
     def sentence_marks(self) -> NDArray[np.int32]:
         """Return the rows of the marks, which are words of one symbol."""
         return self.rows([self.BEGIN_SENTENCE, self.END_SENTENCE])
-
-    def trim(self, rows: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Return a view without the character columns that are padding in every row."""
-        first = int(self.words is not None)
-        return rows[:, : first + int((rows[:, first:] != self.padding).any(axis=0).sum())]
 
 
 INDEXERS: dict[str, type[TokenIndexer]] = {
@@ -337,7 +330,3 @@ def load_indexer(
     if kind not in INDEXERS:
         raise InputError(f"{folder}: the kind of indexer must be one of {', '.join(INDEXERS)}, got {kind!r}")
     return INDEXERS[kind].load(folder, vocabulary)
-
-
-def _mark_names(n: int) -> list[str]:
-    return [f"id {i}" for i in range(n)]

@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
-from itertools import chain, islice
+from itertools import chain, count, islice
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +36,7 @@ _TASK_CHARACTERS = 1_000_000  # tokenized by a worker at once
 
 def tokenize_documents(tokenizer: SentenceTokenizer, documents: Iterable[list[str]]) -> TokenizedDocuments:
     """Split documents (lists of lines) into sentences and words."""
-    numbers: defaultdict[str, int] = defaultdict(lambda: len(numbers) + 1)
+    numbers: defaultdict[str, int] = defaultdict(count(1).__next__)
     ids: list[int] = []
     lengths: list[int] = []
     n_bytes = 0
