@@ -62,11 +62,17 @@ class CsvLog(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
-        """Append a line, unless the log has a validation of the step, from a run killed before its checkpoint."""
+        """Append a line, unless the log has a validation of the step.
+
+        A run that was killed before the checkpoint of a validation validates again when it resumes, and once more if
+        no step is left to train.
+        """
         if not self.is_open:  # a validation before the training
             self.open_at(step or 0)
-        if step == self._validated_at and "valid_average" in metrics:
-            return
+        if step is not None and "valid_average" in metrics:
+            if step == self._validated_at:
+                return
+            self._validated_at = step
         seconds = self._seconds_before + time.monotonic() - self._started
         values = {"step": step, "seconds": seconds, **metrics}
         with files.wrap_os_errors(self.path), self.path.open("a", newline="", encoding="utf-8") as file:

@@ -128,6 +128,7 @@ EDGES = {  # function, and the call of it that kills the process
     "in a validation": (f"{MODULE}.validation_step", 1),
     "after the last validation": (f"{CHECKPOINTING}.CheckpointCallback.save", 1),
     "at the end of a validation": (f"{MODULE}.on_validation_epoch_end", 1),
+    "at the end of the last validation": (f"{MODULE}.on_validation_epoch_end", 2),
     "while a model is exported": ("utils.files.file_entry", 5),
     "between the model and the checkpoint": (f"{CHECKPOINTING}.CheckpointCallback._save_checkpoint", 9),
     "while a checkpoint is written": ("utils.files.sync", 12),
@@ -136,7 +137,8 @@ EDGES = {  # function, and the call of it that kills the process
 
 
 @pytest.mark.parametrize(
-    "edge", EDGES if IS_LONG else ["in a validation", "after the last validation", "while a checkpoint is written"]
+    "edge",
+    EDGES if IS_LONG else ["in a validation", "at the end of the last validation", "while a checkpoint is written"],
 )
 def test_killed_at_an_edge(tmp_path, corpus, whole, edge):
     run, (target, n) = run_of(corpus, QUICK_KIND), EDGES[edge]
