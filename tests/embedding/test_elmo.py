@@ -1,4 +1,5 @@
 import copy
+import re
 import subprocess
 import sys
 
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import random_sentences, small_config
-from helpers.models import make_bilm
+from helpers.models import assert_close, make_bilm
 from torch.utils.data import DataLoader
 
 from elmolite.data.indexers import ByteIndexer, UnicodeIndexer, WordIndexer
@@ -68,32 +69,21 @@ def test_order_is_kept_whatever_the_batches(elmo):
     sentences = random_sentences(20)
     whole = elmo.embed(sentences)
     for batch_tokens in (1, 40, 10_000):
-        for a, b in zip(elmo.embed(sentences, batch_tokens=batch_tokens), whole, strict=True):
-            np.testing.assert_allclose(a, b, rtol=2e-6, atol=2e-6)
-
-
-@pytest.fixture(scope="module")
-def wide():
-    """The width of ``original``, with weights large enough that its clips and gates are at work."""
-    torch.manual_seed(0)
-    with torch.device("meta"):
-        bilm = make_bilm(original())
-    bilm = bilm.to_empty(device="cpu")
-    for name, parameter in bilm.named_parameters():
-        std = 0.1 if parameter.dim() == 1 else 3 * parameter[0].numel() ** -0.5
-        torch.nn.init.normal_(parameter, std=1.0 if "embedding" in name else std)
-    return ELMo(bilm, SentenceTokenizer.english())
+        assert_close(elmo.embed(sentences, batch_tokens=batch_tokens), whole, rtol=2e-6)
 
 
 @pytest.mark.slow
-def test_same_vectors_in_every_batch_at_the_width_of_original(wide):
-    """Every sentence of every batch: those that end early, and those that run on with few beside them.
-
-    For few rows and for many the products are made of other parts; weights as large as these make a rounding
-    twenty times larger than ordinary ones do.
-    """
-    sentences = [s[:4] for s in random_sentences(64, seed=3)]
-    sentences[0] = ["ban", "dove", "kily"]
+def test_same_vectors_in_every_batch_at_the_width_of_original():
+    """For few rows and for many the products are made of other parts; such weights make their rounding large."""
+    with torch.device("meta"):
+        bilm = make_bilm(original())
+    bilm = bilm.to_empty(device="cpu")
+    torch.manual_seed(0)
+    for name, parameter in bilm.named_parameters():
+        std = 0.1 if parameter.dim() == 1 else 3 * parameter[0].numel() ** -0.5
+        torch.nn.init.normal_(parameter, std=1.0 if "embedding" in name else std)
+    wide = ELMo(bilm, SentenceTokenizer.english())
+    sentences = [["ban", "dove", "kily"], *(s[:4] for s in random_sentences(63, seed=3))]
     alone = [wide.embed([sentence])[0] for sentence in sentences]
     for size in (2, 3, 5, 11, 12, 13, 24, 33, 64):
         for number, vectors in enumerate(wide.embed(sentences[:size])):
@@ -103,17 +93,15 @@ def test_same_vectors_in_every_batch_at_the_width_of_original(wide):
 
 def test_choice_of_layers_and_output(elmo):
     everything = elmo.embed(SENTENCES)
-    for choice, expected in [
-        ("top", lambda x: x[-1]),
-        ("average", lambda x: x.mean(0)),
-        (0, lambda x: x[0]),
-        (1, lambda x: x[1]),
-    ]:
-        for a, b in zip(elmo.embed(SENTENCES, layers=choice), everything, strict=True):
-            np.testing.assert_allclose(a, expected(b), rtol=1e-6, atol=1e-7)
-    for a, b in zip(elmo.embed(SENTENCES, output="torch", show_progress=True), everything, strict=True):
-        assert isinstance(a, torch.Tensor)
-        np.testing.assert_array_equal(a.numpy(), b)
+    for choice, expected in {
+        "top": [each[-1] for each in everything],
+        "average": [each.mean(0) for each in everything],
+        np.int64(1): [each[1] for each in everything],
+    }.items():
+        assert_close(elmo.embed(iter(SENTENCES), layers=choice), expected, atol=1e-7)
+    tensors = elmo.embed(SENTENCES, output="torch", show_progress=True)
+    assert all(isinstance(each, torch.Tensor) for each in tensors)
+    assert_close(tensors, everything, rtol=0, atol=0)
 
 
 def test_no_sentences_and_empty_sentences(elmo):
@@ -124,23 +112,14 @@ def test_no_sentences_and_empty_sentences(elmo):
     assert (layers.shape, mask.shape) == ((3, 0, 0, elmo.size), (0, 0))
 
 
-def test_strings_are_split_by_the_tokenizer(elmo):
-    a, b = elmo.embed(["Don't stop.", ["Do", "n't", "stop", "."]])
-    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7)
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda e: e.embed("a bare string"), "expected a list of sentences, got str"),
-        (lambda e: e.to_ids("a bare string"), "expected a list of sentences, got str"),
         (lambda e: next(e.embed_iter("a bare string")), "expected sentences, got str"),
-        (lambda e: e.embed_aligned("text"), "expected a list of strings"),
         (lambda e: e.embed_aligned([["The"]]), "expected a list of strings"),
         (lambda e: e.embed([["a"], ["b", 3]]), "sentence 1: tokens must be strings"),
         (lambda e: e.embed([["a"]], layers=3), r"layers must be .* 0 to 2, got 3"),
-        (lambda e: e.embed([["a"]], layers="bottom"), "got 'bottom'"),
-        (lambda e: e.embed([["a"]], layers=-1), "got -1"),
         (lambda e: e.embed([["a"]], batch_tokens=0), "batch_tokens must be positive, got 0"),
         (lambda e: e([["a"]]), r"result of to_ids\(\), got list"),
         (lambda e: e.embed([["a"]], output="list"), "got 'list'"),
@@ -161,27 +140,23 @@ def test_forward_is_embed_with_padding_and_a_mask(elmo):
     assert layers.shape == (3, len(SENTENCES), 4, elmo.size)
     assert mask.sum(dim=1).tolist() == [len(s) for s in SENTENCES]
     assert (layers[:, ~mask] == 0).all()
-    for row, expected in enumerate(elmo.embed(SENTENCES)):
-        np.testing.assert_allclose(layers[:, row, : len(SENTENCES[row])], expected, rtol=2e-6, atol=2e-6)
+    assert_close([layers[:, row, : len(each)] for row, each in enumerate(SENTENCES)], elmo.embed(SENTENCES))
 
 
 def test_frozen_unless_asked(elmo):
+    ids = elmo.to_ids(SENTENCES)
     elmo.train()
-    first, again = (elmo(elmo.to_ids(SENTENCES))[0] for _ in range(2))
+    first = elmo(ids)[0]
     assert not first.requires_grad
-    assert torch.equal(first, again)  # no dropout
+    assert torch.equal(elmo(ids)[0], first)  # no dropout
     elmo.unfreeze()
-    assert not torch.equal(elmo(elmo.to_ids(SENTENCES))[0], first)  # dropout
+    assert not torch.equal(elmo(ids)[0], first)  # dropout
     elmo.embed([["a"]])
-    assert elmo.training  # embedding leaves the mode as it was
-    assert elmo.bilm.training
-    elmo.eval()
-    layers, _ = elmo(elmo.to_ids(SENTENCES))
+    assert elmo.bilm.training  # embedding leaves the mode as it was
+    layers, _ = elmo.eval()(ids)
     torch.testing.assert_close(layers.detach(), first)
     layers.square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in elmo.parameters())
-    elmo.freeze()
-    assert not any(p.requires_grad for p in elmo.parameters())
 
 
 def test_gradient_of_a_sentence_is_its_own(elmo):
@@ -200,8 +175,7 @@ def test_gradient_of_a_sentence_is_its_own(elmo):
 def test_to_ids_in_data_loader_workers(elmo):
     loader = DataLoader(SENTENCES, 2, collate_fn=elmo.to_ids, num_workers=1, multiprocessing_context="spawn")
     vectors = [layers[:, row, :n] for layers, mask in map(elmo, loader) for row, n in enumerate(mask.sum(dim=1))]
-    for a, b in zip(vectors, copy.deepcopy(elmo).embed(SENTENCES), strict=True):
-        np.testing.assert_allclose(a, b, rtol=2e-6, atol=2e-6)
+    assert_close(vectors, copy.deepcopy(elmo).embed(SENTENCES))
 
 
 @pytest.mark.parametrize("kind", list(READERS))
@@ -210,28 +184,25 @@ def test_round_trip_of_models_of_all_inputs(tmp_path, kind):
     torch.manual_seed(3)
     elmo = ELMo(make_bilm(small_config(input=model_input), indexer), SentenceTokenizer.whitespace(), indexer)
     vectors = elmo.embed(SENTENCES)
-    assert [v.shape[1] for v in vectors] == [len(sentence) for sentence in SENTENCES]
-    for sentence, expected in zip(SENTENCES, vectors, strict=True):
-        np.testing.assert_allclose(elmo.embed([sentence])[0], expected, atol=1e-6)
+    assert_close([elmo.embed([sentence])[0] for sentence in SENTENCES], vectors)
     elmo.save_pretrained(tmp_path / "model")
-    for ours, theirs in zip(ELMo.from_pretrained(tmp_path / "model").embed(SENTENCES), vectors, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    assert_close(ELMo.from_pretrained(tmp_path / "model").embed(SENTENCES), vectors, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("n_layers", "learning"), [(1, ["1"]), (2, ["0", "1"])])
+@pytest.mark.parametrize(("n_layers", "learning"), [(1, "1"), (2, "01")])
 def test_layers_are_unfrozen_from_the_top(elmo, n_layers, learning):
     assert all(each.requires_grad for each in elmo.unfreeze(n_layers=elmo.n_layers).parameters())
     elmo.unfreeze(n_layers=n_layers)
     elmo.train()(elmo.to_ids(SENTENCES))[0].square().sum().backward()
     moving = {name for name, each in elmo.named_parameters() if each.grad is not None and each.grad.abs().sum() > 0}
-    parts = ("bilm.forward_stack.layers.", "bilm.backward_stack.layers.")
     assert moving == {
-        name for name, _ in elmo.named_parameters() if name.startswith(tuple(p + i for p in parts for i in learning))
+        name for name, _ in elmo.named_parameters() if re.match(rf"bilm\.\w+_stack\.layers\.[{learning}]", name)
     }
-    assert elmo.bilm.training
-    elmo.unfreeze(n_layers=0)
-    assert not any(each.requires_grad for each in elmo.parameters())
-    assert not elmo.bilm.training
+    for freeze in (elmo.freeze, lambda: elmo.unfreeze(n_layers=0)):
+        freeze()
+        assert not any(each.requires_grad for each in elmo.parameters())
+        assert not elmo.bilm.training
+        elmo.unfreeze()
 
 
 @pytest.mark.parametrize("changes", [{}, {"cell": "gru"}, {"cell": "rnn"}, {"n_layers": 1, "use_residual": False}])
@@ -240,14 +211,12 @@ def test_windows_give_the_same_vectors(changes, window):
     sentence = [word for s in random_sentences(20) for word in s][:41]
     elmo = ELMo(make_bilm(small_config(**changes)).eval(), SentenceTokenizer.whitespace())
     for layers in ("all", "average", "top", 0):
-        whole = elmo.embed([sentence], layers=layers)[0]
-        windows = elmo.embed([sentence, ["Hi"]], layers=layers, batch_tokens=window)[0]
-        np.testing.assert_allclose(windows, whole, rtol=1e-5, atol=2e-6)
+        whole = elmo.embed([sentence, ["Hi"]], layers=layers)
+        assert_close(elmo.embed([sentence, ["Hi"]], layers=layers, batch_tokens=window), whole)
 
 
 @pytest.mark.slow
 def test_a_long_sentence_needs_the_memory_of_a_window_and_of_its_vectors():
-    """In a process of its own: what a sentence ten times as long needs more is what its vectors need more."""
     code = """
 import resource, sys, torch
 from elmolite.nn.bilm import BiLM, BiLMConfig
@@ -261,26 +230,19 @@ words = [f"w{i % 500}" for i in range(int(sys.argv[1]))]
 vectors = elmo.embed([words], layers="top", batch_tokens=1024)[0]
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024), vectors.nbytes)
 """
-    command = [sys.executable, "-c", code]
-    said = [subprocess.run([*command, n], capture_output=True, check=True).stdout for n in ("1000", "10000")]
+    said = [subprocess.check_output([sys.executable, "-c", code, n]) for n in ("1000", "10000")]
     (short, _), (long, vector_bytes) = (map(int, each.split()) for each in said)
     assert long - short < 3 * vector_bytes + 24e6  # all at once would take 65 MB for the cells alone
 
 
 def test_embed_iter_streams(elmo):
-    read = []
-
-    def sentences():
-        for sentence in SENTENCES * 10:
-            read.append(sentence)
-            yield sentence
-
-    vectors = elmo.embed_iter(sentences(), batch_tokens=4)
+    unread = iter(SENTENCES * 10)
+    vectors = elmo.embed_iter(unread, batch_tokens=4)
     first = next(vectors)
-    assert len(read) < 20
-    for a, b in zip([first, *vectors], elmo.embed(SENTENCES) * 10, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6)
-    assert len(read) == 50
+    rest = list(unread)
+    assert len(rest) > 30
+    read = (SENTENCES * 10)[: 50 - len(rest)]
+    assert_close([first, *vectors], elmo.embed(read))
     assert list(elmo.embed_iter([])) == []
     assert len(list(elmo.embed_iter(iter([[]] * 200), batch_tokens=10))) == 200
 
@@ -289,9 +251,11 @@ def test_embed_aligned_gives_character_offsets(elmo):
     texts = ["  The  children don't play.", "", "naïve\t東京 \U0001f600\ud800x"]
     spaces = ELMo(elmo.bilm, SentenceTokenizer.whitespace())
     for model in (elmo, spaces):
-        for text, found, vectors in zip(texts, model.embed_aligned(texts), model.embed(texts), strict=True):
-            np.testing.assert_allclose(found.vectors, vectors, rtol=1e-5, atol=2e-6)
-            assert found.tokens == model.tokenize([text])[0]
+        aligned = model.embed_aligned(texts)
+        assert [found.tokens for found in aligned] == model.tokenize(texts)
+        for embedded in (model.embed(texts), model.embed([found.tokens for found in aligned])):
+            assert_close([found.vectors for found in aligned], embedded)
+        for text, found in zip(texts, aligned, strict=True):
             pieces = [text[begin:end].replace("\ud800", "?") for begin, end in found.offsets]
             assert pieces == [token.replace("\ud800", "?") for token in found.tokens]
     assert elmo.embed_aligned(texts[:1])[0].offsets[:4] == [(2, 5), (7, 15), (16, 18), (18, 21)]
@@ -308,8 +272,7 @@ def test_out_of_memory_halves_the_batches(elmo, monkeypatch, caplog):
     sentences = SENTENCES + [["Hi", "The"]] * 99
     expected = elmo.embed(sentences)
     monkeypatch.setattr(ELMo, "forward", small_gpu)
-    for a, b in zip(elmo.embed(sentences, batch_tokens=64), expected, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6)
+    assert_close(elmo.embed(sentences, batch_tokens=64), expected)
     assert caplog.messages[0] == "out of memory on cpu with batch_tokens=64; halving it"
     assert len(caplog.messages) < 6  # smaller batches are kept
 
@@ -318,19 +281,18 @@ def test_word_cache_is_used_while_the_model_is_frozen(elmo):
     expected = elmo.embed(SENTENCES)
     misses = elmo.word_cache.misses
     assert misses == len(elmo.word_cache) == 10  # eight words and two marks
-    for a, b in zip(elmo.embed(SENTENCES), expected, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6)
+    assert_close(elmo.embed(SENTENCES), expected)
     assert (elmo.word_cache.misses, elmo.word_cache.hit_rate) == (misses, 0.5)
     elmo.unfreeze()
     elmo.embed(SENTENCES)
     assert len(elmo.word_cache) == elmo.word_cache.misses == 0
     with torch.no_grad():
         elmo.bilm.token_encoder.projection.bias.add_(1)
-    changed = elmo.embed(SENTENCES)[0]
+    changed = elmo.embed(SENTENCES)
     elmo.freeze()
     for cache in (WordCache(), WordCache(max_bytes=0)):
         elmo.word_cache = cache
-        np.testing.assert_allclose(elmo.embed(SENTENCES)[0], changed, rtol=1e-5, atol=2e-6)
+        assert_close(elmo.embed(SENTENCES), changed)
 
 
 def test_carry_state_and_reset_state(elmo):
@@ -355,20 +317,20 @@ def test_carry_state_and_reset_state(elmo):
 
 def test_autocast_leaves_no_trace(elmo):
     words = [["wonderful", "world", *(f"w{i}" for i in range(20))]]
-    expected = copy.deepcopy(elmo).embed(words)[0]
+    expected = copy.deepcopy(elmo).embed(words)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rough, _ = elmo(elmo.to_ids(words))
-    np.testing.assert_allclose(rough[:, 0].float().numpy(), expected, atol=0.05)
-    np.testing.assert_allclose(elmo.embed(words)[0], expected, rtol=1e-5, atol=2e-6)
+    assert_close([rough[:, 0].float()], expected, atol=0.05)
+    assert_close(elmo.embed(words), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_every_path_works_in_every_precision(elmo, dtype):
-    sentence = [word for s in random_sentences(3) for word in s]
-    expected = elmo.embed([sentence])[0]
+    sentences = [[word for s in random_sentences(3) for word in s]]
+    expected = elmo.embed(sentences)
     elmo.to(dtype)
     for options in ({}, {"batch_tokens": 5}, {"carry_state": True}):
-        np.testing.assert_allclose(elmo.embed([sentence], **options)[0], expected, atol=0.05)
+        assert_close(elmo.embed(sentences, **options), expected, atol=0.05)
 
 
 def test_a_model_that_is_used_in_inference_mode(model_folder):
@@ -378,13 +340,7 @@ def test_a_model_that_is_used_in_inference_mode(model_folder):
     np.testing.assert_allclose(elmo.embed(["a b"])[0], expected, atol=2e-6)
 
 
-def test_numpy_integers_and_generators_are_accepted(elmo):
-    np.testing.assert_array_equal(elmo.embed(["a"], layers=np.int64(1))[0], elmo.embed(["a"], layers=1)[0])
-    assert len(elmo.embed(tuple(each) for each in SENTENCES)) == len(SENTENCES)
-
-
-def test_products_in_bfloat16_give_nearly_the_same_vectors(bilm):
-    elmo = ELMo(bilm, SentenceTokenizer.english())
+def test_products_in_bfloat16_give_nearly_the_same_vectors(elmo):
     exact, fingerprint = elmo.embed(SENTENCES), elmo.fingerprint()
     elmo.precision = "bf16-mixed"
     assert len(elmo.word_cache) == 0  # its vectors were those of the other precision
@@ -395,5 +351,4 @@ def test_products_in_bfloat16_give_nearly_the_same_vectors(bilm):
         cosines = (ours * theirs).sum(-1) / np.linalg.norm(ours, axis=-1) / np.linalg.norm(theirs, axis=-1)
         assert (cosines > 0.9995).all()
     elmo.precision = "32-true"
-    for ours, theirs in zip(elmo.embed(SENTENCES), exact, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    assert_close(elmo.embed(SENTENCES), exact, rtol=0, atol=0)

@@ -63,9 +63,7 @@ def test_invalid_options_are_refused(elmo, options, message):
 
 def test_counts_are_saved_and_loaded(tmp_path, elmo):
     elmo.save_pretrained(tmp_path / "model")
-    again = ELMo.from_pretrained(tmp_path / "model")
-    assert again.vocabulary.counts == VOCABULARY.counts
-    assert ELMo.from_pretrained("mini-en").embed_sentences(["the play"], pooling="weighted").any()
+    assert ELMo.from_pretrained(tmp_path / "model").vocabulary.counts == VOCABULARY.counts
 
 
 def test_the_common_component_is_the_first_singular_vector(elmo):
@@ -75,7 +73,6 @@ def test_the_common_component_is_the_first_singular_vector(elmo):
     expected = np.linalg.svd(vectors)[2][0]
     np.testing.assert_allclose(np.abs(common.direction @ expected), 1, atol=1e-6)
     rest = common.remove(vectors)
-    np.testing.assert_allclose(rest @ common.direction, 0, atol=1e-5)
     np.testing.assert_allclose(rest, vectors - np.outer(vectors @ expected, expected), atol=1e-5)
     np.testing.assert_allclose(common.remove(vectors[3]), rest[3], atol=1e-6)
     for too_few in (np.ones((1, 3)), np.zeros((4, 3)), np.ones(3)):

@@ -1,6 +1,6 @@
 import copy
 import random
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ PADDING = 9
 
 
 class Encoder(nn.Module):
-    """A vector of two numbers: the sum of the ids that are no padding, and their number. It counts what it encodes."""
+    """A vector of two numbers: the sum of the ids that are no padding, and their number."""
 
     def __init__(self):
         super().__init__()
@@ -116,9 +116,6 @@ def test_threads_may_share_it():
                 if not torch.equal(cache.encode(rows, encoder, padding=PADDING), Encoder()(rows)):
                     wrong.append(rows)
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
     assert not wrong

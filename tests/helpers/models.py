@@ -1,5 +1,6 @@
 """Language models with random weights."""
 
+import numpy as np
 import torch
 
 from elmolite.data.indexers import ByteIndexer
@@ -11,3 +12,9 @@ def make_bilm(config: BiLMConfig, indexer=None, *, seed=None) -> BiLM:
     if seed is not None:
         torch.manual_seed(seed)
     return BiLM(config, **(indexer or ByteIndexer()).sizes())
+
+
+def assert_close(found, expected, *, rtol=1e-5, atol=2e-6):
+    """Compare the vectors of sentences."""
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=rtol, atol=atol)
