@@ -101,3 +101,17 @@ def test_a_run_is_resumed(tmp_path, expected):
     # Since then, the random numbers of dropout have changed.
     np.testing.assert_allclose(found, expected["run.perplexities"], rtol=0.05)
     assert vectors_of(tmp_path / "run" / "model").shape == expected["run.vectors"].shape
+
+
+def test_the_imports_of_the_readme_of_0_1(model_folder, tmp_path):
+    """From :mod:`elmolite.tasks.words` see tests/tasks/test_checkpoint.py."""
+    with pytest.warns(FutureWarning, match=r"use elmolite\.tasks\.compare"):
+        from elmolite.comparison import baselines
+    with pytest.warns(FutureWarning, match=r"elmolite\.finetuning_setup is deprecated"):
+        from elmolite.finetuning_setup import TaskExamples, set_up
+    (tmp_path / "train.txt").write_text("a ban\nb kin\n" * 10)
+    with pytest.warns(FutureWarning, match="is_untrained is deprecated"):
+        run = set_up(
+            TaskExamples.read("classify", train=tmp_path / "train.txt"), encoder=model_folder, is_untrained=False
+        )
+    assert "untrained, mix" in baselines(run)
