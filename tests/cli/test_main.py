@@ -84,9 +84,6 @@ def test_a_deprecation_is_one_line(monkeypatch, capsys):
 
 
 def test_the_program_shows_no_traceback(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "elmolite", "prepare", "nowhere", "--out", str(tmp_path / "c")],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert done.stderr == "elmolite: nowhere: no such file, folder or pattern\n"
+    command = [sys.executable, "-m", "elmolite", "prepare", "nowhere", "--out", tmp_path / "c"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "elmolite: nowhere: no such file, folder or pattern\n")

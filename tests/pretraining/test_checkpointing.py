@@ -1,11 +1,12 @@
 import math
 import os
+import shutil
 import signal
 
 import pytest
 import torch
 from conftest import small_config, training_checkpoint
-from helpers.pretraining import DiedError, assert_same_run, before_step, die, read_log, train, validations, weights_of
+from helpers.pretraining import DiedError, assert_same_run, before_step, die, train, validations, weights_of
 
 from elmolite.errors import InputError
 from elmolite.pretraining import checkpointing, module
@@ -24,18 +25,14 @@ def steps(checkpoints):
     return [int(path.stem.removeprefix("step-")) for path in checkpoints.paths()]
 
 
-def test_the_latest_checkpoint_reads_back(checkpoints):
-    assert steps(checkpoints) == [100, 20, 3]
-    assert checkpoints.load_latest()["step"] == 100
-    assert torch.equal(checkpoints.loaded["weights"], torch.arange(100))
-
-
 @pytest.mark.parametrize(
     ("keep_last", "step", "left"), [(1, 100, [100]), (2, 100, [100, 20]), (9, 100, [100, 20, 3]), (2, 20, [20, 3])]
 )
 def test_prune_keeps_the_last_checkpoints_up_to_a_step(checkpoints, keep_last, step, left):
     checkpoints.prune(keep_last=keep_last, step=step)
     assert steps(checkpoints) == left
+    assert checkpoints.load_latest()["step"] == left[0]
+    assert torch.equal(checkpoints.loaded["weights"], torch.arange(left[0]))
 
 
 def test_checkpoints_of_version_0_1_are_found_and_pruned(checkpoints, tmp_path):
@@ -58,30 +55,10 @@ def test_damaged_checkpoints_are_skipped_with_a_warning(checkpoints, caplog):
         checkpoints.load_latest()
 
 
-def test_every_changed_bit_of_a_tensor_and_truncation_is_found(checkpoints):
-    path = checkpoints.path_at(20)
-    content = path.read_bytes()
-    begin = content.index(torch.arange(20).numpy().tobytes())
-    damaged = [content[:at] for at in range(0, len(content), 7)]
-    damaged += [content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :] for at in range(begin, begin + 160)]
-    for each in damaged:
-        path.write_bytes(each)
-        with pytest.raises(InputError, match=r"step-000000020\.ckpt is damaged, truncated or not"):
-            load_checkpoint(path)
-    path.unlink()
-    with pytest.raises(InputError, match="No such file"):
-        load_checkpoint(path)
-
-
 def test_a_checksum_footer_of_earlier_versions_is_ignored(checkpoints):
     with checkpoints.path_at(20).open("ab") as file:
         file.write(f"\nsha256 {64 * '0'}\n".encode())
     assert load_checkpoint(checkpoints.path_at(20))["step"] == 20
-
-
-def test_without_a_checkpoint_there_is_nothing_to_resume(tmp_path):
-    with pytest.raises(InputError, match="nothing to resume"):
-        TrainingCheckpoints(tmp_path).load_latest()
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"format_version": 9}])
@@ -89,6 +66,8 @@ def test_a_file_of_another_kind_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "a")
     with pytest.raises(InputError, match=r"a: format_version (None|9); this version"):
         load_checkpoint(tmp_path / "a")
+    with pytest.raises(InputError, match="No such file"):
+        load_checkpoint(tmp_path / "b")
 
 
 def save_often(monkeypatch):
@@ -125,17 +104,14 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, corpus, monkeypatch
         train(corpus, tmp_path / "parts", **changes)
     train(corpus, tmp_path / "parts", resume=True, **changes)
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
-    assert validations(tmp_path / "parts") == validations(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("max_steps", [12, 13])
 def test_resuming_a_finished_run_changes_nothing(tmp_path, corpus, max_steps):
     train(corpus, tmp_path / "run", max_steps=max_steps)
-    before, log = weights_of(tmp_path / "run"), read_log(tmp_path / "run")
+    shutil.copytree(tmp_path / "run", tmp_path / "before")
     train(corpus, tmp_path / "run", max_steps=max_steps, resume=True)
-    after = weights_of(tmp_path / "run")
-    assert all(torch.equal(before[name], after[name]) for name in before)
-    assert read_log(tmp_path / "run") == log
+    assert_same_run(tmp_path / "before", tmp_path / "run")
     assert [step for step, _ in validations(tmp_path / "run")] == sorted({0, 4, 8, 12, max_steps})
 
 

@@ -35,11 +35,6 @@ def test_the_estimate_counts_the_validations_that_the_run_makes(tmp_path, corpus
     assert found.n_validations == len(validations(tmp_path / "run"))
 
 
-def test_a_run_shorter_than_the_measurement(corpus):
-    config = PretrainingConfig(batch_size=4, max_steps=3)
-    assert estimate(config, model=small_config(), corpus=corpus.folder).run.n_steps == 3
-
-
 def test_the_command_needs_no_folder_to_write(corpus, capsys):
     arguments = ["pretrain", "--corpus", str(corpus.folder), "--preset", "tiny", "--batch-size", "4", "--dry-run"]
     assert main(arguments) == 0

@@ -54,11 +54,10 @@ def test_learns_to_predict_eight_sentences(tmp_path, monkeypatch, changes, sizes
 
 def test_an_adaptive_softmax_refuses_a_vocabulary_in_another_order(tmp_path, monkeypatch):
     monkeypatch.setattr(softmax_module, "CUTOFFS", (9,))
-    sentences = [*random_sentences(40), *[["rare"], ["seldom"]], *random_sentences(400, words=["often"] * 30)]
-    words = ["rare", "seldom", *sorted({word for sentence in sentences for word in sentence} - {"rare", "seldom"})]
-    words.append(words.pop(words.index("often")))
-    given = Vocabulary(["<S>", "</S>", "<UNK>", *words], [0] * (len(words) + 3))
-    corpus = make_corpus(tmp_path / "corpus", sentences, vocabulary=given)
+    sentences = random_sentences(40)
+    words = sorted({word for sentence in sentences for word in sentence})
+    given = Vocabulary(["<S>", "</S>", "<UNK>", *words, "often"], [0] * (len(words) + 4))
+    corpus = make_corpus(tmp_path / "corpus", [*sentences, *[["often"] * 30] * 40], vocabulary=given)
     with pytest.raises(InputError, match="sorted by frequency"):
         train(corpus, tmp_path / "run", softmax="adaptive")
 
@@ -96,7 +95,6 @@ def test_the_ema_is_validated_and_exported(tmp_path, corpus):
     checkpoint = Checkpoint.from_pretrained(model)
     kept = [*checkpoint.bilm.parameters(), *checkpoint.softmax.parameters()]
     assert all(torch.equal(ours, average) for ours, average in zip(kept, point["average"]["weights"], strict=True))
-    assert not torch.equal(kept[0], next(iter(last["state_dict"].values())))
     result = evaluate(checkpoint.bilm, checkpoint.softmax, corpus, corpus.valid, by_sentence=False)
     assert result.average == pytest.approx(validations(tmp_path / "ema")[-1][1], rel=1e-5)
 
@@ -110,9 +108,8 @@ def test_activation_regularization_shrinks_activations_or_their_changes(tmp_path
         model = train(corpus, tmp_path / str(strength), max_steps=40, **{name: strength})
         vectors = np.concatenate(ELMo.from_pretrained(model).embed(random_sentences(20), layers="top"))
         sizes.append(np.square(vectors if name.startswith("activation") else np.diff(vectors, axis=0)).mean())
-        assert float(read_log(tmp_path / str(strength))[1]["loss"]) == pytest.approx(
-            math.log(len(corpus.vocabulary)), 0.1
-        )
+        loss = float(read_log(tmp_path / str(strength))[1]["loss"])
+        assert loss == pytest.approx(math.log(len(corpus.vocabulary)), 0.1)
     assert sizes[1] < 0.5 * sizes[0]
 
 
@@ -160,13 +157,14 @@ def test_row_sparse_updates_equal_dense_updates(tmp_path, corpus, monkeypatch, o
 
 def test_runs_do_not_overwrite_each_other(tmp_path, corpus):
     train(corpus, tmp_path / "run")
-    with pytest.raises(InputError, match="already contains a run: use --resume"):
-        train(corpus, tmp_path / "run")
-    with pytest.raises(InputError, match=r"training\.learning_rate = 0\.01, got 0\.02"):
-        train(corpus, tmp_path / "run", learning_rate=0.02, resume=True)
-    with pytest.raises(InputError, match=r"model\.cell_size = 24, got 25"):
-        train(corpus, tmp_path / "run", model=small_config(cell_size=25), resume=True)
-    other = make_corpus(tmp_path / "corpus", random_sentences(400), vocab_size=20)
+    for changes, message in [
+        ({}, "already contains a run: use --resume"),
+        ({"learning_rate": 0.02, "resume": True}, r"training\.learning_rate = 0\.01, got 0\.02"),
+        ({"model": small_config(cell_size=25), "resume": True}, r"model\.cell_size = 24, got 25"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            train(corpus, tmp_path / "run", **changes)
+    other = make_corpus(tmp_path / "corpus", random_sentences(40))
     with pytest.raises(InputError, match=r"corpus\.sha256"):
         train(other, tmp_path / "run", resume=True)
     with pytest.raises(InputError, match=r"nothing to resume \(no checkpoints"):
@@ -223,15 +221,12 @@ class ToyCallback(Callback):
 
     def __init__(self):
         self.n_steps = self.n_validations = 0
-        self.metrics = {}
 
     def on_train_batch_end(self, trainer, *_):
         self.n_steps += 1
-        self.metrics |= trainer.callback_metrics
 
     def on_validation_end(self, trainer, _):
         self.n_validations += 1
-        self.metrics |= trainer.callback_metrics
 
     def state_dict(self):
         return {"n_steps": self.n_steps}
@@ -240,24 +235,13 @@ class ToyCallback(Callback):
         self.n_steps = state["n_steps"]
 
 
-class ToyLogger(DummyLogger):
-    """Keeps all metrics."""
-
-    def __init__(self):
-        super().__init__()
-        self.metrics = []
-
-    def log_metrics(self, metrics, step=None):
-        self.metrics += [(step, name) for name in metrics]
-
-
 def test_callbacks_and_loggers(tmp_path, corpus):
-    callback, logger = ToyCallback(), ToyLogger()
+    callback, logger, logged = ToyCallback(), DummyLogger(), set()
+    logger.log_metrics = lambda metrics, step=None: logged.update((step, name) for name in metrics)
     with pytest.raises(ZeroDivisionError), before_step(6, lambda _: 1 / 0):
         train(corpus, tmp_path / "run", callbacks=[callback], loggers=[logger])
     assert (callback.n_steps, callback.n_validations) == (6, 2)
-    assert callback.metrics.keys() >= {"loss", "learning_rate", "valid_average"}
-    assert {(0, "valid_average"), (1, "loss"), (4, "valid_forward"), (6, "gradient_norm")} <= set(logger.metrics)
+    assert {(0, "valid_average"), (1, "loss"), (4, "valid_forward"), (6, "gradient_norm")} <= logged
     resumed = ToyCallback()
     train(corpus, tmp_path / "run", callbacks=[resumed], loggers=[logger], resume=True)
     assert (resumed.n_steps, resumed.n_validations) == (12, 2)  # of the run, and since it resumed
@@ -267,7 +251,7 @@ def test_callbacks_and_loggers(tmp_path, corpus):
 def test_callbacks_of_lightning(tmp_path, corpus):
     saver = ModelCheckpoint(tmp_path / "best", monitor="valid_average", save_top_k=1)
     stopper = EarlyStopping("valid_average", stopping_threshold=1e9)
-    train(corpus, tmp_path / "run", callbacks=[saver, stopper, LearningRateMonitor()], loggers=[ToyLogger()])
+    train(corpus, tmp_path / "run", callbacks=[saver, stopper, LearningRateMonitor()], loggers=[DummyLogger()])
     assert len(list((tmp_path / "best").iterdir())) == 1
     assert [step for step, _ in validations(tmp_path / "run")] == [0, 4]
 
@@ -279,14 +263,8 @@ def test_two_processes_equal_one(tmp_path, corpus):
     options += "--model.projection-size 8 --model.filters [[1,8],[2,8]]"
     arguments = ["pretrain", "--corpus", str(corpus.folder), *options.split()]
     assert main([*arguments, "--out", str(tmp_path / "1")]) == 0
-    done = subprocess.run(
-        [sys.executable, "-m", "elmolite.cli.main", *arguments, "--out", str(tmp_path / "2"), "--n-devices", "2"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=300,
-    )
+    command = [sys.executable, "-m", "elmolite.cli.main", *arguments, "--out", str(tmp_path / "2"), "--n-devices", "2"]
+    done = subprocess.run(command, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300)
     assert done.returncode == 0, done.stderr
     one, two = (training_checkpoint(tmp_path / n) for n in "12")
     torch.testing.assert_close(two["state_dict"], one["state_dict"], rtol=1e-4, atol=1e-5)
