@@ -164,7 +164,7 @@ def test_runs_do_not_overwrite_each_other(tmp_path, corpus):
     ]:
         with pytest.raises(InputError, match=message):
             train(corpus, tmp_path / "run", **changes)
-    other = make_corpus(tmp_path / "corpus", random_sentences(40))
+    other = make_corpus(tmp_path / "corpus", random_sentences(400), vocab_size=20)
     with pytest.raises(InputError, match=r"corpus\.sha256"):
         train(other, tmp_path / "run", resume=True)
     with pytest.raises(InputError, match=r"nothing to resume \(no checkpoints"):
