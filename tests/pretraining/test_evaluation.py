@@ -9,7 +9,6 @@ from elmolite.checkpoint import Checkpoint
 from elmolite.data.bptt import BPTTBatches
 from elmolite.data.corpus import Split
 from elmolite.data.vocab import UNKNOWN_ID
-from elmolite.errors import InputError
 from elmolite.nn.softmax import FullSoftmax
 from elmolite.pretraining.evaluation import evaluate, evaluate_text, run_batch
 
@@ -79,9 +78,3 @@ def test_text_is_indexed_like_the_training_text(tmp_path, model_input):
     checkpoint.save_pretrained(tmp_path / "model")
     result = evaluate_text(tmp_path / "model", [str(tmp_path / "a" / "text.txt")], show_progress=False)
     assert result.by_sentence == evaluate(checkpoint.bilm, softmax, corpus, corpus.train, by_sentence=True)
-
-
-def test_a_model_without_softmax_cannot_be_evaluated(tmp_path, corpus, bilm):
-    Checkpoint(bilm, corpus.tokenizer, corpus.characters).save_pretrained(tmp_path / "model")
-    with pytest.raises(InputError, match=r"softmax\.safetensors"):
-        evaluate_text(tmp_path / "model", ["x"])
