@@ -44,8 +44,11 @@ def test_checkpoints_of_version_0_1_are_found_and_pruned(checkpoints, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
 
 
-def test_damaged_checkpoints_are_skipped_with_a_warning(checkpoints, caplog):
-    checkpoints.path_at(100).write_bytes(checkpoints.path_at(100).read_bytes()[:-30])
+@pytest.mark.parametrize("is_cut", [True, False])
+def test_damaged_checkpoints_are_skipped_with_a_warning(checkpoints, caplog, is_cut):
+    content, weights = checkpoints.path_at(100).read_bytes(), torch.arange(100).numpy().tobytes()
+    damaged = content[:-30] if is_cut else content.replace(weights, b"\1" + weights[1:])
+    checkpoints.path_at(100).write_bytes(damaged)
     assert checkpoints.load_latest()["step"] == 20
     assert "step-000000100.ckpt is damaged, truncated" in caplog.text
     assert "resuming from step-000000020.ckpt" in caplog.text

@@ -201,6 +201,7 @@ def test_the_slurm_recipe(tmp_path, small_corpus):
     ("environment", "message"),
     [
         ({}, "--n-nodes 2: start elmolite with torchrun or srun"),
+        ({"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "bash"}, "--n-nodes 2: start elmolite with torchrun or srun"),
         ({"SLURM_NTASKS": "2"}, "Use `--ntasks-per-node=2` instead"),
         ({"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}, "--n-devices 1 --n-nodes 2: You set"),
     ],
