@@ -12,6 +12,7 @@ from elmolite.errors import InputError
 from elmolite.tasks.checkpoint import FORMAT_VERSION, TaskCheckpoint, load_custom_head
 from elmolite.tasks.heads import ClassifyConfig
 from elmolite.tasks.predict import evaluate_file
+from elmolite.tasks.static_vectors import read_static_vectors
 from elmolite.utils import files
 
 pytestmark = pytest.mark.usefixtures("no_pictures", "own_cache")
@@ -20,7 +21,6 @@ SENTENCES = [["ban", "kin"], ["lun", "kist", "kive"], ["ban"]]
 
 
 def trained(folder, encoder, *, n_epochs=1, refers_to_encoder=False, **options):
-    """Train a classifier on few examples."""
     run = setup_of(encoder, "classify", train=write_classes(folder / "examples"), **options)
     return train(run, folder / "run", n_epochs=n_epochs, refers_to_encoder=refers_to_encoder)
 
@@ -37,30 +37,17 @@ def folder(tmp_path, tasks):
     return shutil.copytree(tasks["classify"][0].folder, tmp_path / "task")
 
 
-def assert_same(a, b):
-    assert a
-    for ours, theirs in zip(a, b, strict=True):
-        assert ours.labels == theirs.labels
-        np.testing.assert_array_equal(ours.probabilities, theirs.probabilities)
-
-
 @pytest.mark.parametrize("name", ["classify", "spans", "entail", "label sets"])
 def test_a_saved_task_predicts_the_same(tmp_path, tasks, name):
     first = TaskCheckpoint.from_pretrained(tasks[name][0].folder)
-    sentences = SENTENCES if name != "entail" else [(a, b) for a in SENTENCES for b in SENTENCES]
-    predictions = first.predict(sentences)
     first.save_pretrained(tmp_path / "again")
     again = TaskCheckpoint.from_pretrained(tmp_path / "again")
     assert (again.description, again.columns) == (first.description, first.columns)
-    assert_same(again.predict(sentences), predictions)
     assert not again.model.training
-    if name == "spans":
-        assert [len(each.labels) for each in predictions] == [len(sentence) for sentence in SENTENCES]
-    if name == "classify":
-        static, given = again.model.inputs.static, first.model.inputs.static
-        assert static.words == given.words
-        assert torch.equal(static.weight, given.weight)
-        assert not static.weight.requires_grad
+    sentences = SENTENCES if name != "entail" else [(a, b) for a in SENTENCES for b in SENTENCES]
+    for ours, theirs in zip(again.predict(sentences), first.predict(sentences), strict=True):
+        assert ours.labels == theirs.labels
+        np.testing.assert_array_equal(ours.probabilities, theirs.probabilities)
 
 
 def test_settings_mixes_and_running_statistics_are_saved(tmp_path, model_folder):
@@ -76,13 +63,6 @@ def test_settings_mixes_and_running_statistics_are_saved(tmp_path, model_folder)
     assert evaluate_file(run.folder, tmp_path / "examples").value == run.dev.value
 
 
-def test_settings_of_version_0_1_are_read(folder):
-    content = files.read_manifest(folder / "task.json", kind="task", version=FORMAT_VERSION)
-    content["inputs"]["mixes_at_output"] = content["inputs"].pop("output_mix")
-    files.write_manifest(folder / "task.json", content)
-    assert not TaskCheckpoint.from_pretrained(folder).description.inputs.output_mix
-
-
 def other_model(folder):
     elmo = ELMo.from_pretrained(folder)
     with torch.no_grad():
@@ -91,33 +71,17 @@ def other_model(folder):
     elmo.save_pretrained(folder)
 
 
-def cut(path):
-    path.write_bytes(path.read_bytes()[:-1])
-
-
-def flip(path):
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (other_model, r"{encoder}/config\.json: damaged, or not the language model that .*model was trained with"),
-        (lambda folder: flip(folder / "model.safetensors"), r"{encoder}/model\.safetensors is damaged"),
-        (
-            lambda folder: (folder / "config.json").unlink(),
-            r"{encoder}/config\.json is missing: it belongs to",
-        ),
         (shutil.rmtree, r"{encoder}: no such model folder"),
     ],
 )
 def test_the_language_model_must_be_the_one_of_the_training(tmp_path, encoder, change, message):
     run = trained(tmp_path, encoder, refers_to_encoder=True)
     assert not (run.folder / "encoder").exists()
-    expected = TaskCheckpoint.from_pretrained(run.folder, encoder=encoder)
-    assert expected.predict(SENTENCES)
+    assert TaskCheckpoint.from_pretrained(run.folder, encoder=encoder).predict(SENTENCES)
     with pytest.raises(InputError, match=r"refers to the language model .*: pass its folder"):
         TaskCheckpoint.from_pretrained(run.folder)
     change(encoder)
@@ -135,32 +99,15 @@ def test_trained_static_vectors_without_layers(tmp_path, model_folder):
     path = write_vectors(tmp_path / "vectors.txt")
     options = {"layers": "none", "static": str(path), "train_static": True, "static_words": 0}
     run = trained(tmp_path, model_folder, n_epochs=8, **options)
-    given = {line.split()[0]: [float(x) for x in line.split()[1:]] for line in path.read_text().splitlines()}
+    given = dict(zip(*read_static_vectors(path), strict=True))
     path.unlink()
     model = TaskCheckpoint.from_pretrained(run.folder).model
     static = model.inputs.static
     assert model.elmo is None
     assert not (run.folder / "encoder").exists()
-    assert static.weight.requires_grad
-    assert not any(
-        vector.tolist() == given[word] for word, vector in zip(static.words[1:], static.weight[1:], strict=True)
-    )
+    learnt = zip(static.words[1:], static.weight.detach().numpy()[1:], strict=True)
+    assert not any(np.array_equal(vector, given[word]) for word, vector in learnt)
     assert evaluate_file(run.folder, tmp_path / "examples").value == run.dev.value == 1
-
-
-@pytest.mark.parametrize(
-    ("name", "change", "message"),
-    [
-        ("model.safetensors", flip, "is damaged"),
-        ("static_words.txt", cut, "bytes, expected"),
-        ("tokenizer.json", lambda path: path.unlink(), "is missing"),
-        ("encoder/tokenizer.json", cut, "bytes, expected"),
-    ],
-)
-def test_a_damaged_file_is_named(folder, name, change, message):
-    change(folder / name)
-    with pytest.raises(InputError, match=f"{folder / name}.*{message}"):
-        TaskCheckpoint.from_pretrained(folder)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +116,6 @@ def test_a_damaged_file_is_named(folder, name, change, message):
         (lambda content: {**content, "format_version": 9}, r"task\.json: format_version 9"),
         (lambda content: {**content, "task": "parse"}, r"task\.json: 'task' must be one of classify, tag, entail"),
         (lambda content: {**content, "labels": "ab"}, r"task\.json: .* and 'labels' a list of names"),
-        (lambda content: {**content, "columns": {"encoding": "a\0b"}}, r"task\.json: encoding: expected one"),
         (lambda content: {**content, "labels": ["a"]}, r"model\.safetensors: tensor 'head\.linear\.bias'"),
         (lambda content: {**content, "head": {"hiden_size": 3}}, r"'head': unknown key 'hiden_size'; did you mean"),
         (lambda content: {**content, "static": {"size": 0}}, r"task\.json: 'columns', 'static' or 'encoder' is"),
@@ -238,9 +184,7 @@ def test_the_words_of_version_0_1_are_deprecated():
 
 def test_a_custom_head_of_a_file(tmp_path):
     path = tmp_path / "heads.py"
-    path.write_text(
-        "from torch import nn\n\nclass Head(nn.Linear):\n    pass\n\ndef make(i, o):\n    return Head(i, 2 * o)\n"
-    )
+    path.write_text("from torch.nn import Linear\nclass Head(Linear): ...\ndef make(i, o): return Head(i, 2 * o)\n")
     for name, n_outputs in (("Head", 3), ("make", 6)):
         head = load_custom_head(f"{path}:{name}")(4, 3)
         assert (head.in_features, head.out_features) == (4, n_outputs)
@@ -251,27 +195,20 @@ def test_a_custom_head_of_a_file(tmp_path):
     [
         ("heads.py", "", "expected FILE.py:NAME"),
         ("nowhere.py:Head", "", "expected FILE.py:NAME"),
-        ("heads.txt:Head", "", "expected FILE.py:NAME"),
         ("heads.py:Haed", "class Head: pass", "no class or function 'Haed'; did you mean 'Head'"),
         ("heads.py:Head", "import nowhere_at_all", "heads.py fails: ModuleNotFoundError: No module named"),
     ],
 )
 def test_a_wrong_reference_to_a_custom_head_is_explained(tmp_path, monkeypatch, reference, content, message):
     monkeypatch.chdir(tmp_path)
-    for name in ("heads.py", "heads.txt"):
-        (tmp_path / name).write_text(content)
+    (tmp_path / "heads.py").write_text(content)
     with pytest.raises(InputError, match=message):
         load_custom_head(reference)
 
 
-def test_only_an_earlier_task_is_replaced(tmp_path, folder, tasks):
+def test_an_earlier_task_is_replaced_only_when_asked(folder, tasks):
     checkpoint = TaskCheckpoint.from_pretrained(folder)
     with pytest.raises(InputError, match="exists already"):
         checkpoint.save_pretrained(folder)
     checkpoint.save_pretrained(folder, overwrite=True)
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "thesis.txt").write_text("all of it")
-    with pytest.raises(InputError, match="did not write"):
-        checkpoint.save_pretrained(tmp_path / "other", overwrite=True)
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
     assert (folder / "model.safetensors").read_bytes() == weights_of(tasks["classify"][0])

@@ -31,16 +31,13 @@ def test_conllu_skips_comments_multiword_tokens_and_empty_nodes(tmp_path):
     assert (first.location, second.location) == (f"{tmp_path}/a.conllu, line 3", f"{tmp_path}/a.conllu, line 9")
 
 
-@pytest.mark.parametrize(
-    ("columns", "expected"),
-    [
+def test_conllu_columns(tmp_path):
+    for columns, expected in (
         ({"label": "xpos"}, ("v", "p", "n")),
         ({"label": "FEATS"}, ("Mood=Imp", "_", "_")),
         ({"label": "8"}, ("root", "obj", "obl")),
-    ],
-)
-def test_conllu_columns(tmp_path, columns, expected):
-    assert examples_of(tmp_path / "a.conllu", CONLLU, "tag", **columns)[0][1] == expected
+    ):
+        assert examples_of(tmp_path / "a.conllu", CONLLU, "tag", **columns)[0][1] == expected
     assert examples_of(tmp_path / "a.conllu", CONLLU, "tag", text="LEMMA")[1] == (("sí",), ("INTJ",))
 
 
@@ -59,15 +56,9 @@ def test_conll_tokens_between_tabs_may_contain_spaces(tmp_path):
     assert examples_of(tmp_path / "a.conll", "10 000\tB\n\u3000\tO\n", "tag") == [(("10 000", "\u3000"), ("B", "O"))]
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "expected"),
-    [
-        ("a.conllu", "1\tSí\t_\t_\t_\t_\t_\t_\t_\t_\n", [(("Sí",), ())]),
-        ("a.conll", "EU\nrejects\n\nNo\n", [(("EU", "rejects"), ()), (("No",), ())]),
-    ],
-)
-def test_tags_may_be_missing_for_prediction(tmp_path, name, content, expected):
-    assert examples_of(tmp_path / name, content, "tag", needs_labels=False) == expected
+def test_tags_may_be_missing_for_prediction(tmp_path):
+    for name, content in (("a.conllu", "1\tSí" + "\t_" * 8 + "\n"), ("a.conll", "Sí\n")):
+        assert examples_of(tmp_path / name, content, "tag", needs_labels=False) == [(("Sí",), ())]
 
 
 def test_csv_with_quoted_commas_and_line_ends(tmp_path):
@@ -85,15 +76,6 @@ def test_only_fields_quoted_as_by_spreadsheets_are_unquoted_in_tsv(tmp_path):
     assert examples_of(tmp_path / "a.tsv", content, "classify") == [(text, ("1",)) for text in read]
 
 
-@pytest.mark.parametrize(("name", "separator"), [("a.csv", ","), ("a.tsv", "\t")])
-def test_tables_written_by_pandas(tmp_path, name, separator):
-    pandas = pytest.importorskip("pandas")
-    texts = ['a "b" c', '"', 'b, "c"', "d"]
-    pandas.DataFrame({"text": texts, "label": 1}).to_csv(tmp_path / name, sep=separator, index=False)
-    examples, _ = read_examples(tmp_path / name, "classify")
-    assert [example.sentences[0] for example in examples] == texts
-
-
 ROWS = "A man sleeps .\tHe rests .\t2\nTwo dogs .\tOne cat\t0\nYes\tNo\t2\n"
 PAIRS = [("A man sleeps .", "He rests .", ("2",)), ("Two dogs .", "One cat", ("0",)), ("Yes", "No", ("2",))]
 
@@ -101,7 +83,6 @@ PAIRS = [("A man sleeps .", "He rests .", ("2",)), ("Two dogs .", "One cat", ("0
 def test_pairs_without_header_are_premise_hypothesis_and_label(tmp_path):
     for name in ("a.tsv", "a.txt"):
         assert examples_of(tmp_path / name, ROWS, "entail") == PAIRS
-    assert examples_of(tmp_path / "a.tsv", ROWS, "entail", needs_labels=False) == PAIRS
     assert examples_of(tmp_path / "a", "Yes\tNo\n", "entail", needs_labels=False) == [("Yes", "No", ())]
     named = {"text": "p", "second_text": "h", "label": "y"}
     assert examples_of(tmp_path / "a.tsv", f"p\th\ty\n{ROWS}", "entail", **named) == PAIRS
@@ -110,14 +91,13 @@ def test_pairs_without_header_are_premise_hypothesis_and_label(tmp_path):
 def test_column_numbers_with_and_without_header(tmp_path):
     columns = {"text": "2", "second_text": "1", "label": "3"}
     assert examples_of(tmp_path / "a.tsv", ROWS, "entail", **columns)[0] == ("He rests .", "A man sleeps .", ("2",))
-    found = examples_of(tmp_path / "a.csv", "a b,X Y\nc,Z\n", "tag", text="1", label="2")
-    assert found == [(("a", "b"), ("X", "Y")), (("c",), ("Z",))]
-    content = "id\ttext\tother\tlabel\n7\tgood\tx\t1\n"
-    assert examples_of(tmp_path / "a.tsv", content, "classify", text="3", label="1") == [("x", ("7",))]
-    content = "id\tu\tv\n7\tgood\tx\n"
-    assert examples_of(tmp_path / "a.tsv", content, "classify", text="v", label="1") == [("x", ("7",))]
-    found = examples_of(tmp_path / "a.tsv", content, "classify", text="3", label="1", header="present")
-    assert found == [("x", ("7",))]
+    for header, columns in (
+        ("id\ttext\tother\tlabel", {"text": "3", "label": "1"}),
+        ("id\tu\tv\tw", {"text": "v", "label": "1"}),
+        ("id\tu\tv\tw", {"text": "3", "label": "1", "header": "present"}),
+    ):
+        content = f"{header}\n7\tgood\tx\t1\n"
+        assert examples_of(tmp_path / "a.tsv", content, "classify", **columns) == [("x", ("7",))]
 
 
 def test_tables_without_labels_for_prediction(tmp_path):
@@ -177,9 +157,7 @@ PAIR = "premise\thypothesis\tlabel\n"
 REFUSED = [
     ("tag", "a.conllu", TWO + "3\tlun\t_\tNOUN\n", {}, "line 3: expected the 10 columns of CoNLL-U, got 4"),
     ("tag", "a.conllu", TWO + TWO, {}, "line 3: expected the ID 3, got '1'"),
-    ("tag", "a.conllu", row(1, "ban") + row(2, ""), {}, "line 2: the token is empty"),
     ("tag", "a.conllu", row(1, "ban", "_"), {}, "line 1: a sentence without tags: every UPOS is '_'"),
-    ("tag", "a.conllu", "# a\n\n# b\n\n", {}, "contains no example"),
     ("tag", "a.conllu", TWO, {"label": "UPSO"}, "CoNLL-U has no column 'UPSO'; did you mean 'UPOS'"),
     ("tag", "a.conllu", f"{TWO}\n".replace("\n", "\r"), {}, r"line 1: lines end in \\r alone"),
     ("tag", "a.conllu", (TWO + row(3, "né")).encode("latin-1"), {}, "line 3: not UTF-8 .*pass --columns.encoding"),
@@ -187,9 +165,7 @@ REFUSED = [
     ("tag", "a.conll", "ban\nkin\n\nlun\n", {}, "line 1: expected a token and its tag, got 'ban'"),
     ("tag", "a.conll", BIO + "ban NN O\n", {}, "line 4: expected 2 columns as in the lines above, got 3"),
     ("tag", "a.conll", "ban\tO\nkin\t\n", {}, "line 2: the tag is empty"),
-    ("tag", "a.conll", "-DOCSTART- O\n\n", {}, "contains no example"),
     ("tag", "a.conll", BIO, {"label": "5"}, "no column '5'; CoNLL columns are given by number, here 1 to 2"),
-    ("tag", "a.conll", "", {}, "the file is empty"),
     ("tag", "a.tsv", "ban\tB-x\n", {}, "line 1: no usual column name .* or --columns.format conll if each line is"),
     ("classify", "a.csv", HEAD + 'ban,a\n"kin,b\nlun,a\n', {}, "line 3: invalid CSV row"),
     ("classify", "a.csv", HEAD + "ban,a\n" * 15 + "kin\n", {}, "line 17: expected 2 fields as in line 1, got 1"),
@@ -197,52 +173,31 @@ REFUSED = [
     ("classify", "a.csv", "text,text,label\nban,kin,a\n", {}, "line 1: the text may be 'text' or 'text'"),
     ("classify", "a.csv", "text;label\nban;a\n", {}, "line 1: no usual column name among 'text;label'; pass"),
     ("classify", "a.csv", HEAD + "ban,a\nkin,\n", {}, "line 3: no label in 'label'"),
-    ("classify", "a.csv", HEAD + "   ,a\n", {}, "line 2: the sentence in 'text' is empty"),
     ("classify", "a.csv", HEAD + "ban,a\n", {"text": "body"}, r"line 1: no column 'body' \(text\) among"),
     ("classify", "a.csv", (HEAD + "ban,a\n").encode("utf-16"), {}, "line 1: expected UTF-8 text, .* UTF-16"),
     ("classify", "a.tsv", TEXT + "ban\tkin\ta\n", {}, "line 2: expected 2 fields as in line 1, got 3"),
-    ("classify", "a.tsv", "ban kin\ta\n", {"text": "1", "label": "0"}, "line 1: no column '0'"),
     ("classify", "a.jsonl", OBJECT * 2 + '{"text": "ban"\n', {}, "line 3: invalid JSON"),
     ("classify", "a.jsonl", OBJECT + "[" * 100_000 + "\n", {}, "line 2: invalid JSON"),
-    ("classify", "a.jsonl", '{"text": "ban", "label": NaN}\n', {}, "line 1: no label in 'label'"),
     ("classify", "a.json", '[{"text": "ban", "label": "a"}]\n', {}, "line 1: expected a JSON object per line"),
     ("classify", "a.json", '{\n "text": "ban"\n}\n', {}, "line 1: invalid JSON: .*expected one object per line"),
     ("classify", "a.txt", "a ban kin\nb\n", {}, "line 2: no sentence after the label: 'b'"),
     ("classify", "a.txt", "__label__a ban\nkin lun\n", {}, "line 2: no label: 'kin lun'"),
     ("classify", "a.txt.gz", gzip.compress(b"a ban kin\n" * 500)[:-9], {}, "broken gzip file after line"),
-    ("classify", "a", CONLLU, {"format": "text"}, "the format text is not for classify with labels"),
     ("classify", "a", "a b", {"header": "present"}, "header: present: applies to csv and tsv, not to label-text"),
     ("classify", "a", "a b", {"label": "1"}, "label: 1: the format label-text has no columns"),
     ("entail", "a.tsv", PAIR + "ban\t\tsame\n", {}, "line 2: the sentence in 'hypothesis' is empty"),
     ("entail", "a.tsv", PAIR + "ban\tkin\t-\n", {}, "contains no example; pairs without an agreed label left out: 1"),
-    ("entail", "a.tsv", "premise\tlabel\nban\tsame\n", {}, "line 1: no usual column name for the second_text"),
-    (
-        "entail",
-        "a.tsv",
-        "p\th\ty\nban\tkin\tsame\nban\tlun\tsame\n",
-        {},
-        "line 1: no usual column name among 'p', 'h', 'y'",
-    ),
     ("entail", "a.txt", "plain\n", {}, "line 1: no usual column name among 'plain'; pass --columns.text"),
 ]
 
 # (task, file name, content, number of examples, pattern of the report)
 READ = [
     ("tag", "a.conllu", f"{TWO}\n{TWO}\n".replace("\n", "\r\n"), 2, "^$"),
-    ("tag", "a.conllu", f"{TWO} \t\n{TWO}", 2, "^$"),
     ("tag", "a.conllu", f"# a\n\n{TWO}\n\ufeff{TWO}", 2, "byte order marks inside the text"),
     ("tag", "a.conll", "ban\tO\nkin O\n", 1, "^$"),
     ("tag", "a.conll", f"\n\n{BIO}\n\n\n{BIO}\n\n", 2, "^$"),
     ("tag", "a.conll", "#ff O\n@ban B-x\n\n# O\n", 2, "^$"),
-    ("classify", "a.csv", HEAD + 'ban "kin" lun,a\n', 1, "^$"),
-    (
-        "classify",
-        "a.csv",
-        "\ufeff" + HEAD + "ban,a\n\n  \nkin,b\n\n",
-        2,
-        r"blank lines left out: 3 \(first in line 3\)",
-    ),
-    ("classify", "a.tsv", TEXT + '"ban\ta\nkin"\tb\n', 2, "^$"),
+    ("classify", "a.csv", "\ufeff" + HEAD + "ban,a\n\n  \nkin,b\n\n", 2, r"blank lines left out: 3 \(.* line 3\)"),
     ("classify", "a.tsv", TEXT + "ban\ta\n\t\n", 1, "blank lines left out: 1"),
     ("classify", "a.jsonl", '{"text": "ban\u2028kin", "label": "a", "score": NaN}\n', 1, "^$"),
     ("classify", "a.txt", "left\tban kin\n\n  right lun\n \n", 2, r"blank lines left out: 2 \(first in line 2\)"),
@@ -268,9 +223,9 @@ def test_invalid_files_are_refused_with_file_and_line(tmp_path, task, name, cont
 
 @pytest.mark.parametrize(("task", "name", "content", "n_examples", "report"), READ)
 def test_unusual_files_are_read_and_reported(tmp_path, task, name, content, n_examples, report):
-    found = read_examples(write(tmp_path, name, content), task)
-    assert len(found.examples) == n_examples
-    assert re.search(report, found.report.describe())
+    examples, found = read_examples(write(tmp_path, name, content), task)
+    assert len(examples) == n_examples
+    assert re.search(report, found.describe())
 
 
 @pytest.mark.parametrize(("task", "content"), [("classify", "a\n"), ("tag", "ban O\nkin\n\n"), ("entail", "a\tb\n")])

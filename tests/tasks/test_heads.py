@@ -1,5 +1,7 @@
 """What holds for every head: a sentence's scores are its own, and eight examples can be learnt by heart."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -19,28 +21,19 @@ from elmolite.tasks.objectives import SequenceLabels, SingleLabel
 SIZE, OUTPUT_SIZE, N_LABELS = 6, 4, 3
 LENGTHS = (7, 1, 5, 2, 3, 9, 4, 6)
 
+SMALL = {"hidden_size": 8, "dropout": 0.0}
 SENTENCE_HEADS = {
     **{
-        f"{pooling} of {n_layers}": lambda pooling=pooling, n_layers=n_layers, **extra: PoolingClassifier(
-            SIZE, N_LABELS, pooling=pooling, hidden_size=8, n_layers=n_layers, **extra
-        )
+        f"{pooling} of {n_layers}": partial(PoolingClassifier, pooling=pooling, hidden_size=8, n_layers=n_layers)
         for pooling in ("mean", "max", "attention", "final")
         for n_layers in (0, 1)
         if (pooling, n_layers) != ("final", 0)
     },
-    "convolutions": lambda **extra: ConvolutionClassifier(SIZE, N_LABELS, hidden_size=10, dropout=0.0, **extra),
-    "biattentive": lambda **extra: BiattentiveClassifier(SIZE, N_LABELS, hidden_size=8, dropout=0.0, **extra),
+    "convolutions": partial(ConvolutionClassifier, hidden_size=10, dropout=0.0),
+    "biattentive": partial(BiattentiveClassifier, **SMALL),
 }
-TAGGERS = {
-    f"{n_layers} layers": lambda n_layers=n_layers, **extra: Tagger(
-        SIZE, N_LABELS, hidden_size=8, n_layers=n_layers, **extra
-    )
-    for n_layers in (0, 1, 2)
-}
-PAIR_HEADS = {
-    "esim": lambda **extra: ESIM(SIZE, N_LABELS, hidden_size=8, dropout=0.0, **extra),
-    "probe": lambda: LinearPairClassifier(SIZE, N_LABELS),
-}
+TAGGERS = {f"{n_layers} layers": partial(Tagger, hidden_size=8, n_layers=n_layers) for n_layers in (0, 1, 2)}
+PAIR_HEADS = {"esim": partial(ESIM, **SMALL), "probe": LinearPairClassifier}
 HEADS = {**SENTENCE_HEADS, **TAGGERS, **PAIR_HEADS}
 LINEAR = ("mean of 0", "max of 0", "attention of 0", "0 layers")  # these learn what is linear
 
@@ -82,7 +75,8 @@ def row(words, i, *, n_more=0):
 def test_scores_of_a_sentence_are_its_own(name, with_output):
     """Whatever stands beside it, and however far it is filled up."""
     torch.manual_seed(0)
-    head = HEADS[name](**({"output_vectors_size": OUTPUT_SIZE} if with_output else {})).eval()
+    extra = {"output_vectors_size": OUTPUT_SIZE} if with_output else {}
+    head = HEADS[name](SIZE, N_LABELS, **extra).eval()
     sentences = inputs_of(name, with_output=with_output)
     together = head(*sentences)
     for i in range(len(LENGTHS)):
@@ -97,12 +91,12 @@ def test_scores_of_a_sentence_are_its_own(name, with_output):
 @pytest.mark.parametrize("name", HEADS)
 def test_eight_examples_can_be_learnt_by_heart(name):
     torch.manual_seed(0)
-    head, sentences = HEADS[name](), inputs_of(name)
+    head, sentences = HEADS[name](SIZE, N_LABELS), inputs_of(name)
     if name in TAGGERS:
         objective = SequenceLabels("abc")
-        labels = [[("abc")[(i * t) % 3] for t in range(length)] for i, length in enumerate(LENGTHS)]
+        labels = [["abc"[(i * t) % 3] for t in range(length)] for i, length in enumerate(LENGTHS)]
     else:
-        objective, labels = SingleLabel("abc"), [[("abc")[i % 3]] for i in range(len(LENGTHS))]
+        objective, labels = SingleLabel("abc"), [["abc"[i % 3]] for i in range(len(LENGTHS))]
     targets = objective.targets(labels)
     optimizer = torch.optim.Adam([*head.parameters(), *objective.parameters()], lr=0.03)
     losses = []
@@ -118,16 +112,15 @@ def test_eight_examples_can_be_learnt_by_heart(name):
 
 @pytest.mark.parametrize("name", ["mean of 1", "biattentive", "convolutions", "1 layers"])
 def test_a_sentence_without_words_has_finite_scores_and_gradients(name):
-    head = HEADS[name]()
-    words = TokenFeatures(torch.zeros(2, 1, SIZE), torch.tensor([[True], [False]]))
-    scores = head(words)
+    head = HEADS[name](SIZE, N_LABELS)
+    scores = head(TokenFeatures(torch.zeros(2, 1, SIZE), torch.tensor([[True], [False]])))
     scores.sum().backward()
     assert scores.isfinite().all()
     assert all(parameter.grad.isfinite().all() for parameter in head.parameters())
 
 
 def test_the_biattentive_network_takes_a_batch_of_one_in_training():
-    head = HEADS["biattentive"]().train()
+    head = HEADS["biattentive"](SIZE, N_LABELS).train()
     assert head(row(words_of(LENGTHS), 0)).isfinite().all()
 
 
@@ -149,6 +142,6 @@ def test_the_bilstm_is_torchs_over_packed_sequences():
 
 def test_a_pair_head_tells_premise_from_hypothesis_by_order():
     torch.manual_seed(0)
-    head = PAIR_HEADS["esim"]().eval()
+    head = PAIR_HEADS["esim"](SIZE, N_LABELS).eval()
     a, b = inputs_of("esim")
     assert not torch.allclose(head(a, b), head(b, a), atol=1e-3)

@@ -36,8 +36,8 @@ def cache_of(elmo, tmp_path, sentences=SENTENCES, **options):
     return LayerCache(elmo, sentences, tmp_path / "cache", **{"show_progress": False, **options})
 
 
-def names(tmp_path):
-    return sorted(path.name for path in (tmp_path / "cache").iterdir())
+def entries(tmp_path):
+    return list((tmp_path / "cache").iterdir())
 
 
 def test_layers_of_the_same_batches_are_bit_identical(elmo, tmp_path):
@@ -62,7 +62,6 @@ def test_order_and_repetitions_make_no_other_entry(elmo, tmp_path, computed):
     again, _ = cache_of(elmo, tmp_path, [SENTENCES[1], *SENTENCES[::-1]]).batch([-1, 0])
     assert torch.equal(first, again)
     assert computed == [len({tuple(s) for s in SENTENCES})]
-    assert len(names(tmp_path)) == 1
 
 
 def test_everything_that_the_layers_depend_on_makes_another_entry(elmo, tmp_path, computed):
@@ -78,7 +77,7 @@ def test_everything_that_the_layers_depend_on_makes_another_entry(elmo, tmp_path
     for word in ("a", "b"):  # other words of a model that reads words
         indexer = WordIndexer(Vocabulary(["<S>", "</S>", "<UNK>", word], [1] * 4))
         cache_of(ELMo(bilm, SentenceTokenizer.whitespace(), indexer), tmp_path, [["a"]])
-    assert len(computed) == len(names(tmp_path)) == 10
+    assert len(computed) == len(entries(tmp_path)) == 10
 
 
 def test_float16_takes_half_the_space(elmo, tmp_path):
@@ -93,7 +92,6 @@ def test_float16_takes_half_the_space(elmo, tmp_path):
             parameter.mul_(1e3)
     with pytest.raises(InputError, match=r"float16: .* overflow"):
         cache_of(elmo, tmp_path, dtype="float16")
-    assert len(names(tmp_path)) == 2
 
 
 def test_an_interrupted_entry_is_not_there(elmo, tmp_path, monkeypatch):
@@ -103,12 +101,10 @@ def test_an_interrupted_entry_is_not_there(elmo, tmp_path, monkeypatch):
         yield next(compute(elmo, sentences))
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(layer_cache, "_compute", interrupted)
+    monkeypatch.setattr(layer_cache, "_compute", interrupted)
+    with pytest.raises(KeyboardInterrupt):
         cache_of(elmo, tmp_path)
-    assert names(tmp_path) == []
-    cache_of(elmo, tmp_path)
-    assert len(names(tmp_path)) == 1
+    assert entries(tmp_path) == []
 
 
 def test_two_processes_make_one_entry(elmo, tmp_path, monkeypatch):
@@ -123,26 +119,17 @@ def test_two_processes_make_one_entry(elmo, tmp_path, monkeypatch):
     monkeypatch.setattr(layer_cache, "_compute", with_another)
     cache = cache_of(elmo, tmp_path)
     assert torch.equal(cache.batch([0, 1])[0], faster[0].batch([0, 1])[0])
-    assert len(names(tmp_path)) == 1
+    assert len(entries(tmp_path)) == 1
 
 
-def flip(path):
-    content = bytearray((path / "layers.npy").read_bytes())
-    content[-9] ^= 1
-    (path / "layers.npy").write_bytes(content)
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [(flip, "layers.npy is damaged"), (lambda path: (path / "entry.json").unlink(), "entry.json is missing")],
-)
-def test_a_damaged_entry_is_computed_again(elmo, tmp_path, computed, caplog, damage, message):
+def test_a_damaged_entry_is_computed_again(elmo, tmp_path, computed, caplog):
     cache = cache_of(elmo, tmp_path)
     expected, _ = cache.batch([0])
-    damage(cache.path)
+    content = bytearray((cache.path / "layers.npy").read_bytes())
+    content[-9] ^= 1
+    (cache.path / "layers.npy").write_bytes(content)
     assert torch.equal(cache_of(elmo, tmp_path).batch([0])[0], expected)
-    assert message in caplog.text
-    assert "computed again" in caplog.text
+    assert "layers.npy is damaged" in caplog.text
     assert len(computed) == 2
 
 

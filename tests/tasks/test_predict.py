@@ -20,9 +20,9 @@ def records(tasks, name, path, columns=ExampleColumns()):  # noqa: B008
 
 def test_sentences_get_a_label_and_the_probabilities_of_all(tasks, tmp_path):
     found = records(tasks, "classify", write_lines(tmp_path / "new.txt", "ban bast", "kin unheard-of"))
-    assert [list(record) for record in found] == [["text", "label", "probabilities"]] * 2
     assert [record["text"] for record in found] == ["ban bast", "kin unheard-of"]
     for record in found:
+        assert list(record) == ["text", "label", "probabilities"]
         assert list(record["probabilities"]) == ["left", "right"]
         assert sum(record["probabilities"].values()) == pytest.approx(1)
         assert record["label"] == max(record["probabilities"], key=record["probabilities"].get)
@@ -74,21 +74,13 @@ def test_unseen_labels_count_as_errors(tasks, tmp_path, caplog):
     assert (spans.labels["NEW"].recall, spans.micro.support) == (0, 1)
 
 
-@pytest.mark.parametrize(
-    ("name", "lines", "message"),
-    [
-        ("classify", ["text\tlabel", "ban\tleft", "kin\t"], "line 3: no label"),
-        ("spans", ["ban\tO", "kin\tNOUN", ""], "line 1"),
-        ("tag", ["ban\tba", "kin", ""], "line 2"),
-    ],
-)
-def test_examples_that_cannot_be_scored_are_named(tasks, tmp_path, name, lines, message):
-    path = write_lines(tmp_path / "given.tsv", *lines)
-    with pytest.raises(InputError, match=rf"given\.tsv.*{message}"):
-        evaluate_file(tasks[name][0].folder, path, ExampleColumns(format="tsv" if name == "classify" else "conll"))
+def test_examples_without_label_cannot_be_scored(tasks, tmp_path):
+    path = write_lines(tmp_path / "given.tsv", "text\tlabel", "ban\tleft", "kin\t")
+    with pytest.raises(InputError, match=r"given\.tsv, line 3: no label"):
+        evaluate_file(tasks["classify"][0].folder, path, ExampleColumns(format="tsv"))
 
 
-def test_the_columns_of_the_training_examples_are_the_default(tasks, model_folder, tmp_path):
+def test_the_columns_of_the_training_examples_are_the_default(tasks):
     run, path = tasks["label sets"]
     assert evaluate_file(run.folder, path).value == evaluate_file(run.folder, path, SEPARATED).value == run.dev.value
     with pytest.raises(InputError, match="no column 'other'"):

@@ -7,49 +7,41 @@ from seqeval.scheme import BILOU, IOB2, Entities
 from elmolite.errors import InputError
 from elmolite.tasks.spans import allowed_transitions, scheme_of, spans
 
-TYPES = ("PER", "creative-work", "_")
+TYPES = ("PER", "creative-work", "_", "-")
 
 
-def random_sequences(letters, n, *, seed=0, types=TYPES):
+def random_sequences(letters, n):
     """Sequences of random tags, most of them invalid."""
-    rng = random.Random(seed)
-    tags = ["O", *letters, *(f"{letter}-{kind}" for letter in letters for kind in types)]
+    rng = random.Random(0)
+    tags = ["O", *letters, *(f"{letter}-{kind}" for letter in letters for kind in TYPES)]
     return [[rng.choice(tags) for _ in range(rng.randint(0, 10))] for _ in range(n)]
 
 
 @pytest.mark.parametrize("letters", ["BI", "BIES", "I", "IE"])
 def test_spans_equal_those_of_seqeval(letters):
-    for tags in random_sequences(letters, 2000, types=(*TYPES, "-")):
+    for tags in random_sequences(letters, 2000):
         assert [(label, first, end - 1) for label, first, end in spans(tags)] == get_entities(tags)
-
-
-def test_l_and_u_are_equivalent_to_e_and_s():
-    for tags in random_sequences("BILU", 500):
-        assert spans(tags) == spans(["".join({"L": "E", "U": "S"}.get(tag[0], tag[0])) + tag[1:] for tag in tags])
+        as_bioul = [{"E": "L", "S": "U"}.get(tag[0], tag[0]) + tag[1:] for tag in tags]
+        assert spans(as_bioul) == spans(tags)
 
 
 @pytest.mark.parametrize(
     ("sequences", "scheme"),
     [
         (["O B-PER I-PER B-creative-work"], "BIO"),
-        (["B I O"], "BIO"),
         (["O I-PER I-LOC B-LOC"], "IOB1"),
-        (["O I-PER"], "IOB1"),
         (["O B-x I-x L-x U-x"], "BIOUL"),
-        (["O B-x I-x E-x S-x"], "BIOUL"),
         (["O U-x"], "BIOUL"),
         (["NOUN VERB INTJ O"], None),
         (["-LRB- B-x O"], None),
         (["E-mail S-bahn"], None),
         (["I-95"], None),
         (["O I-x E-x"], None),
-        (["O"], None),
         ([], None),
         (["B-x I-x O", "I-x O", "B-x"], "BIO"),  # one mistake
         (["I-x I-x B-x O", "I-x", "O I-x"], "IOB1"),
         (["I-x I-x B-x O", "B-y I-y"], "BIO"),  # a single mistake too
         (["U-x O", "B-x L-x"], "BIOUL"),
-        (["NOUN I-x"], None),
     ],
 )
 def test_scheme_of_tagged_sentences(sequences, scheme):

@@ -58,12 +58,7 @@ def rows(path, only=None):
 @pytest.mark.parametrize("ends", ["\n", " \n", "\r\n"])  # fastText's lines end with a space
 @pytest.mark.parametrize("packed", [False, True])
 def test_text_format(tmp_path, header, ends, packed):
-    lines = [
-        "the 1 2.5 -3e-2",
-        "3 4 5 6",
-        ". . . 7 8 9",
-        "\u00a0 10 11 12",
-    ]  # a number and spaces as words
+    lines = "the 1 2.5 -3e-2", "3 4 5 6", ". . . 7 8 9", "\u00a0 10 11 12"  # a number and spaces as words
     path = tmp_path / ("v.txt.gz" if packed else "v.txt")
     content = (header + "".join(line + ends for line in lines)).encode()
     path.write_bytes(gzip.compress(content) if packed else content)
@@ -72,10 +67,10 @@ def test_text_format(tmp_path, header, ends, packed):
     assert rows(path, only={". . .", "3"}) == {word: expected[word] for word in ("3", ". . .")}
 
 
-def binary(words, *, size=2, count=None, between=b""):
-    content = f"{len(words) if count is None else count} {size}\n".encode()
+def binary(words, *, between=b""):
+    content = f"{len(words)} 2\n".encode()
     for number, word in enumerate(words):
-        content += word + b" " + np.arange(number, number + size, dtype="<f4").tobytes() + between
+        content += word + b" " + np.arange(number, number + 2, dtype="<f4").tobytes() + between
     return content
 
 
@@ -95,24 +90,16 @@ def test_binary_format(tmp_path, monkeypatch, between, packed, chunk):
     ("name", "content", "message"),
     [
         ("v.txt", "", "line 1: expected a word and its numbers"),
-        ("v.txt", "the\n", "line 1: expected a word and its numbers, or 'count size'; found 'the'"),
-        ("v.txt", "9 999999999999\n", "line 1: expected a word"),
         ("v.txt", "the 1 2\na 1\n", "line 2: expected 2 numbers, got 1"),
-        ("v.txt", "the 1 2\na 1 2 3\n", "line 2: expected 2 numbers, got 3"),
         ("v.txt", "the 1 2\na 1 x\n", "line 2: expected 2 numbers, found 'x'"),
         ("v.txt", "the 1 2\ncat 1 nan\n", "line 2: the vector of 'cat' is not finite"),
-        ("v.txt", "the 1 2\ncat 1 1e39\n", "line 2: the vector of 'cat' is not finite"),
         ("v.txt", "2 2\nthe 1 2\n", "expected 2 words according to the first line, got 1"),
         ("v.txt", b"the 1 2\n\xff 1 2\n", "line 2: not UTF-8"),
         ("v.txt.gz", gzip.compress(b"the 1 2\n" * 2000)[:-20], "broken gzip file"),
-        ("v.bin", b"", "expected 'count size' as the first line"),
         ("v.bin", b"the 1 2\n", "expected 'count size' as the first line .* got b'the 1 2"),
-        ("v.bin", b"1 99999999\n", "expected 'count size' as the first line"),
         ("v.bin", (793712314).to_bytes(4, "little") + b"\n", r"of a fastText model give the \.vec file"),
-        ("v.bin", binary([b"a", b"b"], count=3), "truncated in word 3 of 3"),
         ("v.bin", binary([b"a", b"b"])[:-1], "truncated in word 2 of 2"),
         ("v.bin.gz", gzip.compress(binary([b"word"] * 2000))[:-20], "cannot be read: Compressed file ended"),
-        ("v.bin.gz", b"not gzip", "cannot be read: Not a gzipped file"),
     ],
 )
 def test_invalid_files(tmp_path, name, content, message):
