@@ -12,7 +12,6 @@ from helpers.small_tasks import sentences_of, write_classes
 from torch import nn
 
 from elmolite import BiLM, Checkpoint, ELMo, TaskCheckpoint
-from elmolite.cli.commands import COMMANDS
 from elmolite.cli.main import main
 from elmolite.data.indexers import INDEXERS, ByteIndexer
 from elmolite.data.tokenization import SentenceTokenizer
@@ -30,19 +29,6 @@ SIZES = ["--preset=tiny", "--max-steps=2", "--n-validations=1", "--model.cell-si
 
 def run(*words):
     assert main([str(word) for word in words]) == 0
-
-
-def test_a_command(monkeypatch, capsys):
-    def greet(name: str, *, loudly: bool = False) -> None:
-        """Greet someone.
-
-        :param name: who
-        """
-        print(f"hello {name}" + "!" * loudly)
-
-    monkeypatch.setitem(COMMANDS, "greet", greet)
-    run("greet", "ELMo", "--loudly")
-    assert capsys.readouterr().out == "hello ELMo!\n"
 
 
 def test_a_cell(tmp_path, corpus, monkeypatch):

@@ -6,7 +6,6 @@ from helpers.models import make_bilm
 from elmolite.data.bptt import BPTTBatches
 from elmolite.data.indexers import ByteIndexer
 from elmolite.errors import InputError
-from elmolite.nn import bilm as module
 from elmolite.nn.bilm import PRESETS
 from elmolite.pretraining.evaluation import run_batch
 
@@ -17,13 +16,6 @@ from elmolite.pretraining.evaluation import run_batch
 def test_presets_have_the_published_numbers_of_parameters(name, millions):
     with torch.device("meta"):
         assert round(make_bilm(PRESETS[name]()).n_parameters / 1e6, 1) == millions
-
-
-def test_original_is_the_paper():
-    config = module.original()
-    assert config.filters == [(1, 32), (2, 32), (3, 64), (4, 128), (5, 256), (6, 512), (7, 1024)]
-    assert (config.cell_size, config.projection_size, config.n_highway_layers, config.n_layers) == (4096, 512, 2, 2)
-    assert (config.cell_clip, config.projection_clip, config.use_residual) == (3.0, 3.0, True)
 
 
 @pytest.mark.parametrize(
@@ -72,17 +64,6 @@ def test_no_prediction_sees_its_target_or_what_lies_beyond(tmp_path, bilm, direc
     same = (before - after).abs().amax(dim=1) < 1e-6
     assert same[: at + 1].all()
     assert not same[at + 2 :].all()
-
-
-def test_directions_share_no_state(bilm, corpus):
-    batch = BPTTBatches(corpus, corpus.train, 4, 10).batch(0)
-    forward, backward, _ = run_batch(bilm, batch, bilm.zero_state(4))
-    with torch.no_grad():
-        for parameter in bilm.backward_stack.parameters():
-            parameter.mul_(2)
-    forward_again, backward_again, _ = run_batch(bilm, batch, bilm.zero_state(4))
-    assert torch.equal(forward, forward_again)
-    assert not torch.allclose(backward, backward_again)
 
 
 def test_dropped_embeddings_are_whole_words(bilm):

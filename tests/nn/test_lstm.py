@@ -18,10 +18,10 @@ from helpers.lstm import (
 
 from elmolite.nn import packed_linear
 from elmolite.nn.lstm import inference
-from elmolite.nn.lstm.inference import IndexedInputs, PackedLSTM, runs_jointly
+from elmolite.nn.lstm.inference import IndexedInputs, PackedLSTM
 from elmolite.nn.lstm.reference import State, Weights
 
-WIDE, TIGHT = CONSTANTS["wide clips"], CONSTANTS["tight clips"]
+WIDE = CONSTANTS["wide clips"]
 
 
 @in_every_case([[1], [4] * 6, [5, 5, 3, 2, 2, 1]])
@@ -29,10 +29,10 @@ def test_training_equals_the_reference_with_all_gradients(n_directions, batch_si
     reset_mask = make_reset_mask(batch_sizes) if has_resets else None
     leaves = make_leaves(batch_sizes, n_directions)
     expected = with_gradients(run_reference, leaves, batch_sizes, constants, reset_mask)
-    for ours, theirs in zip(
-        with_gradients(run_training, leaves, batch_sizes, constants, reset_mask), expected, strict=True
-    ):
-        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+    results = with_gradients(run_training, leaves, batch_sizes, constants, reset_mask)
+    torch.testing.assert_close(results, expected, rtol=1e-10, atol=1e-10)
+    if constants == CONSTANTS["tight clips"] and batch_sizes == [4] * 6:
+        assert (results[0].abs().max(), results[2].abs().max()) == (0.3, 0.4), "a clip is not reached"
 
 
 @pytest.mark.parametrize("packs", [True, False])
@@ -46,41 +46,8 @@ def test_inference_equals_the_reference(monkeypatch, packs, n_directions, batch_
     kept = [leaf.detach().clone() for leaf in leaves]
     results = run_inference(leaves, batch_sizes, constants, reset_mask)
     expected = run_reference([leaf.double() for leaf in leaves], batch_sizes, constants, reset_mask)
-    for ours, theirs in zip(results, expected, strict=True):
-        torch.testing.assert_close(ours, theirs.float(), rtol=0, atol=2e-6)
-    for now, then in zip(leaves, kept, strict=True):
-        assert torch.equal(now, then), "an argument was changed"
-
-
-def test_clips_are_reached_in_these_tests():
-    outputs, _, cell = run_training(make_leaves([4] * 6), [4] * 6, TIGHT)
-    assert outputs.abs().max() == 0.3
-    assert cell.abs().max() == 0.4
-
-
-def test_gradients_equal_finite_differences():
-    leaves = make_leaves([3, 2], scale=0.5, sizes=(3, 2, 3))
-    assert torch.autograd.gradcheck(lambda *leaves: tuple(run_training(leaves, [3, 2], WIDE)), leaves)
-
-
-def test_a_sequence_does_not_depend_on_the_others():
-    batch_sizes = [3, 3, 2, 1]
-    x, hidden, cell, *weights = make_leaves(batch_sizes)
-    together, *final = run_training([x, hidden, cell, *weights], batch_sizes, WIDE)
-    for row, at in enumerate([[0, 3, 6, 8], [1, 4, 7], [2, 5]]):
-        one = slice(row, row + 1)
-        alone, *end = run_training([x[:, at], hidden[:, one], cell[:, one], *weights], [1] * len(at), WIDE)
-        torch.testing.assert_close(alone, together[:, at])
-        torch.testing.assert_close(end, [part[:, one] for part in final])
-
-
-def test_two_windows_with_carried_state_equal_one():
-    x, hidden, cell, *weights = make_leaves([2] * 8)
-    whole, *end = run_training([x, hidden, cell, *weights], [2] * 8, WIDE)
-    first, *between = run_training([x[:, :6], hidden, cell, *weights], [2] * 3, WIDE)
-    second, *end_again = run_training([x[:, 6:], *between, *weights], [2] * 5, WIDE)
-    torch.testing.assert_close(torch.cat([first, second], dim=1), whole)
-    torch.testing.assert_close(end_again, end)
+    torch.testing.assert_close(results, [part.float() for part in expected], rtol=0, atol=2e-6)
+    torch.testing.assert_close([leaf.detach() for leaf in leaves], kept, rtol=0, atol=0)  # arguments do not change
 
 
 def test_training_in_bfloat16_keeps_the_cell_state_in_float32():
@@ -129,13 +96,6 @@ def test_the_input_product_of_a_repeated_vector_is_computed_once(n_directions, n
     assert isinstance(packed._gates(leaves[0], 20, inputs), inference._IndexedGates) == is_indexed
     outputs, _ = packed(leaves[0], batch_sizes, State(*leaves[1:3]), inputs=inputs)
     torch.testing.assert_close(outputs, run_reference(leaves, batch_sizes, WIDE)[0], rtol=0, atol=2e-6)
-
-
-def test_directions_run_jointly_if_that_is_faster():
-    weights = Weights(*(torch.empty(0) for _ in range(3)), torch.empty(128, 1024))
-    assert runs_jointly(1, weights)
-    assert not runs_jointly(20, weights)
-    assert runs_jointly(20, Weights(*(part.to("meta") for part in weights)))
 
 
 def test_a_sequence_has_the_same_bits_in_batches_of_other_sizes():

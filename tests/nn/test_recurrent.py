@@ -86,9 +86,3 @@ def test_gru_and_rnn_are_those_of_the_definition(layer_class, cell):
     output, after = layer(x, batch_sizes, state, reset_mask)
     torch.testing.assert_close(output, torch.cat(expected))
     torch.testing.assert_close(after.cell, hidden)
-
-
-def test_the_gru_of_torch_stays_in_training_mode_for_cudnn():
-    layer = GRULayer(**SIZES).eval()
-    assert not layer.training
-    assert layer.rnn.training

@@ -66,16 +66,7 @@ def test_full_loss_is_cross_entropy(any_softmax, data, monkeypatch, chunk_rows):
     loss = any_softmax.full_loss(hidden, targets)
     torch.testing.assert_close(loss, expected)
     assert torch.equal(any_softmax.training_loss(hidden, targets, n_negatives=None, seed=0), loss)
-    for ours, theirs in zip(
-        gradients(3 * loss, hidden, any_softmax), gradients(3 * expected, hidden, any_softmax), strict=True
-    ):
-        torch.testing.assert_close(ours, theirs)
-
-
-def test_full_loss_is_normalised_over_the_vocabulary(any_softmax):
-    hidden = torch.randn(1, SIZE, dtype=torch.float64)
-    losses = [any_softmax.full_loss(hidden, torch.tensor([word])) for word in range(VOCABULARY)]
-    assert torch.stack(losses).neg().exp().sum().item() == pytest.approx(1.0)
+    torch.testing.assert_close(gradients(3 * loss, hidden, any_softmax), gradients(3 * expected, hidden, any_softmax))
 
 
 def test_full_loss_without_gradients_is_the_same_and_keeps_none(any_softmax, data):
@@ -120,12 +111,6 @@ def test_bfloat16_is_close(data, kind):
     torch.testing.assert_close(rounded, exact, rtol=0.02, atol=0)
 
 
-def test_config_makes_the_same_softmax(any_softmax):
-    again = make_softmax(any_softmax.config(), vocabulary_size=VOCABULARY, projection_size=SIZE)
-    assert again.config() == any_softmax.config() == CONFIGS[any_softmax.kind]
-    assert [each.shape for each in again.parameters()] == [each.shape for each in any_softmax.parameters()]
-
-
 @pytest.mark.parametrize(
     "config",
     [
@@ -153,8 +138,8 @@ def test_sampled_loss_is_the_full_loss_when_every_word_is_drawn(softmax, data):
     full = softmax.full_loss(*data)
     sampled = softmax.training_loss(*data, n_negatives=20_000, seed=0)
     torch.testing.assert_close(sampled, full, rtol=1e-6, atol=0)
-    for ours, theirs in zip(gradients(sampled, data[0], softmax), gradients(full, data[0], softmax), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=2e-6)
+    ours, theirs = (gradients(loss, data[0], softmax) for loss in (sampled, full))
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=2e-6)
 
 
 def test_sparse_gradients_are_those_of_the_rows_of_targets_and_negatives(softmax):
@@ -165,8 +150,7 @@ def test_sparse_gradients_are_those_of_the_rows_of_targets_and_negatives(softmax
     assert softmax.use_sparse_gradients() == ["weight", "bias"]
     sparse = gradients(softmax.sampled_loss(hidden, targets, n_negatives=5, seed=0), hidden, softmax)
     assert [part.is_sparse for part in sparse] == [False, True, True]
-    for ours, theirs in zip(sparse, dense, strict=True):
-        torch.testing.assert_close(ours.to_dense(), theirs)
+    torch.testing.assert_close([part.to_dense() for part in sparse], list(dense))
     rows = sparse[1].coalesce().indices()[0]
     assert torch.equal(rows, sparse[2].coalesce().indices()[0])
     assert set(rows.tolist()) < set(range(VOCABULARY))
@@ -189,13 +173,6 @@ def test_estimate_of_the_normaliser_is_unbiased():
 def test_negatives_are_a_function_of_the_seed(softmax, data):
     losses = [softmax.sampled_loss(*data, n_negatives=8, seed=seed).item() for seed in (1, 1, 2)]
     assert losses[0] == losses[1] != losses[2]
-
-
-def test_a_target_among_the_negatives_counts_once(softmax):
-    hidden = torch.randn(1, SIZE, dtype=torch.float64)
-    # Everything is drawn, so the sum of probabilities must be 1: a second copy of the target would raise the loss.
-    losses = [softmax.sampled_loss(hidden, torch.tensor([t]), n_negatives=50_000, seed=0) for t in range(VOCABULARY)]
-    torch.testing.assert_close(torch.stack(losses).neg().exp().sum(), torch.tensor(1.0, dtype=torch.float64))
 
 
 def test_a_target_that_is_the_only_negative_costs_nothing(softmax):

@@ -95,24 +95,14 @@ def test_compile_for_a_gpu_on_a_machine_without(monkeypatch, tmp_path, capabilit
 
 
 @in_every_case([[4, 4, 2, 1], [2, 0]])
-def test_equal_the_reference_with_all_gradients(kernels, device, n_directions, batch_sizes, constants, has_resets):
+def test_equal_the_reference(kernels, device, n_directions, batch_sizes, constants, has_resets):
     reset_mask = make_reset_mask(batch_sizes, device) if has_resets else None
     leaves = make_leaves(batch_sizes, n_directions, device=device)
     expected = with_gradients(run_reference, leaves, batch_sizes, constants, reset_mask)
     results = with_gradients(run_training, leaves, batch_sizes, constants, reset_mask)
-    for ours, theirs in zip(results, expected, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
-
-
-@pytest.mark.parametrize("constants", CONSTANTS.values(), ids=CONSTANTS)
-def test_equal_the_reference_without_gradients(kernels, device, constants):
-    batch_sizes = [4, 4, 2, 1]
-    reset_mask = make_reset_mask(batch_sizes, device)
-    leaves = make_leaves(batch_sizes, 2, device=device)
-    expected = run_reference(leaves, batch_sizes, constants, reset_mask)
-    results = run_inference(leaves, batch_sizes, constants, reset_mask)
-    for ours, theirs in zip(results, expected, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(results, expected, rtol=1e-10, atol=1e-10)
+    without_gradients = run_inference(leaves, batch_sizes, constants, reset_mask)
+    torch.testing.assert_close(without_gradients, [part.detach() for part in expected[:3]], rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize(

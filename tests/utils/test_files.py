@@ -50,22 +50,6 @@ def test_partial_files_of_killed_processes_are_removed(tmp_path, is_folder):
     assert names(tmp_path) == sorted([just_made.name, other.name, "d"])
 
 
-def test_without_locks_partial_files_are_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr("fcntl.flock", full)
-    monkeypatch.setattr(files, "UNLOCKED_AFTER", -1.0)
-    partial = files.partial_path(tmp_path / "a")
-    partial.touch()
-    files.write_bytes(tmp_path / "b", b"")
-    assert names(tmp_path) == [partial.name, "b"]
-
-
-def changes(content):
-    """Yield the content with each byte changed, and each truncation of it."""
-    for at in range(len(content)):
-        yield content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :]
-        yield content[:at]
-
-
 def read_manifest(path):
     return files.read_manifest(path, kind="thing", version=1)
 
@@ -76,19 +60,19 @@ def test_a_manifest_is_json_and_every_change_is_found(tmp_path):
     files.write_manifest(path, content)
     assert read_manifest(path) == content
     assert list(json.loads(path.read_text(encoding="utf-8"))) == [*content, "sha256"]
-    for changed in changes(path.read_bytes()):
-        path.write_bytes(changed)
-        with pytest.raises(InputError, match=r"m\.json"):
-            read_manifest(path)
+    written = path.read_bytes()
+    for at in range(len(written)):
+        for changed in (written[:at], written[:at] + bytes([written[at] ^ 4]) + written[at + 1 :]):
+            path.write_bytes(changed)
+            with pytest.raises(InputError, match=r"m\.json"):
+                read_manifest(path)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (b'{"format_version": 2}', r"m\.json: format_version 2; this version of elmolite reads 1"),
-        (b'{"format_version": 1}', r"m\.json is damaged or was changed"),
         (b"\xff", r"m\.json: not a readable JSON file"),
-        (b"[" * 100_000, r"m\.json: not a readable JSON file"),
         (b"[1]", r"m\.json: expected a JSON object, found list"),
     ],
 )

@@ -35,17 +35,6 @@ def test_a_folder_appears_only_when_it_is_complete(tmp_path):
     assert names(tmp_path) == ["f"]
 
 
-def test_a_full_disk_is_one_message_with_the_name_of_the_folder(tmp_path, monkeypatch):
-    def full(descriptor):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    message = rf"^{tmp_path}/f/m\.json: cannot be written: No space left"
-    with pytest.raises(InputError, match=message), writing(tmp_path / "f") as new:
-        fill(new, "x")
-    assert names(tmp_path) == []
-
-
 def test_only_a_folder_of_the_same_kind_is_replaced_and_only_if_asked(tmp_path):
     for name in ("f", "g", "empty"):
         (tmp_path / name).mkdir()
