@@ -38,13 +38,6 @@ def test_mini_en_tells_senses_apart(mini_en, word, sentence, same, other):
     assert query @ near > query @ far + 0.05
 
 
-def test_mini_en_is_small_and_has_its_card():
-    folder = find_model("mini-en")
-    assert (folder / "model.safetensors").stat().st_size < 8e6
-    assert "## Data and licences" in (folder / "README.md").read_text(encoding="utf-8")
-    assert Checkpoint.from_pretrained("mini-en").softmax.vocabulary_size == 30_000
-
-
 @pytest.fixture
 def released(tmp_path, monkeypatch, model_folder):
     shutil.copytree(model_folder, tmp_path / "released" / "mini-xx")

@@ -27,22 +27,32 @@ def test_the_map_names_every_package_and_no_other():
     assert named == folders | modules - deprecated
 
 
+def block(start, language):
+    """The first block of code in this language after some words of the README."""
+    return re.search(rf"{re.escape(start)}.*?```{language}\n(.*?)```", README, flags=re.DOTALL)[1]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty working directory, and a cache of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path
+
+
 def test_commands_exist():
     for command in re.findall(r"^(?:\.venv/bin/)?elmolite (\w+)", README, flags=re.MULTILINE):
         assert command in COMMANDS
 
 
 @pytest.mark.slow
-def test_the_commands_of_your_own_text_run(tmp_path, monkeypatch):
-    """The block under "Your own text", at a small size."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "books").mkdir()
-    write_sentences(tmp_path / "books" / "a.txt", random_sentences(300))
+def test_the_commands_of_your_own_text_run(folder):
+    (folder / "books").mkdir()
+    write_sentences(folder / "books" / "a.txt", random_sentences(300))
     for name in ("notes.txt", "other-text.txt", "sentences.txt"):
-        write_sentences(tmp_path / name, random_sentences(100))
-    block = re.search(r"## Your own text\n\n```bash\n(.*?)```", README, flags=re.DOTALL)[1]
+        write_sentences(folder / name, random_sentences(100))
     small = "--model.cell-size 16 --model.projection-size 8 --max-steps 3 --batch-size 4 --n-validations 1"
-    for line in block.strip().split("\n"):
+    for line in block("## Your own text", "bash").strip().split("\n"):
         line = line.replace("notes.txt.gz", "notes.txt").replace("--preset mini", f"--preset mini {small}")
         words = [
             name
@@ -53,27 +63,23 @@ def test_the_commands_of_your_own_text_run(tmp_path, monkeypatch):
 
 
 def test_the_python_block_runs():
-    block = re.search(r"## Vectors\n\n```python\n(.*?)```", README, flags=re.DOTALL)[1]
     names = {}
-    exec(block, names)
+    exec(block("## Vectors", "python"), names)
     assert [part.shape for part in names["vectors"]] == [(3, 4, 256), (3, 1, 256)]
     assert [part.shape for part in names["top"]] == [(4, 256), (1, 256)]
     assert names["mask"].tolist() == [[True]]
-    sentences = re.search(r"\*\*Sentences\.\*\*.*?```python\n(.*?)```", README, flags=re.DOTALL)[1]
-    exec(sentences, names)
+    exec(block("**Sentences.**", "python"), names)
     assert names["sentences"].shape == (2, 256)
 
 
 @pytest.mark.slow
-def test_pretraining_from_python_runs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "books").mkdir()
-    write_sentences(tmp_path / "books" / "a.txt", random_sentences(300))
-    recipe = tmp_path / "recipe.yaml"
+def test_pretraining_from_python_runs(folder):
+    (folder / "books").mkdir()
+    write_sentences(folder / "books" / "a.txt", random_sentences(300))
+    recipe = folder / "recipe.yaml"
     recipe.write_text("preset: tiny\nmax_steps: 3\nbatch_size: 4\nmodel:\n  cell_size: 16\n")
-    block = re.search(r"\*\*From Python\*\*.*?```python\n(.*?)```", README, flags=re.DOTALL)[1]
     names = {}
-    exec(block.replace("recipes/pretrain/mini.yaml", str(recipe)), names)
+    exec(block("**From Python**", "python").replace("recipes/pretrain/mini.yaml", str(recipe)), names)
     assert (names["folder"] / "model.safetensors").is_file()
 
 
@@ -98,20 +104,18 @@ def test_the_example_of_a_command_runs(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_the_code_under_tasks_runs(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def test_the_code_under_tasks_runs(folder, capsys):
     lines = [f"{' '.join(sentence)}\t{'long' if len(sentence) > 6 else 'short'}" for sentence in random_sentences(40)]
     for name in ("train.tsv", "dev.tsv"):
         Path(name).write_text("\n".join(["text\tlabel", *lines]) + "\n", encoding="utf-8")
-    block = re.search(r"## Tasks\n.*?```python\n(.*?)```", README, flags=re.DOTALL)[1]
-    exec(compile(block, "README.md", "exec"), {})
+    code = block("## Tasks\n", "python")
+    exec(compile(code, "README.md", "exec"), {})
     assert capsys.readouterr().out.splitlines()[-1] in ("('long',)", "('short',)")
-    several = re.search(r"Several seeds and the baselines.*?```python\n(.*?)```", README, flags=re.DOTALL)[1]
+    several = block("Several seeds and the baselines", "python")
     exec(compile(several.replace("n_epochs=10", "n_epochs=1"), "README.md", "exec"), {})
     assert "mean ± standard deviation of 2 seeds" in capsys.readouterr().out
 
-    Path("gated.py").write_text(block[: block.index("result = finetune")], encoding="utf-8")
+    Path("gated.py").write_text(code[: code.index("result = finetune")], encoding="utf-8")
     own = ["--custom-head", "gated.py:GatedAverage"]
     files = ["--train", "train.tsv", "--dev", "dev.tsv", "--n-epochs", "1"]
     assert main(["finetune", "classify", "--encoder", "mini-en", *files, "--out", "runs/gated", *own]) == 0
@@ -122,24 +126,19 @@ def test_the_code_under_tasks_runs(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_the_commands_of_tasks_run(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def test_the_commands_of_tasks_run(folder, capsys):
     words = ["ban", "dost", "kive", "luly", "men"]
     rows = [f"{i}\t{word}\t_\t{'V' if word.endswith('n') else 'N'}" + "\t_" * 6 for i, word in enumerate(words, 1)]
     for name in ("train.conllu", "dev.conllu", "test.conllu", "other.conllu"):
         Path(name).write_text("\n".join(rows) + "\n\n", encoding="utf-8")
     write_sentences(Path("sentences.txt"), random_sentences(5))
-    block = re.search(r"## Tasks\n.*?```bash\n(.*?)```", README, flags=re.DOTALL)[1]
-    for line in block.strip().splitlines():
+    for line in block("## Tasks\n", "bash").strip().splitlines():
         assert main(shlex.split(line)[1:]) == 0, capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_the_commands_of_earlier_models_run(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    write_bilm_tf(tmp_path, names=("elmo_2x4096_options.json", "elmo_2x4096_weights.hdf5"))
-    block = re.search(r"## Earlier models\n.*?```bash\n(.*?)```", README, flags=re.DOTALL)[1]
-    for line in block.strip().splitlines():
+def test_the_commands_of_earlier_models_run(folder, capsys):
+    write_bilm_tf(folder, names=("elmo_2x4096_options.json", "elmo_2x4096_weights.hdf5"))
+    for line in block("## Earlier models\n", "bash").strip().splitlines():
         assert main(shlex.split(line, comments=True)[1:]) == 0, capsys.readouterr().err
     assert sorted(path.name for path in Path("for-allennlp").iterdir()) == ["options.json", "weights.hdf5"]

@@ -20,17 +20,15 @@ SENTENCES = [["The", "play", "."], [], ["naïve", "東京", "x" * 60, "The"], ["
 
 VARIANTS = {
     "as published": {},
-    "261 characters": {"n_characters": 261},
+    "261 characters": {"cnn": {"n_characters": 261}},
     "no skip connections": {"lstm": {"use_skip_connections": False}},
     "skip connections not named": {"lstm": {"use_skip_connections": None}},
     "no highway": {"cnn": {"n_highway": 0}},
-    "highway not named": {"cnn": {"n_highway": None}},
     "tanh": {"cnn": {"activation": "tanh"}},
     "no projection": {"lstm": {"dim": 6}},
     "no projection of tokens": {"lstm": {"projection_dim": 12}},
     "one layer": {"lstm": {"n_layers": 1}},
     "three layers": {"lstm": {"n_layers": 3}},
-    "other filters": {"cnn": {"filters": [[2, 4], [5, 3]], "embedding": {"dim": 7}}},
     "no clips": {"lstm": {"cell_clip": None, "proj_clip": None}},
     "clips of 0": {"lstm": {"cell_clip": 0, "proj_clip": 0}},
     "width not named": {"cnn": {"max_characters_per_token": None, "n_characters": None}},
@@ -47,10 +45,7 @@ def test_vectors_are_those_of_the_definition_and_a_round_trip_is_bit_exact(tmp_p
     before, after = (arrays_of(each / "weights.hdf5") for each in (folder, tmp_path / "back"))
     assert before.keys() == after.keys()
     for name, array in before.items():
-        assert array.dtype == after[name].dtype == np.float32
         np.testing.assert_array_equal(array.view(np.uint32), after[name].view(np.uint32), err_msg=name)
-    pairs = zip(elmo.embed(SENTENCES), ELMo.from_pretrained(tmp_path / "back").embed(SENTENCES), strict=True)
-    assert all(np.array_equal(x, y) for x, y in pairs)
 
 
 def test_state_is_carried_from_call_to_call_by_row(tmp_path):
@@ -71,43 +66,25 @@ def test_state_is_carried_from_call_to_call_by_row(tmp_path):
     np.testing.assert_allclose(elmo.embed(calls[0])[0], model.layers(calls[0][0]), atol=1e-5)
 
 
-def change_options(folder, change):
-    path = folder / "options.json"
-    options = json.loads(path.read_text())
-    change(options)
-    path.write_text(json.dumps(options))
-
-
-def lstm(**values):
-    return lambda options: options["lstm"].update(values)
-
-
-def cnn(**values):
-    return lambda options: options["char_cnn"].update(values)
-
-
 BAD_OPTIONS = {
-    "no characters": (lambda o: o.pop("char_cnn"), "'char_cnn' is missing: models without a character encoder"),
-    "no lstm": (lambda o: o.pop("lstm"), "'lstm' is missing; expected dict"),
-    "no dim": (lambda o: o["lstm"].pop("dim"), "'lstm': 'dim' is missing; expected int"),
-    "dim is text": (lstm(dim="8"), "'dim' is \"8\"; expected int"),
-    "dim is infinite": (lstm(dim=float("inf")), "'dim' is Infinity; expected int"),
-    "no layers": (lstm(n_layers=0), r"n_layers must be in \[1, 100\]"),
-    "a clip of text": (lstm(cell_clip="3"), "'cell_clip' is \"3\"; expected float"),
-    "activation": (cnn(activation="gelu"), "activation: unknown 'gelu'"),
-    "filters": (cnn(filters=[[1]]), r"'filters' is \[\[1\]\]; expected list\[tuple\[int, int\]\]"),
-    "characters": (cnn(n_characters=1000), "'n_characters' is 1000; expected 261 or 262"),
-    "width": (cnn(max_characters_per_token=20), "'max_characters_per_token' is 20; expected 50"),
-    "another size": (lstm(dim=9), r"LSTMCell/W_0' is float32 \(12, 32\); expected float32 \(12, 36\)"),
-    "a layer more": (lstm(n_layers=3), "Cell2/LSTMCell/W_0' is missing"),
-    "a layer less": (lstm(n_layers=1), "unexpected 'RNN_0/RNN/MultiRNNCell/Cell1/LSTMCell/B' for a model with these"),
+    "no dim": ('"dim": 8, ', "", "'lstm': 'dim' is missing; expected int"),
+    "dim is text": ('"dim": 8', '"dim": "8"', "'dim' is \"8\"; expected int"),
+    "no characters": ('"char_cnn"', '"cnn"', "'char_cnn' is missing: models without a character encoder"),
+    "activation": ('"relu"', '"gelu"', "activation: unknown 'gelu'"),
+    "characters": ("262", "1000", "'n_characters' is 1000; expected 261 or 262"),
+    "width": ("50", "20", "'max_characters_per_token' is 20; expected 50"),
+    "another size": ('"dim": 8', '"dim": 9', r"LSTMCell/W_0' is float32 \(12, 32\); expected float32 \(12, 36\)"),
+    "a layer more": ('"n_layers": 2', '"n_layers": 3', "Cell2/LSTMCell/W_0' is missing"),
+    "a layer less": ('"n_layers": 2', '"n_layers": 1', "unexpected 'RNN_0/RNN/MultiRNNCell/Cell1/LSTMCell/B' for a"),
 }
 
 
-@pytest.mark.parametrize(("change", "message"), BAD_OPTIONS.values(), ids=BAD_OPTIONS)
-def test_invalid_options_are_named(tmp_path, change, message):
+@pytest.mark.parametrize(("old", "new", "message"), BAD_OPTIONS.values(), ids=BAD_OPTIONS)
+def test_invalid_options_are_named(tmp_path, old, new, message):
     folder = write_bilm_tf(tmp_path / "old")
-    change_options(folder, change)
+    options = (folder / "options.json").read_text()
+    assert options.count(old) == 1
+    (folder / "options.json").write_text(options.replace(old, new))
     with pytest.raises(InputError, match=message):
         ELMo.from_pretrained(folder)
 
@@ -134,7 +111,6 @@ STORED_ELSEWHERE = "weights.hdf5: 'CNN/b_cnn_0' is stored outside of the file or
 BAD_WEIGHTS = {
     "truncated": (lambda path: path.write_bytes(path.read_bytes()[:200]), "not a readable HDF5 file"),
     "no array": (replaced(), r"'CNN/b_cnn_0' is missing; expected an array \(3,\)"),
-    "integers": (replaced(data=np.zeros(3, np.int64)), r"'CNN/b_cnn_0' is int64 \(3,\); expected float32 \(3,\)"),
     "no file": (lambda path: path.unlink(), "expected a file named .*weights.hdf5 or model.hdf5, found none"),
     "external link": (linked, "weights.hdf5: 'CNN/b_cnn_0' is a soft or external link"),
     "external data": (replaced(shape=(3,), dtype="f4", external=[("other.h5", 0, 12)]), STORED_ELSEWHERE),
@@ -238,22 +214,19 @@ def test_the_original_token_layer():
 
 def test_commands_take_earlier_models(tmp_path, capsys):
     folder = write_bilm_tf(tmp_path / "old")
-    (tmp_path / "a.txt").write_text("The play .\n\n")
-    (tmp_path / "train.txt").write_text("yes a b\nno b c\n" * 5)
+    (tmp_path / "a.txt").write_text("yes a b\nno b c\n" * 5)
     embed = ["embed", str(folder), "--input", str(tmp_path / "a.txt"), "--output", str(tmp_path / "v.npz")]
     assert main(embed) == 0
     assert main(["info", str(folder)]) == 0
     assert "3 layers of 12" in capsys.readouterr().out
     for command in (
-        ["finetune", "classify", f"--encoder={folder}", f"--train={tmp_path / 'train.txt'}", f"--out={tmp_path / 'o'}"],
+        ["finetune", "classify", f"--encoder={folder}", f"--train={tmp_path / 'a.txt'}", f"--out={tmp_path / 'o'}"],
         ["pretrain", "--init-from", str(folder), "--corpus", "c", "--out", str(tmp_path / "o")],
     ):
         assert main(command) == 2
         assert f"is an earlier model; convert it first: elmolite convert {folder}" in capsys.readouterr().err
-    assert main(["convert", str(folder), str(tmp_path / "new"), "--tokenizer", "english"]) == 0
-    assert "a model folder of elmolite" in capsys.readouterr().out
+    convert = ["convert", str(folder), str(tmp_path / "new")]
+    assert main([*convert, "--tokenizer", "english"]) == 0
     assert not ELMo.from_pretrained(tmp_path / "new").tokenizer.is_whitespace
-    assert main(["convert", str(folder), str(tmp_path / "new")]) == 2
-    assert main(["convert", str(folder), str(tmp_path / "new"), "--overwrite"]) == 0
-    assert main(["convert", str(tmp_path / "new"), str(tmp_path / "back")]) == 0
-    assert "options.json and weights.hdf5" in capsys.readouterr().out
+    assert main(convert) == 2
+    assert main([*convert, "--overwrite"]) == 0

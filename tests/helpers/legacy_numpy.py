@@ -26,9 +26,12 @@ ACTIVATIONS = {"relu": lambda x: np.maximum(x, 0), "tanh": np.tanh}
 
 def convolve(columns, weight, bias):
     """The maximum over all windows of (columns, D) with (width, D, filters)."""
-    width = len(weight)
-    windows = [columns[i : i + width] for i in range(len(columns) - width + 1)]
-    return np.max([np.einsum("wd,wdf->f", window, weight) + bias for window in windows], axis=0)
+    windows = np.lib.stride_tricks.sliding_window_view(columns, len(weight), axis=0)
+    return np.einsum("ndw,wdf->nf", windows, weight).max(axis=0) + bias
+
+
+def run_highway(x, new, gate):
+    return sigmoid(gate) * x + (1 - sigmoid(gate)) * np.maximum(new, 0)
 
 
 def run_cell(cell, inputs, state, *, cell_clip, projection_clip):
@@ -99,11 +102,11 @@ def read_bilm_tf(options_path, weights_path):
         ]
         x = ACTIVATIONS[cnn["activation"]](np.concatenate(features))
         for i in range(cnn.get("n_highway") or 0):
-            part = {
-                name: arrays[f"CNN_high_{i}/{name}"] for name in ("W_carry", "b_carry", "W_transform", "b_transform")
-            }
-            gate = sigmoid(x @ part["W_carry"] + part["b_carry"])
-            x = gate * np.maximum(x @ part["W_transform"] + part["b_transform"], 0) + (1 - gate) * x
+            new, carry = (
+                x @ arrays[f"CNN_high_{i}/W_{part}"] + arrays[f"CNN_high_{i}/b_{part}"]
+                for part in ("transform", "carry")
+            )
+            x = run_highway(x, new, -carry)  # in spite of its name, it is the share of the new values
         return x @ arrays["CNN_proj/W_proj"] + arrays["CNN_proj/b_proj"] if "CNN_proj/W_proj" in arrays else x
 
     def cell(direction, number):
@@ -122,24 +125,21 @@ def read_bilm_tf(options_path, weights_path):
     )
 
 
-def write_bilm_tf(folder, *, lstm=None, cnn=None, n_characters=262, seed=0, names=("options.json", "weights.hdf5")):
+LSTM_SIZES = {"projection_dim": 6, "cell_clip": 0.5, "proj_clip": 0.5, "dim": 8, "n_layers": 2}
+
+
+def write_bilm_tf(folder, *, lstm=None, cnn=None, seed=0, names=("options.json", "weights.hdf5")):
     """A model at random; the weights of the cells are large enough that the clips are reached."""
-    lstm = {
-        "use_skip_connections": True,
-        "projection_dim": 6,
-        "cell_clip": 0.5,
-        "proj_clip": 0.5,
-        "dim": 8,
-        "n_layers": 2,
-    } | (lstm or {})
+    lstm = {**LSTM_SIZES, "use_skip_connections": True, **(lstm or {})}
     cnn = {
         "activation": "relu",
         "filters": [[1, 3], [2, 4], [3, 5]],
         "n_highway": 2,
         "embedding": {"dim": 4},
-        "n_characters": n_characters,
+        "n_characters": 262,
         "max_characters_per_token": 50,
-    } | (cnn or {})
+        **(cnn or {}),
+    }
     lstm, cnn = ({key: value for key, value in each.items() if value is not None} for each in (lstm, cnn))
     rng = np.random.default_rng(seed)
     n_filters, size, n_cells = sum(n for _, n in cnn["filters"]), lstm["projection_dim"], lstm["dim"]
@@ -196,8 +196,7 @@ def read_many_langs(folder):
         x = ACTIVATIONS[embedder["activation"]](np.concatenate(features))
         for i in range(embedder["n_highway"]):
             both = weights[f"highways._layers.{i}.weight"] @ x + weights[f"highways._layers.{i}.bias"]
-            new, gate = np.split(both, 2)
-            x = sigmoid(gate) * x + (1 - sigmoid(gate)) * np.maximum(new, 0)
+            x = run_highway(x, *np.split(both, 2))
         if embedder["word_dim"]:
             words = lexicons["word"]
             x = np.concatenate([weights["word_emb_layer.embedding.weight"][words.get(word, words["<oov>"])], x])
@@ -230,7 +229,7 @@ def write_many_langs(folder, *, word_dim=5, is_zip=True, seed=0, characters="abc
     torch.manual_seed(seed)
     folder.mkdir(parents=True, exist_ok=True)
     config = {
-        "encoder": {"name": "elmo", "projection_dim": 6, "cell_clip": 0.5, "proj_clip": 0.5, "dim": 8, "n_layers": 2},
+        "encoder": {"name": "elmo", **LSTM_SIZES},
         "token_embedder": {
             "name": "cnn",
             "activation": "tanh",
@@ -251,31 +250,26 @@ def write_many_langs(folder, *, word_dim=5, is_zip=True, seed=0, characters="abc
         (folder / "word.dic").write_text("".join(f"{token}\t{i}\n" for i, token in enumerate(lexicon)))
         embedder["word_emb_layer.embedding.weight"] = torch.randn(len(lexicon), word_dim)
     for i, (width, count) in enumerate(config["token_embedder"]["filters"]):
-        embedder |= {
-            f"convolutions.{i}.weight": torch.randn(count, 4, width),
-            f"convolutions.{i}.bias": torch.randn(count),
-        }
+        embedder[f"convolutions.{i}.weight"] = torch.randn(count, 4, width)
+        embedder[f"convolutions.{i}.bias"] = torch.randn(count)
     embedder |= {"highways._layers.0.weight": torch.randn(14, 7), "highways._layers.0.bias": torch.randn(14)}
     embedder |= {"projection.weight": torch.randn(6, word_dim + 7) / 4, "projection.bias": torch.randn(6)}
     encoder = {}
     for direction in ("forward", "backward"):
         for number in range(2):
             name = f"{direction}_layer_{number}."
-            encoder |= {
-                name + "input_linearity.weight": torch.randn(32, 6),
-                name + "state_linearity.weight": torch.randn(32, 6),
-                name + "state_linearity.bias": torch.randn(32),
-                name + "state_projection.weight": torch.randn(6, 8),
-            }
+            encoder |= {f"{name}{part}_linearity.weight": torch.randn(32, 6) for part in ("input", "state")}
+            encoder[name + "state_linearity.bias"] = torch.randn(32)
+            encoder[name + "state_projection.weight"] = torch.randn(6, 8)
     for name, state in (("token_embedder", embedder), ("encoder", encoder)):
         torch.save(state, folder / f"{name}.pkl", _use_new_zipfile_serialization=is_zip)
     return folder
 
 
-def assert_same(elmo, model, sentences, *, atol=1e-5):
+def assert_same(elmo, model, sentences):
     """Compare all layers of an ``ELMo`` with those of a numpy model."""
     for sentence, layers in zip(sentences, elmo.embed(sentences), strict=True):
         if sentence:
-            np.testing.assert_allclose(layers, model.layers(sentence), rtol=0, atol=atol)
+            np.testing.assert_allclose(layers, model.layers(sentence), rtol=0, atol=1e-5)
         else:
             assert layers.shape == (elmo.n_layers, 0, elmo.size)
