@@ -7,13 +7,11 @@ from helpers.models import make_bilm
 from torch import nn
 from torch.nn import functional as F
 
-from elmolite.nn import packed_linear
 from elmolite.nn.bilm import tiny
 from elmolite.nn.lstm.reference import State
 from elmolite.nn.packed_linear import (
     BatchedLinear,
     PackedLinear,
-    TorchLinear,
     WeightCache,
     WeightVersions,
     can_pack,
@@ -66,16 +64,6 @@ def test_a_row_has_the_same_bits_however_many_stand_beside_it(size_in, size_out)
     together = packed(x)
     for n_rows in (*range(min_reproducible_rows(CPU, torch.float32), 40), 63, 64, 65, 128, 299):
         assert torch.equal(packed(x[:n_rows]), together[:n_rows]), n_rows
-
-
-def test_without_onednn_or_its_operators_torch_multiplies(monkeypatch):
-    weight, x = torch.randn(5, 3), torch.randn(4, 3)
-    assert isinstance(linear_op(weight, dtype=torch.float64), TorchLinear)  # which oneDNN does not have
-    monkeypatch.setattr(packed_linear, "can_pack", lambda device, dtype: False)
-    plain = linear_op(weight, dtype=torch.float32)
-    assert isinstance(plain, TorchLinear)
-    assert torch.equal(plain(x), x @ weight.T)
-    assert min_reproducible_rows(CPU, torch.float32) == 12
 
 
 def test_what_was_made_is_kept_until_a_weight_changes():

@@ -159,13 +159,6 @@ def test_are_chosen_on_a_gpu_and_nowhere_else(device, asked_afresh):
         assert describe_cells(device) == "one Triton kernel"
 
 
-def test_torch_computes_on_a_gpu_where_triton_is_missing(monkeypatch, asked_afresh):
-    monkeypatch.setitem(sys.modules, "triton", None)
-    monkeypatch.delitem(sys.modules, "elmolite.nn.lstm.triton", raising=False)
-    assert isinstance(cells_on(torch.device("cuda")), TorchCells)
-    assert describe_cells(torch.device("cuda")).startswith("torch, because Triton does not run: ModuleNotFoundError: ")
-
-
 def test_torch_computes_on_a_gpu_where_a_first_step_fails(monkeypatch, asked_afresh):
     class Failing:
         def step(self, gates, *others):
