@@ -32,6 +32,11 @@ def block(start, language):
     return re.search(rf"{re.escape(start)}.*?```{language}\n(.*?)```", README, flags=re.DOTALL)[1]
 
 
+def run_commands(start, capsys):
+    for line in block(start, "bash").strip().splitlines():
+        assert main(shlex.split(line, comments=True)[1:]) == 0, capsys.readouterr().err
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """An empty working directory, and a cache of its own."""
@@ -132,13 +137,11 @@ def test_the_commands_of_tasks_run(folder, capsys):
     for name in ("train.conllu", "dev.conllu", "test.conllu", "other.conllu"):
         Path(name).write_text("\n".join(rows) + "\n\n", encoding="utf-8")
     write_sentences(Path("sentences.txt"), random_sentences(5))
-    for line in block("## Tasks\n", "bash").strip().splitlines():
-        assert main(shlex.split(line)[1:]) == 0, capsys.readouterr().err
+    run_commands("## Tasks\n", capsys)
 
 
 @pytest.mark.slow
 def test_the_commands_of_earlier_models_run(folder, capsys):
     write_bilm_tf(folder, names=("elmo_2x4096_options.json", "elmo_2x4096_weights.hdf5"))
-    for line in block("## Earlier models\n", "bash").strip().splitlines():
-        assert main(shlex.split(line, comments=True)[1:]) == 0, capsys.readouterr().err
+    run_commands("## Earlier models\n", capsys)
     assert sorted(path.name for path in Path("for-allennlp").iterdir()) == ["options.json", "weights.hdf5"]
