@@ -174,18 +174,18 @@ def _parse_pretrain(words: Sequence[str]) -> dict[str, Any]:
 def _pretrain_arguments(words: Sequence[str]) -> dict[str, Any]:
     """Parse the options twice: the preset, the model to start from and the run to resume choose the other defaults."""
     from elmolite.checkpoint import read_config
-    from elmolite.cli.options import Options
+    from elmolite.cli.options import CommandParser
     from elmolite.nn.bilm import PRESETS
     from elmolite.pretraining.config import RUN_FILE
     from elmolite.pretraining.setup import read_run_config
 
-    options = Options("pretrain", pretrain)
+    parser = CommandParser("pretrain", pretrain)
 
     def set_sizes(model: Mapping[str, Any]) -> None:
-        options.set_defaults({f"model.{name}": value for name, value in model.items()})
+        parser.set_defaults({f"model.{name}": value for name, value in model.items()})
 
     set_sizes(asdict(PRESETS[DEFAULT_PRESET]()))
-    values = options.parse(words)
+    values = parser.parse(words)
     if values.init_from is not None:
         if values.preset is not None:
             raise InputError("--preset and --init-from exclude each other: the model to start from has its own sizes")
@@ -197,8 +197,8 @@ def _pretrain_arguments(words: Sequence[str]) -> dict[str, Any]:
     if values.resume and values.out is not None and (Path(values.out) / RUN_FILE).is_file():
         record = read_run_config(Path(values.out))
         set_sizes(record.get("model", {}))
-        options.set_defaults({"corpus": record.get("corpus_folder"), **record["training"]})
-    return options.arguments(options.parse(words))
+        parser.set_defaults({"corpus": record.get("corpus_folder"), **record["training"]})
+    return parser.arguments(parser.parse(words))
 
 
 def load_recipe(path: str | Path) -> tuple[BiLMConfig, PretrainingConfig]:
@@ -429,7 +429,7 @@ def finetune(
 
 def _parse_finetune(words: Sequence[str]) -> dict[str, Any]:
     """Parse the task, which comes first, and the options, of which ``--head.*`` depend on it."""
-    from elmolite.cli.options import Options
+    from elmolite.cli.options import CommandParser
     from elmolite.tasks.specs import TASKS, task_spec
 
     task = words[0] if words else "-"
@@ -439,8 +439,8 @@ def _parse_finetune(words: Sequence[str]) -> dict[str, Any]:
         raise SystemExit(0)
     if task.startswith("-"):
         raise InputError(f"the task must come first: {', '.join(TASKS)}; see elmolite finetune --help")
-    options = Options(f"finetune {task}", finetune, fixed={"task": task}, kinds={"head": task_spec(task).config})
-    return options.arguments(options.parse(words[1:]))
+    parser = CommandParser(f"finetune {task}", finetune, fixed={"task": task}, kinds={"head": task_spec(task).config})
+    return parser.arguments(parser.parse(words[1:]))
 
 
 def _load_head(reference: str, head: Any = None) -> Callable[..., Any]:

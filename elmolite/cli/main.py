@@ -60,10 +60,10 @@ def _run(name: str, words: Sequence[str]) -> None:
     if name in PARSERS:
         arguments = PARSERS[name](words)
     else:
-        from elmolite.cli.options import Options
+        from elmolite.cli.options import CommandParser
 
-        options = Options(name, COMMANDS[name])
-        arguments = options.arguments(options.parse(words))
+        parser = CommandParser(name, COMMANDS[name])
+        arguments = parser.arguments(parser.parse(words))
     COMMANDS[name](**arguments)
 
 

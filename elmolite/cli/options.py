@@ -32,7 +32,7 @@ COMMON = {
 _BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
-class Options:
+class CommandParser:
     """Parser of a command's options.
 
     Positional parameters of the function are arguments, keyword-only ones are ``--options``; a ``bool`` is a switch,

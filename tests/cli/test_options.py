@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import pytest
 import yaml
 
-from elmolite.cli.options import Options
+from elmolite.cli.options import CommandParser
 from elmolite.errors import InputError
 
 
@@ -46,7 +46,7 @@ def toy(
 
 
 def options():
-    return Options("toy", toy)
+    return CommandParser("toy", toy)
 
 
 def parse(*words):
