@@ -4,8 +4,6 @@ import os
 from threading import Thread
 from types import SimpleNamespace
 
-import pytest
-
 from elmolite.data.text import MAX_DOCUMENT_LINES, Progress, find_files, read_documents
 
 
@@ -13,19 +11,11 @@ def documents(*paths):
     return list(read_documents(find_files([str(path) for path in paths])))
 
 
-@pytest.mark.parametrize(
-    ("texts", "expected"),
-    [
-        (["one\ntwo\n\n  \nthree\n"], [["one", "two"], ["three"]]),
-        (["a", "b"], [["a"], ["b"]]),  # a file end is a document end
-        (["x\n" * (2 * MAX_DOCUMENT_LINES + 1)], [["x"] * 1000, ["x"] * 1000, ["x"]]),
-    ],
-    ids=["blocks between blank lines", "files", "runs of a thousand lines"],
-)
-def test_documents(tmp_path, texts, expected):
-    for number, text in enumerate(texts):
-        (tmp_path / str(number)).write_text(text)
-    assert documents(*(tmp_path / str(number) for number in range(len(texts)))) == expected
+def test_documents_are_blocks_between_blank_lines_and_runs_of_a_thousand_lines(tmp_path):
+    (tmp_path / "a").write_text("one\ntwo\n\n  \nthree\n")
+    (tmp_path / "b").write_text("x\n" * (2 * MAX_DOCUMENT_LINES + 1))
+    expected = [["one", "two"], ["three"], ["x"] * 1000, ["x"] * 1000, ["x"]]  # a file end is a document end
+    assert documents(tmp_path / "a", tmp_path / "b") == expected
 
 
 def test_compressed_files_byte_order_marks_and_windows_line_ends(tmp_path):

@@ -10,9 +10,6 @@ def test_specials_come_first_and_rare_words_are_unknown():
     vocabulary = Vocabulary.from_counts(COUNTS, n_sentences=4, max_size=None, min_count=2)
     assert vocabulary.words == [*SPECIALS, "c", "a", "b"]
     assert vocabulary.counts == [4, 4, 1, 9, 5, 5]
-
-
-def test_size_counts_the_specials():
     assert len(Vocabulary.from_counts(COUNTS, n_sentences=1, max_size=4, min_count=1)) == 4
 
 

@@ -30,8 +30,7 @@ def write_classes(path, n=32, *, seed=0, labels=("left", "right")):
     rows = []
     for pair in zip(*(sentences_of(onset, n // 2, seed=seed + i) for i, onset in enumerate(("ba", "ki"))), strict=True):
         rows += [f"{label} {' '.join(words)}" for label, words in zip(labels, pair, strict=True)]
-    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    return path
+    return write_lines(path, *rows)
 
 
 def write_label_sets(path, n=32):
@@ -42,8 +41,7 @@ def write_label_sets(path, n=32):
         here = onsets[i % len(onsets)]
         words = [word for onset in here for word in sentences_of(onset, 1, seed=i, longest=3)[0]]
         lines.append(f"{' '.join(words)}\t{'|'.join(onset for onset in here if onset != 'lu')}")
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
+    return write_lines(path, *lines)
 
 
 def mixed_sentences(n, *, seed=0):
@@ -56,7 +54,7 @@ def onset_tags(words):
 
 
 def span_tags(words):
-    """TokenFeatures in ki- that stand together are a span K, those in lu- a span L."""
+    """Words in ki- that stand together are a span K, those in lu- a span L."""
     tags, before = [], None
     for word in words:
         kind = {"ki": "K", "lu": "L"}.get(word[:2])
@@ -78,12 +76,9 @@ def write_pairs(path, n=32, *, seed=0):
     lines = ["premise\thypothesis\tlabel"]
     for i in range(n):
         onsets = [rng.choice(("ba", "ki")) for _ in range(2)]
-        sides = [
-            " ".join(sentences_of(onset, 1, seed=seed + 2 * i + j, longest=2)[0]) for j, onset in enumerate(onsets)
-        ]
-        lines.append("\t".join([*sides, "same" if onsets[0] == onsets[1] else "other"]))
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
+        sides = (sentences_of(onset, 1, seed=seed + 2 * i + j, longest=2)[0] for j, onset in enumerate(onsets))
+        lines.append("\t".join([*map(" ".join, sides), "same" if onsets[0] == onsets[1] else "other"]))
+    return write_lines(path, *lines)
 
 
 def write_vectors(path, words=None, *, size=6):
@@ -94,8 +89,7 @@ def write_vectors(path, words=None, *, size=6):
     for word in words:
         base = [float(word.startswith(onset)) for onset in WORDS] + [0.0] * (size - len(WORDS))
         rows.append(" ".join([word, *(f"{value + rng.gauss(0, 0.1):.4f}" for value in base)]))
-    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    return path
+    return write_lines(path, *rows)
 
 
 WRITERS = {"classify": write_classes, "tag": write_tagged, "entail": write_pairs}
@@ -120,15 +114,9 @@ def config(**changes):
 
 
 def train(setup, out, *, overwrite=False, refers_to_encoder=False, cache=None, **changes):
-    return fit(
-        setup,
-        config(**changes),
-        out,
-        cache=out.parent / "cache" if cache is None else cache,
-        refers_to_encoder=refers_to_encoder,
-        overwrite=overwrite,
-        show_progress=False,
-    )
+    cache = out.parent / "cache" if cache is None else cache
+    options = {"cache": cache, "refers_to_encoder": refers_to_encoder, "overwrite": overwrite}
+    return fit(setup, config(**changes), out, show_progress=False, **options)
 
 
 def weights_of(result):

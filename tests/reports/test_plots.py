@@ -69,13 +69,9 @@ def test_layer_weights_and_probes(tmp_path, drawn):
     bars = drawn[0].axes[0].containers
     assert [[bar.get_height() for bar in part] for part in bars] == [[0.2, 0.5], [0.8, 0.5]]
     assert not overlaps(drawn[0].axes[0].get_xticklabels())
-    scores = {"pretrained": [0.8, 0.9], "untrained": [0.7, 0.6]}
+    scores, options = {"pretrained": [0.8, 0.9], "untrained": [0.7, 0.6]}, {"metric": "accuracy", "title": "P"}
     path = tmp_path / "b.png"
-    assert is_png(
-        plots.draw_probe(
-            scores, path, metric="accuracy", title="P", layer_names=names, baselines={"most frequent": 0.1}
-        )
-    )
+    assert is_png(plots.draw_probe(scores, path, layer_names=names, baselines={"most frequent": 0.1}, **options))
     axes = drawn[1].axes[0]
     assert [text.get_text() for text in axes.get_xticklabels()] == names
     assert [text.get_text() for text in axes.get_legend().get_texts()] == [*scores, "most frequent"]
@@ -95,9 +91,8 @@ def test_without_matplotlib_nothing_is_drawn(tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO", logger="elmolite")
     path = tmp_path / "a.png"
     assert plots.draw_confusion(["a"], np.ones((1, 1), int), path, title="T") is None
-    assert plots.draw_layer_weights({"a": [1.0]}, path, title="T", layer_names=["b"]) is None
     assert plots.draw_training(path, losses={"a": [1.0]}, metrics={}, title="T") is None
-    assert caplog.messages == ["a.png not drawn: matplotlib is not installed (pip install 'elmolite[plot]')"] * 3
+    assert caplog.messages == ["a.png not drawn: matplotlib is not installed (pip install 'elmolite[plot]')"] * 2
     assert not path.exists()
 
 

@@ -91,13 +91,6 @@ def test_prediction_needs_no_labels_and_keeps_the_order(model_folder, task):
         np.testing.assert_allclose(prediction.probabilities, alone.probabilities, atol=1e-6)
 
 
-def test_strings_are_tokenized_and_tokens_are_kept():
-    examples = [Example(("Don't.", ("Do not",)), (), "a")]
-    assert tokenize(examples, SentenceTokenizer.english()) == [[["Do", "n't", "."]], [["Do not"]]]
-    assert tokenize(examples, SPACES) == [[["Don't."]], [["Do not"]]]
-    assert tokenize([], SPACES) == []
-
-
 @pytest.mark.parametrize("sentence", [" ", ()])
 def test_a_sentence_without_tokens_is_refused(sentence):
     examples = [Example(("a", "b"), (), "f.tsv, line 2"), Example(("a", sentence), (), "f.tsv, line 3")]

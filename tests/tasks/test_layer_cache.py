@@ -94,34 +94,6 @@ def test_float16_takes_half_the_space(elmo, tmp_path):
         cache_of(elmo, tmp_path, dtype="float16")
 
 
-def test_an_interrupted_entry_is_not_there(elmo, tmp_path, monkeypatch):
-    compute = layer_cache._compute
-
-    def interrupted(elmo, sentences):
-        yield next(compute(elmo, sentences))
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(layer_cache, "_compute", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        cache_of(elmo, tmp_path)
-    assert entries(tmp_path) == []
-
-
-def test_two_processes_make_one_entry(elmo, tmp_path, monkeypatch):
-    compute = layer_cache._compute
-    faster = []
-
-    def with_another(elmo, sentences):
-        monkeypatch.setattr(layer_cache, "_compute", compute)
-        faster.append(cache_of(elmo, tmp_path))
-        yield from compute(elmo, sentences)
-
-    monkeypatch.setattr(layer_cache, "_compute", with_another)
-    cache = cache_of(elmo, tmp_path)
-    assert torch.equal(cache.batch([0, 1])[0], faster[0].batch([0, 1])[0])
-    assert len(entries(tmp_path)) == 1
-
-
 def test_a_damaged_entry_is_computed_again(elmo, tmp_path, computed, caplog):
     cache = cache_of(elmo, tmp_path)
     expected, _ = cache.batch([0])

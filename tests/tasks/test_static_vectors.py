@@ -44,9 +44,6 @@ def test_embedding_lookup_and_gradients(path, is_trained):
     if is_trained:
         found.sum().backward()
         assert module.weight.grad.sum(dim=1).tolist() == [2, 2, 0, 2, 2]
-    again = StaticEmbedding(module.words, size=module.size)
-    again.load_state_dict(module.state_dict())
-    assert torch.equal(again(ids), found)
 
 
 def rows(path, only=None):
