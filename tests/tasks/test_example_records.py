@@ -39,7 +39,6 @@ def test_label_columns_may_be_missing_or_ambiguous_for_prediction():
     ("task", "names", "columns", "message"),
     [
         ("classify", ["text", "lable"], {}, "label among 'text', 'lable'; pass --columns.label NAME"),
-        ("classify", ["label"], {}, "no usual column name for the text among 'label'"),
         ("classify", ["text", "label"], {"label": "labl"}, r"'labl' \(label\) among .*; did you mean 'label'"),
         ("classify", ["x" * 1000] * 1000, {}, "among 'x{35}...', .*, and 988 more; pass"),
         ("classify", ["text", "review", "label"], {}, "the text may be 'text' or 'review'; pass --columns.text NAME"),
@@ -118,7 +117,6 @@ VALID = {
         ("classify", {"text": 3, "label": 1}, "'text' must be a sentence or a list of tokens, got 3"),
         ("classify", {"text": ["a", 3], "label": 1}, "a token in 'text' must be a string, got 3"),
         ("classify", {"text": "a"}, "no label in 'label'"),
-        ("classify", {"label": "a"}, "no 'text' among 'label'"),
         ("classify", {"text": "a", "label": {}}, "expected a label in 'label', got {}"),
         ("tag", {"tokens": ["a", "b"], "tags": ["X"]}, "the sentence has 2 tokens and 1 tags"),
         ("tag", {"tokens": ["a"], "tags": ""}, "no label in 'tags'"),

@@ -1,8 +1,6 @@
 """Files, whose format follows from the suffix or the task, datasets, and the parts of a task."""
 
 import gzip
-import io
-from types import SimpleNamespace
 
 import pytest
 from conftest import examples_of
@@ -26,7 +24,6 @@ both_ways = pytest.mark.parametrize("streaming", [False, True])
         ("tag", "a.json", '\n{"tokens": ["Hi"], "tags": ["INTJ"]}\n'),
         ("classify", "a.csv", "text,label\nHi,INTJ\n"),
         ("classify", "a.txt", "__label__INTJ Hi\n"),
-        ("classify", "a.train", "INTJ\tHi\n"),
         ("classify", "A.JSONL", '{"text": "Hi", "label": "INTJ"}'),
     ],
 )
@@ -35,11 +32,6 @@ def test_format_by_suffix_or_task(tmp_path, task, name, content):
     assert set(examples_of(tmp_path / name, content, task)) == {(sentence, ("INTJ",))}
     compressed = gzip.compress(("\ufeff" + content.replace("\n", "\r\n")).encode())
     assert set(examples_of(tmp_path / f"{name}.gz", compressed, task)) == {(sentence, ("INTJ",))}
-
-
-def test_standard_input(monkeypatch):
-    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"x Hi\n")))
-    assert read_examples("-", "classify").examples[0].location == "standard input, line 1"
 
 
 def test_other_encodings(tmp_path):
