@@ -131,7 +131,6 @@ def test_a_stream_of_parquet_reads_its_column_alone_and_keeps_nothing(tmp_path, 
 
 @both_ways
 def test_datasets_prints_nothing_and_keeps_its_settings(tmp_path, caplog, capfd, streaming):
-    caplog.handler.setLevel("INFO")
     level = logging.getLogger("datasets").level
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "train.parquet").write_bytes(b"PAR1 nothing PAR1")

@@ -101,6 +101,8 @@ def test_another_head_or_seed_computes_no_layers_again(tmp_path, model_folder, m
     train(run, tmp_path / "run1", n_epochs=1, seed=7)
     train(run, tmp_path / "run2", n_epochs=1, cache=False)
     train(run, tmp_path / "trained", n_epochs=1, encoder_training="all")
+    with pytest.warns(FutureWarning, match="cache_limit is deprecated"):
+        train(run, tmp_path / "deprecated", n_epochs=1, cache_limit=0, cache_dtype="float16")
     assert len(computed) == 2
     train(run, tmp_path / "run3", n_epochs=1, cache_dtype="float16")
     assert len(computed) == len(list((tmp_path / "cache").glob("*/layers.npy"))) == 4
