@@ -157,6 +157,7 @@ PAIR = "premise\thypothesis\tlabel\n"
 REFUSED = [
     ("tag", "a.conllu", TWO + "3\tlun\t_\tNOUN\n", {}, "line 3: expected the 10 columns of CoNLL-U, got 4"),
     ("tag", "a.conllu", TWO + TWO, {}, "line 3: expected the ID 3, got '1'"),
+    ("tag", "a.conllu", row(1, "ban") + row(2, ""), {}, "line 2: the token is empty"),
     ("tag", "a.conllu", row(1, "ban", "_"), {}, "line 1: a sentence without tags: every UPOS is '_'"),
     ("tag", "a.conllu", TWO, {"label": "UPSO"}, "CoNLL-U has no column 'UPSO'; did you mean 'UPOS'"),
     ("tag", "a.conllu", f"{TWO}\n".replace("\n", "\r"), {}, r"line 1: lines end in \\r alone"),
@@ -173,6 +174,8 @@ REFUSED = [
     ("classify", "a.jsonl", OBJECT * 2 + '{"text": "ban"\n', {}, "line 3: invalid JSON"),
     ("classify", "a.jsonl", OBJECT + "[" * 100_000 + "\n", {}, "line 2: invalid JSON"),
     ("classify", "a.json", '{\n "text": "ban"\n}\n', {}, "line 1: invalid JSON: .*expected one object per line"),
+    ("classify", "a.json", '[{"text": "ban", "label": "a"}]\n', {}, "line 1: expected a JSON object per line"),
+    ("classify", "a", "a b", {"label": "1"}, "label: 1: the format label-text has no columns"),
     ("classify", "a.txt", "a ban kin\nb\n", {}, "line 2: no sentence after the label: 'b'"),
     ("classify", "a.txt", "__label__a ban\nkin lun\n", {}, "line 2: no label: 'kin lun'"),
     ("classify", "a.txt.gz", gzip.compress(b"a ban kin\n" * 500)[:-9], {}, "broken gzip file after line"),

@@ -57,6 +57,7 @@ def test_missing_and_ambiguous_columns_are_refused(task, names, columns, message
         ("tag", {"format": "conlu"}, "format: unknown 'conlu'; did you mean 'conllu'"),
         ("tag", {"second_text": "x"}, "second_text: tag examples have one sentence"),
         ("entail", {"label_separator": ";"}, "label_separator: does not apply to entail"),
+        ("classify", {"label_separator": ""}, "label_separator: must not be empty"),
         ("classify", {"encoding": "utf-9"}, "encoding: expected .* such as latin-1, got 'utf-9'"),
     ],
 )
@@ -117,6 +118,7 @@ VALID = {
         ("classify", {"text": 3, "label": 1}, "'text' must be a sentence or a list of tokens, got 3"),
         ("classify", {"text": ["a", 3], "label": 1}, "a token in 'text' must be a string, got 3"),
         ("classify", {"text": "a"}, "no label in 'label'"),
+        ("classify", {"label": "a"}, "no 'text' among 'label'"),
         ("classify", {"text": "a", "label": {}}, "expected a label in 'label', got {}"),
         ("tag", {"tokens": ["a", "b"], "tags": ["X"]}, "the sentence has 2 tokens and 1 tags"),
         ("tag", {"tokens": ["a"], "tags": ""}, "no label in 'tags'"),

@@ -35,6 +35,7 @@ def test_spans_equal_those_of_seqeval(letters):
         (["-LRB- B-x O"], None),
         (["E-mail S-bahn"], None),
         (["O I-x E-x"], None),
+        (["O"], None),
         ([], None),
         (["B-x I-x O", "I-x O", "B-x"], "BIO"),  # one mistake
         (["I-x I-x B-x O", "B-y I-y"], "BIO"),  # a single mistake too
