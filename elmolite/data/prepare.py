@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -11,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from itertools import chain, count, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -70,9 +73,7 @@ def tokenize_in_parallel(
         yield from (tokenize_documents(tokenizer, task) for task in tasks)
         return
 
-    from loky import ProcessPoolExecutor  # its workers do not import the caller's script
-
-    pool = ProcessPoolExecutor(n_workers)
+    pool = worker_pool(n_workers)
     running: deque[Future[TokenizedDocuments]] = deque()
     try:
         for task in tasks:
@@ -85,6 +86,24 @@ def tokenize_in_parallel(
         raise InputError("a worker process was killed, probably out of memory: use fewer workers") from None
     finally:
         pool.shutdown(kill_workers=True)
+
+
+def worker_pool(n_workers: int | None = None) -> Any:
+    """Return a pool of processes, one a core by default, that do not import the caller's script and end with it."""
+    from loky import ProcessPoolExecutor
+
+    return ProcessPoolExecutor(n_workers, initializer=_end_with, initargs=(os.getpid(),))
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent has ended, which cannot end it if it was killed."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _tasks(documents: Iterable[list[str]]) -> Iterator[list[list[str]]]:

@@ -11,6 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from elmolite.data.prepare import worker_pool
+
 PACKAGES = (
     "torch",
     "numpy",
@@ -66,8 +68,6 @@ def modules(*, max_modules: int | None = None) -> Iterator[Module]:
 
     :param max_modules: maximum number of modules of each package, without the topics of ``help()``; ``None`` for all.
     """
-    from loky import ProcessPoolExecutor
-
     if max_modules is None:
         for number, paragraphs in enumerate(topics()):
             yield Module(STANDARD_LIBRARY, f"help topic {number}", paragraphs)
@@ -75,7 +75,7 @@ def modules(*, max_modules: int | None = None) -> Iterator[Module]:
     for package, root in _roots():
         paths = [path for path in sorted(root.rglob("*.py")) if _is_wanted(path, root)]
         found += [(package, path.relative_to(root).as_posix(), path) for path in paths[:max_modules]]
-    with ProcessPoolExecutor() as pool:
+    with worker_pool() as pool:
         yield from pool.map(_module, *zip(*found, strict=True), chunksize=64)
 
 

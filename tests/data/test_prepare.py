@@ -1,7 +1,9 @@
+import os
 import random
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from itertools import accumulate
 
@@ -166,8 +168,9 @@ import os, signal, sys, threading
 from elmolite.data import prepare
 prepare._TASK_CHARACTERS = 2000
 documents = ["The text of one page."] * 20, ["That of another."] * 500, ["The end."]
-if sys.argv[1:] == ["interrupt"]:
-    threading.Timer(4, lambda: os.killpg(0, signal.SIGINT)).start()
+if sys.argv[1:]:
+    end = {"interrupt": lambda: os.killpg(0, signal.SIGINT), "kill": lambda: os.kill(os.getpid(), signal.SIGKILL)}
+    threading.Timer(4, end[sys.argv[1]]).start()
     documents = (["The same page again and again."] * 500 for _ in iter(int, 1))
 parts = prepare.tokenize_in_parallel(documents, prepare.SentenceTokenizer.english(), n_workers=2)
 print(sum(part.n_bytes for part in parts))
@@ -175,13 +178,19 @@ print(sum(part.n_bytes for part in parts))
 
 
 @pytest.mark.multiprocess
-@pytest.mark.parametrize("arguments", [[], ["interrupt"]])
-def test_a_script_needs_no_main_guard_and_ends_on_ctrl_c(tmp_path, arguments):
+@pytest.mark.parametrize("end", ["", "interrupt", "kill"])
+def test_a_script_needs_no_main_guard_and_its_workers_end_with_it(tmp_path, end):
     (tmp_path / "script.py").write_text(SCRIPT)
-    options = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 120, "start_new_session": True}
-    ran = subprocess.run([sys.executable, "script.py", *arguments], check=False, **options)
-    if arguments:
-        assert ran.returncode == -signal.SIGINT
-        assert ran.stderr.endswith("KeyboardInterrupt\n")
-    else:
-        assert (ran.returncode, ran.stdout) == (0, f"{20 * 22 + 500 * 17 + 9}\n"), ran.stderr
+    with (tmp_path / "said").open("w+") as said:
+        command = [sys.executable, "script.py", *end.split()]
+        script = subprocess.Popen(command, cwd=tmp_path, stdout=said, stderr=said, start_new_session=True)
+        code = script.wait(timeout=120)
+        said.seek(0)
+        if end:
+            assert code == {"interrupt": -signal.SIGINT, "kill": -signal.SIGKILL}[end]
+        else:
+            assert (code, said.read()) == (0, f"{20 * 22 + 500 * 17 + 9}\n")
+    with pytest.raises(ProcessLookupError):  # no process of its group is left
+        for _ in range(60):
+            os.killpg(script.pid, 0)
+            time.sleep(0.5)
