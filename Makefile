@@ -11,7 +11,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-demo: $(VENV)/installed  ## from the documentation of this installation to a trained model, in three minutes
+demo: $(VENV)/installed  ## from the documentation of this installation to a trained model, in three to five minutes
 	$(BIN)/elmolite demo $(DEMO)
 
 # Threads of OpenMP that wait by spinning slow the tests down several times on a busy machine.
