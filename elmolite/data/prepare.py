@@ -159,6 +159,8 @@ def prepare(
 
     _check_vocabulary_options(vocabulary, vocab_size, min_count)
     _check_character_options(characters, min_character_count)
+    if n_workers is not None and n_workers < 1:
+        raise InputError(f"n_workers must be positive, got {n_workers}")
     tokenizer = tokenizer or SentenceTokenizer.english()
     n_workers = n_workers or cpu_count()
     started = time.perf_counter()

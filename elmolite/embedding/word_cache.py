@@ -73,6 +73,10 @@ class WordCache:
             if not self._versions.match(weights):
                 self._drop()
                 self._versions = WeightVersions(weights)
+            n_distinct = len(set(keys))
+            if 0 < len(self._table) < n_distinct:
+                vectors: Tensor = encoder(unique_words)
+                return vectors
             missing = {key: i for i, key in enumerate(keys) if key not in self._rows}
             self.misses += len(missing)
             self.hits += len(keys) - len(missing)
@@ -83,9 +87,9 @@ class WordCache:
                 new = encoder(unique_words[list(missing.values())])
                 if not self._table.numel():
                     self._table = new.new_empty(self.max_bytes // (new.shape[1] * new.element_size()), new.shape[1])
-                if len(set(keys)) > len(self._table):
-                    vectors: Tensor = encoder(unique_words)
-                    return vectors
+                if n_distinct > len(self._table):  # in the first call, in which all words are missing
+                    row = {key: i for i, key in enumerate(missing)}
+                    return torch.stack([new[row[key]] for key in keys])
                 self._insert(missing, new)
             return self._table[torch.tensor([self._rows[key] for key in keys], device=self._table.device)]
 

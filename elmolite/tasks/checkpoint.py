@@ -45,6 +45,8 @@ MANIFEST = "task.json"
 WEIGHTS_FILE = "model.safetensors"
 WORDS_FILE = "static_words.txt"
 ENCODER_FOLDER = "encoder"
+MODEL_FOLDER = "model"
+"""Task folder in the folder of the run that made it."""
 
 
 @dataclass
@@ -128,7 +130,7 @@ class TaskCheckpoint:
             package: such a reference is not followed by itself.
         :raises InputError: a file is missing or damaged, or the language model is not the one of the training.
         """
-        of_run, folder = folders.resolve_committed(Path(folder, "model")), folders.resolve_committed(Path(folder))
+        of_run, folder = folders.resolve_committed(Path(folder, MODEL_FOLDER)), folders.resolve_committed(Path(folder))
         if not (folder / MANIFEST).exists() and (of_run / MANIFEST).exists():
             folder = of_run
         content = folders.open_folder(folder, MANIFEST, kind="task", version=FORMAT_VERSION)
@@ -138,7 +140,7 @@ class TaskCheckpoint:
             case {
                 "columns": dict(fields),
                 "static": None | {"size": int(), "is_trained": bool()} as static,
-                "encoder": None | {"folder": str(), "config.json": dict()} as reference,
+                "encoder": None | {"folder": str()} as reference,
             }:
                 columns = read_fields(ExampleColumns, fields, where=f"{path}, 'columns'")
             case _:
@@ -216,7 +218,7 @@ def _load_encoder(reference: dict[str, Any], folder: Path, given: str | Path | N
     manifest = found / ENCODER_MANIFEST
     if not manifest.is_file():
         raise InputError(f"{manifest} is missing: it belongs to the language model of {folder}")
-    if files.file_entry(manifest) != reference[ENCODER_MANIFEST]:
+    if files.file_entry(manifest) != reference.get(ENCODER_MANIFEST):
         raise InputError(f"{manifest}: damaged, or not the language model that {folder} was trained with")
     return ELMo.from_pretrained(found)
 

@@ -27,7 +27,7 @@ from elmolite.formats.loading import refuse_earlier_model
 from elmolite.hub import model_folder
 from elmolite.nn.bilm import BiLM
 from elmolite.reports import plots
-from elmolite.tasks.checkpoint import ENCODER_FOLDER, MANIFEST, TaskCheckpoint
+from elmolite.tasks.checkpoint import ENCODER_FOLDER, MANIFEST, MODEL_FOLDER, TaskCheckpoint
 from elmolite.tasks.config import FinetuningConfig, InputConfig
 from elmolite.tasks.data import ShuffledBatches, TaskBatch, TaskData, predict, tokenize
 from elmolite.tasks.examples.records import DEFAULT_COLUMNS, ExampleColumns
@@ -44,7 +44,6 @@ from elmolite.utils import files, folders
 from elmolite.utils.config import accepts_renamed_arguments
 from elmolite.utils.torch import best_device, quiet_lightning
 
-MODEL_FOLDER = "model"
 METRICS_FILE = "metrics.json"
 STANDARDIZATION_BATCHES = 100
 """Maximum number of training batches over which the layers are standardized."""

@@ -189,12 +189,7 @@ def sentence_objective(description: TaskDescription) -> Objective:
 
 def tag_objective(description: TaskDescription) -> Objective:
     """Return the objective for one label a token: a CRF if the tags mark spans, or as the head's settings say."""
-    if not uses_crf(description):
-        return TokenLabels(description.labels)
-    return SequenceLabels(description.labels, description.scheme)
-
-
-def uses_crf(description: TaskDescription) -> bool:
-    """Return whether the tags of a sentence are decoded together."""
     crf = getattr(description.head, "crf", "auto")
-    return description.spec.has_token_labels and (crf == "always" or (crf == "auto" and description.scheme is not None))
+    if crf == "always" or (crf == "auto" and description.scheme is not None):
+        return SequenceLabels(description.labels, description.scheme)
+    return TokenLabels(description.labels)

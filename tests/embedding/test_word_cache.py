@@ -68,13 +68,12 @@ def test_more_words_than_have_room_are_right_and_not_kept():
     cache, encoder = WordCache(max_bytes=3 * 2 * 4), Encoder()
     encode(cache, encoder, rows_of([1], [2]))
     encode(cache, encoder, rows_of([5], [1], [6], [5], [2], [7]))
-    assert len(cache) == 2
-    before = encoder.n_encoded
+    assert (len(cache), encoder.n_encoded) == (2, 2 + 6)  # no row twice
     encode(cache, encoder, rows_of([1], [2]))
-    assert encoder.n_encoded == before
+    assert encoder.n_encoded == 2 + 6
     tiny = WordCache(max_bytes=1)
     encode(tiny, encoder, rows_of([1], [2]))
-    assert len(tiny) == 0
+    assert (len(tiny), encoder.n_encoded) == (0, 2 + 6 + 2)
 
 
 @pytest.mark.parametrize(

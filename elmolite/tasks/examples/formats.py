@@ -13,7 +13,6 @@ from typing import Any
 from elmolite.data.text import BLANK_LINES, ReadReport
 from elmolite.errors import InputError, nearest
 from elmolite.tasks.examples.records import (
-    DEFAULT_COLUMNS,
     Example,
     ExampleColumns,
     Format,
@@ -201,7 +200,8 @@ def _has_header(fields: Sequence[str], options: ReadOptions) -> bool:
 
 def _may_be_header(rows: Sequence[Row], options: ReadOptions) -> bool:
     """Return whether the first row looks like a header without a usual name: its last field occurs nowhere else."""
-    is_undescribed = options.needs_labels and options.columns == DEFAULT_COLUMNS
+    columns = options.columns
+    is_undescribed = options.spec.is_pair and options.needs_labels and not columns.given and columns.header == "auto"
     return is_undescribed and len(rows) > 2 and all(fields[-1] != rows[0][1][-1] for _, fields in rows[1:])
 
 
