@@ -35,7 +35,7 @@ test-lowest: $(VENV)-lowest/installed
 $(VENV)-lowest/installed: pyproject.toml constraints-lowest.txt
 	$(PYTHON) -m venv $(VENV)-lowest
 	$(VENV)-lowest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-lowest.txt \
-		-e '.[plot,test]'
+		-e '.[all,test]'
 	touch $@
 
 bench: $(VENV)/installed  ## embedding and pretraining, against the systems in bench-peers/; see recipes/bench/README.md

@@ -1,6 +1,6 @@
 """Read Hugging Face datasets: as Arrow tables of rows, or a text column as documents of lines.
 
-``datasets`` is imported only when a dataset is opened.
+``datasets`` is an extra (``pip install 'elmolite[datasets]'``), imported only when a dataset is opened.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from elmolite.data.text import Progress, group_lines
 from elmolite.errors import InputError, closest
@@ -46,10 +46,10 @@ class DatasetSource:
 
         :param only_column: the only column needed; streamed parquet files are read without the others.
         :param show_progress: show the download, on a terminal.
-        :raises InputError: the dataset, config or split does not exist or cannot be loaded.
+        :raises InputError: the dataset, config or split does not exist or cannot be loaded, or ``datasets`` is not
+            installed.
         """
-        import datasets
-
+        datasets = import_datasets()
         if not self.name:
             raise InputError("a dataset needs a name")
         path = Path(self.name)
@@ -100,11 +100,27 @@ def _reason(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def import_datasets() -> Any:
+    """Import Hugging Face ``datasets``.
+
+    :raises InputError: it is not installed.
+    """
+    try:
+        import datasets
+    except ModuleNotFoundError as error:
+        if error.name != "datasets":
+            raise
+        problem = "reading a Hugging Face dataset needs the package datasets"
+        raise InputError(f"{problem}; install it with: pip install 'elmolite[datasets]'") from None
+    return datasets
+
+
 @contextmanager
 def _quiet(*, show_bars: bool) -> Iterator[None]:
     """Let ``datasets`` log nothing and, by choice, show no progress bars; errors are raised anyway."""
-    import datasets
     from huggingface_hub import utils
+
+    datasets = import_datasets()
 
     with_bars = [] if show_bars else [part for part in (datasets, utils) if not part.are_progress_bars_disabled()]
     with log_level(logging.CRITICAL, "datasets", "huggingface_hub"):

@@ -191,3 +191,10 @@ def test_a_stream_through_worker_processes_ends_cleanly(tmp_path):
         assert re.fullmatch(said, done.stderr), done.stderr
         assert done.returncode == code
     assert not (tmp_path / "c_bad").exists()
+
+
+def test_a_missing_package_is_one_message(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    assert main(["prepare", "--dataset", str(tmp_path), "--out", str(tmp_path / "corpus")]) == 2
+    problem = "reading a Hugging Face dataset needs the package datasets"
+    assert capsys.readouterr().err == f"elmolite: {problem}; install it with: pip install 'elmolite[datasets]'\n"
