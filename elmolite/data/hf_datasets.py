@@ -159,7 +159,7 @@ class DatasetText(DatasetSource):
         :raises InputError: the dataset, split or column does not exist (on opening), or a row cannot be read.
         """
         dataset, progress.n_total = self.open(only_column=self.column, show_progress=show_progress)
-        progress.unit = " rows"
+        progress.unit = "rows"
         if dataset.features is not None:  # a stream may not know them before it is read
             self._check_column(dataset.features.arrow_schema, pretokenized)
         return self._documents(dataset, progress, pretokenized)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from elmolite.data import vocab
 from elmolite.data.corpus import SUMMARY_FILE, Corpus
@@ -28,6 +27,7 @@ from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import Vocabulary
 from elmolite.errors import InputError
 from elmolite.utils import folders
+from elmolite.utils.console import progress_bar
 
 logger = logging.getLogger("elmolite")
 
@@ -153,6 +153,7 @@ def prepare(
     :param min_character_count: minimum count of a Unicode character with an id of its own; ``None`` for 5.
     :param n_workers: number of processes; ``None`` for one a core.
     :param overwrite: replace ``out`` if it exists.
+    :param show_progress: show progress bars and log a summary.
     :raises InputError: the text, the vocabulary or ``out`` cannot be used; nothing is written then.
     """
     from loky import cpu_count
@@ -176,7 +177,7 @@ def prepare(
             writer.add(part, hold_out=hold_out)
         if valid_text is not None:
             _warn_of_overlap(train_text.files, valid_text.files)
-            for part in valid_text.tokenize("validation text"):
+            for part in valid_text.tokenize("tokenizing the validation text"):
                 writer.add_validation(part)
             if not writer.valid_spool.n_tokens:
                 raise InputError("the validation text contains no tokens")
@@ -251,7 +252,7 @@ class _Text:
         """Tokenize the documents with a progress bar (bytes of the files on disk, or rows)."""
         progress = self.progress
         with (
-            tqdm(desc=title, unit=progress.unit, unit_scale=True, disable=None if self.show_progress else True) as bar,
+            progress_bar(title, unit=progress.unit, show=self.show_progress) as bar,
             closing(tokenize_in_parallel(self.documents, self.tokenizer, n_workers=self.n_workers)) as parts,
         ):
             for part in parts:

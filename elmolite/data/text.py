@@ -53,7 +53,7 @@ class Progress:
 
     n_total: int = 0
     n_read: int = 0
-    unit: str = "B"
+    unit: str = "bytes"
     n_lines: int = 0
     n_blank_lines: int = 0
 

@@ -20,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm.auto import tqdm
 
 from elmolite.checkpoint import Checkpoint
 from elmolite.data.indexers import ByteIndexer, TokenIndexer, WordIndexer
@@ -42,6 +41,7 @@ from elmolite.embedding.word_cache import WordCache
 from elmolite.errors import InputError, nearest
 from elmolite.nn.bilm import BiLM
 from elmolite.utils.config import Precision, check_precision
+from elmolite.utils.console import progress_bar
 from elmolite.utils.files import json_line
 from elmolite.utils.torch import evaluating, products_in
 
@@ -299,7 +299,7 @@ class ELMo(nn.Module):
         batch_tokens: int = ...,
         output: Literal["numpy"] = ...,
         carry_state: bool = ...,
-        show_progress: bool = ...,
+        show_progress: bool | None = ...,
     ) -> list[NDArray[np.float32]]: ...
 
     @overload
@@ -311,7 +311,7 @@ class ELMo(nn.Module):
         batch_tokens: int = ...,
         output: Literal["torch"],
         carry_state: bool = ...,
-        show_progress: bool = ...,
+        show_progress: bool | None = ...,
     ) -> list[Tensor]: ...
 
     def embed(
@@ -322,7 +322,7 @@ class ELMo(nn.Module):
         batch_tokens: int = BATCH_TOKENS,
         output: Literal["numpy", "torch"] = "numpy",
         carry_state: bool = False,
-        show_progress: bool = False,
+        show_progress: bool | None = None,
     ) -> list[NDArray[np.float32]] | list[Tensor]:
         """Return the word vectors of sentences; those of a sentence do not depend on the other sentences.
 
@@ -334,7 +334,7 @@ class ELMo(nn.Module):
         :param carry_state: behave as AllenNLP and bilm-tf: the sentences are one batch, whatever ``batch_tokens`` is,
             and each starts from the final state of the sentence with the same index in the previous call; see
             :meth:`reset_state`.
-        :param show_progress: show a progress bar.
+        :param show_progress: show a progress bar; by default if the call takes more than five seconds.
         :returns: for each sentence, in order, (L, tokens, 2 P) for ``"all"`` and (tokens, 2 P) otherwise, float32.
         """
         tokenized = self.tokenize(sentences)
@@ -347,7 +347,7 @@ class ELMo(nn.Module):
         with (
             evaluating(self),
             torch.no_grad(),
-            tqdm(total=n_tokens, unit="tokens", unit_scale=True, disable=not show_progress) as bar,
+            progress_bar("embedding", unit="tokens", total=n_tokens, show=show_progress) as bar,
         ):
             if carry_state:
                 vectors, _ = self(encode(tokenized, self.indexer), carry_state=True)
@@ -411,11 +411,11 @@ class ELMo(nn.Module):
         for number, sentence in enumerate(sentences):
             tokens = self._tokens(sentence, number)
             if batch and n_tokens + len(tokens) > READ_AHEAD * batch_tokens:
-                yield from self.embed(batch, layers=layers, batch_tokens=batch_tokens)
+                yield from self.embed(batch, layers=layers, batch_tokens=batch_tokens, show_progress=False)
                 batch, n_tokens = [], 0
             batch.append(tokens)
             n_tokens += max(1, len(tokens))
-        yield from self.embed(batch, layers=layers, batch_tokens=batch_tokens)
+        yield from self.embed(batch, layers=layers, batch_tokens=batch_tokens, show_progress=False)
 
     def embed_aligned(self, texts: Iterable[str], *, layers: LayerSelection = "all") -> list[AlignedVectors]:
         """Return the tokens of strings with their character offsets and vectors.
@@ -439,6 +439,7 @@ class ELMo(nn.Module):
         a: float = 1e-3,
         common: CommonComponent | None = None,
         batch_tokens: int = BATCH_TOKENS,
+        show_progress: bool | None = None,
     ) -> NDArray[np.float32]:
         """Return one vector for each sentence, pooled from those of its tokens.
 
@@ -448,6 +449,7 @@ class ELMo(nn.Module):
         :param layers: as in :meth:`embed`, except ``"all"``.
         :param a: of ``weighted``.
         :param common: component to remove: ``CommonComponent.fit(elmo.embed_sentences(corpus))``.
+        :param show_progress: as in :meth:`embed`.
         :returns: (sentences, 2 P), zeros for a sentence without tokens.
         """
         if pooling not in get_args(Pooling):
@@ -458,8 +460,11 @@ class ELMo(nn.Module):
         tokenized = self.tokenize(sentences)
         vectors = self.embed_iter(tokenized, layers=layers, batch_tokens=batch_tokens)
         pooled = np.zeros((len(tokenized), self.size), np.float32)
-        for row, tokens, each in zip(pooled, tokenized, vectors, strict=True):
-            row[:] = pool(each, pooling, None if weights is None else weights.of(tokens))
+        n_tokens = sum(map(len, tokenized))
+        with progress_bar("embedding", unit="tokens", total=n_tokens, show=show_progress) as bar:
+            for row, tokens, each in zip(pooled, tokenized, vectors, strict=True):
+                row[:] = pool(each, pooling, None if weights is None else weights.of(tokens))
+                bar.update(len(tokens))
         return pooled if common is None else common.remove(pooled)
 
     def encode(self, sentences: str | Sequence[Sentence], **options: Any) -> NDArray[np.float32]:

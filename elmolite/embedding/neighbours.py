@@ -33,8 +33,19 @@ class Occurrence:
 class NeighbourIndex:
     """Index of the tokens of a text by their vectors."""
 
-    def __init__(self, elmo: ELMo, sentences: Sequence[Sequence[str]], *, layers: LayerSelection = "top") -> None:
-        """:param layers: as in :meth:`ELMo.embed`, except ``"all"``."""
+    def __init__(
+        self,
+        elmo: ELMo,
+        sentences: Sequence[Sequence[str]],
+        *,
+        layers: LayerSelection = "top",
+        show_progress: bool | None = None,
+    ) -> None:
+        """Embed the sentences.
+
+        :param layers: as in :meth:`ELMo.embed`, except ``"all"``.
+        :param show_progress: as in :meth:`ELMo.embed`.
+        """
         if layers == "all":
             raise InputError("layers must be 'top', 'average' or an index for neighbours, got 'all'")
         self.elmo = elmo
@@ -42,7 +53,7 @@ class NeighbourIndex:
         self.occurrences = [Occurrence(sentence, index) for sentence in sentences for index in range(len(sentence))]
         if not self.occurrences:
             raise InputError("the text for the neighbours is empty")
-        self._vectors = unit(np.concatenate(elmo.embed(sentences, layers=layers)))
+        self._vectors = unit(np.concatenate(elmo.embed(sentences, layers=layers, show_progress=show_progress)))
 
     def find(self, word: str) -> Occurrence | None:
         """Return the middle one of the occurrences of a word, ignoring case, or ``None``."""

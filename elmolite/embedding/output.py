@@ -29,7 +29,6 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from elmolite.data.text import Progress, read_lines
 from elmolite.data.tokenization import SentenceTokenizer
@@ -39,6 +38,7 @@ from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError, nearest
 from elmolite.utils import files
 from elmolite.utils.config import Precision
+from elmolite.utils.console import progress_bar
 from elmolite.utils.serialization import TensorFile
 from elmolite.utils.torch import best_device
 
@@ -110,6 +110,7 @@ def embed_file(
     :param dtype: of the output: float32, float16 or, in a directory, bfloat16.
     :param pretokenized: split lines at white space instead of by the model's tokenizer.
     :param precision: of the matrix products, see :attr:`ELMo.precision`.
+    :param show_progress: show a progress bar.
     """
     output = Path(output)
     open_file = _FILE_WRITERS.get(output.suffix)
@@ -136,7 +137,7 @@ def embed_file(
     else:
         written = _write_file(open_file(output), elmo, settings, tokenized)
     summary = EmbeddingSummary()
-    with tqdm(desc="embedding", unit="tokens", unit_scale=True, disable=None if show_progress else True) as bar:
+    with progress_bar("embedding", unit="tokens", show=show_progress) as bar:
         for sentences, n_resumed in written:
             n_tokens = sum(map(len, sentences))
             summary.n_sentences += len(sentences)
@@ -273,7 +274,10 @@ class EmbeddingWriter:
     def _write_shard(self, path: Path, sentences: list[list[str]]) -> None:
         lengths = [len(tokens) for tokens in sentences]
         self.elmo.word_cache.clear()  # its rounding would make the shard depend on the ones before it
-        vectors = self.elmo.embed(sentences, layers=self.settings.layers, batch_tokens=self.settings.batch_tokens)
+        options = self.settings
+        vectors = self.elmo.embed(
+            sentences, layers=options.layers, batch_tokens=options.batch_tokens, show_progress=False
+        )
         tensors = {
             "vectors": self.settings.convert(np.concatenate(vectors, axis=-2)),
             "offsets": torch.tensor([0, *accumulate(lengths)]),

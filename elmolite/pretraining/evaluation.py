@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from elmolite.checkpoint import Checkpoint
 from elmolite.data.bptt import Batch, BPTTBatches
@@ -21,6 +20,7 @@ from elmolite.data.vocab import UNKNOWN_ID
 from elmolite.errors import InputError
 from elmolite.nn.bilm import BiLM, BiLMState
 from elmolite.nn.softmax import Softmax
+from elmolite.utils.console import progress_bar
 from elmolite.utils.torch import best_device, evaluating
 
 EVALUATION_BATCH_SIZE = 32
@@ -184,7 +184,7 @@ def evaluate_text(model: str | Path, text: Sequence[str], *, show_progress: bool
             show_progress=False,
         )
         n_targets = 2 * (corpus.train.n_tokens + corpus.train.n_sentences)
-        with tqdm(total=n_targets, unit="targets", unit_scale=True, disable=None if show_progress else True) as bar:
+        with progress_bar("evaluating", unit="targets", total=n_targets, show=show_progress) as bar:
             running, alone = (
                 evaluate(
                     checkpoint.bilm,

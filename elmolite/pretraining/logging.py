@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-import logging
 import math
-import sys
 import time
 from argparse import Namespace
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +14,11 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
-from tqdm.auto import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from elmolite.pretraining import distributed
 from elmolite.pretraining.module import PretrainingModule
 from elmolite.utils import files
-
-PROGRESS_LINE_SECONDS = 15.0
-"""Time between two lines of progress where standard error is not a terminal."""
+from elmolite.utils.console import progress_bar
 
 
 class CsvLog(Logger):
@@ -110,11 +103,10 @@ class TrainingLog(Callback):
         self.n_steps = n_steps
         self.every = every
         self.show = show
-        self._bar: tqdm[Any] | None = None
-        self._open_bar = ExitStack()
+        self._bar: progress_bar | None = None
         self._loss_sum: torch.Tensor | float = 0.0
         self._n_targets = 0
-        self._since = self._line_at = time.monotonic()
+        self._since = time.monotonic()
 
     def _totals(self) -> tuple[float, int]:
         """Return the loss and the number of targets since the last line, over all ranks; a collective."""
@@ -137,12 +129,10 @@ class TrainingLog(Callback):
             for each in trainer.loggers:
                 if isinstance(each, CsvLog) and not each.is_open:
                     each.open_at(trainer.global_step)
-        self._first_step = trainer.global_step
-        self._since = self._line_at = self._started = time.monotonic()
-        if self.show and trainer.is_global_zero and sys.stderr.isatty():
-            bar = tqdm(total=self.n_steps, initial=trainer.global_step, desc="pretraining", unit="step")
-            self._bar = self._open_bar.enter_context(bar)
-            self._open_bar.enter_context(logging_redirect_tqdm([logging.getLogger("elmolite")]))
+        self._since = time.monotonic()
+        show = self.show and trainer.is_global_zero
+        bar = progress_bar("pretraining", unit="steps", total=self.n_steps, initial=trainer.global_step, show=show)
+        self._bar = bar.__enter__()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
         """Add a step to the totals, and log them at the interval."""
@@ -166,16 +156,8 @@ class TrainingLog(Callback):
             }
         )
         self._loss_sum, self._n_targets, self._since = 0.0, 0, now
-        self._show(step, f"loss {loss:.3f}, {speed:,.0f} tokens/s", now)
-
-    def _show(self, step: int, text: str, now: float) -> None:
         if self._bar is not None:
-            self._bar.set_postfix_str(text, refresh=False)
-            self._bar.update(step - self._bar.n)
-        elif self.show and now - self._line_at > PROGRESS_LINE_SECONDS:
-            left = (now - self._started) / (step - self._first_step) * (self.n_steps - step)
-            distributed.log_once(f"step {step:,} of {self.n_steps:,}: {text}, {tqdm.format_interval(left)} left")
-            self._line_at = now
+            self._bar.update(step - self._bar.n, f"loss {loss:.3f}, {speed:,.0f} tokens/s")
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Stop the clock of the training speed."""
@@ -193,8 +175,13 @@ class TrainingLog(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Close the progress bar."""
-        self._open_bar.close()
+        self._close_bar()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
         """Close the progress bar."""
-        self._open_bar.close()
+        self._close_bar()
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.__exit__()
+            self._bar = None

@@ -30,7 +30,6 @@ import torch
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from elmolite.embedding import BATCH_TOKENS
 from elmolite.embedding.batching import batches_by_length
@@ -38,6 +37,7 @@ from elmolite.embedding.elmo import ELMo, Sentence
 from elmolite.errors import InputError
 from elmolite.tasks.config import CacheDtype
 from elmolite.utils import files, folders
+from elmolite.utils.console import progress_bar
 
 logger = logging.getLogger("elmolite")
 
@@ -166,7 +166,7 @@ def _write(
     }
     with (
         folders.writing_shared_folder(path) as new,
-        tqdm(desc="layers", total=n_tokens, unit="words", unit_scale=True, disable=not show_progress or None) as bar,
+        progress_bar("computing layers", unit="words", total=n_tokens, show=show_progress) as bar,
     ):
         with files.writing(new / _LAYERS_FILE) as file:
             header = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
@@ -182,7 +182,8 @@ def _compute(elmo: ELMo, sentences: Sequence[Sequence[str]]) -> Iterator[NDArray
     """Yield the rows of sentences, longest first, in the batches in which :meth:`ELMo.embed` computes them."""
     width = elmo.size // 2
     for batch in batches_by_length([len(sentence) for sentence in sentences], BATCH_TOKENS):
-        layers = np.concatenate(elmo.embed([sentences[i] for i in batch]), axis=1)  # (L, tokens, 2 P)
+        vectors = elmo.embed([sentences[i] for i in batch], show_progress=False)
+        layers = np.concatenate(vectors, axis=1)  # (L, tokens, 2 P)
         yield np.concatenate([layers[0, :, :width], *layers[1:]], axis=1)
 
 

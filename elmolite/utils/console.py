@@ -1,11 +1,105 @@
-"""Output on a terminal: tables aligned in every script, labels without control characters, levels of loggers."""
+"""Output for people: progress bars, tables aligned in every script, labels without control characters, log levels."""
 
 from __future__ import annotations
 
 import logging
+import sys
+import time
 import unicodedata
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import Any, Self
+
+BAR_DELAY_SECONDS = 5.0
+"""Duration of work after which a bar appears that was not asked for."""
+PROGRESS_LINE_SECONDS = 15.0
+"""Time between two lines of progress where no bar can be drawn."""
+logger = logging.getLogger("elmolite")
+
+
+class progress_bar:  # noqa: N801  # used as a function
+    """Progress of long work: a bar on a terminal or in a notebook, elsewhere a line in the log every 15 seconds.
+
+    Use it as a context manager. Messages of the library are written above the bar.
+
+    :ivar n: amount done, in units.
+    :ivar total: amount to do; ``None`` if unknown. It may be corrected during the work.
+    """
+
+    def __init__(
+        self, desc: str, *, unit: str, total: int | None = None, initial: int = 0, show: bool | None = None
+    ) -> None:
+        """Start the clock.
+
+        :param unit: plural name of the unit, such as "tokens".
+        :param initial: amount that an earlier run has done.
+        :param show: show the bar at once; ``None``: after five seconds; ``False``: never.
+        """
+        self.desc = desc
+        self.unit = unit
+        self.total = total
+        self.n = self._initial = initial
+        self.show = show
+        self._bar: Any = None
+        self._close = ExitStack()
+        self._started = self._line_at = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self.show and is_interactive():
+            self._open_bar()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close.close()
+        self._bar = None
+
+    def update(self, n: int, text: str = "") -> None:
+        """Add to the amount done, and show it.
+
+        :param text: shown after the rate, for instance the loss.
+        """
+        self.n += n
+        if self.show is False:
+            return
+        now = time.monotonic()
+        if self._bar is None and now - self._started > BAR_DELAY_SECONDS and is_interactive():
+            self._open_bar()
+        if self._bar is not None:
+            self._bar.total = self.total
+            self._bar.set_postfix_str(text, refresh=False)
+            self._bar.update(self.n - self._bar.n)
+        elif now - self._line_at > PROGRESS_LINE_SECONDS:
+            self._line_at = now
+            logger.info(self._line(now - self._started, text))
+
+    def _open_bar(self) -> None:
+        from tqdm.auto import tqdm
+        from tqdm.contrib.logging import logging_redirect_tqdm
+
+        scales = self.total is None or self.total >= 100_000
+        bar = tqdm(desc=self.desc, total=self.total, initial=self.n, unit=f" {self.unit}", unit_scale=scales)
+        self._bar = self._close.enter_context(bar)
+        self._close.enter_context(logging_redirect_tqdm([logger]))
+
+    def _line(self, seconds: float, text: str) -> str:
+        from tqdm import tqdm
+
+        rate = (self.n - self._initial) / seconds
+        parts = [f"{self.desc}: {self.n:,}", f"{rate:,.{0 if rate >= 10 else 1}f} {self.unit}/s"]
+        parts += [text] if text else []
+        if self.total:
+            parts[0] += f" of {self.total:,}"
+            if rate:
+                parts.append(f"{tqdm.format_interval((self.total - self.n) / rate)} left")
+        parts[0] += f" {self.unit}"
+        return ", ".join(parts)
+
+
+def is_interactive() -> bool:
+    """Tell whether a progress bar can be drawn: standard error is a terminal, or the code runs in a notebook."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return sys.stderr.isatty() or (shell is not None and "IPKernelApp" in shell.config)
 
 
 def printable(text: str, *, width: int = 40) -> str:

@@ -1,4 +1,62 @@
-from elmolite.utils.console import display_width, printable, table
+import logging
+import sys
+from types import SimpleNamespace
+from unittest.mock import MagicMock
+
+import pytest
+
+from elmolite.utils import console
+from elmolite.utils.console import display_width, printable, progress_bar, table
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time in seconds, which the test sets."""
+    now = SimpleNamespace(seconds=0)
+    monkeypatch.setattr(console.time, "monotonic", lambda: now.seconds)
+    return now
+
+
+@pytest.mark.parametrize(("show", "is_logged"), [(True, True), (None, True), (False, False)])
+def test_progress_without_a_terminal_is_a_line_every_15_seconds(clock, caplog, capsys, show, is_logged):
+    caplog.set_level(logging.INFO, "elmolite")
+    with progress_bar("embedding", unit="tokens", total=90_000, initial=10_000, show=show) as bar:
+        for clock.seconds in range(0, 41, 4):
+            bar.update(2_000, "loss 2.0")
+    lines = [
+        "embedding: 20,000 of 90,000 tokens, 625 tokens/s, loss 2.0, 01:52 left",
+        "embedding: 28,000 of 90,000 tokens, 562 tokens/s, loss 2.0, 01:50 left",
+    ]
+    assert [record.getMessage() for record in caplog.records] == (lines if is_logged else [])
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("show", "n_when_drawn"), [(True, 0), (None, 6), (False, None)])
+@pytest.mark.parametrize("is_notebook", [True, False])
+def test_a_bar_is_drawn_on_a_terminal_and_in_a_notebook(clock, monkeypatch, show, n_when_drawn, is_notebook):
+    shell = SimpleNamespace(config={"IPKernelApp": {}})
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell if is_notebook else None))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: not is_notebook)
+    opened = []
+
+    def draw(bar):
+        opened.append(bar.n)
+        bar._bar = MagicMock()
+
+    monkeypatch.setattr(progress_bar, "_open_bar", draw)
+    with progress_bar("embedding", unit="tokens", total=10, show=show) as bar:
+        for clock.seconds in (0, 4, 8):
+            bar.update(2)
+    assert opened == ([] if n_when_drawn is None else [n_when_drawn])
+
+
+def test_the_bar_follows_a_total_that_becomes_known(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with progress_bar("embedding", unit="tokens", show=True) as bar:
+        bar.total = 200_000
+        bar.update(100_000, "loss 2.0")
+    assert "embedding:  50%" in (err := capsys.readouterr().err)
+    assert "100k/200k" in err
 
 
 def test_columns_are_aligned_in_every_script():
