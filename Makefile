@@ -14,18 +14,17 @@ $(VENV)/installed: pyproject.toml constraints.txt
 demo: $(VENV)/installed  ## from the documentation of this installation to a trained model, in three to five minutes
 	$(BIN)/elmolite demo $(DEMO)
 
-# Threads of OpenMP that wait by spinning slow the tests down several times on a busy machine.
-test test-all test-reliability: export OMP_WAIT_POLICY := passive
-test test-all test-reliability: export GOMP_SPINCOUNT := 0
+# Two processes, of one thread each. Each begins with tests of its own half of the files, which share fixtures.
+PYTEST := -m pytest -n 2 --dist worksteal
 
 test: $(VENV)/installed  ## the quick tests; make test TEST=tests/nn for some of them
-	$(BIN)/python -m pytest -m "not (slow or multiprocess or reliability)" $(TEST)
+	$(BIN)/python $(PYTEST) -m "not (slow or multiprocess or reliability or notebooks)" $(TEST)
 
 test-all: $(VENV)/installed  ## every test, those of tests/reliability as samples
-	$(BIN)/python -m pytest $(TEST)
+	$(BIN)/python $(PYTEST) $(TEST)
 
 test-reliability: $(VENV)/installed  ## killing, damage and untrusted files in full
-	ELMOLITE_RELIABILITY=1 $(BIN)/python -m pytest -rP tests/reliability
+	$(BIN)/python -m pytest --full -rP tests/reliability
 
 # The lowest allowed version of every dependency but torch. datasets 5.0 leaves a CSV file open; the warning of the garbage
 # collector cannot be caught.

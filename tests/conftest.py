@@ -1,90 +1,44 @@
+"""Options and fixtures. Modules that import torch are imported by the fixtures that need them."""
+
 import os
-import random
+
+# Before torch is imported, here and in the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from helpers.models import make_bilm
+from hypothesis import HealthCheck, settings
 
-from elmolite.checkpoint import Checkpoint
-from elmolite.data.corpus import Corpus
-from elmolite.data.prepare import prepare
-from elmolite.data.tokenization import SentenceTokenizer
-from elmolite.nn.bilm import BiLM, BiLMConfig
-from elmolite.nn.softmax import FullSoftmax
-from elmolite.pretraining.checkpointing import TrainingCheckpoints, load_checkpoint
-from elmolite.tasks.examples.records import ExampleColumns
-from elmolite.tasks.examples.sources import read_examples
-
-SHARED = Path(__file__).parents[2] / "shared" / "data"
-
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data folder is not beside the checkout")
+settings.register_profile("quick", max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+settings.register_profile("all", settings.get_profile("quick"), max_examples=1000)
+settings.load_profile("quick")
 
 
-def pytest_configure(config):
-    # Two threads are what results are compared under; workers of a test runner would fight over more.
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(min(2, os.cpu_count() or 1))
+def pytest_addoption(parser):
+    parser.addoption("--full", action="store_true", help="every case of tests/reliability instead of a sample")
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     for item in items:
         if "reliability" in item.path.parts:
             item.add_marker("reliability")
-
-
-def random_sentences(n, *, seed=0, words=None):
-    """Sentences of a small random language in which a word depends on the one before; no two are alike by design."""
-    rng = random.Random(seed)
-    words = words or [a + b for a in ("ba", "do", "ki", "lu", "me", "ra") for b in ("n", "st", "ve", "ly", "é")]
-    sentences = []
-    for _ in range(n):
-        at = rng.randrange(len(words))
-        sentence = []
-        for _ in range(rng.randint(1, 12)):
-            sentence.append(words[at])
-            at = (at * 7 + rng.randint(1, 3)) % len(words)
-        sentences.append(sentence)
-    return sentences
-
-
-def write_sentences(path, sentences, *, document_every=10):
-    lines = []
-    for number, sentence in enumerate(sentences):
-        if number and number % document_every == 0:
-            lines.append("")
-        lines.append(" ".join(sentence))
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
-
-
-def make_corpus(folder, sentences, **options) -> Corpus:
-    folder.mkdir(parents=True, exist_ok=True)
-    text = write_sentences(folder / "text.txt", sentences)
-    options = {"tokenizer": SentenceTokenizer.whitespace(), "show_progress": False, **options}
-    return prepare([str(text)], folder / "corpus", **options)
-
-
-def examples_of(path, content, task, *, needs_labels=True, **columns):
-    """Sentences and labels of what a file with this content holds."""
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    found = read_examples(path, task, ExampleColumns(**columns), needs_labels=needs_labels)
-    return [(*example.sentences, example.labels) for example in found.examples]
-
-
-def training_checkpoint(out) -> dict[str, Any]:
-    """Return the latest training checkpoint of a run."""
-    return load_checkpoint(TrainingCheckpoints(out).paths()[0])
-
-
-def small_config(**changes) -> BiLMConfig:
-    sizes = {"filters": [(1, 8), (2, 8), (3, 16)], "cell_size": 24, "projection_size": 12, "n_highway_layers": 1}
-    return BiLMConfig(**{**sizes, **changes})
+    if not config.getoption("full"):
+        left_out = [item for item in items if item.get_closest_marker("full")]
+        items[:] = [item for item in items if not item.get_closest_marker("full")]
+        config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.fixture(scope="session")
-def corpus(tmp_path_factory) -> Corpus:
+def is_full(pytestconfig) -> bool:
+    """Whether every case is tested, or a sample."""
+    return pytestconfig.getoption("full")
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    from helpers.data import make_corpus, random_sentences
+
     return make_corpus(tmp_path_factory.mktemp("corpus"), random_sentences(400))
 
 
@@ -114,20 +68,23 @@ def no_pictures(monkeypatch):
 
 
 @pytest.fixture
-def bilm() -> BiLM:
-    torch.manual_seed(1)
-    return make_bilm(small_config()).eval()
+def bilm():
+    from helpers.models import make_bilm, small_config
+
+    return make_bilm(small_config(), seed=1).eval()
 
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory, corpus) -> Path:
-    torch.manual_seed(2)
-    config = small_config()
-    softmax = FullSoftmax(vocabulary_size=len(corpus.vocabulary), projection_size=config.projection_size)
+    from helpers.models import make_bilm, small_config
+
+    from elmolite.checkpoint import Checkpoint
+    from elmolite.nn.softmax import FullSoftmax
+
+    bilm = make_bilm(small_config(), seed=2)
+    softmax = FullSoftmax(vocabulary_size=len(corpus.vocabulary), projection_size=bilm.config.projection_size)
     folder = tmp_path_factory.mktemp("models") / "model"
-    Checkpoint(make_bilm(config), corpus.tokenizer, corpus.characters, softmax, corpus.vocabulary).save_pretrained(
-        folder
-    )
+    Checkpoint(bilm, corpus.tokenizer, corpus.characters, softmax, corpus.vocabulary).save_pretrained(folder)
     return folder
 
 

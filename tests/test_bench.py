@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import random_sentences, write_sentences
+from helpers.data import random_sentences, write_sentences
 
 pytestmark = pytest.mark.slow
 

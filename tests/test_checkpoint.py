@@ -1,7 +1,6 @@
 import pytest
 import torch
-from conftest import small_config
-from helpers.models import make_bilm
+from helpers.models import make_bilm, small_config
 from safetensors.torch import load_file
 
 from elmolite.checkpoint import FORMAT_VERSION, Checkpoint, read_config

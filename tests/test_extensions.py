@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import small_config
+from helpers.models import small_config
 from helpers.small_tasks import sentences_of, write_classes
 from torch import nn
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from conftest import random_sentences, write_sentences
+from helpers.data import random_sentences, write_sentences
 from helpers.legacy_numpy import write_bilm_tf
 
 from elmolite.cli.main import COMMANDS, main

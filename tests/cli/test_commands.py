@@ -5,7 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from conftest import random_sentences, small_config, write_sentences
+from helpers.data import random_sentences, write_sentences
+from helpers.models import small_config
 from helpers.small_tasks import setup_of, span_tags, train, write_classes, write_label_sets, write_pairs, write_tagged
 
 from elmolite import load_recipe

@@ -1,5 +1,5 @@
 import pytest
-from conftest import make_corpus, random_sentences
+from helpers.data import make_corpus, random_sentences
 
 from elmolite.data.corpus import FORMAT_VERSION, Corpus
 from elmolite.errors import InputError

@@ -10,7 +10,7 @@ import huggingface_hub
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from conftest import random_sentences, write_sentences
+from helpers.data import random_sentences, write_sentences
 
 from elmolite import DatasetText
 from elmolite.cli.main import main

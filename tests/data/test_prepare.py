@@ -9,7 +9,7 @@ from itertools import accumulate
 
 import numpy as np
 import pytest
-from conftest import make_corpus, random_sentences, write_sentences
+from helpers.data import make_corpus, random_sentences, write_sentences
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from elmolite.data.indexers import ByteIndexer

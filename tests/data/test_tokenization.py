@@ -3,7 +3,7 @@ import gzip
 import pickle
 
 import pytest
-from conftest import SHARED, needs_shared
+from helpers.data import SHARED, needs_shared
 from tokenizers import Tokenizer
 
 from elmolite.data.tokenization import SentenceTokenizer

@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import random_sentences, small_config
-from helpers.models import assert_close, make_bilm
+from helpers.data import random_sentences
+from helpers.models import assert_close, make_bilm, small_config
 from torch.utils.data import DataLoader
 
 from elmolite.data.indexers import ByteIndexer, UnicodeIndexer, WordIndexer

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from conftest import random_sentences
+from helpers.data import random_sentences
 
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.embedding.elmo import ELMo

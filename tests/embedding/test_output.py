@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from conftest import random_sentences
+from helpers.data import random_sentences
 from helpers.models import assert_close
 from helpers.pretraining import DiedError
 from safetensors.torch import load_file, save_file

@@ -5,8 +5,9 @@ import json
 import h5py
 import numpy as np
 import pytest
-from conftest import SHARED, needs_shared, small_config
+from helpers.data import SHARED, needs_shared
 from helpers.legacy_numpy import arrays_of, assert_same, read_bilm_tf, write_bilm_tf
+from helpers.models import small_config
 
 from elmolite.checkpoint import Checkpoint, convert
 from elmolite.cli.main import main

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import SHARED, needs_shared
+from helpers.data import SHARED, needs_shared
 from helpers.legacy_numpy import assert_same, read_many_langs, write_many_langs
 
 from elmolite.checkpoint import convert

@@ -7,6 +7,11 @@ from elmolite.data.indexers import ByteIndexer
 from elmolite.nn.bilm import BiLM, BiLMConfig
 
 
+def small_config(**changes) -> BiLMConfig:
+    sizes = {"filters": [(1, 8), (2, 8), (3, 16)], "cell_size": 24, "projection_size": 12, "n_highway_layers": 1}
+    return BiLMConfig(**{**sizes, **changes})
+
+
 def make_bilm(config: BiLMConfig, indexer=None, *, seed=None) -> BiLM:
     """Return a model that reads the ids of an indexer, bytes by default."""
     if seed is not None:

@@ -5,8 +5,9 @@ import csv
 from unittest import mock
 
 import torch
-from conftest import small_config, training_checkpoint
+from helpers.models import small_config
 
+from elmolite.pretraining.checkpointing import TrainingCheckpoints, load_checkpoint
 from elmolite.pretraining.config import PretrainingConfig
 from elmolite.pretraining.module import PretrainingModule
 from elmolite.pretraining.trainer import pretrain
@@ -52,6 +53,11 @@ def before_step(at, action):
 
 def die(_):
     raise DiedError
+
+
+def training_checkpoint(out):
+    """Return the latest training checkpoint of a run."""
+    return load_checkpoint(TrainingCheckpoints(out).paths()[0])
 
 
 def read_log(out):

@@ -2,17 +2,24 @@
 
 import random
 
-from conftest import random_sentences
+from helpers.data import random_sentences
 
 from elmolite.tasks.config import FinetuningConfig, InputConfig
 from elmolite.tasks.examples.records import DEFAULT_COLUMNS, ExampleColumns
-from elmolite.tasks.examples.sources import TaskExamples
+from elmolite.tasks.examples.sources import TaskExamples, read_examples
 from elmolite.tasks.finetune import FinetuningRun, fit
 from elmolite.tasks.heads import ClassifyConfig, EntailConfig, TagConfig
 
 WORDS = {onset: [onset + rest for rest in ("n", "st", "ve", "ly", "é")] for onset in ("ba", "ki", "lu")}
 SMALL = {"hidden_size": 8, "dropout": 0.0}
 HEADS = {"classify": ClassifyConfig(**SMALL), "tag": TagConfig(**SMALL), "entail": EntailConfig(**SMALL)}
+
+
+def examples_of(path, content, task, *, needs_labels=True, **columns):
+    """Sentences and labels of what a file with this content holds."""
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    found = read_examples(path, task, ExampleColumns(**columns), needs_labels=needs_labels)
+    return [(*example.sentences, example.labels) for example in found.examples]
 
 
 def sentences_of(onset, n, *, seed=0, longest=5):

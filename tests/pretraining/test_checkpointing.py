@@ -5,8 +5,17 @@ import signal
 
 import pytest
 import torch
-from conftest import small_config, training_checkpoint
-from helpers.pretraining import DiedError, assert_same_run, before_step, die, train, validations, weights_of
+from helpers.models import small_config
+from helpers.pretraining import (
+    DiedError,
+    assert_same_run,
+    before_step,
+    die,
+    train,
+    training_checkpoint,
+    validations,
+    weights_of,
+)
 
 from elmolite.errors import InputError
 from elmolite.pretraining import checkpointing, module

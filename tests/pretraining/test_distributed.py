@@ -17,8 +17,9 @@ from unittest import mock
 
 import pytest
 import torch
-from conftest import make_corpus, random_sentences, small_config, training_checkpoint
-from helpers.pretraining import assert_same_run, before_step, read_log, weights_of
+from helpers.data import make_corpus, random_sentences
+from helpers.models import small_config
+from helpers.pretraining import assert_same_run, before_step, read_log, training_checkpoint, weights_of
 
 from elmolite.cli.main import main
 from elmolite.data.bptt import BPTTBatches

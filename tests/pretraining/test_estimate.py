@@ -1,7 +1,7 @@
 import re
 
 import pytest
-from conftest import small_config
+from helpers.models import small_config
 from helpers.pretraining import validations
 
 from elmolite.cli.main import main

@@ -2,8 +2,8 @@ import math
 
 import pytest
 import torch
-from conftest import make_corpus, random_sentences, small_config
-from helpers.models import make_bilm
+from helpers.data import make_corpus, random_sentences
+from helpers.models import make_bilm, small_config
 
 from elmolite.checkpoint import Checkpoint
 from elmolite.data.bptt import BPTTBatches

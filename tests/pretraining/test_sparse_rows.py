@@ -1,6 +1,6 @@
 import pytest
 import torch
-from conftest import small_config
+from helpers.models import small_config
 from torch import nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode

@@ -8,8 +8,9 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import make_corpus, random_sentences, small_config, training_checkpoint
-from helpers.pretraining import before_step, make_config, read_log, train, validations, weights_of
+from helpers.data import make_corpus, random_sentences
+from helpers.models import small_config
+from helpers.pretraining import before_step, make_config, read_log, train, training_checkpoint, validations, weights_of
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers.logger import DummyLogger

@@ -2,8 +2,7 @@ import math
 
 import pytest
 import torch
-from conftest import small_config
-from helpers.models import make_bilm
+from helpers.models import make_bilm, small_config
 from torch.nn import functional as F
 
 from elmolite.checkpoint import Checkpoint

@@ -4,7 +4,6 @@ One table serves every reader: prepare, embed and the label files go through the
 """
 
 import gzip
-import os
 import re
 
 import numpy as np
@@ -166,7 +165,7 @@ def test_long_lines_of_running_text_are_read_in_pieces(tmp_path, capsys, caplog,
     assert letters_of(Corpus.open(tmp_path / "corpus")) == letters(content)
 
 
-@pytest.mark.skipif("ELMOLITE_RELIABILITY" not in os.environ, reason="takes minutes: make test-reliability")
+@pytest.mark.full
 @pytest.mark.parametrize("content", ["x" * 10_000_000, "ban kin " * 50_000], ids=["a word of 10 MB", "100,000 tokens"])
 def test_long_sentences_are_embedded_and_evaluated(tmp_path, model_folder, capsys, content):
     path = tmp_path / "text.txt"

@@ -4,7 +4,7 @@ import random
 import tracemalloc
 
 import pytest
-from conftest import write_sentences
+from helpers.data import write_sentences
 
 from elmolite.data import corpus_writer
 from elmolite.data.prepare import prepare

@@ -4,7 +4,6 @@
 """
 
 import json
-import os
 import random
 import shutil
 from concurrent.futures import ProcessPoolExecutor
@@ -13,10 +12,10 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from conftest import random_sentences, small_config, write_sentences
-from faults import FULL, KILLS, RESUMABLE, sweep
-from helpers.models import make_bilm
-from runs import FORK_SERVER
+from helpers.data import random_sentences, write_sentences
+from helpers.faults import FULL, KILLS, RESUMABLE, sweep
+from helpers.models import make_bilm, small_config
+from helpers.runs import FORK_SERVER
 
 from elmolite.checkpoint import Checkpoint
 from elmolite.data.corpus import Corpus
@@ -32,9 +31,6 @@ from elmolite.pretraining.checkpointing import TrainingCheckpoints, load_checkpo
 from elmolite.tasks.checkpoint import TaskCheckpoint
 from elmolite.utils import files
 
-IS_LONG = bool(os.environ.get("ELMOLITE_RELIABILITY"))
-STEP = 1 if IS_LONG else 30
-N_DAMAGES = 2000 if IS_LONG else 40
 SENTENCES = random_sentences(40)
 
 
@@ -140,9 +136,9 @@ class VectorFile(VectorFolder):
 SAVES = [TrainingCheckpoint, Model, PreparedCorpus, VectorFolder, VectorFile]
 
 
-def run(save, folder):
+def run(save, folder, step):
     torch.set_num_threads(1)
-    return sweep(save(), folder, first=SAVES.index(save), step=STEP)
+    return sweep(save(), folder, first=SAVES.index(save), step=step)
 
 
 @pytest.fixture(scope="module")
@@ -153,11 +149,11 @@ def clean_process():
 
 
 @pytest.mark.parametrize("save", SAVES)
-def test_a_failed_save_loses_nothing(tmp_path, clean_process, save):
-    injected = clean_process.submit(run, save, tmp_path).result()
+def test_a_failed_save_loses_nothing(tmp_path, clean_process, is_full, save):
+    injected = clean_process.submit(run, save, tmp_path, 1 if is_full else 30).result()
     print(f"{save.__name__}: {dict(injected)}, {injected.total()} in all, 0 lost")
-    assert injected.keys() == {*KILLS, FULL} or not IS_LONG
-    assert injected.total() >= (20 if IS_LONG else 2)
+    assert injected.keys() == {*KILLS, FULL} or not is_full
+    assert injected.total() >= (20 if is_full else 2)
 
 
 DAMAGED = {
@@ -185,11 +181,11 @@ def folders(tmp_path_factory, model_folder, corpus, tasks):
 
 
 @pytest.mark.parametrize("kind", DAMAGED)
-def test_every_flipped_bit_and_truncation_is_found_and_the_file_named(folders, kind):
+def test_every_flipped_bit_and_truncation_is_found_and_the_file_named(folders, is_full, kind):
     folder, read = folders / kind, DAMAGED[kind]
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     rng, expected = random.Random(kind), read(folder)
-    for _ in range(N_DAMAGES):
+    for _ in range(2000 if is_full else 40):
         path = rng.choice(paths)
         whole = path.read_bytes()
         at, bit = rng.randrange(len(whole)), rng.randrange(8)

@@ -1,20 +1,17 @@
 """Non-finite loss, gradients and states: the step is skipped and counted, or the run ends."""
 
 import math
-import os
 from functools import partial
 
 import pytest
 import torch
-from conftest import make_corpus, random_sentences, training_checkpoint
-from runs import Run, log_of, said_by, start
+from helpers.data import make_corpus, random_sentences
+from helpers.pretraining import training_checkpoint
+from helpers.runs import Run, log_of, said_by, sampled, start
 
 from elmolite.pretraining import distributed
 from elmolite.pretraining.module import PretrainingModule
 
-IS_LONG = bool(os.environ.get("ELMOLITE_RELIABILITY"))
-N_STEPS = 120 if IS_LONG else 24
-SPOILED = [step for step in range(N_STEPS) if step % 5 in (1, 2)]
 PLACES = ("loss", "gradient", "state")
 
 
@@ -60,22 +57,24 @@ def spoil(place, value, steps):
     PretrainingModule._optimize = checked_optimize
 
 
-@pytest.mark.parametrize("n_processes", [1, 2] if IS_LONG else [2])
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf] if IS_LONG else [math.nan])
+@pytest.mark.parametrize("n_processes", sampled([1, 2], 2))
+@pytest.mark.parametrize("value", sampled([math.nan, math.inf, -math.inf], math.nan))
 @pytest.mark.parametrize("place", PLACES)
-def test_a_non_finite_step_is_skipped_and_counted_on_all_ranks(tmp_path, corpus, place, value, n_processes):
-    run = Run(corpus, {"n_nodes": n_processes, "max_steps": N_STEPS, "softmax": "sampled", "ema_decay": 0.9})
-    arms = [partial(spoil, place, value, SPOILED if rank == n_processes - 1 else []) for rank in range(n_processes)]
+def test_a_non_finite_step_is_skipped_and_counted_on_all_ranks(tmp_path, corpus, is_full, place, value, n_processes):
+    n_steps = 120 if is_full else 24
+    spoiled = [step for step in range(n_steps) if step % 5 in (1, 2)]
+    run = Run(corpus, {"n_nodes": n_processes, "max_steps": n_steps, "softmax": "sampled", "ema_decay": 0.9})
+    arms = [partial(spoil, place, value, spoiled if rank == n_processes - 1 else []) for rank in range(n_processes)]
     assert set(start(run, tmp_path / "run", arms=arms).exit_codes()) == {0}, said_by(tmp_path / "run")
     log = log_of(tmp_path / "run")
     skipped = [int(row["skipped_steps"]) for row in log if row["skipped_steps"]]
-    assert skipped == [sum(each <= step for each in SPOILED) for step in range(N_STEPS)]
-    assert said_by(tmp_path / "run").count("skipped step") == len(SPOILED)
+    assert skipped == [sum(each <= step for each in spoiled) for step in range(n_steps)]
+    assert said_by(tmp_path / "run").count("skipped step") == len(spoiled)
     weights = training_checkpoint(tmp_path / "run")["state_dict"]
     assert all(weight.isfinite().all() for weight in weights.values())
 
 
-@pytest.mark.parametrize("place", PLACES if IS_LONG else ["state"])
+@pytest.mark.parametrize("place", sampled(PLACES, "state"))
 def test_too_many_skipped_steps_in_a_row_end_the_run(tmp_path, corpus, place):
     settings = {"max_steps": 40, "log_every_steps": 40}
     run = Run(corpus, settings, patches={"pretraining.checkpointing.SAVE_SECONDS": -1.0})

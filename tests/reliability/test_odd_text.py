@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import small_config
-from helpers.models import make_bilm
+from helpers.models import make_bilm, small_config
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from elmolite.data.indexers import ByteIndexer, ManyLangsIndexer, UnicodeIndexer, WordIndexer

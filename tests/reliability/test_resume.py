@@ -3,7 +3,6 @@
 ``make test-all`` has a sample, ``make test-reliability`` all of it.
 """
 
-import os
 import random
 import signal
 import time
@@ -11,8 +10,9 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
-from conftest import make_corpus, random_sentences, training_checkpoint
-from runs import (
+from helpers.data import make_corpus, random_sentences
+from helpers.pretraining import training_checkpoint
+from helpers.runs import (
     SAVE_EVERY_STEP,
     Run,
     batches_of,
@@ -21,6 +21,7 @@ from runs import (
     has_checkpoint,
     kill_in,
     said_by,
+    sampled,
     start,
     wait_for_log,
 )
@@ -29,9 +30,6 @@ from elmolite.data.bptt import BPTTBatches
 from elmolite.data.corpus import Corpus
 from elmolite.errors import PREEMPTED_EXIT_CODE
 from elmolite.pretraining.module import PretrainingModule
-
-IS_LONG = bool(os.environ.get("ELMOLITE_RELIABILITY"))
-N_KILLS = 50 if IS_LONG else 3
 
 _VALIDATED = PretrainingModule.on_validation_epoch_end
 
@@ -101,9 +99,9 @@ def whole(corpus, tmp_path_factory):
     return get
 
 
-@pytest.mark.parametrize("seed", range(N_KILLS))
-def test_killed_at_any_moment(tmp_path, corpus, whole, seed):
-    kind = list(KINDS)[seed % len(KINDS)] if IS_LONG else QUICK_KIND
+@pytest.mark.parametrize("seed", sampled(range(50), 0, 1, 2))
+def test_killed_at_any_moment(tmp_path, corpus, whole, is_full, seed):
+    kind = list(KINDS)[seed % len(KINDS)] if is_full else QUICK_KIND
     (out, seconds), run = whole(kind), run_of(corpus, kind)
     started = start(run, tmp_path / "run")
     wait_for_log(tmp_path / "run")
@@ -138,7 +136,7 @@ EDGES = {  # function, and the call of it that kills the process
 
 @pytest.mark.parametrize(
     "edge",
-    EDGES if IS_LONG else ["in a validation", "at the end of the last validation", "while a checkpoint is written"],
+    sampled(EDGES, "in a validation", "at the end of the last validation", "while a checkpoint is written"),
 )
 def test_killed_at_an_edge(tmp_path, corpus, whole, edge):
     run, (target, n) = run_of(corpus, QUICK_KIND), EDGES[edge]
@@ -168,9 +166,9 @@ def test_killed_between_two_windows_of_a_step_and_after_early_stopping_has_count
     check_same(out, tmp_path / "run")
 
 
-@pytest.mark.parametrize("kind", KINDS if IS_LONG else ["two processes"])
-def test_killed_in_one_step_after_another(tmp_path, corpus, whole, kind):
-    for step in range(1, 11 if IS_LONG else 3):
+@pytest.mark.parametrize("kind", sampled(KINDS, "two processes"))
+def test_killed_in_one_step_after_another(tmp_path, corpus, whole, is_full, kind):
+    for step in range(1, 11 if is_full else 3):
         resume = has_checkpoint(tmp_path / "run")
         arm = partial(kill_in, f"{MODULE}.training_step", 1)  # a step further each time
         started = start(run_of(corpus, kind), tmp_path / "run", resume=resume, arms=[arm])
@@ -180,7 +178,7 @@ def test_killed_in_one_step_after_another(tmp_path, corpus, whole, kind):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("kind", ["sampled, carried", "two processes"] if IS_LONG else ["sampled, carried"])
+@pytest.mark.parametrize("kind", sampled(["sampled, carried", "two processes"], "sampled, carried"))
 def test_a_signal_saves_and_ends_the_run(tmp_path, corpus, whole, kind, number):
     """Nothing else saves a checkpoint; of two processes only the second gets the signal."""
     (out, _), run = whole(kind), run_of(corpus, kind)

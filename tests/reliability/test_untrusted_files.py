@@ -4,7 +4,6 @@ import copy
 import gzip
 import io
 import json
-import os
 import pickle
 import random
 import shutil
@@ -14,9 +13,9 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from conftest import small_config, write_sentences
+from helpers.data import write_sentences
 from helpers.legacy_numpy import write_bilm_tf, write_many_langs
-from helpers.models import make_bilm
+from helpers.models import make_bilm, small_config
 from helpers.small_tasks import write_vectors
 
 from elmolite import load_recipe
@@ -33,7 +32,6 @@ from elmolite.tasks.checkpoint import TaskCheckpoint
 from elmolite.tasks.static_vectors import read_static_vectors
 from elmolite.utils import files
 
-N_CHANGES = 100 if os.environ.get("ELMOLITE_RELIABILITY") else 10
 SENTENCES = [["ban", "kist"], ["lu"], ["dove", "é", "x" * 60]]
 
 
@@ -253,11 +251,11 @@ def changed_bytes(whole, rng):
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if not file.startswith(("corpus", "lexicon"))])
-def test_a_changed_file_is_refused_or_read(tmp_path, place, file):
+def test_a_changed_file_is_refused_or_read(tmp_path, is_full, place, file):
     path, rng, n_refused = tmp_path / file, random.Random(file), 0
     whole = path.read_bytes()
     change = changed_json if path.suffix == ".json" else changed_bytes
-    for _ in range(N_CHANGES):
+    for _ in range(100 if is_full else 10):
         replace(path, change(whole, rng))
         try:
             READERS[place.name](place)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import random_sentences
+from helpers.data import random_sentences
 from helpers.small_tasks import HEADS, WORDS
 
 from elmolite.data.tokenization import SentenceTokenizer

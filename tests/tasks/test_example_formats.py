@@ -4,8 +4,8 @@ import gzip
 import re
 
 import pytest
-from conftest import SHARED, examples_of, needs_shared
-from helpers.small_tasks import write_classes
+from helpers.data import SHARED, needs_shared
+from helpers.small_tasks import examples_of, write_classes
 
 from elmolite.cli.main import main
 from elmolite.errors import InputError

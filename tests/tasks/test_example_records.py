@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from conftest import examples_of
+from helpers.small_tasks import examples_of
 
 from elmolite.errors import InputError
 from elmolite.tasks.examples.records import NO_AGREED_LABEL, ExampleColumns, ReadOptions, choose_columns

@@ -3,9 +3,8 @@
 import gzip
 
 import pytest
-from conftest import examples_of
 from datasets import ClassLabel, Dataset, Features, Sequence, Value
-from helpers.small_tasks import write_lines
+from helpers.small_tasks import examples_of, write_lines
 
 from elmolite.errors import InputError
 from elmolite.tasks.examples.records import NO_AGREED_LABEL, ExampleColumns

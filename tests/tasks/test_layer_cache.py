@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import random_sentences, small_config
+from helpers.data import random_sentences
+from helpers.models import small_config
 
 from elmolite.data.indexers import WordIndexer
 from elmolite.data.tokenization import SentenceTokenizer

@@ -13,15 +13,16 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pytest
 import torch
-from conftest import small_config, training_checkpoint
-from helpers.pretraining import make_config, read_log
+from helpers.models import small_config
+from helpers.pretraining import make_config, read_log, training_checkpoint
 
 from elmolite.errors import PREEMPTED_EXIT_CODE, Preempted
 from elmolite.pretraining.checkpointing import TrainingCheckpoints
@@ -38,6 +39,11 @@ FORK_SERVER.set_forkserver_preload(["elmolite.pretraining.trainer", "torch._dyna
 
 Arm = Callable[[], None]
 """Called in the process of a run before it starts, to inject a fault."""
+
+
+def sampled(values: Iterable[Any], *sample: Any) -> list[Any]:
+    """Return values of a parameter, of which only the sample is tested without ``--full``."""
+    return [value if value in sample else pytest.param(value, marks=pytest.mark.full) for value in values]
 
 
 @dataclass(frozen=True)
