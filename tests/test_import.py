@@ -72,3 +72,12 @@ def test_what_happens_is_seen():
     )
     seen = {event for event, _ in watched("; ".join(statements))[0]}
     assert seen >= {"subprocess.Popen", "socket.__new__", "open"}
+
+
+def test_embedding_needs_few_packages():
+    """Only torch, numpy, safetensors, tokenizers and tqdm of what is installed with the package."""
+    blocked = ["lightning", "datasets", "pandas", "pyarrow", "jsonargparse", "yaml", "h5py", "loky", "huggingface_hub"]
+    code = f"import sys; sys.modules.update(dict.fromkeys({blocked}))\n"
+    code += "from elmolite import ELMo; print(ELMo.from_pretrained('mini-en').embed(['The children play.'])[0].shape)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said == "(3, 4, 256)\n"
