@@ -15,42 +15,44 @@ if TYPE_CHECKING:
     from elmolite.embedding.pooling import CommonComponent as CommonComponent
     from elmolite.embedding.word_cache import WordCache as WordCache
     from elmolite.errors import InputError as InputError
-    from elmolite.nn.bilm import BiLM as BiLM, BiLMConfig as BiLMConfig
+    from elmolite.nn.bilm import BiLM as BiLM
+    from elmolite.nn.config import BiLMConfig as BiLMConfig
     from elmolite.nn.scalar_mix import ScalarMix as ScalarMix
     from elmolite.pretraining.config import PretrainingConfig as PretrainingConfig
     from elmolite.pretraining.trainer import pretrain as pretrain
     from elmolite.tasks.checkpoint import TaskCheckpoint as TaskCheckpoint
-    from elmolite.tasks.config import FinetuningConfig as FinetuningConfig, InputConfig as InputConfig
-    from elmolite.tasks.examples.records import ExampleColumns as ExampleColumns
-    from elmolite.tasks.examples.sources import DatasetExamples as DatasetExamples
-    from elmolite.tasks.finetune import finetune as finetune
-    from elmolite.tasks.heads import (
+    from elmolite.tasks.config import (
         ClassifyConfig as ClassifyConfig,
         EntailConfig as EntailConfig,
+        ExampleColumns as ExampleColumns,
+        FinetuningConfig as FinetuningConfig,
+        InputConfig as InputConfig,
         TagConfig as TagConfig,
-        TokenFeatures as TokenFeatures,
     )
+    from elmolite.tasks.examples.sources import DatasetExamples as DatasetExamples
+    from elmolite.tasks.finetune import finetune as finetune
+    from elmolite.tasks.heads import TokenFeatures as TokenFeatures
 
 # The modules of the public names, which the imports above repeat for type checkers.
 _HOMES = {
     "BiLM": "nn.bilm",
-    "BiLMConfig": "nn.bilm",
+    "BiLMConfig": "nn.config",
     "Checkpoint": "checkpoint",
-    "ClassifyConfig": "tasks.heads",
+    "ClassifyConfig": "tasks.config",
     "CommonComponent": "embedding.pooling",
     "Corpus": "data.corpus",
     "DatasetExamples": "tasks.examples.sources",
     "DatasetText": "data.hf_datasets",
     "ELMo": "embedding.elmo",
     "EmbeddingFolder": "embedding.output",
-    "EntailConfig": "tasks.heads",
-    "ExampleColumns": "tasks.examples.records",
+    "EntailConfig": "tasks.config",
+    "ExampleColumns": "tasks.config",
     "FinetuningConfig": "tasks.config",
     "InputConfig": "tasks.config",
     "InputError": "errors",
     "PretrainingConfig": "pretraining.config",
     "ScalarMix": "nn.scalar_mix",
-    "TagConfig": "tasks.heads",
+    "TagConfig": "tasks.config",
     "TaskCheckpoint": "tasks.checkpoint",
     "TokenFeatures": "tasks.heads",
     "WordCache": "embedding.word_cache",

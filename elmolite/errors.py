@@ -45,7 +45,7 @@ def error_prefix(place: str) -> Iterator[None]:
 
 def closest(name: str, valid: Iterable[str]) -> str:
     """Return ``; did you mean X?``, or nothing if no valid name is similar."""
-    close = get_close_matches(name, sorted(valid), n=1, cutoff=0.5)
+    close = get_close_matches(name, sorted(valid), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
@@ -61,9 +61,21 @@ def types_of(kind: type[Any]) -> dict[str, Any]:
     return get_type_hints(kind)
 
 
+def check_choice(name: str, value: Any, valid: Iterable[str]) -> None:
+    """Raise InputError unless a value is one of the valid ones; the message lists them and names the most similar."""
+    choices = list(valid)
+    if value not in choices:
+        raise InputError(f"{name} must be {one_of(choices)}, got {value!r}{closest(str(value), choices)}")
+
+
+def one_of(choices: Iterable[str]) -> str:
+    """Return ``a, b or c``."""
+    *others, last = map(str, choices)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def check_choices(config: Any, *, where: str = "") -> None:
-    """Check that the ``Literal`` fields of a dataclass have valid values; the error names the most similar one."""
+    """Check that the ``Literal`` fields of a dataclass have valid values, with :func:`check_choice`."""
     for name, hint in types_of(type(config)).items():  # type: ignore[arg-type]  # mypy #11470
-        value = getattr(config, name)
-        if get_origin(hint) is Literal and value not in get_args(hint):
-            raise InputError(f"{where}{name}: unknown {value!r}{nearest(str(value), get_args(hint))}")
+        if get_origin(hint) is Literal:
+            check_choice(f"{where}{name}", getattr(config, name), get_args(hint))

@@ -19,7 +19,8 @@ from elmolite.formats import loading
 from elmolite.formats.source import EarlierModel
 from elmolite.nn.recurrent import CELLS, RNNLayer
 from elmolite.nn.softmax import SOFTMAXES, FullSoftmax
-from elmolite.tasks.heads import HEADS, ClassifyConfig, HeadConfig
+from elmolite.tasks.config import HEAD_CONFIGS, ClassifyConfig, HeadConfig
+from elmolite.tasks.heads import HEADS
 from elmolite.tasks.metrics import TaskScores, label_report
 from elmolite.tasks.objectives import Objective
 from elmolite.tasks.specs import TASKS, TaskSpec
@@ -98,7 +99,7 @@ def test_a_head(tmp_path, model_folder, monkeypatch):
         kind: str = "first"  # the choices of the other kinds were made when the table was imported
 
     monkeypatch.setitem(HEADS["classify"], "first", FirstToken)
-    monkeypatch.setitem(TASKS, "classify", dataclasses.replace(TASKS["classify"], config=Config))
+    monkeypatch.setitem(HEAD_CONFIGS, "classify", Config)
     files = ["--train", write_classes(tmp_path / "a.txt"), "--n-epochs=1"]
     run("finetune", "classify", "--encoder", model_folder, "--out", tmp_path / "run", *files)
     assert isinstance(TaskCheckpoint.from_pretrained(tmp_path / "run").model.head, FirstToken)
@@ -108,6 +109,7 @@ def test_a_head(tmp_path, model_folder, monkeypatch):
 class RegressConfig(HeadConfig):
     """Settings of regression heads."""
 
+    summary = "a number for each sentence"
     kind: str = "linear"
 
 
@@ -134,10 +136,8 @@ def score_numbers(description, gold, predicted):
 
 
 REGRESSION = TaskSpec(
-    summary="a number for each sentence",
     sentences=("text",),
     label_kind="single",
-    config=RegressConfig,
     heads=TASKS["classify"].heads,
     probe=RegressConfig(),
     objective=lambda description: Regression(description.labels),
@@ -150,6 +150,7 @@ REGRESSION = TaskSpec(
 @pytest.mark.usefixtures("own_cache", "no_pictures")
 def test_a_task(tmp_path, model_folder, monkeypatch, capsys):
     monkeypatch.setitem(TASKS, "regress", REGRESSION)
+    monkeypatch.setitem(HEAD_CONFIGS, "regress", RegressConfig)
     values = {"ba": 1.5, "ki": -0.5}
     rows = [f"{' '.join(words)}\t{values[onset]}" for onset in values for words in sentences_of(onset, 12)]
     path = tmp_path / "a.tsv"

@@ -175,7 +175,7 @@ def _pretrain_arguments(words: Sequence[str]) -> dict[str, Any]:
     """Parse the options twice: the preset, the model to start from and the run to resume choose the other defaults."""
     from elmolite.checkpoint import read_config
     from elmolite.cli.options import CommandParser
-    from elmolite.nn.bilm import PRESETS
+    from elmolite.nn.config import PRESETS
     from elmolite.pretraining.config import RUN_FILE
     from elmolite.pretraining.setup import read_run_config
 
@@ -430,16 +430,18 @@ def finetune(
 def _parse_finetune(words: Sequence[str]) -> dict[str, Any]:
     """Parse the task, which comes first, and the options, of which ``--head.*`` depend on it."""
     from elmolite.cli.options import CommandParser
-    from elmolite.tasks.specs import TASKS, task_spec
+    from elmolite.tasks.config import HEAD_CONFIGS
 
     task = words[0] if words else "-"
     if task in ("-h", "--help"):
-        lines = [f"  {name:<10} {spec.summary}" for name, spec in TASKS.items()]
+        lines = [f"  {name:<10} {kind.summary}" for name, kind in HEAD_CONFIGS.items()]
         print("\n".join(["usage: elmolite finetune TASK ...\n", *lines, "\nelmolite finetune TASK --help tells more."]))
         raise SystemExit(0)
     if task.startswith("-"):
-        raise InputError(f"the task must come first: {', '.join(TASKS)}; see elmolite finetune --help")
-    parser = CommandParser(f"finetune {task}", finetune, fixed={"task": task}, kinds={"head": task_spec(task).config})
+        raise InputError(f"the task must come first: {', '.join(HEAD_CONFIGS)}; see elmolite finetune --help")
+    if task not in HEAD_CONFIGS:
+        raise InputError(f"unknown task {task!r}{nearest(task, HEAD_CONFIGS)}")
+    parser = CommandParser(f"finetune {task}", finetune, fixed={"task": task}, kinds={"head": HEAD_CONFIGS[task]})
     return parser.arguments(parser.parse(words[1:]))
 
 

@@ -35,7 +35,7 @@ from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.embedding import BATCH_TOKENS
 from elmolite.embedding.batching import LayerSelection
 from elmolite.embedding.elmo import ELMo
-from elmolite.errors import InputError, nearest
+from elmolite.errors import InputError, check_choice
 from elmolite.utils import files
 from elmolite.utils.config import Precision
 from elmolite.utils.console import progress_bar
@@ -116,8 +116,7 @@ def embed_file(
     open_file = _FILE_WRITERS.get(output.suffix)
     if open_file is None and output.suffix[1:].isalpha():
         raise InputError(f"{output}: unknown suffix; expected {', '.join(_FILE_WRITERS)}, or none for a directory")
-    if dtype not in DTYPES:
-        raise InputError(f"dtype: unknown {dtype!r}{nearest(dtype, DTYPES)}")
+    check_choice("dtype", dtype, DTYPES)
     if dtype == "bfloat16" and open_file is not None:
         raise InputError("dtype bfloat16 does not exist in numpy and HDF5: write a directory, or use float16")
     path = None if text == "-" else Path(text)

@@ -6,12 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from elmolite.errors import InputError, check_choices, nearest
-from elmolite.nn.softmax import SOFTMAXES, Softmax
+from elmolite.errors import InputError, check_choice, check_choices
 from elmolite.utils.config import Precision, accepts_renamed_settings
 
 if TYPE_CHECKING:
     from elmolite.data.bptt import BPTTBatches
+    from elmolite.nn.softmax import Softmax
 
 RUN_VERSION = 1
 RUN_FILE = "pretraining.json"
@@ -89,8 +89,10 @@ class PretrainingConfig:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        if self.softmax not in (choices := ("auto", SAMPLED, *SOFTMAXES)):
-            raise InputError(f"softmax: unknown {self.softmax!r}{nearest(self.softmax, choices)}")
+        if self.softmax != "auto":
+            from elmolite.nn.softmax import SOFTMAXES  # imports torch
+
+            check_choice("softmax", self.softmax, ("auto", SAMPLED, *SOFTMAXES))
         positive = ["n_epochs", "batch_size", "bptt_length", "accumulate_steps", "learning_rate", "max_grad_norm"]
         positive += ["n_negatives", "n_validations", "valid_tokens", "n_devices", "n_nodes", "log_every_steps"]
         for name in positive if self.max_steps is None else [*positive, "max_steps"]:

@@ -28,7 +28,7 @@ from elmolite.data.tokenization import FILE_NAME as TOKENIZER_FILE, SentenceToke
 from elmolite.embedding.elmo import ELMo, Sentence
 from elmolite.errors import InputError, error_prefix, nearest
 from elmolite.hub import model_folder, released_models
-from elmolite.tasks.config import InputConfig
+from elmolite.tasks.config import HEAD_CONFIGS, InputConfig
 from elmolite.tasks.data import TaskData, predict
 from elmolite.tasks.examples.records import DEFAULT_COLUMNS, Example, ExampleColumns
 from elmolite.tasks.heads import HeadFactory
@@ -190,7 +190,7 @@ def _description(content: dict[str, Any], path: Path) -> TaskDescription:
                 task=task,
                 labels=tuple(map(str, labels)),
                 inputs=read_fields(InputConfig, inputs, where=f"{path}, 'inputs'"),
-                head=None if head is None else read_fields(TASKS[task].config, head, where=f"{path}, 'head'"),
+                head=None if head is None else read_fields(HEAD_CONFIGS[task], head, where=f"{path}, 'head'"),
                 is_multi_label=bool(content.get("is_multi_label")),
                 scheme=content.get("scheme"),
             )

@@ -28,7 +28,7 @@ from elmolite.hub import model_folder
 from elmolite.nn.bilm import BiLM
 from elmolite.reports import plots
 from elmolite.tasks.checkpoint import ENCODER_FOLDER, MANIFEST, MODEL_FOLDER, TaskCheckpoint
-from elmolite.tasks.config import FinetuningConfig, InputConfig
+from elmolite.tasks.config import HEAD_CONFIGS, FinetuningConfig, InputConfig
 from elmolite.tasks.data import ShuffledBatches, TaskBatch, TaskData, predict, tokenize
 from elmolite.tasks.examples.records import DEFAULT_COLUMNS, ExampleColumns
 from elmolite.tasks.examples.sources import Source, TaskExamples
@@ -112,7 +112,7 @@ class FinetuningRun:
 
         The parameters are those of :func:`elmolite.finetune`.
         """
-        kind = examples.spec.config
+        kind = HEAD_CONFIGS[examples.task]
         head = head or kind()
         if not callable(head) and not isinstance(head, kind):
             raise InputError(f"head must be a {kind.__name__} for the task {examples.task}, got {head}")

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from elmolite.errors import InputError, check_choices
-
-Pooling = Literal["mean", "max", "attention", "final"]
+from elmolite.errors import InputError
+from elmolite.tasks.config import (
+    ClassifyConfig as ClassifyConfig,
+    EntailConfig as EntailConfig,
+    HeadConfig as HeadConfig,
+    Pooling,
+    TagConfig as TagConfig,
+)
 
 
 class TokenFeatures(NamedTuple):
@@ -367,90 +371,6 @@ HEADS: dict[str, dict[str, Head]] = {
     "entail": {"esim": ESIM, "linear": LinearPairClassifier},
 }
 """Task -> kind of head -> class. A head gets the settings of the task's config that its constructor names."""
-
-if TYPE_CHECKING:
-    from typing import TypeAlias
-
-    ClassifierKind: TypeAlias = str
-    TaggerKind: TypeAlias = str
-    PairClassifierKind: TypeAlias = str
-else:  # the choices that the command line offers and check_choices accepts
-    ClassifierKind, TaggerKind, PairClassifierKind = (Literal[tuple(HEADS[task])] for task in HEADS)
-
-
-@dataclass
-class HeadConfig:
-    """Base class of the settings of a task's heads."""
-
-    kind: str = "linear"
-
-    def __post_init__(self) -> None:
-        check_choices(self, where="head.")
-        for name, largest in (("hidden_size", 1 << 16), ("n_layers", 100)):
-            value = getattr(self, name, 1)
-            if not 1 <= value <= largest:
-                raise InputError(f"head.{name} must be between 1 and {largest:,}, got {value}")
-        dropout = getattr(self, "dropout", 0.0)
-        if not 0 <= dropout < 1:
-            raise InputError(f"head.dropout must be at least 0 and less than 1, got {dropout}")
-
-
-@dataclass
-class ClassifyConfig(HeadConfig):
-    """Settings of sentence classification heads.
-
-    :param kind: lstm: BiLSTM and pooling; cnn (Kim 2014); biattentive (McCann et al. 2017), as in the ELMo paper;
-        linear: pooling and a linear layer.
-    :param pooling: of lstm and linear: mean, max, attention, or of lstm its final states.
-    :param hidden_size: of each direction of an LSTM; number of filters of each width of cnn.
-    :param n_layers: layers of lstm.
-    :param dropout: in the head.
-    """
-
-    kind: ClassifierKind = "lstm"
-    pooling: Pooling = "max"
-    hidden_size: int = 200
-    n_layers: int = 1
-    dropout: float = 0.3
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.kind == "linear" and self.pooling == "final":
-            raise InputError("head.pooling: 'final' needs an LSTM; the linear head has none")
-
-
-@dataclass
-class TagConfig(HeadConfig):
-    """Settings of sequence tagging heads.
-
-    :param kind: lstm: BiLSTM and a linear layer; linear: a linear layer on each token.
-    :param hidden_size: of each direction of the LSTM.
-    :param n_layers: layers of the LSTM.
-    :param dropout: in the head.
-    :param crf: decode the tags of a sentence together with a linear-chain CRF; auto: if the tags mark spans (BIO,
-        BIOUL).
-    """
-
-    kind: TaggerKind = "lstm"
-    hidden_size: int = 200
-    n_layers: int = 1
-    dropout: float = 0.3
-    crf: Literal["auto", "always", "never"] = "auto"
-
-
-@dataclass
-class EntailConfig(HeadConfig):
-    """Settings of heads for sentence pairs, such as natural language inference.
-
-    :param kind: esim (Chen et al. 2017), as in the ELMo paper; linear: a linear layer on both means.
-    :param hidden_size: of each direction of the LSTMs and of the feed-forward layers.
-    :param dropout: in the head.
-    """
-
-    kind: PairClassifierKind = "esim"
-    hidden_size: int = 200
-    dropout: float = 0.4
-
 
 HeadFactory = Callable[[int, int], nn.Module]
 """Makes a custom head from the size of its input and its number of labels."""

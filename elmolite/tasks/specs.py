@@ -1,6 +1,7 @@
 """Task table: everything in which tasks differ, one entry a task.
 
-A new task is one module with its labels' objective, its heads and a :class:`TaskSpec`, and one line in :data:`TASKS`.
+A new task is one module with its labels' objective, its heads and a :class:`TaskSpec`, one line in :data:`TASKS`, and
+one in :data:`elmolite.tasks.config.HEAD_CONFIGS`.
 """
 
 from __future__ import annotations
@@ -27,11 +28,9 @@ _TOKENS = ("tokens", "words", "form")
 class TaskSpec:
     """Everything in which a task differs from others.
 
-    :param summary: for the help of the command line.
     :param sentences: names of the sentences of an example in predictions: one, or two for pairs.
     :param label_kind: what an example has: ``single``, exactly one label; ``set``, one label, or if an example of the
         training data has another number of them, any number; ``token``, one label a token.
-    :param config: settings of the heads.
     :param heads: kind of head -> class.
     :param probe: the head without an encoder, which measures what the layers encode.
     :param objective: makes loss and decoding.
@@ -41,10 +40,8 @@ class TaskSpec:
     :param no_label: the label of examples that are left out, as nobody agreed on their label.
     """
 
-    summary: str
     sentences: tuple[str, ...]
     label_kind: Literal["single", "set", "token"]
-    config: type[HeadConfig]
     heads: Mapping[str, Head]
     probe: HeadConfig
     objective: Callable[[TaskDescription], Objective]
@@ -66,10 +63,8 @@ class TaskSpec:
 
 TASKS: dict[str, TaskSpec] = {
     "classify": TaskSpec(
-        summary="a label, or several, for each sentence",
         sentences=("text",),
         label_kind="set",
-        config=ClassifyConfig,
         heads=HEADS["classify"],
         probe=ClassifyConfig(kind="linear", pooling="mean", dropout=0.0),
         objective=sentence_objective,
@@ -78,10 +73,8 @@ TASKS: dict[str, TaskSpec] = {
         label_columns=(("label", "labels", "class", "category", "sentiment", "intent", "gold_label"),),
     ),
     "tag": TaskSpec(
-        summary="a label for each word",
         sentences=("tokens",),
         label_kind="token",
-        config=TagConfig,
         heads=HEADS["tag"],
         probe=TagConfig(kind="linear", dropout=0.0, crf="never"),
         objective=tag_objective,
@@ -93,10 +86,8 @@ TASKS: dict[str, TaskSpec] = {
         ),
     ),
     "entail": TaskSpec(
-        summary="a label for each pair of sentences (natural language inference)",
         sentences=("premise", "hypothesis"),
         label_kind="single",
-        config=EntailConfig,
         heads=HEADS["entail"],
         probe=EntailConfig(kind="linear", dropout=0.0),
         objective=sentence_objective,

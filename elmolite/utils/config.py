@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from types import NoneType, UnionType
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 
-from elmolite.errors import InputError, nearest, types_of
+from elmolite.errors import InputError, check_choice, nearest, types_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -20,8 +20,7 @@ _LARGEST = 1 << 62
 
 def check_precision(precision: str) -> None:
     """Refuse an unknown precision."""
-    if precision not in get_args(Precision):
-        raise InputError(f"precision: unknown {precision!r}{nearest(precision, get_args(Precision))}")
+    check_choice("precision", precision, get_args(Precision))
 
 
 def read_fields(kind: type[T], fields: Any, *, where: str) -> T:

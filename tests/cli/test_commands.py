@@ -16,7 +16,7 @@ from elmolite.errors import InputError
 from elmolite.nn.bilm import mini, small
 from elmolite.pretraining.config import PretrainingConfig
 from elmolite.tasks.checkpoint import TaskCheckpoint
-from elmolite.tasks.config import FinetuningConfig, InputConfig
+from elmolite.tasks.config import HEAD_CONFIGS, FinetuningConfig, InputConfig
 from elmolite.tasks.examples.records import ExampleColumns
 from elmolite.tasks.examples.sources import DatasetExamples
 from elmolite.tasks.heads import ClassifyConfig
@@ -96,7 +96,7 @@ def test_defaults_of_finetune(task):
     found = PARSERS["finetune"]([task, *FINETUNE])
     assert (found["task"], found["encoder"], found["train"], found["out"]) == (task, "m", "a", Path("o"))
     assert (found["config"], found["input"], found["columns"]) == (FinetuningConfig(), InputConfig(), ExampleColumns())
-    assert found["head"] == TASKS[task].config()
+    assert found["head"] == HEAD_CONFIGS[task]()
 
 
 def test_a_finetuning_file(tmp_path):

@@ -213,7 +213,7 @@ def test_half_precision_in_one_file(tmp_path, model_folder, text):
     [
         ("v.npz", {"dtype": "bfloat16"}, "dtype bfloat16 does not exist in numpy"),
         ("v.txt", {}, "v.txt: unknown suffix; expected .npz"),
-        ("v", {"dtype": "float8"}, "dtype: unknown 'float8'; did you mean 'float"),
+        ("v", {"dtype": "float8"}, "dtype must be float32, float16 or bfloat16, got 'float8'; did you mean 'float"),
         ("v", {"layers": "tpo"}, "layers must be .* got 'tpo'"),
         ("v", {"batch_tokens": 0}, "batch_tokens must be"),
     ],

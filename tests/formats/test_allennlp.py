@@ -70,7 +70,7 @@ BAD_OPTIONS = {
     "no dim": ('"dim": 8, ', "", "'lstm': 'dim' is missing; expected int"),
     "dim is text": ('"dim": 8', '"dim": "8"', "'dim' is \"8\"; expected int"),
     "no characters": ('"char_cnn"', '"cnn"', "'char_cnn' is missing: models without a character encoder"),
-    "activation": ('"relu"', '"gelu"', "activation: unknown 'gelu'"),
+    "activation": ('"relu"', '"gelu"', "activation must be relu or tanh, got 'gelu'"),
     "characters": ("262", "1000", "'n_characters' is 1000; expected 261 or 262"),
     "width": ("50", "20", "'max_characters_per_token' is 20; expected 50"),
     "another size": ('"dim": 8', '"dim": 9', r"LSTMCell/W_0' is float32 \(12, 32\); expected float32 \(12, 36\)"),

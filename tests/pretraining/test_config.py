@@ -42,7 +42,7 @@ def test_learning_rate_rises_and_falls():
         ({"ema_decay": 1.0}, "ema_decay must be at least 0 and less than 1"),
         ({"patience": -1}, "patience must be at least 0"),
         ({"batch_size": 5, "n_devices": 2}, "batch_size must be a multiple of the 2 processes, got 5"),
-        ({"optimizer": "adamw"}, "optimizer: unknown 'adamw'; did you mean 'adam'"),
+        ({"optimizer": "adamw"}, "optimizer must be adam, adagrad or sgd, got 'adamw'; did you mean 'adam'"),
         ({"softmax": "hierarchical"}, "softmax"),
     ],
 )

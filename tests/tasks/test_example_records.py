@@ -54,7 +54,7 @@ def test_missing_and_ambiguous_columns_are_refused(task, names, columns, message
 @pytest.mark.parametrize(
     ("task", "columns", "message"),
     [
-        ("tag", {"format": "conlu"}, "format: unknown 'conlu'; did you mean 'conllu'"),
+        ("tag", {"format": "conlu"}, "format must be .*, got 'conlu'; did you mean 'conllu'"),
         ("tag", {"second_text": "x"}, "second_text: tag examples have one sentence"),
         ("entail", {"label_separator": ";"}, "label_separator: does not apply to entail"),
         ("classify", {"label_separator": ""}, "label_separator: must not be empty"),

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from elmolite.data.text import BLANK_LINES, ReadReport
-from elmolite.errors import InputError, check_choices, closest
+from elmolite.errors import InputError, closest
+from elmolite.tasks.config import DEFAULT_COLUMNS as DEFAULT_COLUMNS, ExampleColumns as ExampleColumns, Format as Format
 from elmolite.tasks.specs import TASKS, ColumnNames, TaskSpec
-
-Format = Literal["auto", "text", "conllu", "conll", "csv", "tsv", "jsonl", "label-text"]
 
 NO_AGREED_LABEL = "pairs without an agreed label left out"
 
@@ -30,63 +28,6 @@ class Example(NamedTuple):
     """Classification: the labels; tagging: one tag per token; entailment: the label. Empty if unknown."""
     location: str
     """Source of the example for messages, such as ``train.tsv, line 7``."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExampleColumns:
-    """Format and columns of labelled data.
-
-    A column is given by its name in the header or the JSON keys, or by its number, from 1; usual names such as text,
-    sentence, premise, hypothesis and label are found without.
-
-    :param format: auto: by the file's suffix; other files than .conllu, .conll, .bio, .iob, .iob2, .csv, .tsv, .jsonl
-        and .json hold CoNLL columns (tag), lines of label and text (classify) or tab-separated pairs (entail), or to be
-        predicted a sentence per line (tag, classify), which may begin with a label. text: sentences without labels.
-        tsv: a row per line, no quoting.
-    :param encoding: such as utf-8 or latin-1.
-    :param header: of csv and tsv. auto: the first row is a header if it has a usual name or a column is given by name.
-        A table of pairs without header and column numbers has premise, hypothesis and label, in this order.
-    :param text: column of the sentence, the tokens, or the premise.
-    :param second_text: column of the hypothesis.
-    :param label: column of the label, the labels or the tags.
-    :param label_separator: classification: separator of several labels in a field; an empty field means no label.
-    """
-
-    format: Format = "auto"
-    encoding: str = "utf-8"
-    header: Literal["auto", "present", "absent"] = "auto"
-    text: str | None = None
-    second_text: str | None = None
-    label: str | None = None
-    label_separator: str | None = None
-
-    def check(self, task: str) -> None:
-        """Check the values, and that each applies to the task.
-
-        :raises InputError: a value is unknown, or does not apply.
-        """
-        check_choices(self)
-        if not TASKS[task].is_pair and self.second_text is not None:
-            raise InputError(f"second_text: {task} examples have one sentence; this option is for entail")
-        if TASKS[task].label_kind != "set" and self.label_separator is not None:
-            raise InputError(f"label_separator: does not apply to {task}; this option is for classify")
-        if empty := next((name for name, value in vars(self).items() if value == ""), None):
-            raise InputError(f"{empty}: must not be empty")
-        try:
-            contains_ascii = "\n a".encode(self.encoding) == b"\n a"
-        except (LookupError, ValueError):
-            contains_ascii = False
-        if not contains_ascii:
-            raise InputError(f"encoding: expected one that contains ASCII, such as latin-1, got {self.encoding!r}")
-
-    @property
-    def given(self) -> dict[str, str]:
-        """The columns given by name or number, by option."""
-        columns = {"text": self.text, "second_text": self.second_text, "label": self.label}
-        return {option: column for option, column in columns.items() if column is not None}
-
-
-DEFAULT_COLUMNS = ExampleColumns()
 
 
 class ReadOptions(NamedTuple):
