@@ -34,6 +34,7 @@ from elmolite.nn.softmax import Softmax, make_softmax
 from elmolite.utils import files, folders
 from elmolite.utils.config import read_fields
 from elmolite.utils.serialization import TensorFile
+from elmolite.utils.torch import without_weights
 
 FORMAT_VERSION = 2
 CONFIG_FILE = "config.json"
@@ -145,12 +146,12 @@ def _load(folder: Path, *, with_softmax: bool) -> Checkpoint:
     kind = "words" if model_config.input == "words" else config.get("indexer")
     indexer = load_indexer(folder, kind=kind, names=entries, vocabulary=vocabulary)
     weights = TensorFile(folder / WEIGHTS_FILE)
-    with error_prefix(str(path)), torch.device("meta"):
+    with error_prefix(str(path)), without_weights():
         bilm = BiLM(model_config, **indexer.sizes())
     fill(bilm, weights)
     softmax = None
     if with_softmax and SOFTMAX_FILE in entries and vocabulary is not None:
-        with error_prefix(str(path)), torch.device("meta"):
+        with error_prefix(str(path)), without_weights():
             softmax = make_softmax(
                 config.get("softmax", {"kind": "full"}),
                 vocabulary_size=len(vocabulary),

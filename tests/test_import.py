@@ -26,7 +26,8 @@ def watch(event, arguments):
 
 sys.addaudithook(watch)
 {statement}
-print("\\n" + json.dumps([seen, [name for name in ("lightning", "datasets", "h5py", "triton") if name in sys.modules]]))
+HEAVY = ("lightning", "datasets", "h5py", "triton", "torch._dynamo")
+print("\\n" + json.dumps([seen, [name for name in HEAVY if name in sys.modules]]))
 """
 AFTER_TORCH = "import torch; seen.clear(); "
 """It tries whether it can write a temporary file, and opens the null device."""
@@ -34,6 +35,7 @@ STATEMENTS = {
     "import elmolite": "import elmolite",
     "help": "from elmolite.cli.main import main; main(['--help'])",
     "embedding": f"{AFTER_TORCH} import elmolite.embedding.elmo",
+    "loading": f"{AFTER_TORCH} import elmolite; elmolite.ELMo.from_pretrained('mini-en')",
     "readers": f"{AFTER_TORCH} import elmolite.formats.loading, elmolite.tasks.checkpoint, elmolite.embedding.output",
 }
 

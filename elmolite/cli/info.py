@@ -14,7 +14,7 @@ from elmolite.nn.bilm import PRESETS, BiLM, BiLMConfig
 from elmolite.nn.lstm.cells import describe_cells
 from elmolite.nn.packed_linear import can_pack, has_fast_bfloat16
 from elmolite.nn.recurrent import CELLS
-from elmolite.utils.torch import best_device
+from elmolite.utils.torch import best_device, without_weights
 
 
 def describe_presets() -> str:
@@ -75,7 +75,7 @@ def _describe_config(config: BiLMConfig, indexer: TokenIndexer) -> str:
 
 
 def _n_parameters(config: BiLMConfig) -> int:
-    with torch.device("meta"):
+    with without_weights():
         return BiLM(config, **ByteIndexer().sizes()).n_parameters
 
 

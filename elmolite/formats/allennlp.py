@@ -22,6 +22,7 @@ from elmolite.formats.source import EarlierModel, Options, Source
 from elmolite.nn import MAX_CHARACTERS, N_BYTE_IDS
 from elmolite.nn.bilm import BiLM, BiLMConfig
 from elmolite.utils import files, folders
+from elmolite.utils.torch import without_weights
 
 OPTIONS_FILE, WEIGHTS_FILE = "options.json", "weights.hdf5"
 """Names of the files that :func:`save` writes."""
@@ -187,7 +188,7 @@ def _read_weights(source: Source, name: str, config: BiLMConfig) -> BiLM:
         raise
     except Exception as error:  # h5py raises anything on a damaged file
         raise InputError(f"{where}: not a readable HDF5 file: {error}") from None
-    with torch.device("meta"):
+    with without_weights():
         bilm = BiLM(config, **ByteIndexer().sizes())
     bilm.load_state_dict(state, assign=True)
     return bilm.eval()

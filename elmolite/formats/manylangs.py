@@ -17,6 +17,7 @@ from elmolite.errors import InputError, error_prefix
 from elmolite.formats.source import EarlierModel, Options, Source
 from elmolite.nn import MAX_CHARACTERS
 from elmolite.nn.bilm import BiLM, BiLMConfig
+from elmolite.utils.torch import without_weights
 
 CHARACTERS_FILE = "char.dic"
 _IDEOGRAPHIC_SPACE = "\u3000"
@@ -39,7 +40,7 @@ def load(source: Source) -> EarlierModel:
     state = _token_encoder(embedder, config, indexer) | _stacks(encoder, config)
     for weights in (embedder, encoder):
         weights.check_all_taken()
-    with torch.device("meta"):
+    with without_weights():
         bilm = BiLM(config, **indexer.sizes())
     bilm.load_state_dict(state, assign=True)
     return EarlierModel(bilm.eval(), SentenceTokenizer.whitespace(), indexer)

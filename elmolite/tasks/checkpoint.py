@@ -19,7 +19,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -39,6 +38,7 @@ from elmolite.tasks.static_vectors import StaticEmbedding
 from elmolite.utils import files, folders
 from elmolite.utils.config import read_fields
 from elmolite.utils.serialization import TensorFile
+from elmolite.utils.torch import without_weights
 
 FORMAT_VERSION = 2
 MANIFEST = "task.json"
@@ -157,7 +157,7 @@ class TaskCheckpoint:
         with error_prefix(str(path)):
             columns.check(description.task)
             vectors = None
-            with nullcontext() if head is not None else torch.device("meta"):  # wrong sizes allocate no memory
+            with nullcontext() if head is not None else without_weights():  # wrong sizes allocate no memory
                 if static is not None:
                     words = (folder / WORDS_FILE).read_bytes().decode("utf-8", "replace").split("\n")[:-1]
                     vectors = StaticEmbedding(words, size=static["size"])

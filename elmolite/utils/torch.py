@@ -1,4 +1,7 @@
-"""Helpers for torch and Lightning: evaluation mode, default device, autocast, memory allocator, quiet trainers."""
+"""Helpers for torch and Lightning.
+
+Evaluation mode, modules without weights, default device, autocast, memory allocator, quiet trainers.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from elmolite.utils.config import Precision
 from elmolite.utils.console import log_level
@@ -32,6 +36,28 @@ def evaluating(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         module.train(was_training)
+
+
+class _WithoutInitialisation(TorchFunctionMode):
+    """Skips ``torch.nn.init`` and draws of random numbers.
+
+    Drawing on the device "meta" would import ``torch._dynamo``, which takes seconds.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init" or func in (
+            torch.Tensor.normal_,
+            torch.Tensor.uniform_,
+        ):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def without_weights() -> Iterator[None]:
+    """Create the modules of the block on the device "meta", for weights that are loaded or only counted."""
+    with torch.device("meta"), _WithoutInitialisation():
+        yield
 
 
 def best_device() -> torch.device:
