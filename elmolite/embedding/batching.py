@@ -6,6 +6,7 @@ Shapes: B sentences, T tokens, U distinct words, C characters, N positions of pa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from numbers import Integral
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -30,6 +31,11 @@ def select_layers(layers: Tensor, selection: LayerSelection) -> Tensor:
     if selection == "average":
         return layers.mean(dim=0)
     return layers[-1 if selection == "top" else int(selection)]
+
+
+def n_recurrent_layers(selection: LayerSelection) -> int | None:
+    """Return the number of recurrent layers that a selection depends on; ``None`` for all."""
+    return int(selection) if isinstance(selection, Integral) else None
 
 
 class TokenIds(NamedTuple):
@@ -150,7 +156,8 @@ def embed_in_windows(
         if begin == 0:
             forward = F.pad(forward, (1, 0), value=BEGIN_SENTENCE)
             backward = F.pad(backward, (1, 0), value=END_SENTENCE)
-        *layers, state = bilm.run(words, forward, backward, [1] * len(forward), state)
+        batch_sizes, n_layers = [1] * len(forward), n_recurrent_layers(selection)
+        *layers, state = bilm.run(words, forward, backward, batch_sizes, state, n_layers=n_layers)
         forward, backward = (select_layers(torch.stack(each)[:, begin - end :], selection) for each in layers)
         result[..., forward_part, :size] = forward
         result[..., backward_part, size:] = backward.flip(-2)

@@ -33,6 +33,7 @@ from elmolite.embedding.batching import (
     batches_by_length,
     embed_in_windows,
     encode,
+    n_recurrent_layers,
     pack,
     select_layers,
 )
@@ -234,8 +235,7 @@ class ELMo(nn.Module):
         """
         if not isinstance(ids, TokenIds):
             raise InputError(f"expected the result of to_ids(), got {type(ids).__name__}; for vectors use embed()")
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self._is_frozen), self._autocast():
-            return self._layers(ids, carry_state=carry_state)
+        return self._layers(ids, carry_state=carry_state)
 
     def reset_state(self) -> None:
         """Reset the states that calls with ``carry_state`` left."""
@@ -245,14 +245,21 @@ class ELMo(nn.Module):
         """Compute products in the module's precision; an outer autocast may ask for a lower one."""
         return nullcontext() if self.precision == "32-true" else products_in(self.precision, self.bilm.device)
 
-    def _layers(self, ids: TokenIds, *, carry_state: bool) -> tuple[Tensor, Tensor]:
+    def _layers(
+        self, ids: TokenIds, *, carry_state: bool = False, n_recurrent: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Compute the layers, or only the token layer and the lowest ``n_recurrent`` recurrent ones."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self._is_frozen), self._autocast():
+            return self._packed_layers(ids, carry_state=carry_state, n_recurrent=n_recurrent)
+
+    def _packed_layers(self, ids: TokenIds, *, carry_state: bool, n_recurrent: int | None) -> tuple[Tensor, Tensor]:
         words = self._encode_words(ids.unique_words)
         ids = TokenIds(*(part.to(self.bilm.device) for part in ids))
         packed = pack(ids, reads_both_marks=carry_state)
         n_rows = len(packed.order)
         state = self._states.get(self.bilm, packed.order) if carry_state else self.bilm.zero_state(n_rows)
         forward_layers, backward_layers, final = self.bilm.run(
-            words, packed.forward_inputs, packed.backward_inputs, packed.batch_sizes, state
+            words, packed.forward_inputs, packed.backward_inputs, packed.batch_sizes, state, n_layers=n_recurrent
         )
         if carry_state:
             self._states.update(final, packed.order)
@@ -391,7 +398,7 @@ class ELMo(nn.Module):
             with self._autocast():
                 found = embed_in_windows(self.bilm, sentences[0], layers, batch_tokens, self._encode_tokens, device)
             return {batch[0]: found}
-        vectors, _ = self(encode(sentences, self.indexer))
+        vectors, _ = self._layers(encode(sentences, self.indexer), n_recurrent=n_recurrent_layers(layers))
         return _rows(vectors, layers, sentences, batch, device)
 
     def embed_iter(

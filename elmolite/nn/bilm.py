@@ -161,11 +161,19 @@ class BiLM(nn.Module):
         batch_sizes: Sequence[int],
         state: BiLMState,
         reset_mask: Tensor | None = None,
+        *,
+        n_layers: int | None = None,
     ) -> tuple[list[Tensor], list[Tensor], BiLMState]:
-        """Run both directions as :meth:`forward` does, over encoded words (U, P)."""
+        """Run both directions as :meth:`forward` does, over encoded words (U, P).
+
+        :param n_layers: number of recurrent layers to run, from the lowest; all by default. The state has only these.
+        """
         indices = torch.stack([forward_inputs, backward_inputs])
         x = F.embedding(indices, words)  # (2, N, P)
+        if n_layers == 0:
+            return [x[0]], [x[1]], state
         stacks = [self.forward_stack, self.backward_stack]
-        layers, states = run_stacks(stacks, x, batch_sizes, state, reset_mask, IndexedInputs(words, indices))
+        inputs = IndexedInputs(words, indices)
+        layers, states = run_stacks(stacks, x, batch_sizes, state, reset_mask, inputs, n_layers)
         forward_layers, backward_layers = zip(*[x, *layers], strict=True)
         return list(forward_layers), list(backward_layers), BiLMState(*states)

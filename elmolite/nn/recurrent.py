@@ -295,6 +295,7 @@ def run_stacks(
     states: Sequence[State],
     reset_mask: Tensor | None = None,
     inputs: IndexedInputs | None = None,
+    n_layers: int | None = None,
 ) -> tuple[list[Tensor], list[State]]:
     """Run the stacks of G directions, all of the same sizes, over packed sequences of the same lengths.
 
@@ -302,12 +303,13 @@ def run_stacks(
     :param states: of each direction, (L, B, P) and (L, B, H).
     :param reset_mask: (N), true where the states are set to zero before the step.
     :param inputs: ``x`` as indices into distinct vectors, if known.
+    :param n_layers: number of layers to run, at least 1, from the lowest; all by default.
     :returns: the outputs of each layer, (G, N, P), and the state of each direction after the last step.
     """
     first = stacks[0]
     outputs: list[Tensor] = []
     after: list[State] = []
-    for index in range(len(first.layers)):
+    for index in range(len(first.layers) if n_layers is None else n_layers):
         if index > 0 or first.training:
             inputs = None  # with dropout, and from the second layer on, the vectors of all positions differ
         if first.training:

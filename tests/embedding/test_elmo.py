@@ -2,6 +2,7 @@ import copy
 import re
 import subprocess
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from elmolite.embedding.word_cache import WordCache
 from elmolite.errors import InputError
 from elmolite.nn.bilm import original
 from elmolite.nn.lstm.reference import State, Weights, lstm_reference
+from elmolite.nn.recurrent import LSTMLayer
 
 READERS = {
     "bytes": (ByteIndexer(), "characters"),
@@ -89,6 +91,26 @@ def test_same_vectors_in_every_batch_at_the_width_of_original():
         for number, vectors in enumerate(wide.embed(sentences[:size])):
             bound = 4e-5 * np.maximum(1, np.abs(alone[number]))
             assert (np.abs(vectors - alone[number]) <= bound).all(), (size, number)
+
+
+@pytest.mark.parametrize("batch_tokens", [4096, 3])
+def test_recurrent_layers_above_the_chosen_one_are_not_run(elmo, monkeypatch, batch_tokens):
+    n_runs = Counter()
+    run = LSTMLayer.run_directions
+
+    def count(layers, *args):
+        n_runs["layers"] += 1
+        return run(layers, *args)
+
+    monkeypatch.setattr(LSTMLayer, "run_directions", count)
+    everything = elmo.embed(SENTENCES, batch_tokens=batch_tokens)
+    n_batches = n_runs["layers"] / elmo.bilm.config.n_layers
+    for layer in range(elmo.n_layers):
+        n_runs.clear()
+        chosen = elmo.embed(SENTENCES, layers=layer, batch_tokens=batch_tokens)
+        assert n_runs["layers"] == layer * n_batches
+        for vectors, expected in zip(chosen, everything, strict=True):
+            np.testing.assert_array_equal(vectors, expected[layer])
 
 
 def test_choice_of_layers_and_output(elmo):
