@@ -102,7 +102,7 @@ def test_recurrent_layers_above_the_chosen_one_are_not_run(elmo, monkeypatch, ba
         n_runs["layers"] += 1
         return run(layers, *args)
 
-    monkeypatch.setattr(LSTMLayer, "run_directions", count)
+    monkeypatch.setattr(LSTMLayer, "run_directions", staticmethod(count))
     everything = elmo.embed(SENTENCES, batch_tokens=batch_tokens)
     n_batches = n_runs["layers"] / elmo.bilm.config.n_layers
     for layer in range(elmo.n_layers):
