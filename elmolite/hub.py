@@ -20,6 +20,15 @@ def released_models() -> list[str]:
     return sorted({path.parent.name for folder in _RELEASED for path in folder.glob("*/config.json")})
 
 
+def released_folder(name: str | Path, manifest: str) -> Path | None:
+    """Return the folder of a model that comes with the package, or ``None``.
+
+    :param manifest: file that tells a language model from a trained task.
+    """
+    found = (folder / name for folder in _RELEASED if Path(name).name == str(name))
+    return next((path for path in found if (path / manifest).is_file()), None)
+
+
 def model_folder(name: str | Path) -> Path:
     """Resolve a model name to its folder: on disk, else released with the package, else of the Hugging Face Hub.
 
@@ -28,13 +37,12 @@ def model_folder(name: str | Path) -> Path:
     path = folders.resolve_committed(Path(name))
     if path.is_dir():
         return path
-    for folder in _RELEASED:
-        if path.name == str(name) and (folder / path / "config.json").is_file():
-            return folder / path
+    if (released := released_folder(name, "config.json")) is not None:
+        return released
     if HUB_NAME.fullmatch(str(name)) and not path.parent.is_dir():
         return download(str(name))
-    released = released_models()
-    raise InputError(f"{name}: no such model folder{nearest(str(name), released) if released else ''}")
+    names = released_models()
+    raise InputError(f"{name}: no such model folder{nearest(str(name), names) if names else ''}")
 
 
 def download(name: str) -> Path:

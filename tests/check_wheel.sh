@@ -28,7 +28,8 @@ for name in names:
     if not name.endswith("__main__"):
         importlib.import_module(name)
 assert elmolite.ELMo.from_pretrained("mini-en").embed(["The children play."])[0].shape == (3, 4, 256)
-print(f"wheel: {len(names)} modules import, mini-en embeds")
+assert elmolite.TaskCheckpoint.from_pretrained("mini-en-upos").predict(["It works."])[0].labels == ("PRON", "VERB", "PUNCT")
+print(f"wheel: {len(names)} modules import, mini-en embeds, mini-en-upos tags")
 PYTHON
 venv/bin/python -m elmolite --version
 venv/bin/elmolite --version

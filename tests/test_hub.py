@@ -13,6 +13,7 @@ from elmolite.checkpoint import Checkpoint
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.hub import model_folder as find_model
+from elmolite.tasks.checkpoint import TaskCheckpoint
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,15 @@ def vector(elmo, tokens, word):
 def test_mini_en_tells_senses_apart(mini_en, word, sentence, same, other):
     query, near, far = (vector(mini_en, text, word) for text in (sentence, same, other))
     assert query @ near > query @ far + 0.05
+
+
+def test_mini_en_upos_tags_a_word_by_its_context():
+    tagger = TaskCheckpoint.from_pretrained("mini-en-upos")
+    (verb, noun) = tagger.predict(["The children play in the park.", "The play was long."])
+    assert verb.labels == ("DET", "NOUN", "VERB", "ADP", "DET", "NOUN", "PUNCT")
+    assert noun.labels == ("DET", "NOUN", "AUX", "ADJ", "PUNCT")
+    with pytest.raises(InputError, match="mini-en-upos: no such model folder"):
+        ELMo.from_pretrained("mini-en-upos")
 
 
 @pytest.fixture

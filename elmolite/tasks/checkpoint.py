@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -26,7 +27,7 @@ from elmolite.checkpoint import CONFIG_FILE as ENCODER_MANIFEST, fill
 from elmolite.data.tokenization import FILE_NAME as TOKENIZER_FILE, SentenceTokenizer
 from elmolite.embedding.elmo import ELMo, Sentence
 from elmolite.errors import InputError, error_prefix, nearest
-from elmolite.hub import model_folder, released_models
+from elmolite.hub import model_folder, released_folder, released_models
 from elmolite.tasks.config import HEAD_CONFIGS, InputConfig
 from elmolite.tasks.data import TaskData, predict
 from elmolite.tasks.examples.records import DEFAULT_COLUMNS, Example, ExampleColumns
@@ -77,18 +78,24 @@ class TaskCheckpoint:
         return predict(self.model, TaskData(examples, self.model, self.tokenizer)) if examples else []
 
     def save_pretrained(
-        self, folder: str | Path, *, encoder: str | Path | None = None, overwrite: bool = False
+        self,
+        folder: str | Path,
+        *,
+        encoder: str | Path | None = None,
+        dtype: torch.dtype = torch.float32,
+        overwrite: bool = False,
     ) -> None:
         """Write the folder; an earlier one is replaced only when everything is written.
 
         :param encoder: model folder or name of the language model, to store a reference and not a copy. Unless it is a
             released model, :meth:`from_pretrained` then needs ``encoder`` too.
+        :param dtype: dtype of the task's weights on disk; modules compute in float32.
         :param overwrite: replace an earlier task folder.
         """
         with folders.writing_folder(
             Path(folder), manifest=MANIFEST, overwrite=overwrite, folders=(ENCODER_FOLDER,)
         ) as new:
-            files.write_bytes(new / WEIGHTS_FILE, save(_task_weights(self.model)))
+            files.write_bytes(new / WEIGHTS_FILE, save(_task_weights(self.model, dtype)))
             files.write_bytes(new / TOKENIZER_FILE, self.tokenizer.to_bytes())
             static = self.model.inputs.static
             if static is not None:
@@ -124,7 +131,7 @@ class TaskCheckpoint:
     ) -> TaskCheckpoint:
         """Load a task, in evaluation mode, on the CPU.
 
-        :param folder: a task folder, or the folder of the run that made it.
+        :param folder: a task folder, the folder of the run that made it, or the name of a released task.
         :param head: factory of the custom head, if the task was trained with one.
         :param encoder: the language model, if the folder refers to one that is neither in it nor released with the
             package: such a reference is not followed by itself.
@@ -133,6 +140,8 @@ class TaskCheckpoint:
         of_run, folder = folders.resolve_committed(Path(folder, MODEL_FOLDER)), folders.resolve_committed(Path(folder))
         if not (folder / MANIFEST).exists() and (of_run / MANIFEST).exists():
             folder = of_run
+        if not folder.exists():
+            folder = released_folder(folder, MANIFEST) or folder
         content = folders.open_folder(folder, MANIFEST, kind="task", version=FORMAT_VERSION)
         path = folder / MANIFEST
         description = _description(content, path)
@@ -178,8 +187,9 @@ class _TaskModules(nn.Module):
         self.objective = model.objective
 
 
-def _task_weights(model: TaskModel) -> dict[str, Tensor]:
-    return {name: each.detach().cpu().contiguous() for name, each in _TaskModules(model).state_dict().items()}
+def _task_weights(model: TaskModel, dtype: torch.dtype) -> dict[str, Tensor]:
+    weights = {name: each.detach().cpu() for name, each in _TaskModules(model).state_dict().items()}
+    return {name: (each.to(dtype) if each.is_floating_point() else each).contiguous() for name, each in weights.items()}
 
 
 def _description(content: dict[str, Any], path: Path) -> TaskDescription:

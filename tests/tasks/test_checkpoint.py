@@ -90,7 +90,14 @@ def test_the_language_model_must_be_the_one_of_the_training(tmp_path, encoder, c
 def test_a_released_model_is_referred_to_by_its_name(tmp_path):
     run = trained(tmp_path, "mini-en", refers_to_encoder=True)
     assert json.loads((run.folder / "task.json").read_text())["encoder"]["folder"] == "mini-en"
-    assert TaskCheckpoint.from_pretrained(run.folder).model.elmo.size == 256
+    checkpoint = TaskCheckpoint.from_pretrained(run.folder)
+    assert checkpoint.model.elmo.size == 256
+    checkpoint.save_pretrained(tmp_path / "half", encoder="mini-en", dtype=torch.float16)
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (run.folder, tmp_path / "half")]
+    assert sizes[1] < 0.6 * sizes[0]
+    half = TaskCheckpoint.from_pretrained(tmp_path / "half").predict(SENTENCES)
+    for ours, theirs in zip(half, checkpoint.predict(SENTENCES), strict=True):
+        np.testing.assert_allclose(ours.probabilities, theirs.probabilities, atol=2e-3)
 
 
 def test_trained_static_vectors_without_layers(tmp_path, model_folder):
