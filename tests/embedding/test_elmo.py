@@ -271,16 +271,16 @@ def test_embed_aligned_gives_character_offsets(elmo):
 
 
 def test_out_of_memory_halves_the_batches(elmo, monkeypatch, caplog):
-    forward = ELMo.forward
+    layers = ELMo._layers
 
     def small_gpu(self, ids, **options):
         if int(ids.lengths.sum()) > 6:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return forward(self, ids, **options)
+        return layers(self, ids, **options)
 
     sentences = SENTENCES + [["Hi", "The"]] * 99
     expected = elmo.embed(sentences)
-    monkeypatch.setattr(ELMo, "forward", small_gpu)
+    monkeypatch.setattr(ELMo, "_layers", small_gpu)
     assert_close(elmo.embed(sentences, batch_tokens=64), expected)
     assert caplog.messages[0] == "out of memory on cpu with batch_tokens=64; halving it"
     assert len(caplog.messages) < 6  # smaller batches are kept
