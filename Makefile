@@ -24,7 +24,7 @@ test-all: $(VENV)/installed  ## every test, those of tests/reliability as sample
 	$(BIN)/python $(PYTEST) $(TEST)
 
 test-reliability: $(VENV)/installed  ## killing, damage and untrusted files in full
-	$(BIN)/python -m pytest --full -rP tests/reliability
+	$(BIN)/python -m pytest --full -m reliability -rP $(TEST)
 
 # The lowest allowed version of every dependency but torch. datasets 5.0 leaves a CSV file open; the warning of the garbage
 # collector cannot be caught.

@@ -127,16 +127,6 @@ def test_invalid_options_are_refused(tmp_path, options, message):
         make_corpus(tmp_path, [["a"]] * 5, **options)
 
 
-def test_failures_leave_nothing(tmp_path):
-    (tmp_path / "good.txt").write_text("some words\n" * 10)
-    (tmp_path / "bad.txt").write_bytes(b"some words\n\xff\n")
-    with pytest.raises(InputError, match=r"bad\.txt, line 2"):
-        prepare([str(tmp_path / "good.txt"), str(tmp_path / "bad.txt")], tmp_path / "c", show_progress=False)
-    with pytest.raises(InputError, match="nowhere: no such file"):  # before the long work
-        prepare(str(tmp_path / "bad.txt"), tmp_path / "c", valid="nowhere", show_progress=False)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.txt", "good.txt"]
-
-
 def test_lone_surrogates_are_replaced_by_question_marks():
     assert tokenize_documents(WHITESPACE, [["a\ud800b a?b c"]]).words == ["a?b", "c"]
 
