@@ -6,7 +6,7 @@ proxy parameter, so that clipping and the update are those of other parameters a
 size. Adagrad and plain SGD give exactly the update of the whole table, because they leave rows with a zero gradient
 unchanged. Adam becomes the lazy Adam of ``torch.optim.SparseAdam`` and TensorFlow: rows without a gradient keep their
 weights and moments. A lazy step learns a little less and takes a fraction of the time over a large vocabulary
-(recipes/README.md, "A million words"); small tables are therefore updated whole.
+(docs/benchmarks.md, "A million words"); small tables are therefore updated whole.
 
 Shapes: V rows of a table, R rows that a step touches; biases have one dimension, tables of vectors two.
 """

@@ -1,10 +1,10 @@
 """Run the code blocks of a page of documentation in an empty folder with small inputs.
 
-usage: python tests/docs/blocks.py PAGE.md FOLDER
+usage: python tests/helpers/documents.py PAGE.md FOLDER
 
-``python`` blocks of a page share their names, ``bash`` blocks run line by line; training is cut to a few steps. A ``text``
-block after one of them is its output: words must be equal, numbers close. A block that cannot run has a comment before it,
-``<!-- not run: REASON -->``, or ``<!-- no output check: REASON -->`` before its output.
+``python`` blocks of a page share their names, ``bash`` blocks run line by line; training is cut to a few steps. A
+``text`` block after one of them is its output: words must be equal, numbers close. A block that cannot run has a
+comment before it, ``<!-- not run: REASON -->``, an output that differs ``<!-- no output check: REASON -->``.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _run_python(code: str, where: str, names: dict[str, Any]) -> str:
     code = re.sub(r"(load_recipe\([^)]*\))", r"_small(\1)", code)
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
-        exec(compile(code, where, "exec"), names)
+        exec(compile(code, where, "exec", dont_inherit=True), names)
     return output.getvalue()
 
 
@@ -122,7 +122,10 @@ def _compare(expected: str, printed: str, where: str) -> None:
 def make_inputs(folder: Path) -> None:
     """Write the small files that the pages name."""
     rng = random.Random(0)
-    nouns, verbs = ["children", "boys", "girls", "dogs", "cats", "birds"], ["play", "run", "sleep", "sing", "eat", "wait"]
+    nouns, verbs = (
+        ["children", "boys", "girls", "dogs", "cats", "birds"],
+        ["play", "run", "sleep", "sing", "eat", "wait"],
+    )
     places = ["garden", "house", "street", "river", "field"]
 
     def sentence() -> str:
@@ -134,6 +137,7 @@ def make_inputs(folder: Path) -> None:
     for name in ("books/a.txt", "books/b.txt", "patents/a.txt", "speeches.txt"):
         (folder / name).parent.mkdir(exist_ok=True, parents=True)
         (folder / name).write_text(text(200), encoding="utf-8")
+    (folder / "mini").write_text("preset: mini\nlearning_rate: 0.004\n")
     (folder / "notes.txt.gz").write_bytes(gzip.compress(text(20).encode()))
     for name in ("other-text.txt", "novel.txt", "valid.txt"):
         (folder / name).write_text(text(20), encoding="utf-8")
@@ -146,7 +150,10 @@ def make_inputs(folder: Path) -> None:
         label = ["inside" if "house" in each else "outside" for each in sentences]
         rows = [f"{each}\t{kind}\n" for each, kind in zip(sentences, label, strict=True)]
         (folder / f"{part}.tsv").write_text("text\tlabel\n" + "".join(rows), encoding="utf-8")
-        pairs = [f"{a}\t{b}\t{rng.choice(('entailment', 'neutral'))}\n" for a, b in zip(sentences, sentences[::-1])]
+        pairs = [
+            f"{a}\t{b}\t{rng.choice(('entailment', 'neutral'))}\n"
+            for a, b in zip(sentences, sentences[::-1], strict=True)
+        ]
         (folder / f"{part}-pairs.tsv").write_text("premise\thypothesis\tlabel\n" + "".join(pairs), encoding="utf-8")
         conllu = [
             "".join(
