@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all test-reliability test-lowest bench check-wheel lint format clean
+.PHONY: demo docs test test-all test-reliability test-lowest bench check-wheel lint format clean
 
 # The stamp is newer than the files it was installed from, so that a second make installs nothing.
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -44,6 +44,9 @@ bench: $(VENV)/installed  ## embedding and pretraining, against the systems in b
 	done
 	$(BIN)/python recipes/bench/pretrain.py --wait 300 $(BENCH)
 
+docs: $(VENV)/installed  ## the documentation site, in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
 check-wheel: $(VENV)/installed  ## the built wheel, in an environment without this checkout
 	bash tests/check_wheel.sh $(BIN)/python
 
@@ -58,4 +61,4 @@ format: $(VENV)/installed
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(VENV)-lowest build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(VENV)-lowest build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache

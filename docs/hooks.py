@@ -18,12 +18,31 @@ from elmolite.cli.main import COMMANDS, main
 from elmolite.tasks.specs import TASKS
 
 DOCS = Path(__file__).parent
-SOURCE = "https://github.com/elmolite/elmolite/blob/main/docs/notebooks"
+SOURCE = "https://github.com/elmolite/elmolite/blob/main"
+INCLUDED = {
+    "contributing.md": (
+        "CONTRIBUTING.md",
+        "change elmolite: run its tests, add a head or a command, and know the rules.",
+    ),
+    "changelog.md": ("CHANGELOG.md", "tell what changed for users in each version."),
+    "reliability.md": (
+        "tests/reliability/README.md",
+        "tell what was killed, damaged and interrupted to test elmolite, and what is not covered.",
+    ),
+    **{
+        f"models/{path.parent.name}.md": (
+            path.relative_to(DOCS.parent).as_posix(),
+            "use this model, and know its data, licences, results and limits.",
+        )
+        for path in sorted(DOCS.parent.glob("checkpoints/*/README.md"))
+    },
+}
+"""Pages that are files of the repository -> the file, and what one can do after reading it."""
 
 
 def on_files(files: Files, config: Any, **_: Any) -> Files:
-    """Add the reference of the commands, and a page for each notebook."""
-    pages = {"reference/commands.md": commands()}
+    """Add the reference of the commands, files of the repository, and a page for each notebook."""
+    pages = {"reference/commands.md": commands(), **{page: included(*source) for page, source in INCLUDED.items()}}
     pages |= {f"tutorials/{path.stem}.md": notebook_page(path) for path in sorted(DOCS.glob("notebooks/*.ipynb"))}
     for name, content in pages.items():
         files.append(File.generated(config, name, content=content))
@@ -41,6 +60,13 @@ def _as_mathml(found: re.Match[str]) -> str:
     tag, formula = found[1], html.unescape(found[2]).strip()
     mathml = convert(formula[2:-2].strip(), display="block" if tag == "div" else "inline")
     return f'<{tag} class="formula">{mathml}</{tag}>'
+
+
+def included(source: str, purpose: str) -> str:
+    """Return a file of the repository as a page, with what it is for below its title."""
+    title, rest = (DOCS.parent / source).read_text(encoding="utf-8").split("\n", 1)
+    rest = re.sub(r"\.\./([\w-]+)/README\.md", r"\1.md", rest)  # from one card to another
+    return f"{title}\n\nAfter reading this page you can {purpose}\n{rest}"
 
 
 def commands() -> str:
@@ -83,7 +109,7 @@ def notebook_page(path: Path) -> str:
         parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
         parts += [_output(output) for output in cell.get("outputs", [])]
         if len(parts) == 1:
-            parts.append(f"This page is a notebook: [{path.name}]({SOURCE}/{path.name}).")
+            parts.append(f"This page is a notebook: [{path.name}]({SOURCE}/docs/notebooks/{path.name}).")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
