@@ -22,7 +22,7 @@ NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [README, *WRITTEN], ids=lambda path: path.stem)
-def test_the_code_of_a_page_runs(page, tmp_path, own_cache):
+def test_the_code_of_a_page_runs(page, tmp_path, own_cache, no_pictures):
     assert run_page(page, tmp_path) > 0
 
 
