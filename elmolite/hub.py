@@ -9,15 +9,29 @@ from elmolite.errors import InputError, nearest
 from elmolite.utils import folders
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+MODEL_MANIFEST, TASK_MANIFEST = "config.json", "task.json"
+"""Files that tell the folder of a language model from that of a fine-tuned task."""
+RUN_MODEL = "model"
+"""Folder of the model in the folder of a run."""
+_KINDS = {
+    TASK_MANIFEST: ("a fine-tuned task", "use elmolite predict or test, or TaskCheckpoint"),
+    MODEL_MANIFEST: ("a language model", "train a task on it with elmolite finetune"),
+    "corpus.json": ("a corpus", "train a language model on it with elmolite pretrain"),
+    "embedding.json": ("vectors", "read them with EmbeddingFolder"),
+}
+"""Manifest of a folder -> its kind, and what to do with it."""
 _RELEASED = (
     Path(__file__).parent / "checkpoints",  # as installed
     Path(__file__).parents[1] / "checkpoints",  # in a clone
 )
 
 
-def released_models() -> list[str]:
-    """Return the names of the models that come with the package."""
-    return sorted({path.parent.name for folder in _RELEASED for path in folder.glob("*/config.json")})
+def released_models(manifest: str = MODEL_MANIFEST) -> list[str]:
+    """Return the names of the language models, or of the fine-tuned tasks, that come with the package.
+
+    :param manifest: as for :func:`released_folder`.
+    """
+    return sorted({path.parent.name for folder in _RELEASED for path in folder.glob(f"*/{manifest}")})
 
 
 def released_folder(name: str | Path, manifest: str) -> Path | None:
@@ -33,16 +47,51 @@ def model_folder(name: str | Path) -> Path:
     """Resolve a model name to its folder: on disk, else released with the package, else of the Hugging Face Hub.
 
     :param name: a path, the name of a released model, or ``owner/model`` of the Hub.
+    :raises InputError: there is none, or it is a folder of another kind, which the message names.
     """
     path = folders.resolve_committed(Path(name))
     if path.is_dir():
+        if not (path / MODEL_MANIFEST).exists():
+            _refuse_other_kind(path, expected="a language model", but=MODEL_MANIFEST)
         return path
-    if (released := released_folder(name, "config.json")) is not None:
+    if (released := released_folder(name, MODEL_MANIFEST)) is not None:
         return released
+    if released_folder(name, TASK_MANIFEST) is not None:
+        raise InputError(f"{name}: a fine-tuned task, not a language model: {_KINDS[TASK_MANIFEST][1]}")
     if HUB_NAME.fullmatch(str(name)) and not path.parent.is_dir():
         return download(str(name))
-    names = released_models()
-    raise InputError(f"{name}: no such model folder{nearest(str(name), names) if names else ''}")
+    raise InputError(f"{name}: no such model folder{nearest(str(name), released_models())}")
+
+
+def task_folder(name: str | Path) -> Path:
+    """Resolve the name of a fine-tuned task to its folder: on disk, else released with the package.
+
+    :param name: a task folder, the folder of the run that made it, or the name of a released task.
+    :raises InputError: there is none, or it is a folder of another kind, which the message names.
+    """
+    path = folders.resolve_committed(Path(name))
+    of_run = folders.resolve_committed(path / RUN_MODEL)
+    if not (path / TASK_MANIFEST).exists() and (of_run / TASK_MANIFEST).exists():
+        return of_run
+    if path.is_dir():
+        if not (path / TASK_MANIFEST).exists():
+            _refuse_other_kind(path, expected="a fine-tuned task", but=TASK_MANIFEST)
+        return path
+    if (released := released_folder(name, TASK_MANIFEST)) is not None:
+        return released
+    if released_folder(name, MODEL_MANIFEST) is not None:
+        raise InputError(f"{name}: a language model, not a fine-tuned task: {_KINDS[MODEL_MANIFEST][1]}")
+    raise InputError(f"{name}: no such task folder{nearest(str(name), released_models(TASK_MANIFEST))}")
+
+
+def _refuse_other_kind(folder: Path, *, expected: str, but: str) -> None:
+    """Raise InputError if a folder is of a known kind, other than that of the manifest ``but``."""
+    for manifest, (kind, advice) in _KINDS.items():
+        for path in (folder, folder / RUN_MODEL):
+            if manifest == but and (path / manifest).is_file():
+                raise InputError(f"{folder}: the folder of a run, not {expected}: its model is {path}")
+            if (path / manifest).is_file():
+                raise InputError(f"{folder}: {kind}, not {expected}: {advice}")
 
 
 def download(name: str) -> Path:

@@ -44,7 +44,7 @@ def test_mini_en_upos_tags_a_word_by_its_context():
     (verb, noun) = tagger.predict(["The children play in the park.", "The play was long."])
     assert verb.labels == ("DET", "NOUN", "VERB", "ADP", "DET", "NOUN", "PUNCT")
     assert noun.labels == ("DET", "NOUN", "AUX", "ADJ", "PUNCT")
-    with pytest.raises(InputError, match="mini-en-upos: no such model folder"):
+    with pytest.raises(InputError, match="mini-en-upos: a fine-tuned task, not a language model"):
         ELMo.from_pretrained("mini-en-upos")
 
 

@@ -27,7 +27,12 @@ from elmolite.checkpoint import CONFIG_FILE as ENCODER_MANIFEST, fill
 from elmolite.data.tokenization import FILE_NAME as TOKENIZER_FILE, SentenceTokenizer
 from elmolite.embedding.elmo import ELMo, Sentence
 from elmolite.errors import InputError, error_prefix, nearest
-from elmolite.hub import model_folder, released_folder, released_models
+from elmolite.hub import (
+    TASK_MANIFEST as MANIFEST,
+    model_folder,
+    released_models,
+    task_folder,
+)
 from elmolite.tasks.config import HEAD_CONFIGS, InputConfig
 from elmolite.tasks.data import TaskData, predict
 from elmolite.tasks.examples.records import DEFAULT_COLUMNS, Example, ExampleColumns
@@ -42,12 +47,9 @@ from elmolite.utils.serialization import TensorFile
 from elmolite.utils.torch import without_weights
 
 FORMAT_VERSION = 2
-MANIFEST = "task.json"
 WEIGHTS_FILE = "model.safetensors"
 WORDS_FILE = "static_words.txt"
 ENCODER_FOLDER = "encoder"
-MODEL_FOLDER = "model"
-"""Task folder in the folder of the run that made it."""
 
 
 @dataclass
@@ -137,11 +139,7 @@ class TaskCheckpoint:
             package: such a reference is not followed by itself.
         :raises InputError: a file is missing or damaged, or the language model is not the one of the training.
         """
-        of_run, folder = folders.resolve_committed(Path(folder, MODEL_FOLDER)), folders.resolve_committed(Path(folder))
-        if not (folder / MANIFEST).exists() and (of_run / MANIFEST).exists():
-            folder = of_run
-        if not folder.exists():
-            folder = released_folder(folder, MANIFEST) or folder
+        folder = task_folder(folder)
         content = folders.open_folder(folder, MANIFEST, kind="task", version=FORMAT_VERSION)
         path = folder / MANIFEST
         description = _description(content, path)

@@ -24,10 +24,10 @@ from elmolite.embedding.batching import batches_by_length
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.formats.loading import refuse_earlier_model
-from elmolite.hub import model_folder
+from elmolite.hub import RUN_MODEL as MODEL_FOLDER, TASK_MANIFEST as MANIFEST, model_folder
 from elmolite.nn.bilm import BiLM
 from elmolite.reports import plots
-from elmolite.tasks.checkpoint import ENCODER_FOLDER, MANIFEST, MODEL_FOLDER, TaskCheckpoint
+from elmolite.tasks.checkpoint import ENCODER_FOLDER, TaskCheckpoint
 from elmolite.tasks.config import HEAD_CONFIGS, FinetuningConfig, InputConfig
 from elmolite.tasks.data import ShuffledBatches, TaskBatch, TaskData, predict, tokenize
 from elmolite.tasks.examples.records import DEFAULT_COLUMNS, ExampleColumns
@@ -42,7 +42,7 @@ from elmolite.tasks.specs import TaskDescription
 from elmolite.tasks.static_vectors import StaticEmbedding, StaticVectors, read_static_vectors
 from elmolite.utils import files, folders
 from elmolite.utils.config import accepts_renamed_arguments
-from elmolite.utils.torch import best_device, quiet_lightning
+from elmolite.utils.torch import best_device, quiet_lightning, trainer_devices
 
 METRICS_FILE = "metrics.json"
 STANDARDIZATION_BATCHES = 100
@@ -269,7 +269,7 @@ def fit(
     with quiet_lightning():
         trainer = Trainer(
             accelerator=device.type,
-            devices=1,
+            devices=trainer_devices(device),
             precision=config.precision,
             max_epochs=config.n_epochs,
             gradient_clip_val=config.max_grad_norm,
