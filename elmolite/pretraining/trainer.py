@@ -21,11 +21,11 @@ from elmolite.pretraining.checkpointing import (
     TrainingCheckpoints,
     step_of,
 )
-from elmolite.pretraining.config import PretrainingConfig
+from elmolite.pretraining.config import PretrainingConfig, read_run_config
 from elmolite.pretraining.logging import CsvLog, TrainingLog
 from elmolite.pretraining.module import PretrainingData, PretrainingModule
-from elmolite.pretraining.setup import PretrainingRun, assert_same_on_all_ranks, read_run_config, save_or_verify
-from elmolite.utils.torch import best_device, quiet_lightning
+from elmolite.pretraining.setup import PretrainingRun, assert_same_on_all_ranks, save_or_verify
+from elmolite.utils.torch import best_device, quiet_lightning, trainer_devices
 
 
 def pretrain(
@@ -149,10 +149,10 @@ def make_trainer(
 ) -> Trainer:
     """Return a Lightning trainer that leaves checkpoints, logging intervals and progress to this package."""
     config = run.config
-    is_distributed = config.n_devices * config.n_nodes > 1
+    is_distributed, device = config.n_devices * config.n_nodes > 1, best_device()
     return Trainer(
-        accelerator=best_device().type,
-        devices=config.n_devices,
+        accelerator=device.type,
+        devices=trainer_devices(device, config.n_devices),
         num_nodes=config.n_nodes,
         strategy=DDPStrategy(timeout=distributed.PROCESS_GROUP_TIMEOUT) if is_distributed else "auto",
         precision=config.precision,

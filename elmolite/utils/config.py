@@ -1,10 +1,13 @@
-"""Config dataclasses: read from JSON with every key and type checked, and deprecated names of settings and flags."""
+"""Config dataclasses: read from JSON, checked; the default device; deprecated names of settings and flags."""
 
 from __future__ import annotations
 
 import functools
+import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import NoneType, UnionType
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 
@@ -15,7 +18,31 @@ T = TypeVar("T")
 Precision = Literal["32-true", "bf16-mixed"]
 """Lightning's names: all in float32; or matrix products in bfloat16, and states, sums and weights in float32."""
 
+AUTO = "auto"
+DEVICE_PATTERN = r"auto|cpu|mps|cuda(:\d+)?"
+_device: ContextVar[str] = ContextVar("device", default=AUTO)
 _LARGEST = 1 << 62
+
+
+@contextmanager
+def default_device(name: str) -> Iterator[None]:
+    """Choose the device of the block for everything that otherwise runs on the best one.
+
+    :param name: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``; resolved where torch is imported, by
+        :func:`elmolite.utils.torch.best_device`.
+    """
+    if not re.fullmatch(DEVICE_PATTERN, name):
+        raise InputError(f"device must be auto, cpu, cuda, cuda:N or mps, got {name!r}")
+    token = _device.set(name)
+    try:
+        yield
+    finally:
+        _device.reset(token)
+
+
+def device_name() -> str:
+    """Return the name of the device that :func:`default_device` chose."""
+    return _device.get()
 
 
 def check_precision(precision: str) -> None:

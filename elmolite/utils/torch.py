@@ -17,7 +17,8 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from elmolite.utils.config import Precision
+from elmolite.errors import InputError
+from elmolite.utils.config import AUTO, Precision, device_name
 from elmolite.utils.console import log_level
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
@@ -61,8 +62,28 @@ def without_weights() -> Iterator[None]:
 
 
 def best_device() -> torch.device:
-    """Return the GPU if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Return the device that :func:`elmolite.utils.config.default_device` chose, by default a CUDA GPU or the CPU."""
+    name = device_name()
+    if name == AUTO:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise InputError("device mps is not available on this machine")
+    if device.type == "cuda" and (device.index or 0) >= (n_devices := torch.cuda.device_count()):
+        raise InputError(f"device {name} is not available: torch finds {n_devices} CUDA devices on this machine")
+    return device
+
+
+def trainer_devices(device: torch.device, n_devices: int = 1) -> int | list[int]:
+    """Return the argument ``devices`` of a Lightning trainer: a number, or the index of the one chosen.
+
+    :raises InputError: one device was chosen for several processes.
+    """
+    if device.index is None:
+        return n_devices
+    if n_devices > 1:
+        raise InputError(f"device must be {device.type} for {n_devices} devices, got {device}")
+    return [device.index]
 
 
 def products_in(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:
