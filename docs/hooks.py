@@ -73,8 +73,10 @@ def commands() -> str:
     """Return the page with what ``elmolite COMMAND --help`` prints, for each command."""
     parts = [
         "# Commands",
-        "After reading this page you know every option of every command. Each section is what `--help` prints. Any "
-        "option can also be set in a YAML file (`--config FILE`); `--print-config` writes such a file.",
+        "After reading this page you know every option of every command. Each section is what `--help-all` prints; "
+        "`--help` leaves out options for experts. Any option can also be set in a YAML file (`--config FILE`, or the "
+        "name of a recipe); `--print-config` writes such a file. `--json` prints the result as one JSON object. "
+        "Results are written to standard output, and everything else to standard error.",
         _help(),
     ]
     for name in COMMANDS:
@@ -93,7 +95,7 @@ def _help(*words: str) -> str:
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
-            main([*words, "--help"])
+            main([*words, "--help-all"])
     finally:
         os.environ.pop("COLUMNS")
         if columns is not None:

@@ -68,10 +68,15 @@ def check_choice(name: str, value: Any, valid: Iterable[str]) -> None:
         raise InputError(f"{name} must be {one_of(choices)}, got {value!r}{closest(str(value), choices)}")
 
 
-def one_of(choices: Iterable[str]) -> str:
+def one_of(choices: Iterable[str], conjunction: str = "or") -> str:
     """Return ``a, b or c``."""
     *others, last = map(str, choices)
-    return f"{', '.join(others)} or {last}" if others else last
+    return f"{', '.join(others)} {conjunction} {last}" if others else last
+
+
+def all_of(names: Iterable[str]) -> str:
+    """Return ``a, b and c``."""
+    return one_of(names, "and")
 
 
 def check_choices(config: Any, *, where: str = "") -> None:

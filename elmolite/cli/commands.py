@@ -1,27 +1,87 @@
 """The commands: functions whose parameters are the options, and the table of them.
 
-A command is one function here and one line in :data:`COMMANDS`. Modules are imported by the command that needs them,
-so that ``elmolite --help`` answers at once.
+A command is one function here and one line in :data:`COMMANDS`; its help has examples and groups of options in
+:mod:`elmolite.cli.help`. It returns a :class:`Result`, which :func:`elmolite.cli.main.main` prints. Modules are
+imported by the command that needs them, so that ``elmolite --help`` answers at once, and what can be checked without
+torch is checked before it is imported.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from elmolite.embedding import BATCH_TOKENS
 from elmolite.errors import InputError, exit_code, nearest
 
 if TYPE_CHECKING:
     from elmolite import BiLMConfig, ExampleColumns, FinetuningConfig, InputConfig, PretrainingConfig
+    from elmolite.cli.options import CommandParser, Invocation
+    from elmolite.data.corpus import Corpus
     from elmolite.embedding.batching import LayerSelection
 
 DEFAULT_PRESET = "mini"
+LAUNCHERS = ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS")
+"""Variables of the environment in the processes that torchrun and SLURM start."""
 _RUN_ARGUMENTS = ("corpus", "out", "init_from", "resume", "keep_last", "dry_run", "plan")
+
+
+class Result(NamedTuple):
+    """Result of a command."""
+
+    text: str
+    """For standard output."""
+    values: Any
+    """For ``--json``."""
+    next: str = ""
+    """The command that a user may want to run next."""
+
+
+@contextmanager
+def _if_interrupted(advice: str) -> Iterator[None]:
+    """Say what to do after Ctrl-C in the block, unless the exception says so itself."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        error.args = error.args or (f"interrupted; {advice}",)
+        raise
+
+
+def _check_files(**sources: str | Path | None) -> None:
+    """Check that files exist, before torch is imported.
+
+    :param sources: path of each option; ``-`` and ``None`` are not checked.
+    """
+    for option, source in sources.items():
+        if source is not None and str(source) != "-" and not Path(source).is_file():
+            problem = "is a folder, not a file" if Path(source).is_dir() else "no such file"
+            raise InputError(f"{source}: {problem} (--{option})")
+
+
+def _check_model(model: str) -> None:
+    """Check that a model exists and is a language model, before torch is imported."""
+    from elmolite.hub import model_folder
+
+    if not Path(model).is_file():
+        model_folder(model)
+
+
+def _check_text(text: Sequence[str]) -> None:
+    """Check that text files exist, before torch is imported."""
+    from elmolite.data.text import find_files
+
+    find_files(text)
+
+
+def _quoted(*words: object) -> str:
+    return shlex.join(map(str, words))
 
 
 def prepare(
@@ -44,26 +104,26 @@ def prepare(
     streaming: bool = False,
     valid_split: str | None = None,
     quiet: bool = False,
-) -> None:
+) -> Result:
     """Tokenize text into a corpus folder with its vocabulary.
 
-    :param text: files, folders, globs, .gz files, or - for standard input
-    :param out: corpus folder to write
-    :param valid: validation text (default: set aside from the text)
-    :param pretokenized: the text has one sentence a line, with spaces between tokens
-    :param vocab_size: maximum number of words of the softmax, 3 special ones included
-    :param min_count: minimum count of a word of the vocabulary (default: 2)
-    :param characters: characters that the model reads; unicode suits scripts with several bytes a character
-    :param min_character_count: minimum count of a Unicode character; rarer ones are unknown (default: 5)
-    :param vocab: vocabulary file, one word a line
-    :param workers: number of processes (default: one a core)
-    :param overwrite: replace an existing corpus folder
-    :param dataset: Hugging Face dataset in place of TEXT: a name on the hub, or a folder of data files
-    :param dataset_config: configuration of the dataset
-    :param dataset_split: split of the dataset (default: train)
-    :param dataset_column: column with the text (default: text)
-    :param streaming: read the dataset row by row, without storing it
-    :param valid_split: split of the dataset with the validation text
+    :param text: Text files, folders, globs, .gz files, or - for standard input.
+    :param out: Corpus folder to write.
+    :param valid: Validation text (default: every hundredth document of the text).
+    :param pretokenized: Input with one sentence per line and spaces between tokens.
+    :param vocab_size: Maximum number of words of the softmax, including 3 special ones.
+    :param min_count: Minimum count of a word in the vocabulary (default: 2).
+    :param characters: Characters that the model reads; unicode suits scripts with several bytes per character.
+    :param min_character_count: Minimum count of a Unicode character; rarer ones are unknown (default: 5).
+    :param vocab: Vocabulary file, one word per line.
+    :param workers: Number of processes (default: one per core).
+    :param overwrite: Replace an existing corpus folder.
+    :param dataset: Hugging Face dataset to read instead of TEXT: a name on the hub, or a folder of data files.
+    :param dataset_config: Configuration of the dataset.
+    :param dataset_split: Split of the dataset (default: train).
+    :param dataset_column: Column with the text (default: text).
+    :param streaming: Read the dataset row by row, without storing it.
+    :param valid_split: Split of the dataset with the validation text.
     """
     of_dataset = {"config": dataset_config, "split": dataset_split, "column": dataset_column}
     needless = [f"--dataset-{name}" for name, value in of_dataset.items() if value is not None]
@@ -83,22 +143,31 @@ def prepare(
     def split(name: str) -> DatasetText:
         return DatasetText(dataset or "", dataset_config, name, dataset_column or "text", streaming=streaming)
 
-    corpus = prepare_corpus(
-        text if dataset is None else split(dataset_split or "train"),
-        out,
-        valid=valid if valid_split is None else split(valid_split),
-        tokenizer=SentenceTokenizer.whitespace() if pretokenized else SentenceTokenizer.english(),
-        vocab_size=vocab_size,
-        min_count=min_count,
-        vocabulary=None if vocab is None else Vocabulary.load(vocab),
-        characters=characters,
-        min_character_count=min_character_count,
-        n_workers=workers,
-        overwrite=overwrite,
-        show_progress=not quiet,
+    with _if_interrupted("nothing was written"):
+        corpus = prepare_corpus(
+            text if dataset is None else split(dataset_split or "train"),
+            out,
+            valid=valid if valid_split is None else split(valid_split),
+            tokenizer=SentenceTokenizer.whitespace() if pretokenized else SentenceTokenizer.english(),
+            vocab_size=vocab_size,
+            min_count=min_count,
+            vocabulary=None if vocab is None else Vocabulary.load(vocab),
+            characters=characters,
+            min_character_count=min_character_count,
+            n_workers=workers,
+            overwrite=overwrite,
+            show_progress=not quiet,
+        )
+    following = _quoted(
+        "elmolite", "pretrain", "--corpus", out, "--preset", DEFAULT_PRESET, "--out", f"runs/{DEFAULT_PRESET}"
     )
-    print(corpus.describe())
-    print(f"next: elmolite pretrain --corpus {out} --preset {DEFAULT_PRESET} --out runs/{DEFAULT_PRESET}")
+    return Result(corpus.describe(), corpus_values(corpus), following)
+
+
+def corpus_values(corpus: Corpus) -> dict[str, Any]:
+    """Return the statistics of a corpus, for ``--json``."""
+    statistics = {name: value for name, value in corpus.summary.items() if name not in ("files", "format_version")}
+    return {"corpus": str(corpus.folder), **statistics}
 
 
 def pretrain(
@@ -113,29 +182,31 @@ def pretrain(
     config: PretrainingConfig,
     model: BiLMConfig,
     quiet: bool = False,
-) -> None:
+) -> Result | None:
     """Pretrain a bidirectional language model on a prepared corpus.
 
-    :param corpus: corpus folder made by elmolite prepare
-    :param out: folder for the log, the model and the checkpoints
-    :param resume: continue the run in --out with its settings
-    :param keep_last: number of checkpoints to keep
-    :param dry_run: estimate time and memory from a few steps, and stop
-    :param init_from: model folder to start from; the corpus may have other words, the sizes are the model's
-    :param preset: sizes of the model: tiny, mini, small, medium or original (default: mini)
+    :param corpus: Corpus folder made by elmolite prepare.
+    :param out: Run folder: log, checkpoints and the model.
+    :param resume: Continue the run in --out with its settings.
+    :param keep_last: Number of checkpoints to keep.
+    :param dry_run: Estimate time and memory from a few steps, and stop.
+    :param init_from: Model to start from (domain adaptation). Its sizes are kept; the corpus may have other words.
+    :param preset: Sizes of the model: tiny, mini, small, medium or original (default: mini).
     """
-    from elmolite.pretraining.distributed import is_rank_zero
-
     assert corpus is not None  # as checked with the other options
+    if not os.environ.keys() & set(LAUNCHERS):  # with several ranks, the checks that follow are made on all of them
+        _check_run_folders(corpus, out, resume=resume or dry_run)
     if dry_run or out is None:
+        from elmolite.pretraining.distributed import is_rank_zero
         from elmolite.pretraining.estimate import estimate
 
         found = estimate(config, model=model, corpus=corpus, init_from=init_from)
-        if is_rank_zero():
-            print(found.describe())
-        return
+        return Result(found.describe(), found.as_dict()) if is_rank_zero() else None
 
+    from elmolite.pretraining.checkpointing import TrainingCheckpoints, step_of
+    from elmolite.pretraining.distributed import is_rank_zero
     from elmolite.pretraining.trainer import pretrain as train
+    from elmolite.utils import files
     from elmolite.utils.torch import keep_freed_memory
 
     keep_freed_memory()
@@ -154,30 +225,57 @@ def pretrain(
         if is_rank_zero():
             raise
         raise SystemExit(exit_code(error)) from None
-    if is_rank_zero():
-        print(f"model: {folder}\nnext: elmolite embed {folder} --input TEXT --output vectors.npz")
+    if not is_rank_zero():
+        return None
+    best = files.read_json(folder / "config.json", kind="model")["training"]
+    values = {
+        "model": str(folder),
+        "n_steps": step_of(TrainingCheckpoints(out).paths()[0]),
+        "best_step": best["step"],
+        "validation_perplexity": best["held_out_perplexity"],
+    }
+    following = _quoted("elmolite", "embed", folder, "--input", "TEXT", "--output", "vectors.npz")
+    return Result(f"model: {folder}", values, following)
 
 
-def _parse_pretrain(words: Sequence[str]) -> dict[str, Any]:
+def _check_run_folders(corpus: Path, out: Path | None, *, resume: bool) -> None:
+    """Check that the corpus exists, and that no new run is started where one is, before torch is imported."""
+    from elmolite.data.corpus import SUMMARY_FILE
+    from elmolite.utils import folders
+
+    if not (folders.resolve_committed(corpus) / SUMMARY_FILE).exists():
+        problem = "not a corpus: make one with elmolite prepare" if corpus.exists() else "no such corpus folder"
+        raise InputError(f"{corpus}: {problem} (--corpus)")
+    if out is not None and not resume and any(out.glob("*/step-*.ckpt")):
+        raise InputError(f"{out} already contains a run: continue it with --resume, or choose another folder for --out")
+
+
+def _parse_pretrain(words: Sequence[str]) -> Invocation:
     """Parse the options on all ranks, and check the ones that a recipe for Python has not."""
+    if not os.environ.keys() & set(LAUNCHERS):
+        return _checked_pretrain(words)
+
     from elmolite.pretraining.distributed import join_process_group, reraise_on_all_ranks
 
     join_process_group()
     with reraise_on_all_ranks():
-        arguments = _pretrain_arguments(words)
-        for name in ("corpus", "out"):
-            if arguments[name] is None and not (name == "out" and arguments["dry_run"]):
-                raise InputError(f"--{name} is required; see elmolite pretrain --help")
-        return arguments
+        return _checked_pretrain(words)
 
 
-def _pretrain_arguments(words: Sequence[str]) -> dict[str, Any]:
+def _checked_pretrain(words: Sequence[str]) -> Invocation:
+    parser, found = _pretrain_invocation(words)
+    arguments = found.arguments
+    needed = ("corpus",) if arguments["dry_run"] else ("corpus", "out")
+    if missing := [name for name in needed if arguments[name] is None]:
+        raise InputError(parser.missing(missing))
+    return found
+
+
+def _pretrain_invocation(words: Sequence[str]) -> tuple[CommandParser, Invocation]:
     """Parse the options twice: the preset, the model to start from and the run to resume choose the other defaults."""
-    from elmolite.checkpoint import read_config
     from elmolite.cli.options import CommandParser
     from elmolite.nn.config import PRESETS
-    from elmolite.pretraining.config import RUN_FILE
-    from elmolite.pretraining.setup import read_run_config
+    from elmolite.pretraining.config import RUN_FILE, read_run_config
 
     parser = CommandParser("pretrain", pretrain)
 
@@ -189,6 +287,9 @@ def _pretrain_arguments(words: Sequence[str]) -> dict[str, Any]:
     if values.init_from is not None:
         if values.preset is not None:
             raise InputError("--preset and --init-from exclude each other: the model to start from has its own sizes")
+        _check_model(values.init_from)
+        from elmolite.checkpoint import read_config
+
         set_sizes(asdict(read_config(Path(values.init_from))))
     elif values.preset is not None:
         if values.preset not in PRESETS:
@@ -198,36 +299,38 @@ def _pretrain_arguments(words: Sequence[str]) -> dict[str, Any]:
         record = read_run_config(Path(values.out))
         set_sizes(record.get("model", {}))
         parser.set_defaults({"corpus": record.get("corpus_folder"), **record["training"]})
-    return parser.arguments(parser.parse(words))
+    return parser, parser.invocation(parser.parse(words))
 
 
 def load_recipe(path: str | Path) -> tuple[BiLMConfig, PretrainingConfig]:
     """Read a configuration file as ``elmolite pretrain --config`` does.
 
+    :param path: a YAML file, or the name of a recipe that comes with the package, such as ``"mini"``.
     :returns: the sizes and the training settings, as :func:`elmolite.pretrain` takes them.
     :raises InputError: it cannot be read, has an unknown key, an argument of :func:`elmolite.pretrain`, or an invalid
         value.
     """
-    from elmolite.cli.options import read_config
+    from elmolite.cli.options import read_config, recipe_path
 
-    for name in read_config(str(path)):
+    for name in read_config(recipe_path(str(path), "pretrain")):
         if name in _RUN_ARGUMENTS:
             raise InputError(f"{path}: {name!r} is not a setting of a recipe; give it to pretrain()")
-    arguments = _pretrain_arguments(["--config", str(path)])
-    return arguments["model"], arguments["config"]
+    _, found = _pretrain_invocation(["--config", str(path)])
+    return found.arguments["model"], found.arguments["config"]
 
 
-def evaluate(model: str, text: Sequence[str], *, json_: bool = False, quiet: bool = False) -> None:
-    """Compute a model's perplexity on a text, for each direction and both, over running text and by sentence.
+def evaluate(model: str, text: Sequence[str], *, quiet: bool = False) -> Result:
+    """Compute a model's perplexity on a text.
 
-    :param model: model folder with its softmax
-    :param text: files, folders, globs, .gz files, or - for standard input
-    :param json_: print one JSON object
+    :param model: Language model with its softmax: a model folder or a released model.
+    :param text: Text files, folders, globs, .gz files, or - for standard input.
     """
+    _check_model(model)
+    _check_text(text)
     from elmolite.pretraining.evaluation import evaluate_text
 
-    result = evaluate_text(model, text, show_progress=not (json_ or quiet))
-    print(json.dumps(result.as_dict()) if json_ else result.describe())
+    result = evaluate_text(model, text, show_progress=not quiet)
+    return Result(result.describe(), result.as_dict())
 
 
 def embed(
@@ -237,36 +340,41 @@ def embed(
     output: Path,
     layers: str = "all",
     batch_tokens: int = BATCH_TOKENS,
-    dtype: str = "float32",
-    precision: str = "32-true",
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32",
+    precision: Literal["32-true", "bf16-mixed"] = "32-true",
     pretokenized: bool = False,
     quiet: bool = False,
-) -> None:
-    """Write the vectors of a file's sentences, one a line: to a resumable folder, an .npz file or an .h5 file.
+) -> Result:
+    """Write the vectors of a file's sentences, one sentence per line.
 
-    :param model: model folder, released model or earlier model
-    :param input_: text file, one sentence a line, or - for standard input
-    :param output: folder, FILE.npz or FILE.h5
-    :param layers: all, top, average, or the number of a layer
-    :param batch_tokens: maximum number of tokens computed at once
-    :param dtype: type on disk: float32, float16 or, in a folder, bfloat16
-    :param precision: precision of the computation: 32-true, or the faster bf16-mixed
-    :param pretokenized: split lines at white space, instead of as the model's training text was
+    :param model: Language model: a model folder, a released model or a model of an earlier system.
+    :param input_: Text file with one sentence per line, or - for standard input.
+    :param output: FILE.npz, FILE.h5, or a folder, in which an interrupted run can be resumed.
+    :param layers: Layers: all, top, average, or the number of one.
+    :param batch_tokens: Maximum number of tokens per batch.
+    :param dtype: Type on disk; bfloat16 in a folder only.
+    :param precision: Precision of matrix products; bf16-mixed is faster where the processor has bfloat16.
+    :param pretokenized: Split lines at white space instead of using the model's tokenizer.
     """
+    _check_files(input=input_)
+    _check_model(model)
     from elmolite.embedding.output import embed_file
 
-    written = embed_file(
-        model,
-        input_,
-        output,
-        layers=_layers(layers),
-        batch_tokens=batch_tokens,
-        dtype=dtype,
-        pretokenized=pretokenized,
-        precision=precision,  # type: ignore[arg-type]  # checked there
-        show_progress=not quiet,
-    )
-    print(f"{output}: {written.describe()}")
+    is_folder = not output.suffix[1:].isalpha()
+    advice = "run the same command again to continue" if is_folder else "nothing was written (a folder can be resumed)"
+    with _if_interrupted(advice):
+        written = embed_file(
+            model,
+            input_,
+            output,
+            layers=_layers(layers),
+            batch_tokens=batch_tokens,
+            dtype=dtype,
+            pretokenized=pretokenized,
+            precision=precision,
+            show_progress=not quiet,
+        )
+    return Result(f"{output}: {written.describe()}", {"output": str(output), **asdict(written)})
 
 
 def _layers(text: str) -> LayerSelection:
@@ -283,16 +391,20 @@ def neighbours(
     layers: str = "top",
     n: int = 5,
     max_sentences: int = 10_000,
-) -> None:
-    """Find the tokens of a text whose vectors are most similar to that of a word in its sentence.
+) -> Result:
+    """Find the tokens of a text that are most similar to a word in its sentence.
 
-    :param model: model folder or released model
-    :param text: files, folders, globs, .gz files, or - for standard input
-    :param query: sentence with the word in brackets: 'they robbed a [bank]'; can be given several times
-    :param layers: top, average, or the number of a layer
-    :param n: number of neighbours of each query
-    :param max_sentences: maximum number of sentences read
+    :param model: Language model: a model folder or a released model.
+    :param text: Text files, folders, globs, .gz files, or - for standard input.
+    :param query: Sentence with the word in brackets: 'they robbed a [bank]'; can be given several times.
+    :param layers: Layers: top, average, or the number of one.
+    :param n: Number of neighbours of each query.
+    :param max_sentences: Maximum number of sentences read from the text.
     """
+    if n < 1:
+        raise InputError(f"-n must be positive, got {n}")
+    _check_model(model)
+    _check_text(text)
     from itertools import islice
 
     from elmolite.data.text import find_files, read_documents
@@ -305,8 +417,14 @@ def neighbours(
     lines = (line for document in read_documents(find_files(text)) for line in document)
     sentences = (sentence for line in lines for sentence in elmo.tokenizer.sentences(line))
     index = NeighbourIndex(elmo, list(islice(sentences, max_sentences)), layers=_layers(layers))
-    for each in queries:
-        print(f"\n{index.describe(each, n)}")
+    values = [
+        {
+            "query": asdict(each),
+            "neighbours": [{"cosine": cosine, **asdict(found)} for cosine, found in index.nearest(each, n)],
+        }
+        for each in queries
+    ]
+    return Result("\n\n".join(index.describe(each, n) for each in queries), values)
 
 
 def convert(
@@ -316,20 +434,25 @@ def convert(
     weights: str | None = None,
     tokenizer: Literal["whitespace", "english"] | None = None,
     overwrite: bool = False,
-) -> None:
-    """Convert an AllenNLP, bilm-tf, NLPL or ELMoForManyLangs model to a model folder, or a model folder to HDF5.
+) -> Result:
+    """Convert a model of an earlier system to a model folder, or a model folder to HDF5.
 
-    :param src: folder, zip archive, options file or weights file
-    :param dst: folder to write
-    :param weights: HDF5 file, if SRC is an options file in another folder
-    :param tokenizer: tokenizer of the new model (default: whitespace, as in the earlier systems)
-    :param overwrite: replace an existing model folder
+    :param src: Model of AllenNLP, bilm-tf, NLPL or ELMoForManyLangs (folder, zip archive, options or weights file), or
+        a model folder.
+    :param dst: Folder to write.
+    :param weights: Weights file (HDF5), if it is not next to the options file SRC.
+    :param tokenizer: Tokenizer of the new model (default: whitespace, as in the earlier systems).
+    :param overwrite: Replace an existing model folder.
     """
+    if not Path(src).exists():
+        _check_model(src)
+    _check_files(weights=weights)
     from elmolite.checkpoint import convert as convert_model
     from elmolite.data.tokenization import SentenceTokenizer
 
     chosen = None if tokenizer is None else getattr(SentenceTokenizer, tokenizer)()
-    print(f"{dst}: {convert_model(src, dst, weights=weights, tokenizer=chosen, overwrite=overwrite)}")
+    written = convert_model(src, dst, weights=weights, tokenizer=chosen, overwrite=overwrite)
+    return Result(f"{dst}: {written}", {"output": str(dst), "format": written})
 
 
 def finetune(
@@ -357,32 +480,28 @@ def finetune(
     input: InputConfig,  # noqa: A002
     head: Any,
     columns: ExampleColumns,
-) -> None:
+) -> Result:
     """Train a classifier, tagger or entailment model on the layers of a language model.
 
-    :param encoder: language model: a model folder or the name of a released model
-    :param train: training examples: a file, or with --dataset a split (default: train)
-    :param dev: validation examples, which choose the epoch (default: every tenth training example; with --dataset:
-        validation)
-    :param test: test examples (optional)
-    :param out: folder for the model, its scores and plots
-    :param dataset: Hugging Face dataset, a name on the hub or a folder, in place of files
-    :param dataset_config: configuration of the dataset
-    :param custom_head: custom head, as FILE.py:NAME: a factory that takes the input width and the number of labels
-    :param cache: folder for the layers of a frozen language model (default: the user's cache)
-    :param no_cache: compute the layers of a frozen language model in every epoch
-    :param seeds: number of seeds to train with, for mean and standard deviation
-    :param untrained: use the language model with random weights, to measure the effect of pretraining
-    :param baselines: compare with less: untrained, single layers, static vectors
-    :param probe: compare linear classifiers on each layer and the mix, of the model and of the untrained one
-    :param pretokenized: split sentences at white space, instead of as the language model's text was
-    :param refer_to_encoder: do not copy the language model into --out; predict and test then need --encoder
-    :param overwrite: replace the results of an earlier run in --out
+    :param encoder: Language model: a model folder or a released model.
+    :param train: Training examples: a file, or with --dataset a split (default: train).
+    :param dev: Validation examples, which choose the epoch (default: every tenth training example; with --dataset:
+        validation).
+    :param test: Test examples, scored at the end.
+    :param out: Run folder: the model, its scores and plots.
+    :param dataset: Hugging Face dataset to read instead of files: a name on the hub, or a folder.
+    :param dataset_config: Configuration of the dataset.
+    :param custom_head: Custom head: a factory that takes the input width and the number of labels.
+    :param cache: Folder for the layers of a frozen language model (default: the user's cache).
+    :param no_cache: Compute the layers of a frozen language model in every epoch.
+    :param seeds: Number of seeds to train with, for mean and standard deviation.
+    :param untrained: Give the language model random weights: the baseline for pretraining.
+    :param baselines: Compare with baselines: untrained, single layers, static vectors.
+    :param probe: Compare linear classifiers on each layer and on the mix, of the model and of an untrained one.
+    :param pretokenized: Split sentences at white space instead of using the model's tokenizer.
+    :param refer_to_encoder: Do not copy the language model into --out; predict and test then need --encoder.
+    :param overwrite: Replace the results of an earlier run in --out.
     """
-    from elmolite.tasks.compare import baselines as baseline_runs, compare, draw_profile, probes
-    from elmolite.tasks.examples.sources import DatasetExamples, TaskExamples
-    from elmolite.tasks.finetune import CacheFolder, FinetuningRun, fit
-
     if seeds < 1:
         raise InputError(f"--seeds must be positive, got {seeds}")
     if probe and (baselines or custom_head is not None):
@@ -393,6 +512,15 @@ def finetune(
         raise InputError("--dataset-config requires --dataset")
     if dataset is None and train is None:
         raise InputError("--train is required: a file, or with --dataset a split")
+    if dataset is None:
+        _check_files(train=train, dev=dev, test=test)
+    _check_model(encoder)
+    if not overwrite and (written := next((out / name for name in _RESULTS if (out / name).exists()), None)):
+        raise InputError(f"{written} exists already: choose another folder for --out, or pass --overwrite")
+    from elmolite.tasks.compare import baselines as baseline_runs, compare, draw_profile, probes
+    from elmolite.tasks.examples.sources import DatasetExamples, TaskExamples
+    from elmolite.tasks.finetune import CacheFolder, FinetuningRun, fit
+
     sources: dict[str, Any] = {"train": train, "dev": dev, "test": test}
     if dataset is not None:
         splits = {"train": train or "train", "dev": dev or "validation", "test": test}
@@ -416,33 +544,42 @@ def finetune(
             overwrite=overwrite,
             show_progress=not quiet,
         )
-        print(f"{result.describe()}\nmodel: {result.folder}\nnext: elmolite predict {out} --input FILE")
-        return
+        text = f"{result.describe()}\nmodel: {result.folder}"
+        values = {"model": str(result.folder), **result.as_dict()}
+        return Result(text, values, _quoted("elmolite", "predict", out, "--input", "FILE"))
     runs = probes(run) if probe else baseline_runs(run) if baselines else {task: run}
-    comparison = compare(
-        runs, config, out=out, n_seeds=seeds, cache=folder, overwrite=overwrite, show_progress=not quiet
-    )
+    with _if_interrupted(f"the finished runs are in {out}"):
+        comparison = compare(
+            runs, config, out=out, n_seeds=seeds, cache=folder, overwrite=overwrite, show_progress=not quiet
+        )
     if probe:
         draw_profile(comparison, run.elmo.n_layers, out / "profile.png")
-    print(f"{comparison.describe()}\nruns: {out}/*")
+    return Result(f"{comparison.describe()}\nruns: {out}/*", {"runs": str(out), "scores": comparison.as_dict()})
 
 
-def _parse_finetune(words: Sequence[str]) -> dict[str, Any]:
+_RESULTS = ("model", "comparison.json")
+"""What :func:`finetune` writes last; without ``--overwrite``, a folder with one of them is refused."""
+
+
+def _parse_finetune(words: Sequence[str]) -> Invocation:
     """Parse the task, which comes first, and the options, of which ``--head.*`` depend on it."""
+    from elmolite.cli.help import epilog
     from elmolite.cli.options import CommandParser
     from elmolite.tasks.config import HEAD_CONFIGS
 
     task = words[0] if words else "-"
-    if task in ("-h", "--help"):
-        lines = [f"  {name:<10} {kind.summary}" for name, kind in HEAD_CONFIGS.items()]
-        print("\n".join(["usage: elmolite finetune TASK ...\n", *lines, "\nelmolite finetune TASK --help tells more."]))
+    usage = f"elmolite finetune {{{','.join(HEAD_CONFIGS)}}} --encoder MODEL --train FILE --out FOLDER [options]"
+    if task in ("-h", "--help", "--help-all"):
+        tasks = [f"  {name:<10} {kind.summary}" for name, kind in HEAD_CONFIGS.items()]
+        end = ["", *epilog("finetune", has_more=False).splitlines()]
+        print("\n".join([f"usage: {usage}", "", "Tasks:", *tasks, "", "Options: elmolite finetune TASK --help", *end]))
         raise SystemExit(0)
     if task.startswith("-"):
-        raise InputError(f"the task must come first: {', '.join(HEAD_CONFIGS)}; see elmolite finetune --help")
+        raise InputError(f"the task must come first: {', '.join(HEAD_CONFIGS)}: {usage}; see elmolite finetune --help")
     if task not in HEAD_CONFIGS:
         raise InputError(f"unknown task {task!r}{nearest(task, HEAD_CONFIGS)}")
     parser = CommandParser(f"finetune {task}", finetune, fixed={"task": task}, kinds={"head": HEAD_CONFIGS[task]})
-    return parser.arguments(parser.parse(words[1:]))
+    return parser.invocation(parser.parse(words[1:]))
 
 
 def _load_head(reference: str, head: Any = None) -> Callable[..., Any]:
@@ -462,18 +599,20 @@ def predict(
     custom_head: str | None = None,
     encoder: str | None = None,
     columns: ExampleColumns,
-) -> None:
+) -> Result | None:
     """Predict the labels of a file's sentences, with their probabilities, as JSON lines.
 
-    :param model: folder made by elmolite finetune
-    :param input_: sentences, with or without labels, or - for standard input
-    :param output: file for the JSON lines (default: standard output)
-    :param pretokenized: split plain text at white space
-    :param custom_head: the model's custom head, as FILE.py:NAME
-    :param encoder: language model, if it is not in the folder
+    :param model: Run folder or task folder made by elmolite finetune.
+    :param input_: File of sentences, with or without labels, or - for standard input.
+    :param output: File for the JSON lines (default: standard output).
+    :param pretokenized: Split plain text at white space.
+    :param custom_head: The model's custom head.
+    :param encoder: Language model, if it is not in the folder.
     """
     if output is not None and output.resolve() == Path(input_).resolve():
         raise InputError(f"--output {output}: must not be the input")
+    _check_files(input=input_)
+    _check_task(model)
 
     from elmolite.tasks.predict import predict_file
     from elmolite.utils import files
@@ -484,76 +623,99 @@ def predict(
     lines = (json.dumps(record, ensure_ascii=is_other_encoding) + "\n" for record in records)
     if output is None:
         sys.stdout.writelines(lines)
-        return
-    with files.writing(output) as file:
+        return None
+    with _if_interrupted("nothing was written"), files.writing(output) as file:
         n_examples = sum(1 for line in lines if file.write(line.encode()))
-    print(f"{output}: {n_examples:,} predictions")
+    return Result(f"{output}: {n_examples:,} predictions", {"output": str(output), "n_predictions": n_examples})
+
+
+def _check_task(model: str) -> None:
+    """Check that a task folder exists, before torch is imported."""
+    from elmolite.hub import task_folder
+
+    task_folder(model)
 
 
 def test(
     model: str,
     file: str,
     *,
-    json_: bool = False,
     custom_head: str | None = None,
     encoder: str | None = None,
     columns: ExampleColumns,
-) -> None:
-    """Evaluate a trained task model on a labelled file.
+) -> Result:
+    """Evaluate a fine-tuned model on labelled data.
 
-    :param model: folder made by elmolite finetune
-    :param file: labelled examples
-    :param json_: print one JSON object
-    :param custom_head: the model's custom head, as FILE.py:NAME
-    :param encoder: language model, if it is not in the folder
+    :param model: Run folder or task folder made by elmolite finetune.
+    :param file: File of labelled examples, or - for standard input.
+    :param custom_head: The model's custom head.
+    :param encoder: Language model, if it is not in the folder.
     """
+    _check_files(file=file)
+    _check_task(model)
     from elmolite.tasks.predict import evaluate_file
 
     head = None if custom_head is None else _load_head(custom_head)
     scores = evaluate_file(model, file, columns, head=head, encoder=encoder)
-    print(json.dumps(scores.as_dict()) if json_ else f"{scores.describe()}\n{scores.name} {scores.value:.4f}")
+    headline = "" if scores.name == "accuracy" else f"\n{scores.name} {scores.value:.4f}"  # accuracy is in the table
+    return Result(f"{scores.describe()}{headline}", scores.as_dict())
 
 
-def info(name: str | None = None, *, verify: bool = False, runtime: bool = False) -> None:
-    """Describe a model, a corpus or a preset; without a name, list the presets.
+def info(name: str | None = None, *, verify: bool = False, runtime: bool = False) -> Result:
+    """Describe a model, a corpus or a preset; without a name, list presets, models and recipes.
 
-    :param name: model folder, released model, corpus folder or preset
-    :param verify: verify the checksums of all files of a corpus, which reads them whole
-    :param runtime: show the device, threads and versions of this machine
+    :param name: Model folder, released model, corpus folder or preset.
+    :param verify: Verify the checksums of all files of a corpus, which reads them whole.
+    :param runtime: Show the device, threads and versions of this machine.
     """
-    from elmolite.cli.info import describe_model, describe_presets, describe_runtime
     from elmolite.data.corpus import SUMMARY_FILE, Corpus
+    from elmolite.nn.config import PRESETS
 
     is_corpus = name is not None and (Path(name) / SUMMARY_FILE).is_file()
     if verify and not is_corpus:
         raise InputError(f"--verify requires a corpus folder, got {name}")
-    if runtime:
-        print(describe_runtime())
-    if name is None:
-        if not runtime:
-            print(describe_presets())
-    elif is_corpus:
+    if name is not None and not is_corpus and name not in PRESETS:
+        _check_model(name)
+    from elmolite.cli import info as descriptions
+
+    parts = [descriptions.runtime()] if runtime else []
+    if name is None and not runtime:
+        parts.append(descriptions.catalogue())
+    elif name is not None and is_corpus:
         corpus = Corpus.open(name)
-        print(corpus.describe())
+        text, values = corpus.describe(), corpus_values(corpus)
         if verify:
             corpus.verify()
-            print(f"verified   {len(corpus.summary['files'])} files")
-    else:
-        print(describe_model(name))
+            text, values = f"{text}\nverified    {len(corpus.summary['files'])} files", {**values, "verified": True}
+        parts.append((text, values))
+    elif name is not None:
+        parts.append(descriptions.model(name))
+    return Result("\n".join(text for text, _ in parts), {key: each for _, part in parts for key, each in part.items()})
 
 
 def demo(*, size: Literal["full", "smoke"] = "full", out: Path = Path("runs/demo")) -> None:
-    """Run the demonstration: from the documentation of Python and its packages to a model, its vectors, and a task.
+    """Run the demonstration: train, embed and fine-tune on documentation found on this machine.
 
-    :param size: smoke: everything, in seconds
-    :param out: folder for the results
+    :param size: Size of the demonstration; smoke: everything, in seconds.
+    :param out: Folder for the results.
     """
     from elmolite.demo.run import run
 
     run(out, size=size)
 
 
-COMMANDS: dict[str, Callable[..., None]] = {
+def completion(shell: Literal["bash", "zsh", "fish"]) -> Result:
+    """Print a completion script for a shell.
+
+    :param shell: Shell: bash, zsh or fish.
+    """
+    from elmolite.cli.completion import script
+
+    text = script(shell)
+    return Result(text, {"shell": shell, "script": text})
+
+
+COMMANDS: dict[str, Callable[..., Result | None]] = {
     "prepare": prepare,
     "pretrain": pretrain,
     "evaluate": evaluate,
@@ -565,8 +727,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "test": test,
     "info": info,
     "demo": demo,
+    "completion": completion,
 }
-PARSERS: dict[str, Callable[[Sequence[str]], dict[str, Any]]] = {
+PARSERS: dict[str, Callable[[Sequence[str]], Invocation]] = {
     "pretrain": _parse_pretrain,
     "finetune": _parse_finetune,
 }

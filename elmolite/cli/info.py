@@ -3,56 +3,69 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from elmolite.checkpoint import SOFTMAX_FILE, Checkpoint
+from elmolite.cli.options import recipes
 from elmolite.data.indexers import ByteIndexer, TokenIndexer
-from elmolite.hub import released_models
+from elmolite.hub import TASK_MANIFEST, released_models
 from elmolite.nn.bilm import PRESETS, BiLM, BiLMConfig
 from elmolite.nn.lstm.cells import describe_cells
 from elmolite.nn.packed_linear import can_pack, has_fast_bfloat16
 from elmolite.nn.recurrent import CELLS
 from elmolite.utils.torch import best_device, without_weights
 
+Description = tuple[str, dict[str, Any]]
+"""Text, and values for ``--json``."""
 
-def describe_presets() -> str:
-    """Return a table of the presets with their parameter counts."""
+
+def catalogue() -> Description:
+    """Describe the presets, and name the models and recipes that come with the package."""
     lines = ["preset     parameters    cells  projection  filters  highway  layers"]
-    for name, preset in PRESETS.items():
-        config = preset()
-        n_filters = sum(count for _, count in config.filters)
+    presets = {name: {**asdict(preset()), "n_parameters": _n_parameters(preset())} for name, preset in PRESETS.items()}
+    for name, config in presets.items():
+        n_filters = sum(count for _, count in config["filters"])
         lines.append(
-            f"{name:<10} {_n_parameters(config):>10,} {config.cell_size:>8} {config.projection_size:>11} "
-            f"{n_filters:>8} {config.n_highway_layers:>8} {config.n_layers:>7}"
+            f"{name:<10} {config['n_parameters']:>10,} {config['cell_size']:>8} {config['projection_size']:>11} "
+            f"{n_filters:>8} {config['n_highway_layers']:>8} {config['n_layers']:>7}"
         )
     lines.append("parameters without the softmax (vocabulary x (projection + 1))")
-    if names := released_models():
-        lines.append(f"models that come with the package: {', '.join(names)}")
-    return "\n".join(lines)
+    names = {
+        "models": released_models(),
+        "tasks": released_models(TASK_MANIFEST),
+        "pretraining recipes": list(recipes("pretrain")),
+        "fine-tuning recipes": list(recipes("finetune")),
+    }
+    lines += [f"{kind}: {', '.join(of_kind)}" for kind, of_kind in names.items() if of_kind]
+    return "\n".join(lines), {"presets": presets, **{kind.replace(" ", "_"): each for kind, each in names.items()}}
 
 
-def describe_model(name: str) -> str:
+def model(name: str) -> Description:
     """Describe a preset or a model folder."""
     if name in PRESETS and not Path(name).is_dir():
         config = PRESETS[name]()
-        return f"{_describe_config(config, ByteIndexer())}\nparameters {_n_parameters(config):,}, without the softmax"
+        text = f"{_describe_config(config, ByteIndexer())}\nparameters {_n_parameters(config):,}, without the softmax"
+        return text, {"config": asdict(config), "n_parameters": _n_parameters(config)}
     with_softmax = not Path(name).is_dir() or (Path(name) / SOFTMAX_FILE).exists()
     checkpoint = Checkpoint.from_pretrained(name, with_softmax=with_softmax)
-    lines = [
-        _describe_config(checkpoint.bilm.config, checkpoint.indexer),
-        f"parameters {checkpoint.bilm.n_parameters:,}",
-    ]
+    config, n_parameters = checkpoint.bilm.config, checkpoint.bilm.n_parameters
+    lines = [_describe_config(config, checkpoint.indexer), f"parameters {n_parameters:,}"]
+    values: dict[str, Any] = {"config": asdict(config), "n_parameters": n_parameters, "softmax": None}
     if checkpoint.softmax is not None and checkpoint.vocabulary is not None:
-        kind = checkpoint.softmax.kind
+        kind, n_words = checkpoint.softmax.kind, len(checkpoint.vocabulary)
         n_softmax = sum(parameter.numel() for parameter in checkpoint.softmax.parameters())
-        lines.append(f"softmax    {kind}, {n_softmax:,} more, over {len(checkpoint.vocabulary):,} words")
+        lines.append(f"softmax    {kind}, {n_softmax:,} more, over {n_words:,} words")
+        values["softmax"] = {"kind": kind, "n_parameters": n_softmax, "n_words": n_words}
     lines.append(f"text       {'white space between tokens' if checkpoint.tokenizer.is_whitespace else 'raw'}")
     match checkpoint.training:
         case {"step": int(step), "held_out_perplexity": {"forward": float(forward), "backward": float(backward)}}:
             lines.append(f"validation perplexity forward {forward:.2f}, backward {backward:.2f} after {step:,} steps")
-    return "\n".join(lines)
+            values["validation_perplexity"] = {"forward": forward, "backward": backward, "step": step}
+    return "\n".join(lines), values
 
 
 def _describe_config(config: BiLMConfig, indexer: TokenIndexer) -> str:
@@ -79,20 +92,20 @@ def _n_parameters(config: BiLMConfig) -> int:
         return BiLM(config, **ByteIndexer().sizes()).n_parameters
 
 
-def describe_runtime() -> str:
+def runtime() -> Description:
     """Describe the runtime of this machine; with the same lines, vectors are the same bit for bit."""
     device = best_device()
-    name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {platform.machine()}"
     products = ", ".join(
         f"{label} {'oneDNN with packed weights' if can_pack(device, dtype) else 'torch'}"
         for label, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))
     )
     has_bfloat16 = device.type == "cuda" or has_fast_bfloat16()
     bfloat16 = "" if has_bfloat16 else "; bf16-mixed is slower than 32-true here: this processor has no bfloat16"
-    return (
-        f"device     {name}\n"
-        f"capability {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads\n"
-        f"products   without gradients: {products}{bfloat16}\n"
-        f"LSTM       operations besides products: {describe_cells(device)}\n"
-        f"torch      {torch.__version__}, Python {platform.python_version()}"
-    )
+    values = {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {platform.machine()}",
+        "capability": f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads",
+        "products": f"without gradients: {products}{bfloat16}",
+        "LSTM": f"operations besides products: {describe_cells(device)}",
+        "torch": f"{torch.__version__}, Python {platform.python_version()}",
+    }
+    return "\n".join(f"{name:<10} {value}" for name, value in values.items()), {"runtime": values}

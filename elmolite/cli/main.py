@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import Any
 
 from elmolite.cli.commands import COMMANDS, PARSERS
+from elmolite.cli.help import COMMAND_SYNONYMS, EXAMPLES, overview
 from elmolite.errors import InputError, ReportedByRankZero, exit_code, nearest
+from elmolite.utils.config import default_device
 
 INPUT_ERROR_EXIT_CODE = 2
 logger = logging.getLogger("elmolite")
@@ -20,21 +24,15 @@ logger = logging.getLogger("elmolite")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line.
 
+    Results are written to standard output, everything else to standard error.
+
     :returns: the exit code: 0; 2 after one message for an error that the user can fix; 75 if a signal stopped a run
         that ``--resume`` continues; 130 if one stopped anything else.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
-    if not words or words[0] in ("-h", "--help"):
-        print(_overview())
-        return 0 if words else INPUT_ERROR_EXIT_CODE
-    if words[0] == "--version":
-        from elmolite import __version__
-
-        print(f"elmolite {__version__}")
-        return 0
     with _log_on_stderr(quiet="--quiet" in words, verbose="--verbose" in words):
         try:
-            _run(words[0], words[1:])
+            return _main(words)
         except ReportedByRankZero:
             return INPUT_ERROR_EXIT_CODE
         except InputError as error:
@@ -46,25 +44,69 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt as error:
             print(f"elmolite: {str(error) or 'interrupted'}", file=sys.stderr)
             return exit_code(error)
+
+
+def _main(words: Sequence[str]) -> int:
+    match words:
+        case []:
+            print(_overview(), file=sys.stderr)
+            return INPUT_ERROR_EXIT_CODE
+        case ["-h" | "--help" | "--help-all"] | ["help"] | ["help", "-h" | "--help"]:
+            print(_overview())
+        case ["-V" | "--version", *_] | ["version"]:
+            from elmolite import __version__
+
+            print(f"elmolite {__version__}")
+        case ["help", name, *rest]:
+            _run(name, [*rest, "--help"])
+        case [name, *rest]:
+            _run(name, rest)
     return 0
 
 
 def _overview() -> str:
-    lines = [f"  {name:<10} {(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items()]
-    return "usage: elmolite COMMAND ...\n\n" + "\n".join(lines) + "\n\nelmolite COMMAND --help tells more."
+    summaries = {name: (command.__doc__ or "").splitlines()[0] for name, command in COMMANDS.items()}
+    return overview({**summaries, "help": "Show the help of a command."})
 
 
 def _run(name: str, words: Sequence[str]) -> None:
+    if name.startswith("-"):
+        raise InputError(f"unknown option {name!r}: the command must come first, as in {EXAMPLES['embed'][0]}")
     if name not in COMMANDS:
-        raise InputError(f"unknown command {name!r}{nearest(name, COMMANDS)}")
+        raise InputError(f"unknown command {name!r}{_similar(name)}")
     if name in PARSERS:
-        arguments = PARSERS[name](words)
+        found = PARSERS[name](words)
     else:
         from elmolite.cli.options import CommandParser
 
         parser = CommandParser(name, COMMANDS[name])
-        arguments = parser.arguments(parser.parse(words))
-    COMMANDS[name](**arguments)
+        found = parser.invocation(parser.parse(words))
+    try:
+        with default_device(found.device), redirect_stdout(sys.stderr) if found.json else nullcontext():
+            result = COMMANDS[name](**found.arguments)
+    except InputError as error:
+        error.args = (found.spelled(str(error)),)
+        raise
+    if result is not None:
+        print(json.dumps(_finite(result.values)) if found.json else result.text)
+        if result.next:
+            logger.info(f"next: {result.next}")
+
+
+def _similar(name: str) -> str:
+    """Return the command of a name in other tools, or the nearest one."""
+    if name in COMMAND_SYNONYMS:
+        return f"; did you mean {COMMAND_SYNONYMS[name]!r}?"
+    return nearest(name, COMMANDS)
+
+
+def _finite(values: Any) -> Any:
+    """Return values that JSON has: null for NaN and infinity."""
+    if isinstance(values, dict):
+        return {str(key): _finite(value) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_finite(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 @contextmanager

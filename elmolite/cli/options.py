@@ -5,31 +5,73 @@ from __future__ import annotations
 import inspect
 import logging
 import re
-from argparse import SUPPRESS, ArgumentParser as PlainParser, HelpFormatter
+from argparse import SUPPRESS, ArgumentParser as PlainParser
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 import elmolite
-from elmolite.errors import InputError, nearest
-from elmolite.utils.config import RENAMED_FLAGS, RENAMED_SETTINGS, renamed_message
+from elmolite.cli import help  # noqa: A004
+from elmolite.errors import InputError, all_of, closest, nearest, one_of
+from elmolite.utils.config import AUTO, DEVICE_PATTERN, RENAMED_FLAGS, RENAMED_SETTINGS, renamed_message
 
 logger = logging.getLogger("elmolite")
 
 COMMON = {
-    "config": "YAML file with any of the options",
-    "print_config": "print the settings as a YAML file for --config, and exit",
-    "quiet": "show warnings and errors only, and no progress bars",
-    "verbose": "show debug messages too, with times",
+    "device": "Device: auto (a CUDA GPU if there is one, else the CPU), cpu, cuda, cuda:N or mps.",
+    "config": "YAML file with any of the options, or the name of a recipe (elmolite info lists them).",
+    "print_config": "Print the settings as a YAML file for --config, and exit.",
+    "json": "Print the result as one JSON object.",
+    "quiet": "Show warnings and errors only, and no progress bars.",
+    "verbose": "Show debug messages too, with times.",
+    "help": "Show this help, and exit.",
+    "help_all": "Show all options, and exit.",
 }
 """Options of every command; a function that needs the value of ``quiet`` has a parameter of that name."""
+_TEXT_OPTIONS = ("device", "config")
 _BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_HELP_FLAGS = ("-h", "--help", "--help-all")
+
+
+class Option(NamedTuple):
+    """Option or argument of a command."""
+
+    hint: Any
+    default: Any
+    text: str
+    is_argument: bool = False
+    is_field: bool = False
+    """Whether it is a field of a dataclass, whose booleans take a value."""
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether it has no value."""
+        return self.hint is bool and not self.is_field
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The valid values, if they are few."""
+        return (
+            get_args(self.hint) if get_origin(self.hint) is Literal else ("true", "false") if self.hint is bool else ()
+        )
+
+
+class Invocation(NamedTuple):
+    """Command line of a command."""
+
+    arguments: dict[str, Any]
+    """Of the command's function."""
+    device: str = AUTO
+    json: bool = False
+    spelled: Callable[[str], str] = str
+    """Returns a message with the name of a parameter in it spelled as the user gave it."""
 
 
 class CommandParser:
@@ -45,7 +87,7 @@ class CommandParser:
     def __init__(
         self,
         command: str,
-        function: Callable[..., None],
+        function: Callable[..., Any],
         *,
         fixed: Mapping[str, Any] | None = None,
         kinds: Mapping[str, type[Any]] | None = None,
@@ -57,19 +99,12 @@ class CommandParser:
         :param kinds: dataclasses of parameters, in place of their annotations.
         """
         self.command, self._function, self._fixed = command, function, dict(fixed or {})
-        self._parser = ArgumentParser(
-            prog=f"elmolite {command}",
-            description=_summary(function),
-            formatter_class=HelpFormatter,
-            exit_on_error=False,
-            allow_abbrev=False,
-        )
-        self._hints: dict[str, Any] = {}  # types of the options by name, such as "seed" or "model.dropout"
-        self._argument_hints: dict[str, Any] = {}
-        self._switches: set[str] = set()
+        self.name = command.split()[0]
+        self.options: dict[str, Option] = {}  # by name, such as "seed" or "model.dropout"
         self._groups: dict[str, type[Any]] = {}  # dataclasses by parameter
         self._warned: set[str] = set()
-        self._renamed = {_name(old): _name(new) for old, new in RENAMED_FLAGS.get(command.split()[0], {}).items()}
+        self._renamed = {_name(old): _name(new) for old, new in RENAMED_FLAGS.get(self.name, {}).items()}
+        self._where: dict[str, str] = {}  # options from a file -> their place in it, for messages
         hints, texts = {**_hints_of(function), **(kinds or {})}, _parameter_texts(function)
         for name, parameter in inspect.signature(function).parameters.items():
             if is_dataclass(hints[name]):
@@ -77,27 +112,67 @@ class CommandParser:
             elif name not in {*self._fixed, *COMMON}:
                 default = MISSING if parameter.default is parameter.empty else parameter.default
                 is_argument = parameter.kind is not parameter.KEYWORD_ONLY
-                add = self._add_argument if is_argument else self._add_option
-                add(self._parser, name.rstrip("_"), hints[name], default, texts[name])
-        for name, text in COMMON.items():
-            self._add_option(self._parser, name, str if name == "config" else bool, None, text)
+                self.options[name.rstrip("_")] = Option(hints[name], default, texts[name.rstrip("_")], is_argument)
         for group, kind in self._groups.items():
             self._add_fields(_prefix(group), kind)
+        own = list(self.options)
+        for name, text in COMMON.items():
+            is_text = name in _TEXT_OPTIONS
+            default = AUTO if name == "device" else None if is_text else False
+            self.options[name] = Option(str if is_text else bool, default, text)
+        self._flags = [name for name, option in self.options.items() if not option.is_argument]
+        self._experts: list[Any] = []
+        self.parser = ArgumentParser(
+            prog=f"elmolite {command}",
+            usage=self.usage,
+            description=_summary(function),
+            formatter_class=help.Formatter,
+            exit_on_error=False,
+            allow_abbrev=False,
+            add_help=False,
+        )
+        for title, shown in help.groups(self.name, own, COMMON):
+            section = self.parser.add_argument_group(title)
+            for name, for_experts in shown:
+                action = self._add(section, name, self.options[name])
+                if for_experts and action.help != SUPPRESS:
+                    self._experts.append(action)
+        self.parser.epilog = help.epilog(command, has_more=bool(self._experts))
 
-    def _add_argument(self, parser: Any, name: str, hint: Any, default: Any, text: str) -> None:
-        self._argument_hints[name] = hint
-        n_values = "+" if hint == Sequence[str] else None
-        if default is not MISSING:
-            n_values = "*" if n_values else "?"
-        parser.add_argument(name, metavar=name.upper(), type=str, help=text, nargs=n_values)
+    @property
+    def usage(self) -> str:
+        """The command with its arguments and required options."""
+        words = []
+        for name, option in self.options.items():
+            is_required = option.default is MISSING or name in help.REQUIRED.get(self.name, ())
+            if option.is_argument:
+                several = " ..." if option.hint == Sequence[str] else ""
+                word = f"{name.upper()}{several}"
+                words.append(word if is_required else f"[{word}]")
+            elif is_required:
+                words.append(f"{flag(name)} {metavar(name, option)}")
+        return " ".join([f"elmolite {self.command}", *words, "[options]"])
 
-    def _add_option(self, parser: Any, name: str, hint: Any, default: Any, text: str) -> None:
-        self._hints[name] = hint
+    def _add_fields(self, prefix: str, kind: type[Any]) -> None:
+        hints, texts = get_type_hints(kind), _parameter_texts(kind)
+        for field in fields(kind):
+            default = field.default if field.default_factory is MISSING else field.default_factory()
+            self.options[prefix + field.name] = Option(hints[field.name], default, texts[field.name], is_field=True)
+        renamed = RENAMED_SETTINGS.get(kind.__name__, {})
+        self._renamed |= {prefix + old: prefix + new for old, new in renamed.items()}
+
+    def _add(self, group: Any, name: str, option: Option) -> Any:
+        """Add an option to a group of the parser, and return its action."""
+        hint, default, text = option.hint, option.default, option.text.removesuffix(".")
+        if option.is_argument:
+            n_values = "+" if hint == Sequence[str] else None
+            if default is not MISSING:
+                n_values = "*" if n_values else "?"
+            return group.add_argument(name, metavar=name.upper(), type=str, help=text, nargs=n_values)
         settings: dict[str, Any] = {"required": True} if default is MISSING else {"default": default}
         if isinstance(default, tuple):
             settings["default"] = []
-        if hint is bool and parser is self._parser:
-            self._switches.add(name)
+        if option.is_switch:
             settings = {"action": "store_true"}
         elif _is_repeatable(hint):
             settings |= {"action": "append"}
@@ -107,51 +182,64 @@ class CommandParser:
             settings["type"] = str if _is_text(hint) else hint  # str | None would read "~" and "#a" as null
             if isinstance(default, Path):
                 settings["default"] = str(default)
-        text = SUPPRESS if text.startswith("deprecated") else text.removesuffix(".")
-        if text is not SUPPRESS and settings.get("default") not in (None, []):
+        if not option.is_switch and not option.choices:
+            settings["metavar"] = metavar(name, option)
+        if text.startswith("deprecated"):
+            text = SUPPRESS
+        elif default is MISSING or name in help.REQUIRED.get(self.name, ()):
+            text += " (required)"
+        elif settings.get("default") not in (None, []):
             text += " (default: %(default)s)"
-        if "." in name and hint is not bool and get_origin(hint) is not Literal:
-            settings["metavar"] = name.rpartition(".")[2].upper()
-        parser.add_argument(_flag(name), help=text, **settings)
-
-    def _add_fields(self, prefix: str, kind: type[Any]) -> None:
-        group = self._parser.add_argument_group(_summary(kind).removesuffix("."))
-        hints, texts = get_type_hints(kind), _parameter_texts(kind)
-        for field in fields(kind):
-            default = field.default if field.default_factory is MISSING else field.default_factory()
-            self._add_option(group, prefix + field.name, hints[field.name], default, texts[field.name])
-        renamed = RENAMED_SETTINGS.get(kind.__name__, {})
-        self._renamed |= {prefix + old: prefix + new for old, new in renamed.items()}
+        flags = ("-h", "--help") if name == "help" else (flag(name),)
+        return group.add_argument(*flags, help=text, **settings)
 
     def set_defaults(self, values: Mapping[str, Any]) -> None:
         """Change the defaults of options; values of other names are ignored."""
-        self._parser.set_defaults({name: value for name, value in values.items() if name in self._hints})
+        self.parser.set_defaults({name: value for name, value in values.items() if name in self._flags})
+
+    def format_help(self, *, with_all: bool = False) -> str:
+        """Return the help.
+
+        :param with_all: with the options for experts.
+        """
+        texts = [action.help for action in self._experts]
+        for action in self._experts:
+            action.help = action.help if with_all else SUPPRESS
+        text: str = self.parser.format_help()
+        for action, shown in zip(self._experts, texts, strict=True):
+            action.help = shown
+        return text
 
     def parse(self, words: Sequence[str]) -> Namespace:
         """Return the values of all options.
 
         :raises InputError: an option or a key of the file is unknown, or a value is missing or of the wrong type.
         """
+        if asked := next((word for word in words if word in _HELP_FLAGS), None):
+            print(self.format_help(with_all=asked == "--help-all"), end="")
+            raise SystemExit(0)
         words = [self._current_word(word) for word in words]
-        path, settings = None, {}
         plain = PlainParser(add_help=False, allow_abbrev=False, exit_on_error=False)
         plain.add_argument("--config")
         try:
             known, words = plain.parse_known_args(words)
-            path = known.config
+            path = None if known.config is None else recipe_path(known.config, self.name)
             settings = {} if path is None else self._read(path)
+            given = {_name(word.partition("=")[0]) for word in words}
+            self._where = {name: f"{path}: {name}" for name in settings.keys() - given}
             in_file = [
                 word for name, each in settings.items() for word in self._as_words(name, each, f"{path}: {name}")
             ]
             end = [] if path is None else [f"--config={path}"]  # ends the values of an option that takes several
-            return self._parser.parse_args([*in_file, *end, *words])
+            values = self.parser.parse_args([*in_file, *end, *words])
         except ArgumentError as error:
-            given = {_name(word.partition("=")[0]) for word in words}
-            where = {name: f"{path}: {name}" for name in settings.keys() - given}
-            raise InputError(self._explain(str(error), where)) from None
+            raise InputError(self._explain(str(error))) from None
+        if not re.fullmatch(DEVICE_PATTERN, values.device):
+            raise InputError(f"--device must be auto, cpu, cuda, cuda:N or mps, got {values.device!r}")
+        return values
 
-    def arguments(self, values: Namespace) -> dict[str, Any]:
-        """Return the arguments of the function."""
+    def invocation(self, values: Namespace) -> Invocation:
+        """Return the arguments of the function, and the options of every command."""
         if values.print_config:
             print(self._as_yaml(values), end="")
             raise SystemExit(0)
@@ -159,15 +247,32 @@ class CommandParser:
         for name in inspect.signature(self._function).parameters:
             if name in self._groups:
                 prefix, kind = _prefix(name), self._groups[name]
-                found[name] = kind(**{field.name: self._value(prefix + field.name, values) for field in fields(kind)})
+                settings = {field.name: self._value(prefix + field.name, values) for field in fields(kind)}
+                try:
+                    found[name] = kind(**settings)
+                except InputError as error:
+                    raise InputError(self.spelled(str(error))) from None
             elif name not in found:
                 found[name] = self._value(name.rstrip("_"), values)
-        return found
+        return Invocation(found, values.device, values.json, self.spelled)
+
+    def spelled(self, message: str) -> str:
+        """Return a message about a parameter with its option, or its place in the file, for the parameter's name."""
+        found = re.match(r"([\w.]+)(?= (?:must|requires|cannot)\b)", message)
+        given = found[1] if found else ""
+        name = next((name for name in (given, given.removeprefix("n_")) if name in self.options), None)
+        return message if name is None else self._spell(name) + message[len(given) :]
+
+    def _spell(self, name: str) -> str:
+        """Return the option as the user gave it."""
+        if self.options[name].is_argument:
+            return name.upper()
+        return self._where.get(name, flag(name))
 
     def _as_yaml(self, values: Namespace) -> str:
         """Return the settings as a configuration file."""
         content: dict[str, Any] = {}
-        for name in self._hints:
+        for name in self._flags:
             group, dot, inner = name.partition(".")
             if dot:
                 content.setdefault(group, {})[inner] = values[name]
@@ -176,7 +281,7 @@ class CommandParser:
         return yaml.safe_dump(content, sort_keys=False)
 
     def _value(self, name: str, values: Namespace) -> Any:
-        value, kinds = values[name], _kinds(self._hints.get(name) or self._argument_hints[name])
+        value, kinds = values[name], _kinds(self.options[name].hint)
         if value == "null" and NoneType in kinds:
             return None
         return Path(value) if isinstance(value, str) and Path in kinds else value
@@ -185,8 +290,8 @@ class CommandParser:
         """Check the name of an option, and replace a deprecated one."""
         if not word.startswith("--") or word == "--":
             return word
-        flag, equals, value = word.partition("=")
-        return _flag(self._current_name(_name(flag), "unknown option", _flag)) + equals + value
+        given, equals, value = word.partition("=")
+        return flag(self._current_name(_name(given), "unknown option", flag)) + equals + value
 
     def _current_name(self, name: str, problem: str, spell: Callable[[str], str]) -> str:
         if name in self._renamed:
@@ -195,13 +300,26 @@ class CommandParser:
                 logger.warning(message)
             self._warned.add(message)
             return self._renamed[name]
-        if name not in self._hints and name != "help":
-            raise InputError(f"{problem} {spell(name)!r}{nearest(spell(name), map(spell, self._hints))}")
+        if name not in self._flags:
+            raise InputError(f"{problem} {spell(name)!r}{self._similar(name, spell)}")
         return name
+
+    def _similar(self, name: str, spell: Callable[[str], str]) -> str:
+        """Return a hint at the option that was meant: by the name in other tools, as a part of its name, by letters."""
+        meant = name.lower().replace("-", "_")
+        for each in (meant, *help.SYNONYMS.get(meant, ())):
+            if each in self.options and self.options[each].is_argument:
+                return f": {each.upper()} is an argument, as in {self.usage}"
+            if each in self._flags:
+                return f"; did you mean {spell(each)!r}?"
+        if inner := [each for each in self._flags if each.endswith(f".{meant}")]:
+            return f"; did you mean {one_of(repr(spell(each)) for each in inner)}?"
+        close = get_close_matches(meant, self._flags, n=1, cutoff=0.75)
+        return f"; did you mean {spell(close[0])!r}?" if close else f"; see elmolite {self.command} --help"
 
     def _read(self, path: str) -> dict[str, Any]:
         """Return the settings of a configuration file by the names of the options."""
-        groups = {name.partition(".")[0] for name in self._hints if "." in name}
+        groups = {name.partition(".")[0] for name in self._flags if "." in name}
         settings: dict[str, Any] = {}
         for key, value in read_config(path).items():
             is_group = key in groups and isinstance(value, dict)
@@ -214,35 +332,60 @@ class CommandParser:
 
     def _as_words(self, name: str, value: Any, where: str) -> list[str]:
         """Return a setting of a configuration file as words of a command line."""
-        hint, flag = self._hints[name], _flag(name)
+        hint, word = self.options[name].hint, flag(name)
         if value is None and NoneType not in _kinds(hint):
             raise InputError(f"{where}: a value is missing")
-        if name in self._switches:
+        if self.options[name].is_switch:
             if str(value).lower() not in _BOOLEANS:
                 raise InputError(f"{where}: expected true or false, got {value!r}")
-            return [flag] if _BOOLEANS[value.lower()] else []
+            return [word] if _BOOLEANS[value.lower()] else []
         if hint == Sequence[str] or _is_repeatable(hint):
             values = value if isinstance(value, list) else [value]
-            return [flag, *values] if hint == Sequence[str] else [f"{flag}={each}" for each in values]
-        return [f"{flag}={_flow(value)}"]
+            return [word, *values] if hint == Sequence[str] else [f"{word}={each}" for each in values]
+        return [f"{word}={_flow(value)}"]
 
-    def _explain(self, message: str, where: Mapping[str, str]) -> str:
+    def _explain(self, message: str) -> str:
         """Rewrite the message of the parser in one line: the option, what was expected, what was given."""
         if found := re.match(r"""Parser key "([^"]+)":.*(?:Got|Given) value: (.*)""", message, re.DOTALL):
             name, value = found[1], found[2] if len(found[2]) < 60 else f"{found[2][:57]}..."
-            hint = self._hints[name]
-            if get_origin(hint) is Literal:
-                return f"{where.get(name, _flag(name))}: unknown {value!r}{nearest(value, get_args(hint))}"
-            expected = hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
-            return f"{where.get(name, _flag(name))}: expected {expected.replace('None', 'null')}, got {value!r}"
+            hint = self.options[name].hint
+            close = closest(value, get_args(hint)) if get_origin(hint) is Literal else ""
+            return f"{self._spell(name)} must be {_expected(hint)}, got {value!r}{close}"
         help_ = f"see elmolite {self.command} --help"
         if found := re.search(r"""arguments are required: (.*)|['"](.*?)['"] is required""", message):
             missing = (found[1] or found[2]).split(", ")
-            names = [_flag(name) if name in self._hints else name.upper() for name in missing]
-            return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'} required; {help_}"
+            return self.missing([name.replace("-", "_") for name in missing])
         if found := re.match(r"[Uu]nrecognized arguments: (\S*)", message):
-            return f"unexpected argument {found[1]!r}; {help_}"
+            return f"unexpected argument {found[1]!r}; usage: {self.usage}"
         return f"{' '.join(message.split())}; {help_}"
+
+    def missing(self, names: Sequence[str]) -> str:
+        """Return the message that options or arguments are missing."""
+        listed = all_of(name.upper() if self.options[name].is_argument else flag(name) for name in names)
+        are = "is" if len(names) == 1 else "are"
+        return f"{listed} {are} required: {self.usage}; see elmolite {self.command} --help"
+
+
+def recipes(command: str) -> dict[str, Path]:
+    """Return the recipes that come with the package for a command, by name."""
+    found = sorted(path for folder in _RECIPES for path in (folder / command).glob("*.yaml"))
+    return {path.stem: path for path in found}
+
+
+_RECIPES = (
+    Path(__file__).parents[1] / "recipes",  # as installed
+    Path(__file__).parents[2] / "recipes",  # in a clone
+)
+
+
+def recipe_path(name: str, command: str) -> str:
+    """Resolve the value of ``--config``: a file, else the name of a recipe."""
+    known = recipes(command)
+    if Path(name).exists() or not re.fullmatch(r"[\w-]+", name) or not known:
+        return name
+    if name not in known:
+        raise InputError(f"{name}: no such file or recipe{nearest(name, known)}")
+    return str(known[name])
 
 
 class _Loader(yaml.BaseLoader):
@@ -276,7 +419,7 @@ def _flow(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
-def _hints_of(function: Callable[..., None]) -> dict[str, Any]:
+def _hints_of(function: Callable[..., Any]) -> dict[str, Any]:
     """Return the types of a function's parameters; public names of ``elmolite`` need no import at run time."""
     words = {word for hint in function.__annotations__.values() for word in re.findall(r"\w+", str(hint))}
     public = {name: getattr(elmolite, name) for name in words.intersection(elmolite.__all__)}
@@ -304,7 +447,26 @@ def _summary(documented: Any) -> str:
 def _parameter_texts(documented: Any) -> dict[str, str]:
     """Return the descriptions of parameters in a docstring."""
     found = re.findall(r":param (\w+):(.*?)(?=\n\s*:|\n\s*\n|\Z)", inspect.getdoc(documented) or "", re.DOTALL)
-    return defaultdict(str, {name: " ".join(text.replace("%", "%%").split()) for name, text in found})
+    plain = ((name.rstrip("_"), text.replace("``", "").replace("%", "%%")) for name, text in found)
+    return defaultdict(str, {name: " ".join(text.split()) for name, text in plain})
+
+
+def metavar(name: str, option: Option) -> str:
+    """Return the placeholder of an option's value."""
+    inner = name.rpartition(".")[2]
+    if (option.is_field and not _is_text(option.hint)) or option.hint in (int, int | None, float, float | None):
+        kinds = _kinds(option.hint)
+        return "N" if int in kinds else "X" if float in kinds else inner.upper()
+    return help.METAVARS.get(name, inner.upper())
+
+
+def _expected(hint: Any) -> str:
+    """Describe the values of a type."""
+    if get_origin(hint) is Literal:
+        return one_of(get_args(hint))
+    names = {int: "an integer", float: "a number", bool: "true or false", NoneType: "null"}
+    kinds = (hint,) if get_origin(hint) is list else _kinds(hint)
+    return " or ".join(names.get(kind, "a list, such as [[1, 32], [2, 64]]") for kind in kinds)
 
 
 def _prefix(parameter: str) -> str:
@@ -315,5 +477,6 @@ def _name(flag: str) -> str:
     return flag.lstrip("-").replace("-", "_")
 
 
-def _flag(name: str) -> str:
+def flag(name: str) -> str:
+    """Return the option of a name."""
     return f"-{name}" if len(name) == 1 else f"--{name.replace('_', '-')}"

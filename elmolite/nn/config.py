@@ -21,29 +21,31 @@ ORIGINAL_FILTERS = ((1, 32), (2, 32), (3, 64), (4, 128), (5, 256), (6, 512), (7,
 class BiLMConfig:
     """Sizes of a bidirectional language model.
 
-    :param input: what a token is read as: ``characters``, which are bytes or Unicode characters as in the corpus, or
-        ``words``, a table of word vectors in which out-of-vocabulary words share the vector of ``<UNK>``.
-    :param filters: width and number of filters of each convolution over characters.
-    :param character_embedding_size: of each character.
-    :param activation: after the convolutions: relu or tanh.
-    :param n_highway_layers: after the activation.
-    :param projection_size: P, of a token vector and of the output of each recurrent layer.
-    :param cell: lstm, as in the paper, gru or rnn.
-    :param cell_size: H, cells of each recurrent layer and direction.
-    :param n_layers: recurrent layers of each direction.
-    :param cell_clip: bound of the LSTM's cell state; null for no clipping.
-    :param projection_clip: bound of the LSTM's projected output; null for no clipping.
-    :param forget_bias: added to the LSTM's forget gate before the sigmoid.
-    :param use_residual: add its input to the output of each layer from the second on.
-    :param use_projection: project the LSTM's output; without, H must be P and projection_clip null.
-    :param use_token_projection: project the token encoder's output; without, the number of filters must be P.
-    :param word_embedding_size: of a vector for each known word that is concatenated to the character features, as in
+    :param input: Token input: characters (bytes or Unicode, as in the corpus), or words: a table of word vectors,
+        in which out-of-vocabulary words share one.
+    :param filters: Width and number of filters of each character convolution.
+    :param character_embedding_size: Size of a character embedding.
+    :param activation: Activation after the convolutions: relu or tanh.
+    :param n_highway_layers: Number of highway layers after the activation.
+    :param projection_size: Projection size P: of a token vector and of the output of each recurrent layer.
+    :param cell: Recurrent cell: lstm, as in the paper, gru or rnn.
+    :param cell_size: Hidden size H of each recurrent layer and direction.
+    :param n_layers: Number of recurrent layers in each direction.
+    :param cell_clip: Maximum absolute value of the LSTM cell state; null for no clipping.
+    :param projection_clip: Maximum absolute value of the LSTM's projected output; null for no clipping.
+    :param forget_bias: Constant added to the LSTM forget gate before the sigmoid.
+    :param use_residual: Residual connections around every recurrent layer but the first.
+    :param use_projection: Projection of the LSTM's output. Without it, H must be P and projection_clip null.
+    :param use_token_projection: Projection of the token encoder's output. Without it, the number of filters must be
+        P.
+    :param word_embedding_size: Size of the word vectors concatenated to the character features, as in
         ELMoForManyLangs, whose models can be read but not trained.
-    :param dropout: of each recurrent layer's input and of the top output, in training.
-    :param variational_dropout: use one dropout mask for all positions of a row (Gal and Ghahramani 2016).
-    :param recurrent_dropout: share of the LSTM's recurrent weights that is dropped in each window (Merity et al. 2018,
-        "weight drop").
-    :param embedding_dropout: share of the distinct words of a batch whose vectors are dropped (the same, section 4.3).
+    :param dropout: Dropout of each recurrent layer's input and of the top output.
+    :param variational_dropout: One dropout mask for all positions of a row (Gal and Ghahramani 2016).
+    :param recurrent_dropout: Share of the LSTM's recurrent weights dropped in each window ("weight drop", Merity et
+        al. 2018).
+    :param embedding_dropout: Share of a batch's distinct words whose vectors are dropped (Merity et al. 2018,
+        section 4.3).
     """
 
     input: str = "characters"

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from elmolite.errors import InputError, check_choice, check_choices
-from elmolite.utils.config import Precision, accepts_renamed_settings
+from elmolite.utils import files
+from elmolite.utils.config import Precision, accepts_renamed_settings, rename_keys
 
 if TYPE_CHECKING:
     from elmolite.data.bptt import BPTTBatches
     from elmolite.nn.softmax import Softmax
 
+RunConfig = dict[str, dict[str, Any]]
+"""Plain values that a run resumes under: settings of the model, the training and the softmax; the corpus's checksum."""
 RUN_VERSION = 1
 RUN_FILE = "pretraining.json"
 """File in a run folder with the settings that the run was started with."""
@@ -28,38 +32,36 @@ words have row-sparse updates (:mod:`elmolite.pretraining.sparse_rows`)."""
 class PretrainingConfig:
     """Hyper-parameters of pretraining.
 
-    :param n_epochs: passes over the training text.
-    :param max_steps: maximum number of optimizer steps; null for no limit.
-    :param batch_size: rows of a batch, each a contiguous stream of text; over all devices.
-    :param bptt_length: positions of truncated backpropagation through time, the length of a row.
-    :param accumulate_steps: batches whose gradients are accumulated before an optimizer step.
-    :param reset_probability: probability that a sentence starts from a zero LSTM state: 0 carries the state through
-        the text, 1 starts every sentence afresh. With 0 the model never sees the state that evaluation and embedding
-        start from, and may predict nonsense from it; a tenth of the sentences is enough to prevent that.
-    :param activation_regularization: weight of the mean square of the top output after dropout (Merity et al. 2017,
-        "AR").
-    :param temporal_activation_regularization: weight of the mean square of the change of the top output from position
-        to position ("TAR").
-    :param ema_decay: decay per step of an exponential moving average of the weights, which is then validated and
-        exported; 0 for no average.
-    :param optimizer: Adam, Adagrad with an initial accumulator of 1, or SGD without momentum. From a vocabulary of
-        30,000, Adam is lazy for the sampled softmax and for the vectors of input words: a step updates only the rows
-        of its words.
-    :param learning_rate: maximum learning rate.
-    :param schedule: decay of the learning rate after the warm-up: cosine or linear to 0, or constant.
-    :param warmup_steps: steps of linear warm-up, at most half the run.
-    :param max_grad_norm: maximum global norm of the gradient, for clipping.
-    :param softmax: full; sampled, as in bilm-tf; adaptive, which is exact too, at a cost that hardly grows with the
-        vocabulary; or auto: full below a vocabulary of 30,000, adaptive from there.
-    :param n_negatives: negative samples of the sampled softmax.
-    :param n_validations: validations, evenly spaced, the last at the end of the run.
-    :param patience: stop after this many validations in a row without improvement; 0 never stops early.
-    :param valid_tokens: maximum number of validation tokens.
-    :param seed: seed of the weights, the order of the documents, dropout and negative samples.
-    :param precision: precision of matrix products in training; validation always computes in fp32.
-    :param n_devices: GPUs, or processes on the CPU, per node.
-    :param n_nodes: machines; with several, torchrun or SLURM starts the processes (``recipes/distributed``).
-    :param log_every_steps: optimizer steps between two lines of the log.
+    :param n_epochs: Passes over the training text.
+    :param max_steps: Maximum number of optimizer steps; null for no limit.
+    :param batch_size: Batch size: parallel text streams per step, summed over devices.
+    :param bptt_length: Tokens per window of truncated backpropagation through time (BPTT).
+    :param accumulate_steps: Gradient accumulation: batches per optimizer step.
+    :param reset_probability: Probability that a sentence starts from a zero LSTM state. 0 always carries the state
+        through the text, but evaluation by sentence and embedding start from a zero state, which the model must
+        have seen.
+    :param activation_regularization: Weight of the L2 penalty on the top output after dropout ("AR", Merity et al.
+        2017).
+    :param temporal_activation_regularization: Weight of the L2 penalty on the change of the top output between
+        positions ("TAR", Merity et al. 2017).
+    :param ema_decay: Decay of the weight average (EMA) used for validation and the saved model; 0 disables it.
+    :param optimizer: Optimizer. Adagrad starts with an accumulator of 1; SGD has no momentum; from 30,000 words,
+        Adam is lazy for the sampled softmax and input word vectors.
+    :param learning_rate: Peak learning rate, reached after warm-up.
+    :param schedule: Decay of the learning rate after warm-up: to 0 (cosine, linear), or none (constant).
+    :param warmup_steps: Steps of linear warm-up, at most half of the run.
+    :param max_grad_norm: Maximum global norm of the gradient, for clipping.
+    :param softmax: Softmax: full; sampled, as in bilm-tf; adaptive, exact and fast for large vocabularies; or auto:
+        adaptive from 30,000 words, else full.
+    :param n_negatives: Negative samples per step of the sampled softmax.
+    :param n_validations: Number of validations, evenly spaced, the last at the end of the run.
+    :param patience: Stop early after this many validations without improvement; 0 never stops early.
+    :param valid_tokens: Maximum number of validation tokens.
+    :param seed: Random seed of weights, document order, dropout and negative samples.
+    :param precision: Precision of matrix products in training. Validation always computes in float32.
+    :param n_devices: Number of GPUs, or of processes on the CPU, per machine.
+    :param n_nodes: Number of machines, whose processes torchrun or SLURM starts.
+    :param log_every_steps: Optimizer steps between two lines of the log.
     """
 
     n_epochs: float = 10.0
@@ -144,3 +146,11 @@ class PretrainingConfig:
         """
         is_large = softmax.can_sample and softmax.vocabulary_size >= LARGE_VOCABULARY
         return self.n_negatives if self.softmax == SAMPLED or (self.softmax == "auto" and is_large) else None
+
+
+def read_run_config(out: Path) -> RunConfig:
+    """Read the configuration of the run in a folder; settings that version 0.1 wrote have their current names."""
+    content = files.read_manifest(out / RUN_FILE, kind="run", version=RUN_VERSION)
+    if not isinstance(content.get("softmax"), dict) or not isinstance(content.get("training"), dict):
+        raise InputError(f"{out / RUN_FILE}: 'softmax' and 'training' must be objects")
+    return {**content, "training": rename_keys(PretrainingConfig, content["training"], warn=False)}

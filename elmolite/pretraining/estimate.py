@@ -43,6 +43,24 @@ class RunEstimate:
         """Validations before the training, at each interval, and at the end."""
         return 0 if self.run.valid is None else 1 + math.ceil(self.run.n_steps / self.run.validation_interval)
 
+    @property
+    def seconds(self) -> float:
+        """Time of the run, with its validations."""
+        return self.run.n_steps * self.step_seconds + self.n_validations * self.validation_seconds
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "n_steps": self.run.n_steps,
+            "n_validations": self.n_validations,
+            "n_tokens": self.run.corpus.train.n_tokens,
+            "n_parameters": self.run.model.bilm.n_parameters,
+            "step_seconds": self.step_seconds,
+            "validation_seconds": self.validation_seconds,
+            "seconds": self.seconds,
+            "peak_bytes": self.peak_bytes,
+        }
+
     def describe(self) -> str:
         """Return the sizes, time and memory as a table."""
         run, config = self.run, self.run.config
@@ -51,7 +69,6 @@ class RunEstimate:
         memory = "not measurable on this system" if self.peak_bytes is None else f"{self.peak_bytes / 2**30:.2f} GiB"
         n_processes = config.n_devices * config.n_nodes
         shared = f" of {n_processes}, with its rows of the batch" if n_processes > 1 else ""
-        seconds = run.n_steps * self.step_seconds + self.n_validations * self.validation_seconds
         return "\n".join(
             [
                 run.describe(),
@@ -59,7 +76,7 @@ class RunEstimate:
                 f"steps       {run.n_steps:,}, and {self.n_validations:,} validations",
                 f"parameters  {run.model.bilm.n_parameters:,}, and {n_softmax_parameters:,} of the softmax",
                 f"memory      {memory} (peak of one process{shared})",
-                f"time        {_hours(seconds)}: {1e3 * self.step_seconds:.0f} ms per step (median of "
+                f"time        {_hours(self.seconds)}: {1e3 * self.step_seconds:.0f} ms per step (median of "
                 f"{MEASURED_STEPS} measured), {self.validation_seconds:.0f} s per validation",
             ]
         )
@@ -87,7 +104,7 @@ class StepClock(Callback):
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
         """Record the time after the device has finished."""
-        if torch.cuda.is_available():
+        if best_device().type == "cuda":
             torch.cuda.synchronize()
         self.times.append(time.perf_counter())
 
@@ -125,7 +142,7 @@ def _measure_validation(run: PretrainingRun) -> float:
 
 def _peak_bytes() -> int | None:
     """Return the peak memory of the GPU or of this process, or ``None`` if the system does not report it."""
-    if torch.cuda.is_available():
+    if best_device().type == "cuda":
         return torch.cuda.max_memory_allocated()
     if sys.platform == "win32":
         return None

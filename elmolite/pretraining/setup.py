@@ -20,16 +20,12 @@ from elmolite.hub import model_folder
 from elmolite.nn.bilm import DROPOUT_FIELDS, BiLM, BiLMConfig
 from elmolite.nn.softmax import Softmax, make_softmax
 from elmolite.pretraining import distributed
-from elmolite.pretraining.config import RUN_FILE, RUN_VERSION, PretrainingConfig
+from elmolite.pretraining.config import RUN_FILE, RUN_VERSION, PretrainingConfig, RunConfig, read_run_config
 from elmolite.pretraining.evaluation import evaluation_batches
 from elmolite.utils import files
-from elmolite.utils.config import rename_keys
 
 MIN_HEAD_SHARE = 0.9
 """Share of the most frequent words' text that the head of an adaptive softmax must cover."""
-
-RunConfig = dict[str, dict[str, Any]]
-"""Plain values that a run resumes under: settings of the model, the training and the softmax; the corpus's checksum."""
 
 
 @dataclass
@@ -194,14 +190,6 @@ def _shared(old_names: Sequence[str], names: Sequence[str]) -> tuple[Tensor, Ten
     pairs = [(index, old_index[name]) for index, name in enumerate(names) if name in old_index]
     new, old = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).unbind(dim=1)
     return new, old
-
-
-def read_run_config(out: Path) -> RunConfig:
-    """Read the configuration of the run in a folder; settings that version 0.1 wrote have their current names."""
-    content = files.read_manifest(out / RUN_FILE, kind="run", version=RUN_VERSION)
-    if not isinstance(content.get("softmax"), dict) or not isinstance(content.get("training"), dict):
-        raise InputError(f"{out / RUN_FILE}: 'softmax' and 'training' must be objects")
-    return {**content, "training": rename_keys(PretrainingConfig, content["training"], warn=False)}
 
 
 def save_or_verify(out: Path, config: RunConfig, corpus: Path, *, resume: bool) -> RunConfig:

@@ -23,16 +23,16 @@ Format = Literal["auto", "text", "conllu", "conll", "csv", "tsv", "jsonl", "labe
 class InputConfig:
     """Input features of a head.
 
-    :param layers: of the language model: mix, a scalar mix whose weights are learnt; token, top, average, or the number
-        of a layer; none for static vectors only.
-    :param normalization: of the layers before they are mixed: standard, zero mean and unit variance of each dimension
-        over the training words; layer, layer normalization of each vector; none.
-    :param output_mix: also concatenate a second scalar mix to the output of the head's encoder, as in the ELMo paper.
-    :param static: file of static word vectors (GloVe or word2vec text format) that are concatenated to the layers.
-    :param static_words: keep the vectors of this many words from the beginning of the file, besides those of the
-        examples, for later predictions.
-    :param train_static: train the static vectors too.
-    :param dropout: of the input features.
+    :param layers: Layers of the language model: mix (scalar mix with learnt weights), token, top, average, the
+        number of a layer, or none for static vectors only.
+    :param normalization: Normalization of the layers before the mix: standard (mean 0, variance 1 over the training
+        words), layer (layer normalization of each vector) or none.
+    :param output_mix: Second scalar mix, concatenated to the output of the head's encoder, as in the ELMo paper.
+    :param static: File of static word vectors (GloVe or word2vec text format) concatenated to the layers.
+    :param static_words: Number of static vectors kept from the start of the file for later predictions, besides
+        those of the examples' words.
+    :param train_static: Training of the static vectors.
+    :param dropout: Dropout of the input features.
     """
 
     layers: str | int = "mix"
@@ -57,19 +57,20 @@ class InputConfig:
 class FinetuningConfig:
     """Training settings.
 
-    :param n_epochs: maximum number of passes over the training examples.
-    :param patience: stop after this many epochs without a better score on the dev examples.
-    :param batch_size: examples a step.
-    :param learning_rate: of the head and the scalar mixes.
-    :param weight_decay: of their matrices (AdamW).
-    :param max_grad_norm: clip the global norm of the gradient to this value.
-    :param mix_penalty: weight of the squared scores of the mixes (the paper's lambda), which pulls towards the average.
-    :param encoder_training: of the language model: frozen; all, train it from the start; gradual, unfreeze one more
+    :param n_epochs: Maximum number of passes over the training examples.
+    :param patience: Stop early after this many epochs without a better dev score.
+    :param batch_size: Examples per step.
+    :param learning_rate: Learning rate of the head and the scalar mixes.
+    :param weight_decay: Weight decay (AdamW) of the head's matrices.
+    :param max_grad_norm: Maximum global norm of the gradient, for clipping.
+    :param mix_penalty: Weight of the L2 penalty on the mix scores (the paper's lambda), which favours equal layer
+        weights.
+    :param encoder_training: Training of the language model: frozen; all, from the first epoch; gradual, one more
         layer each epoch, from the top.
-    :param encoder_learning_rate: of the language model, if it is trained.
-    :param seed: of the weights, the order of the examples and dropout.
-    :param precision: of matrix products in training.
-    :param cache_dtype: of the layers of a frozen language model on disk.
+    :param encoder_learning_rate: Learning rate of the language model, if it is trained.
+    :param seed: Random seed of weights, example order and dropout.
+    :param precision: Precision of matrix products in training.
+    :param cache_dtype: Type of the cached layers of a frozen language model on disk.
     :param cache_limit: deprecated: 0 means --no-cache, other values are ignored.
     """
 
@@ -128,12 +129,12 @@ class HeadConfig:
 class ClassifyConfig(HeadConfig):
     """Settings of sentence classification heads.
 
-    :param kind: lstm: BiLSTM and pooling; cnn (Kim 2014); biattentive (McCann et al. 2017), as in the ELMo paper;
-        linear: pooling and a linear layer.
-    :param pooling: of lstm and linear: mean, max, attention, or of lstm its final states.
-    :param hidden_size: of each direction of an LSTM; number of filters of each width of cnn.
-    :param n_layers: layers of lstm.
-    :param dropout: in the head.
+    :param kind: Head: lstm (BiLSTM and pooling), cnn (Kim 2014), biattentive (McCann et al. 2017, as in the ELMo
+        paper) or linear (pooling and a linear layer).
+    :param pooling: Pooling over tokens, of lstm and linear; final: the final states of the LSTM.
+    :param hidden_size: Hidden size of each LSTM direction; number of filters per width of cnn.
+    :param n_layers: Number of layers of lstm.
+    :param dropout: Dropout in the head.
     """
 
     summary = "a label, or several, for each sentence"
@@ -153,12 +154,11 @@ class ClassifyConfig(HeadConfig):
 class TagConfig(HeadConfig):
     """Settings of sequence tagging heads.
 
-    :param kind: lstm: BiLSTM and a linear layer; linear: a linear layer on each token.
-    :param hidden_size: of each direction of the LSTM.
-    :param n_layers: layers of the LSTM.
-    :param dropout: in the head.
-    :param crf: decode the tags of a sentence together with a linear-chain CRF; auto: if the tags mark spans (BIO,
-        BIOUL).
+    :param kind: Head: lstm (BiLSTM and a linear layer) or linear (a linear layer on each token).
+    :param hidden_size: Hidden size of each LSTM direction.
+    :param n_layers: Number of LSTM layers.
+    :param dropout: Dropout in the head.
+    :param crf: Linear-chain CRF over the tags of a sentence; auto: if the tags mark spans (BIO, BIOUL).
     """
 
     summary = "a label for each word"
@@ -173,9 +173,9 @@ class TagConfig(HeadConfig):
 class EntailConfig(HeadConfig):
     """Settings of heads for sentence pairs, such as natural language inference.
 
-    :param kind: esim (Chen et al. 2017), as in the ELMo paper; linear: a linear layer on both means.
-    :param hidden_size: of each direction of the LSTMs and of the feed-forward layers.
-    :param dropout: in the head.
+    :param kind: Head: esim (Chen et al. 2017, as in the ELMo paper) or linear (a linear layer on both means).
+    :param hidden_size: Hidden size of each LSTM direction and of the feed-forward layers.
+    :param dropout: Dropout in the head.
     """
 
     summary = "a label for each pair of sentences (natural language inference)"
@@ -195,17 +195,17 @@ class ExampleColumns:
     A column is given by its name in the header or the JSON keys, or by its number, from 1; usual names such as text,
     sentence, premise, hypothesis and label are found without.
 
-    :param format: auto: by the file's suffix; other files than .conllu, .conll, .bio, .iob, .iob2, .csv, .tsv, .jsonl
-        and .json hold CoNLL columns (tag), lines of label and text (classify) or tab-separated pairs (entail), or to be
-        predicted a sentence per line (tag, classify), which may begin with a label. text: sentences without labels.
-        tsv: a row per line, no quoting.
-    :param encoding: such as utf-8 or latin-1.
-    :param header: of csv and tsv. auto: the first row is a header if it has a usual name or a column is given by name.
-        A table of pairs without header and column numbers has premise, hypothesis and label, in this order.
-    :param text: column of the sentence, the tokens, or the premise.
-    :param second_text: column of the hypothesis.
-    :param label: column of the label, the labels or the tags.
-    :param label_separator: classification: separator of several labels in a field; an empty field means no label.
+    :param format: File format; auto: by the suffix (.conllu, .conll, .bio, .iob, .iob2, .csv, .tsv, .jsonl, .json).
+        Other files hold CoNLL columns (tag), a label and a text per line (classify) or tab-separated pairs
+        (entail); unlabelled ones, a sentence per line. text: sentences without labels. tsv: a row per line, no
+        quoting.
+    :param encoding: Encoding, such as utf-8 or latin-1.
+    :param header: Header of csv and tsv. auto: the first row is one if it has a usual name, or if a column is given
+        by name. Pairs without header and column numbers are premise, hypothesis, label.
+    :param text: Column of the sentence, the tokens or the premise.
+    :param second_text: Column of the hypothesis.
+    :param label: Column of the label, the labels or the tags.
+    :param label_separator: Separator of several labels in a field (classify); an empty field means no label.
     """
 
     format: Format = "auto"

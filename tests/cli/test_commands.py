@@ -34,6 +34,10 @@ def run(*arguments):
     return main([str(argument) for argument in arguments])
 
 
+def parsed(command, words):
+    return PARSERS[command](words).arguments
+
+
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
@@ -53,7 +57,7 @@ def files(tmp_path):
 
 
 def test_defaults_of_pretrain():
-    found = PARSERS["pretrain"](PRETRAIN)
+    found = parsed("pretrain", PRETRAIN)
     assert (found["corpus"], found["out"], found["resume"]) == (Path("c"), Path("o"), False)
     assert (found["config"], found["model"]) == (PretrainingConfig(), mini())
 
@@ -61,27 +65,27 @@ def test_defaults_of_pretrain():
 def test_preset_then_file_then_command_line(tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text("preset: small\nlearning_rate: 0.003\npatience: 3\nmodel:\n  dropout: 0.2\n  n_layers: 3\n")
-    found = PARSERS["pretrain"](["--config", str(path), *PRETRAIN, "--learning-rate=0.5", "--model.n_layers", "1"])
+    found = parsed("pretrain", ["--config", str(path), *PRETRAIN, "--learning-rate=0.5", "--model.n_layers", "1"])
     assert (found["config"].patience, found["config"].learning_rate) == (3, 0.5)
     assert asdict(found["model"]) == {**asdict(small()), "dropout": 0.2, "n_layers": 1}
-    assert PARSERS["pretrain"]([*PRETRAIN, "--preset", "mini", "--config", str(path)])["model"].cell_size == 512
+    assert parsed("pretrain", [*PRETRAIN, "--preset", "mini", "--config", str(path)])["model"].cell_size == 512
 
 
 def test_sizes_of_the_model_to_start_from(model_folder):
-    found = PARSERS["pretrain"]([*PRETRAIN, "--init-from", str(model_folder), "--model.dropout", "0.4"])
+    found = parsed("pretrain", [*PRETRAIN, "--init-from", str(model_folder), "--model.dropout", "0.4"])
     assert (found["init_from"], found["model"]) == (model_folder, small_config(dropout=0.4))
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES.glob("pretrain/*.yaml")), ids=lambda path: path.stem)
 def test_pretraining_recipes(recipe):
-    found = PARSERS["pretrain"](["--config", str(recipe), *PRETRAIN])
+    found = parsed("pretrain", ["--config", str(recipe), *PRETRAIN])
     assert load_recipe(recipe) == (found["model"], found["config"])
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES.glob("finetune/*.yaml")), ids=lambda path: path.stem)
 def test_finetuning_recipes(recipe):
     tasks = [task for task in TASKS if f"finetune {task}" in recipe.read_text()]
-    assert PARSERS["finetune"]([tasks[0], "--config", str(recipe), *FINETUNE])["config"] != FinetuningConfig()
+    assert parsed("finetune", [tasks[0], "--config", str(recipe), *FINETUNE])["config"] != FinetuningConfig()
 
 
 @pytest.mark.parametrize("key", ["corpus: c", "init_from: m"])
@@ -93,7 +97,7 @@ def test_a_recipe_for_python_holds_settings_only(tmp_path, key):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_defaults_of_finetune(task):
-    found = PARSERS["finetune"]([task, *FINETUNE])
+    found = parsed("finetune", [task, *FINETUNE])
     assert (found["task"], found["encoder"], found["train"], found["out"]) == (task, "m", "a", Path("o"))
     assert (found["config"], found["input"], found["columns"]) == (FinetuningConfig(), InputConfig(), ExampleColumns())
     assert found["head"] == HEAD_CONFIGS[task]()
@@ -105,7 +109,7 @@ def test_a_finetuning_file(tmp_path):
         "input: {layers: 1, static: v.txt}\ncolumns: {label: '#'}\n"
     )
     words = ["classify", "--out", "o", "--n-epochs=9", "--head.hidden-size", "5"]
-    found = PARSERS["finetune"]([*words, "--config", str(tmp_path / "recipe.yaml")])
+    found = parsed("finetune", [*words, "--config", str(tmp_path / "recipe.yaml")])
     assert (found["encoder"], found["seeds"], found["probe"]) == ("mini-en", 3, True)
     assert found["config"] == FinetuningConfig(n_epochs=9)
     assert found["head"] == ClassifyConfig(kind="cnn", hidden_size=5)
@@ -126,14 +130,14 @@ def test_flags_of_version_0_1(tmp_path, caplog, capsys):
     (tmp_path / "recipe.yaml").write_text("n_rows: 8\nclip_norm: 2\n")
     words = ["--config", str(tmp_path / "recipe.yaml"), "--window=5", "--n-accumulated", "2", "--plan"]
     with caplog.at_level("WARNING", "elmolite"):
-        found = PARSERS["pretrain"]([*PRETRAIN, *words])
+        found = parsed("pretrain", [*PRETRAIN, *words])
     assert found["config"] == PretrainingConfig(batch_size=8, bptt_length=5, accumulate_steps=2, max_grad_norm=2.0)
     assert found["dry_run"]
     assert {record.message.partition(" and ")[0] for record in caplog.records} == {
         f"{name} is deprecated" for name in ("--window", "--n-accumulated", "--plan", "n_rows", "clip_norm")
     }
     words = ["--own-head=h.py:H", "--clip-norm=2", "--cache-precision=float16", "--input.mixes-at-output=true"]
-    found = PARSERS["finetune"](["tag", *FINETUNE, *words])
+    found = parsed("finetune", ["tag", *FINETUNE, *words])
     assert (found["custom_head"], found["input"]) == ("h.py:H", InputConfig(output_mix=True))
     assert found["config"] == FinetuningConfig(max_grad_norm=2.0, cache_dtype="float16")
     with pytest.raises(SystemExit):
@@ -233,11 +237,11 @@ def test_from_examples_to_predictions(tmp_path, model_folder, files, output_of):
     out = tmp_path / "run"
     arguments = ["--encoder", model_folder, *files, "--out", out, *QUICK, "--n-epochs", 8]
     said = output_of("finetune", "classify", *arguments)
-    assert f"model: {out / 'model'}\nnext: elmolite predict {out} --input FILE" in said
+    assert said.endswith(f"model: {out / 'model'}\n")
     assert names(out) == ["confusion.png", "layers.png", "log.csv", "metrics.json", "model", "training.png"]
     assert all(is_png(path) for path in out.glob("*.png"))
     test_value = json.loads((out / "metrics.json").read_text())["test"]["value"]
-    assert output_of("test", out, tmp_path / "test.txt").endswith(f"accuracy {test_value:.4f}\n")
+    assert output_of("test", out, tmp_path / "test.txt").count(f"accuracy {test_value:.4f}") == 1
     assert json.loads(output_of("test", out / "model", tmp_path / "test.txt", "--json"))["value"] == test_value
 
     (tmp_path / "new.txt").write_text("ban bast\nkin\nnaïve\n", encoding="utf-8")
@@ -264,7 +268,7 @@ def test_spans_and_pairs_and_label_sets(tmp_path, model_folder, output_of):
         arguments = ["--encoder", model_folder, "--train", path, "--dev", path, "--out", tmp_path / task, *columns]
         assert run("finetune", task, *arguments, *QUICK, "--head.hidden-size", 4) == 0
         said = output_of("test", tmp_path / task, path, *columns)
-        assert said.splitlines()[-1].startswith("accuracy" if task == "entail" else "F1")
+        assert "accuracy" in said if task == "entail" else said.splitlines()[-1].startswith("F1")
         said = output_of("predict", tmp_path / task, "--input", path, *columns)
         assert all("gold" in json.loads(line) for line in said.splitlines()[:3])
 
@@ -327,7 +331,7 @@ def test_names_of_splits(monkeypatch):
     monkeypatch.setattr(
         "elmolite.tasks.examples.sources.TaskExamples.read", lambda task, **sources: seen.append(sources) or 1 / 0
     )
-    words = ["--encoder=m", "--out=o", "--dataset=d", "--dataset-config=c"]
+    words = ["--encoder=mini-en", "--out=o", "--dataset=d", "--dataset-config=c"]
     for more, expected in (([], ("train", "validation", None)), (["--dev=x", "--test=y"], ("train", "x", "y"))):
         with pytest.raises(ZeroDivisionError):
             run("finetune", "tag", *words, *more)

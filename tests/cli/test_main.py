@@ -34,8 +34,14 @@ def test_version_and_no_command(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"elmolite {elmolite.__version__}\n"
     assert main([]) == 2
-    assert main(["prepar"]) == 2
-    assert capsys.readouterr().err == "elmolite: unknown command 'prepar'; did you mean 'prepare'?\n"
+    assert capsys.readouterr().err.startswith("usage: elmolite COMMAND")
+    for word, message in (
+        ("prepar", "unknown command 'prepar'; did you mean 'prepare'?"),
+        ("train", "unknown command 'train'; did you mean 'pretrain'?"),
+        ("--input", "unknown option '--input': the command must come first, as in elmolite embed mini-en"),
+    ):
+        assert main([word]) == 2
+        assert capsys.readouterr().err.startswith(f"elmolite: {message}")
 
 
 @pytest.mark.parametrize(

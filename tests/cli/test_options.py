@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import pytest
 import yaml
 
+from elmolite.cli.help import EXAMPLES
 from elmolite.cli.options import CommandParser
 from elmolite.errors import InputError
 
@@ -14,7 +15,7 @@ from elmolite.errors import InputError
 class Schedule:
     """Learning rate schedule.
 
-    :param steps: number of steps.
+    :param steps: Number of ``steps``.
     :param sizes: deprecated: nothing uses them
     """
 
@@ -23,6 +24,10 @@ class Schedule:
     use_warmup: bool = True
     kind: Literal["cosine", "linear"] = "cosine"
     sizes: list[tuple[int, int]] = field(default_factory=lambda: [(1, 2)])
+
+    def __post_init__(self):
+        if self.rate is not None and self.rate < 0:
+            raise InputError("model.rate must not be negative")
 
 
 def toy(
@@ -33,7 +38,7 @@ def toy(
     valid: Sequence[str] = (),
     query: Annotated[Sequence[str], "repeatable"] = (),
     n: int = 5,
-    json_: bool = False,
+    count: bool = False,
     config: Schedule,
     model: Schedule,
 ):
@@ -41,8 +46,14 @@ def toy(
 
     :param text: files of
         text
+    :param out: Results.
     :param n: how many
     """
+
+
+@pytest.fixture(autouse=True)
+def _described(monkeypatch):
+    monkeypatch.setitem(EXAMPLES, "toy", ("$ elmolite toy t.txt",))
 
 
 def options():
@@ -50,7 +61,7 @@ def options():
 
 
 def parse(*words):
-    return (parser := options()).arguments(parser.parse(words))
+    return (parser := options()).invocation(parser.parse(words)).arguments
 
 
 @pytest.fixture
@@ -65,18 +76,18 @@ def in_file(tmp_path):
 def test_defaults_are_those_of_the_function_and_the_dataclasses():
     found = parse("--out", "o")
     assert found == {
-        "text": [], "out": Path("o"), "name": None, "valid": [], "query": [], "n": 5, "json_": False,
+        "text": [], "out": Path("o"), "name": None, "valid": [], "query": [], "n": 5, "count": False,
         "config": Schedule(), "model": Schedule(),
     }  # fmt: skip
 
 
 def test_kinds_of_options():
     found = parse(
-        "a", "b", "--valid", "v", "w", "--out=o", "--query", "x", "-n", "3", "--query=y", "--json", "--model.steps=3",
+        "a", "b", "--valid", "v", "w", "--out=o", "--query", "x", "-n", "3", "--query=y", "--count", "--model.steps=3",
         "--use_warmup", "false", "--model.rate=null", "--kind", "linear", "--sizes", "[[3, 4], [5, 6]]",
     )  # fmt: skip
     assert (found["text"], found["valid"], found["query"]) == (["a", "b"], ["v", "w"], ["x", "y"])
-    assert (found["n"], found["json_"]) == (3, True)
+    assert (found["n"], found["count"]) == (3, True)
     assert found["config"] == Schedule(use_warmup=False, kind="linear", sizes=[(3, 4), (5, 6)])
     assert found["model"] == Schedule(steps=3, rate=None)
 
@@ -97,18 +108,18 @@ def test_null_is_nothing(in_file):
 
 def test_the_command_line_takes_precedence_over_the_file(in_file):
     config = in_file(
-        "out: o\nn: 2\njson: true\nvalid: [a, b]\nquery: [c, d]\nsteps: 7\nsizes:\n  - [1, 1]\n  - [2, 2]\n"
+        "out: o\nn: 2\ncount: true\nvalid: [a, b]\nquery: [c, d]\nsteps: 7\nsizes:\n  - [1, 1]\n  - [2, 2]\n"
         "model:\n  steps: 8\n  use_warmup: no\n"
     )
     found = parse("text", "--steps", "9", config, "-n=4")
-    assert (found["out"], found["text"], found["n"], found["json_"]) == (Path("o"), ["text"], 4, True)
+    assert (found["out"], found["text"], found["n"], found["count"]) == (Path("o"), ["text"], 4, True)
     assert (found["valid"], found["query"]) == (["a", "b"], ["c", "d"])
     assert found["config"] == Schedule(steps=9, sizes=[(1, 1), (2, 2)])
     assert found["model"] == Schedule(steps=8, use_warmup=False)
 
 
 def test_printed_settings_are_a_configuration_file(in_file, capsys):
-    words = ["--out", "#o", "--json", "--model.rate=null", "--sizes=[[7, 8]]", "--valid", "a", "b"]
+    words = ["--out", "#o", "--count", "--model.rate=null", "--sizes=[[7, 8]]", "--valid", "a", "b"]
     with pytest.raises(SystemExit) as exit_:
         parse(*words, "--print-config")
     assert exit_.value.code == 0
@@ -123,8 +134,9 @@ def test_help(capsys):
     assert exit_.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     for part in (
-        "Do nothing, 100% of the time.", "TEXT files of text", "-n N how many (default: 5)",
-        "--model.steps STEPS number of steps (default: 77)", "--use-warmup {true,false}",
+        "usage: elmolite toy [TEXT ...] --out FOLDER [options] Do nothing, 100% of the time.",
+        "TEXT files of text", "-n N how many (default: 5)", "--out FOLDER Results (required)",
+        "--model.steps N Number of steps (default: 77)", "--use-warmup {true,false}", "$ elmolite toy t.txt",
     ):  # fmt: skip
         assert part in text
     assert "--sizes" not in text
@@ -133,15 +145,22 @@ def test_help(capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "--out is required; see elmolite toy --help"),
+        ([], "--out is required: elmolite toy [TEXT ...] --out FOLDER [options]; see elmolite toy --help"),
         (["--out"], "--out: expected one argument"),
         (["--out", "o", "-x"], "unexpected argument '-x'"),
         (["--out", "o", "--step", "1"], "unknown option '--step'; did you mean '--steps'?"),
-        (["--out", "o", "-n", "x"], "-n: expected int, got 'x'"),
-        (["--out", "o", "--rate", "x"], "--rate: expected float | null, got 'x'"),
-        (["--out", "o", "--kind", "lineal"], "--kind: unknown 'lineal'; did you mean 'linear'?"),
-        (["--out", "o", "--json=yes"], "--json: ignored explicit argument"),
+        (["--out", "o", "-n", "x"], "-n must be an integer, got 'x'"),
+        (["--out", "o", "--rate", "x"], "--rate must be a number or null, got 'x'"),
+        (["--out", "o", "--kind", "lineal"], "--kind must be cosine or linear, got 'lineal'; did you mean 'linear'?"),
+        (["--out", "o", "--count=yes"], "--count: ignored explicit argument"),
         (["--config", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
+        (["--out", "o", "--model.rate=-1"], "--model.rate must not be negative"),
+        (["--out", "o", "--device", "gpu"], "--device must be auto, cpu, cuda, cuda:N or mps, got 'gpu'"),
+        (["--out", "o", "--text", "t"], "TEXT is an argument, as in elmolite toy [TEXT ...] --out FOLDER"),
+        (["--output", "o"], "unknown option '--output'; did you mean '--out'?"),
+        (["--out", "o", "--use-warmpu", "no"], "did you mean '--use-warmup'?"),
+        (["--out", "o", "--dtype", "x"], "unknown option '--dtype'; see elmolite toy --help"),
+        (["--out", "o", "--max-steps", "3"], "see elmolite toy --help"),
     ],
 )  # fmt: skip
 def test_mistakes_on_the_command_line(words, message):
@@ -156,10 +175,10 @@ def test_mistakes_on_the_command_line(words, message):
     [
         ("step: 1", "unknown key 'step'; did you mean 'steps'?"),
         ("model: {stepps: 1}", "unknown key 'model.stepps'; did you mean 'model.steps'?"),
-        ("steps: many", "steps: expected int, got 'many'"),
+        ("steps: many", "steps must be an integer, got 'many'"),
         ("steps:", "steps: a value is missing"),
         ("quiet: true", "'quiet' must be given on the command line"),
-        ("json: 3", "json: expected true or false, got '3'"),
+        ("count: 3", "count: expected true or false, got '3'"),
         ("- 1", "expected 'key: value' lines"),
         ("a: [", "invalid YAML"),
     ],

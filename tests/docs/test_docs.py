@@ -11,6 +11,7 @@ import pytest
 from helpers.documents import read_blocks, run_page
 
 import elmolite
+from elmolite.cli.commands import Result
 from elmolite.cli.main import COMMANDS, main
 
 ROOT = Path(__file__).parents[2]
@@ -84,12 +85,12 @@ def test_every_page_says_what_it_is_for():
 
 def test_the_example_of_a_command_runs(tmp_path, monkeypatch, capsys):
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    names = {"Sequence": Sequence}
+    names = {"Sequence": Sequence, "Result": Result}
     exec(re.search(r"```python\n(.*?)```", text, flags=re.DOTALL)[1], names)
     monkeypatch.setitem(COMMANDS, "count", names["count"])
     (tmp_path / "a.txt").write_text("a word or two\n")
     assert main(["count", str(tmp_path / "a.txt"), "--min-length", "3"]) == 0
-    assert capsys.readouterr().out == "2\n"
+    assert capsys.readouterr().out == "2 words\n"
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from helpers.models import make_bilm, small_config
 from helpers.small_tasks import write_vectors
 
 from elmolite import load_recipe
-from elmolite.cli.info import describe_model
+from elmolite.cli.info import model as describe_model
 from elmolite.data.bptt import BPTTBatches
 from elmolite.data.corpus import Corpus
 from elmolite.data.indexers import UnicodeIndexer
