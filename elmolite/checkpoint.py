@@ -189,7 +189,7 @@ def convert(
         checkpoint.save_pretrained(destination, overwrite=overwrite)
         return "a model folder of elmolite"
     if overwrite or tokenizer is not None:
-        raise InputError("--overwrite and --tokenizer are for conversion to a model folder, not to HDF5")
+        raise InputError("`overwrite` and `tokenizer` are for conversion to a model folder, not to HDF5")
     _load(path, with_softmax=False).save_hdf5(destination)
     return f"{allennlp.OPTIONS_FILE} and {allennlp.WEIGHTS_FILE}, for AllenNLP, simple_elmo and bilm-tf"
 

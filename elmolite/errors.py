@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 INTERRUPTED_EXIT_CODE = 130
+TERMINATED_EXIT_CODE = 143
 PREEMPTED_EXIT_CODE = 75
 """``EX_TEMPFAIL`` of sysexits.h: a stopped run that ``--resume`` continues."""
 
@@ -17,7 +18,7 @@ class InputError(ValueError):
     """Invalid input: a file, an argument or a folder that cannot be used.
 
     The message names the file and line or the argument, the value found and what was expected. The command line
-    prints it and exits with code 2.
+    prints it and exits with code 2; it shows arguments in backticks, such as ```overwrite=True```, as flags.
     """
 
 
@@ -29,9 +30,14 @@ class Preempted(KeyboardInterrupt):
     """A run that a signal stopped after saving a checkpoint; the command line exits with code 75."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which the command line handles as Ctrl-C; it exits with code 143."""
+
+
 def exit_code(error: KeyboardInterrupt) -> int:
     """Return the exit code of a command that a signal stopped."""
-    return PREEMPTED_EXIT_CODE if isinstance(error, Preempted) else INTERRUPTED_EXIT_CODE
+    codes = {Preempted: PREEMPTED_EXIT_CODE, Terminated: TERMINATED_EXIT_CODE}
+    return codes.get(type(error), INTERRUPTED_EXIT_CODE)
 
 
 @contextmanager

@@ -58,7 +58,10 @@ def test_half_precision_on_disk_is_float32_in_memory_and_kept_when_saved_again(t
     for name in ("again", "elmo"):
         content = (tmp_path / name / "model.safetensors").read_bytes()
         assert content == (tmp_path / "half" / "model.safetensors").read_bytes()
-    elmo.save_pretrained(tmp_path / "whole", dtype=torch.float32)
+    elmo.save_pretrained(tmp_path / "whole")
+    with pytest.raises(InputError, match="whole exists already: choose another folder, or pass `overwrite=True`"):
+        elmo.save_pretrained(tmp_path / "whole")
+    elmo.save_pretrained(tmp_path / "whole", dtype=torch.float32, overwrite=True)
     elmo.unfreeze().save_pretrained(tmp_path / "tuned")  # half precision would lose what training adds
     for name, expected in (("half", dtype), ("whole", torch.float32), ("tuned", torch.float32)):
         assert {tensor.dtype for tensor in load_file(tmp_path / name / "model.safetensors").values()} == {expected}

@@ -6,6 +6,8 @@ import json
 import logging
 import math
 import os
+import re
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -14,11 +16,32 @@ from typing import Any
 
 from elmolite.cli.commands import COMMANDS, PARSERS
 from elmolite.cli.help import COMMAND_SYNONYMS, EXAMPLES, overview
-from elmolite.errors import InputError, ReportedByRankZero, exit_code, nearest
+from elmolite.errors import InputError, ReportedByRankZero, Terminated, exit_code, nearest
 from elmolite.utils.config import default_device
 
 INPUT_ERROR_EXIT_CODE = 2
+_ARGUMENT = re.compile(r"`([a-z]\w*(?:\.\w+)*)(?:=([^`]*))?`")
+_FLAGS = {
+    "cache=False": "--no-cache",
+    "head": "--custom-head",
+    "n_workers": "--workers",
+    "random_init": "--untrained",
+}
+"""Python argument -> flag, where the name is another."""
 logger = logging.getLogger("elmolite")
+
+
+def with_flags(message: str) -> str:
+    """Show the arguments in backticks of a message of the library as flags: `` `batch_size=8` `` as --batch-size 8."""
+
+    def flag(found: re.Match[str]) -> str:
+        name, value = found.groups()
+        as_given = name if value is None else f"{name}={value}"
+        shown = _FLAGS.get(as_given) or _FLAGS.get(name) or f"--{name.replace('_', '-')}"
+        is_switch = value in (None, "True") or as_given in _FLAGS
+        return shown if is_switch else f"{shown} {value.strip(chr(39))}"
+
+    return _ARGUMENT.sub(flag, message)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Results are written to standard output, everything else to standard error.
 
     :returns: the exit code: 0; 2 after one message for an error that the user can fix; 75 if a signal stopped a run
-        that ``--resume`` continues; 130 if one stopped anything else.
+        that ``--resume`` continues; 130 after Ctrl-C and 143 after SIGTERM.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     with _log_on_stderr(quiet="--quiet" in words, verbose="--verbose" in words):
@@ -36,13 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except ReportedByRankZero:
             return INPUT_ERROR_EXIT_CODE
         except InputError as error:
-            print(f"elmolite: {error}", file=sys.stderr)
+            print(f"elmolite: {with_flags(str(error))}", file=sys.stderr)
             return INPUT_ERROR_EXIT_CODE
         except BrokenPipeError:  # the reader of the output has exited, as with `| head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
         except KeyboardInterrupt as error:
-            print(f"elmolite: {str(error) or 'interrupted'}", file=sys.stderr)
+            print(f"elmolite: {with_flags(str(error)) or 'interrupted'}", file=sys.stderr)
             return exit_code(error)
 
 
@@ -82,7 +105,11 @@ def _run(name: str, words: Sequence[str]) -> None:
         parser = CommandParser(name, COMMANDS[name])
         found = parser.invocation(parser.parse(words))
     try:
-        with default_device(found.device), redirect_stdout(sys.stderr) if found.json else nullcontext():
+        with (
+            default_device(found.device),
+            redirect_stdout(sys.stderr) if found.json else nullcontext(),
+            nullcontext() if name == "pretrain" else _terminable(),  # training saves a checkpoint first
+        ):
             result = COMMANDS[name](**found.arguments)
     except InputError as error:
         error.args = (found.spelled(str(error)),)
@@ -110,6 +137,27 @@ def _finite(values: Any) -> Any:
 
 
 @contextmanager
+def _terminable() -> Iterator[None]:
+    """Handle SIGTERM as Ctrl-C, so that the block removes its partial files."""
+
+    def terminate(*_: object) -> None:
+        raise Terminated("terminated")
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Formatter(logging.Formatter):
+    """Shows arguments as flags, see :func:`with_flags`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return with_flags(super().format(record))
+
+
+@contextmanager
 def _log_on_stderr(*, quiet: bool, verbose: bool) -> Iterator[None]:
     """Show what the library logs, and deprecation warnings, one line each.
 
@@ -117,7 +165,7 @@ def _log_on_stderr(*, quiet: bool, verbose: bool) -> Iterator[None]:
     :param verbose: show debug messages and times.
     """
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s" if verbose else "%(message)s"))
+    handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s" if verbose else "%(message)s"))
     level = logger.level
     logger.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
     logger.addHandler(handler)

@@ -153,9 +153,9 @@ class Corpus:
             "Unicode characters",
         ]
         if not valid["tokens"]:
-            lines.append("warning     no validation text: training will not be validated (see --valid)")
+            lines.append("warning     no validation text: training will not be validated")
         if summary["vocabulary_size"] == len(SPECIALS):
-            lines.append("warning     no word is frequent enough for the vocabulary (see --min-count)")
+            lines.append("warning     no word is frequent enough for the vocabulary: lower its minimum count")
         return "\n".join(lines)
 
     def _split(self, name: str) -> Split:

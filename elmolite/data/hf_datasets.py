@@ -172,7 +172,7 @@ class DatasetText(DatasetSource):
         is_tokens = str(getattr(kind, "value_type", None)) in _TEXT_TYPES
         if str(kind) in _TEXT_TYPES or (is_tokens and pretokenized):
             return
-        hint = "; with --pretokenized, each of its rows is read as a sentence" if is_tokens else ""
+        hint = "; with `pretokenized`, each of its rows is a sentence" if is_tokens else ""
         raise InputError(f"dataset {self.name}: expected text in column {self.column!r}, got {kind}{hint}")
 
     def _documents(

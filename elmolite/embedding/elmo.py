@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from numbers import Integral
@@ -40,7 +40,7 @@ from elmolite.embedding.batching import (
 from elmolite.embedding.pooling import CommonComponent, Pooling, WordWeights, cosine, pool
 from elmolite.embedding.word_cache import WordCache
 from elmolite.errors import InputError, nearest
-from elmolite.nn.bilm import BiLM
+from elmolite.nn.bilm import BiLM, BiLMConfig
 from elmolite.utils.config import Precision, check_precision
 from elmolite.utils.console import progress_bar
 from elmolite.utils.files import json_line
@@ -76,20 +76,23 @@ class ELMo(nn.Module):
     def __init__(
         self,
         bilm: BiLM,
-        tokenizer: SentenceTokenizer,
+        tokenizer: SentenceTokenizer | None = None,
         indexer: TokenIndexer | None = None,
         vocabulary: Vocabulary | None = None,
         precision: Precision = "32-true",
     ) -> None:
-        """Initialise from the parts of a model.
+        """Initialise from the parts of a model; :meth:`from_pretrained` loads one by its name.
 
+        :param tokenizer: splits strings into tokens; ``None`` for :meth:`SentenceTokenizer.english`.
         :param indexer: converts tokens to ids; bytes by default.
         :param vocabulary: words of the training text with their counts, if known.
         :param precision: of the matrix products, see :attr:`precision`.
         """
         super().__init__()
+        if not isinstance(bilm, BiLM):
+            raise InputError(f"ELMo() takes a BiLM; to load a model use ELMo.from_pretrained({bilm!r})")
         self.bilm = bilm
-        self.tokenizer = tokenizer
+        self.tokenizer = tokenizer or SentenceTokenizer.english()
         self.indexer = indexer or ByteIndexer()
         self.vocabulary = vocabulary
         self.storage_dtype = torch.float32
@@ -107,7 +110,12 @@ class ELMo(nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls, source: str | Path, weights: str | Path | None = None, *, precision: Precision = "32-true"
+        cls,
+        source: str | Path,
+        weights: str | Path | None = None,
+        *,
+        precision: Precision = "32-true",
+        device: str | torch.device | None = None,
     ) -> Self:
         """Load a model of elmolite or of an earlier system.
 
@@ -116,21 +124,30 @@ class ELMo(nn.Module):
             bilm-tf or the NLPL repository, one of these files, or a folder of ELMoForManyLangs.
         :param weights: the HDF5 file, if ``source`` is an options file in another folder.
         :param precision: of the matrix products, see :attr:`precision`.
+        :param device: device of the model, such as "cuda"; the CPU by default.
         :raises InputError: there is no such model, or a file is missing, truncated or damaged; the message names it.
         """
         checkpoint = Checkpoint.from_pretrained(source, weights, with_softmax=False)
         parts = (checkpoint.bilm, checkpoint.tokenizer, checkpoint.indexer, checkpoint.vocabulary)
         elmo = cls(*parts, precision=precision).eval()
         elmo.storage_dtype = checkpoint.storage_dtype
-        return elmo
+        return elmo.to(device)
 
-    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
-        """Write a new model folder without a softmax, which embedding does not need.
+    def __repr__(self) -> str:
+        state = "frozen" if self._is_frozen else "trainable"
+        return (
+            f"ELMo({self.n_layers} layers of {self.size}, {self.bilm.n_parameters:,} parameters, {state}, "
+            f"precision={self.precision!r}, device={str(self.device)!r})"
+        )
+
+    def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None, overwrite: bool = False) -> None:
+        """Write a model folder without a softmax, which embedding does not need.
 
         :param dtype: of the weights on disk; by default that of the folder the model was loaded from, or float32 after
             :meth:`unfreeze`.
+        :param overwrite: replace an earlier model folder, which stays as it was if this fails.
         """
-        self._checkpoint().save_pretrained(folder, dtype=dtype)
+        self._checkpoint().save_pretrained(folder, dtype=dtype, overwrite=overwrite)
 
     def push_to_hub(self, name: str, *, is_private: bool = False, message: str | None = None) -> str:
         """Upload the model to the Hugging Face Hub, without a softmax; see :meth:`Checkpoint.push_to_hub`.
@@ -154,6 +171,16 @@ class ELMo(nn.Module):
             digest.update(json_line([name, str(tensor.dtype), list(tensor.shape)]))
             digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return digest.hexdigest()
+
+    @property
+    def config(self) -> BiLMConfig:
+        """Sizes of the language model."""
+        return self.bilm.config
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return self.bilm.device
 
     @property
     def n_layers(self) -> int:
@@ -286,13 +313,17 @@ class ELMo(nn.Module):
 
     def tokenize(self, sentences: Iterable[Sentence]) -> list[list[str]]:
         """Return the tokens of sentences; strings are split by the model's tokenizer."""
-        if isinstance(sentences, str):
-            raise InputError("expected a list of sentences, got str; for one sentence: [text]")
+        _check_sentences(sentences)
         return [self._tokens(sentence, number) for number, sentence in enumerate(sentences)]
 
     def _tokens(self, sentence: Sentence, number: int) -> list[str]:
         """Return the tokens of one sentence; ``number`` is for messages."""
-        tokens = self.tokenizer.tokens(sentence) if isinstance(sentence, str) else list(sentence)
+        if isinstance(sentence, str):
+            return self.tokenizer.tokens(sentence)
+        if isinstance(sentence, Mapping | set | frozenset | bytes) or not isinstance(sentence, Iterable):
+            kind = type(sentence).__name__
+            raise InputError(f"sentence {number}: expected a string or a list of tokens, got {kind}")
+        tokens = list(sentence)
         if not all(isinstance(token, str) for token in tokens):
             raise InputError(f"sentence {number}: tokens must be strings")
         return tokens
@@ -411,8 +442,7 @@ class ELMo(nn.Module):
         :param batch_tokens: as in :meth:`embed`; eight times as many tokens are read ahead, to batch by length.
         """
         self.check_options(layers, batch_tokens)
-        if isinstance(sentences, str):
-            raise InputError("expected sentences, got str; for one sentence: [text]")
+        _check_sentences(sentences)
         batch: list[list[str]] = []
         n_tokens = 0
         for number, sentence in enumerate(sentences):
@@ -430,8 +460,9 @@ class ELMo(nn.Module):
         :param texts: one sentence each.
         :param layers: as in :meth:`embed`.
         """
+        _check_sentences(texts)
         listed = list(texts)
-        if isinstance(texts, str) or not all(isinstance(text, str) for text in listed):
+        if not all(isinstance(text, str) for text in listed):
             raise InputError("expected a list of strings, because tokens have no offsets")
         split = [self.tokenizer.tokens_and_offsets(text) for text in listed]
         vectors = self.embed([tokens for tokens, _ in split], layers=layers)
@@ -499,6 +530,14 @@ class ELMo(nn.Module):
             raise InputError(f"layers must be 'all', 'top', 'average' or 0 to {self.n_layers - 1}, got {layers!r}")
         if batch_tokens < 1:
             raise InputError(f"batch_tokens must be positive, got {batch_tokens}")
+
+
+def _check_sentences(sentences: Iterable[Sentence]) -> None:
+    """Refuse what can be iterated over and is no list of sentences."""
+    if isinstance(sentences, str):
+        raise InputError("expected a list of sentences, got str; for one sentence: [text]")
+    if isinstance(sentences, Mapping | set | frozenset | bytes):
+        raise InputError(f"expected a list of sentences, got {type(sentences).__name__}")
 
 
 def _rows(

@@ -83,7 +83,7 @@ class TrainingCheckpoints:
             return path, content
         if damaged:
             raise InputError(f"no checkpoint is intact: {'; '.join(damaged)}")
-        raise InputError(f"{self.run}: nothing to resume (no {FOLDER}/step-*.ckpt); start without --resume")
+        raise InputError(f"{self.run}: nothing to resume (no {FOLDER}/step-*.ckpt); start without `resume`")
 
     def prune(self, *, keep_last: int, step: int) -> None:
         """Delete all but the last checkpoints up to a step, and later ones, from before a resumption."""

@@ -56,9 +56,9 @@ def check_world_size(*, n_devices: int, n_nodes: int) -> None:
         try:
             launcher.validate_settings(num_devices=n_devices, num_nodes=n_nodes)
         except ValueError as error:
-            raise InputError(f"--n-devices {n_devices} --n-nodes {n_nodes}: {error}") from None
+            raise InputError(f"`n_devices={n_devices}` `n_nodes={n_nodes}`: {error}") from None
     elif n_nodes > 1:
-        raise InputError(f"--n-nodes {n_nodes}: start elmolite with torchrun or srun (see recipes/distributed)")
+        raise InputError(f"`n_nodes={n_nodes}`: start elmolite with torchrun or srun (see recipes/distributed)")
 
 
 def join_process_group() -> None:

@@ -311,7 +311,7 @@ class NonFiniteGuard:
         if self._n_in_a_row >= MAX_SKIPPED_IN_A_ROW:
             raise distributed.shared_error(
                 f"training diverged: non-finite loss, gradient or state in {self._n_in_a_row} consecutive steps (last: "
-                f"{step + 1:,}; {seen}); the last checkpoint is intact; try a lower --learning-rate"
+                f"{step + 1:,}; {seen}); the last checkpoint is intact; try a lower `learning_rate`"
             )
 
 
@@ -321,7 +321,7 @@ def check_finite_weights(module: nn.Module, step: int) -> None:
     if bad:
         raise distributed.shared_error(
             f"training diverged: weights are not finite at step {step:,} ({bad[0]}); the last checkpoint is intact; "
-            "try a lower --learning-rate"
+            "try a lower `learning_rate`"
         )
 
 

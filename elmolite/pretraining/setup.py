@@ -60,7 +60,7 @@ class PretrainingRun:
         if (n_positions := len(data.train.tokens)) < config.batch_size * config.bptt_length:
             raise InputError(
                 f"{corpus}: the training text ({n_positions:,} positions) is smaller than a batch of "
-                f"{config.batch_size} x {config.bptt_length}; use more text or a smaller --batch-size"
+                f"{config.batch_size} x {config.bptt_length}; use more text or a smaller `batch_size`"
             )
         train = BPTTBatches(
             data, data.train, config.batch_size, config.bptt_length, config.seed, config.reset_probability, model.input
@@ -108,7 +108,7 @@ class PretrainingRun:
             lines.append("no validation text: the last model is exported")
         else:
             n_valid, n_all = self.valid.split.n_tokens, data.valid.n_tokens
-            share = "" if n_valid == n_all else f" of {n_all:,} (--valid-tokens)"
+            share = "" if n_valid == n_all else f" of {n_all:,} (`valid_tokens`)"
             lines.append(f"validation on {n_valid:,}{share} tokens every {self.validation_interval:,} steps")
         return "\n".join(lines)
 
@@ -142,7 +142,7 @@ def _softmax(data: Corpus, projection_size: int, config: dict[str, Any]) -> Soft
     if sum(counts[:n_head]) < MIN_HEAD_SHARE * sum(sorted(counts, reverse=True)[:n_head]):
         raise InputError(
             f"{data.folder}: an adaptive softmax needs a vocabulary sorted by frequency, but the first {n_head:,} "
-            "words are not the most frequent; use --softmax full or sampled, or sort the --vocab of elmolite prepare"
+            "words are not the most frequent; use `softmax='full'` or 'sampled', or sort the vocabulary"
         )
     softmax.init_bias_from_counts(counts)
     return softmax

@@ -70,7 +70,7 @@ def pretrain(
         with distributed.reraise_on_all_ranks():
             distributed.check_world_size(n_devices=config.n_devices, n_nodes=config.n_nodes)
             if not resume and checkpoints.paths():
-                raise InputError(f"{out} already contains a run: use --resume to continue it, or another folder")
+                raise InputError(f"{out} already contains a run: pass `resume=True` to continue it, or another folder")
         if resume:
             checkpoints.load_latest()
         run = _build(config, model, corpus, checkpoints.run, init_from, resume=resume)
@@ -137,10 +137,10 @@ def _fit(trainer: Trainer, run: PretrainingRun, checkpointing: CheckpointCallbac
     except SystemExit:  # raised after a signal by the callback, or by Lightning
         if not (paths := checkpoints.paths()):
             raise KeyboardInterrupt("interrupted before the first checkpoint") from None
-        raise Preempted(f"interrupted; continue from step {step_of(paths[0]):,} with --resume") from None
+        raise Preempted(f"interrupted; continue from step {step_of(paths[0]):,} with `resume=True`") from None
     except RuntimeError as error:
         if distributed.is_lost_connection(error):
-            raise ReportedByRankZero("another rank ended, see its error; continue with --resume") from None
+            raise ReportedByRankZero("another rank ended, see its error; continue with `resume=True`") from None
         raise
 
 

@@ -156,9 +156,9 @@ class TaskCheckpoint:
         if missing := required - content["files"].keys():
             raise InputError(f"{path}: 'files' must name {min(missing)}")
         if description.head is None and head is None:
-            raise InputError(f"{folder}: this task has a custom head: pass its factory, head=... or --custom-head")
+            raise InputError(f"{folder}: this task has a custom head: pass its factory as `head`")
         if description.head is not None and head is not None:
-            raise InputError(f"{folder}: this task has no custom head; drop head or --custom-head")
+            raise InputError(f"{folder}: this task has no custom head; drop `head`")
         weights = TensorFile(folder / WEIGHTS_FILE)
         elmo = None if reference is None else _load_encoder(reference, folder, encoder)
         with error_prefix(str(path)):
@@ -220,8 +220,7 @@ def _load_encoder(reference: dict[str, Any], folder: Path, given: str | Path | N
         found = model_folder(name)
     else:
         raise InputError(
-            f"{folder}: refers to the language model {name!r}, which is not in it: pass its folder, encoder=... or "
-            "--encoder"
+            f"{folder}: refers to the language model {name!r}, which is not in it: pass its folder as `encoder`"
         )
     manifest = found / ENCODER_MANIFEST
     if not manifest.is_file():
@@ -239,14 +238,14 @@ def load_custom_head(reference: str) -> HeadFactory:
     path, _, name = reference.rpartition(":")
     spec = importlib.util.spec_from_file_location(f"_custom_head_{Path(path).stem}", path)
     if spec is None or spec.loader is None or not Path(path).is_file():
-        raise InputError(f"--custom-head {reference}: expected FILE.py:NAME, a class or function in a Python file")
+        raise InputError(f"{reference}: expected FILE.py:NAME, a class or function in a Python file")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise InputError(f"--custom-head {reference}: {path} fails: {type(error).__name__}: {error}") from error
+        raise InputError(f"{reference}: {path} fails: {type(error).__name__}: {error}") from error
     factory = getattr(module, name, None)
     if not callable(factory):
         valid = [each for each, value in vars(module).items() if callable(value)]
-        raise InputError(f"--custom-head {reference}: {path} has no class or function {name!r}{nearest(name, valid)}")
+        raise InputError(f"{reference}: {path} has no class or function {name!r}{nearest(name, valid)}")
     return factory  # type: ignore[no-any-return]

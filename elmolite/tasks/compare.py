@@ -87,7 +87,7 @@ def _mean_and_deviation(values: Sequence[float]) -> str:
 def baselines(run: FinetuningRun) -> dict[str, FinetuningRun]:
     """Return a run and its baselines, by name."""
     if run.random_init or run.inputs.layers == NO_LAYERS:
-        raise InputError("--baselines needs the layers of a trained language model: drop --untrained or 'none'")
+        raise InputError("baselines need the layers of a trained language model: drop `random_init` or 'none'")
 
     def with_inputs(layers: str, static: str | None = None) -> FinetuningRun:
         return replace(run, inputs=replace(run.inputs, layers=layers, static=static, output_mix=False))
@@ -104,7 +104,7 @@ def baselines(run: FinetuningRun) -> dict[str, FinetuningRun]:
 def probes(run: FinetuningRun) -> dict[str, FinetuningRun]:
     """Return linear probes of each layer and of their mix, of the trained and of the untrained language model."""
     if run.random_init:
-        raise InputError("--probe compares the trained and the untrained language model: drop --untrained")
+        raise InputError("probes compare the trained and the untrained language model: drop `random_init`")
     runs = {}
     for prefix, random_init in (("", False), (UNTRAINED, True)):
         layers_by_name = {name: str(layer) for layer, name in enumerate(layer_names(run.elmo.n_layers))}
@@ -131,7 +131,7 @@ def compare(
     """
     config, out = config or FinetuningConfig(), Path(out)
     if (out / COMPARISON_FILE).exists() and not overwrite:
-        raise InputError(f"{out} contains an earlier comparison: choose another folder, or pass --overwrite")
+        raise InputError(f"{out} contains an earlier comparison: choose another folder, or pass `overwrite=True`")
     results: dict[str, list[FinetuningResult]] = {}
     for name, run in runs.items():
         for seed in range(config.seed, config.seed + n_seeds):

@@ -71,7 +71,7 @@ class FinetuningConfig:
     :param seed: Random seed of weights, example order and dropout.
     :param precision: Precision of matrix products in training.
     :param cache_dtype: Type of the cached layers of a frozen language model on disk.
-    :param cache_limit: deprecated: 0 means --no-cache, other values are ignored.
+    :param cache_limit: deprecated: 0 means ``cache=False``, other values are ignored.
     """
 
     n_epochs: int = 40
@@ -100,7 +100,7 @@ class FinetuningConfig:
             raise InputError(f"seed must be between 0 and 2 ** 32 - 1, got {self.seed}")
         if self.cache_limit is not None:
             warnings.warn(
-                "cache_limit is deprecated and will be removed in the next release: use --no-cache instead of 0",
+                "cache_limit is deprecated and will be removed in the next release: use `cache=False` instead of 0",
                 FutureWarning,
                 stacklevel=3,
             )

@@ -153,8 +153,8 @@ def _write(
     free = shutil.disk_usage(existing).free
     if n_bytes > free:
         raise InputError(
-            f"{size}, which has {free / 2**20:,.1f} MiB free: free some space, choose another folder (--cache DIR), or "
-            "do not cache (--no-cache)"
+            f"{size}, which has {free / 2**20:,.1f} MiB free: free some space, choose another folder (`cache`), or "
+            "pass `cache=False`"
         )
     logger.log(logging.INFO if show_progress else logging.DEBUG, size)
     manifest = {

@@ -61,7 +61,7 @@ class FinetuningModule(LightningModule):
         mean = float(self._loss_sum) / self._n_batches
         self._loss_sum, self._n_batches = 0.0, 0
         if not math.isfinite(mean):
-            raise InputError(f"training diverged: the loss is {mean}; try a lower --learning-rate")
+            raise InputError(f"training diverged: the loss is {mean}; try a lower `learning_rate`")
         return mean
 
     def on_validation_epoch_start(self) -> None:

@@ -48,7 +48,7 @@ def check_replaceable(folder: Path, manifest: str, *, overwrite: bool, folders: 
     if not folder.exists():
         return
     if not overwrite:
-        raise InputError(f"{folder} exists already: choose another folder, or pass --overwrite")
+        raise InputError(f"{folder} exists already: choose another folder, or pass `overwrite=True`")
     if not folder.is_dir():
         raise InputError(f"{folder} is a file: choose another name for the folder")
     with files.wrap_os_errors(folder):

@@ -1,4 +1,6 @@
 import logging
+import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -6,7 +8,8 @@ import warnings
 import pytest
 
 import elmolite
-from elmolite.cli.main import COMMANDS, main
+from elmolite.cli.main import COMMANDS, main, with_flags
+from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError, Preempted
 
 
@@ -80,6 +83,43 @@ def test_the_log_is_shown(monkeypatch, capsys, switch, shown):
     assert [line.split()[-1] for line in said.err.splitlines()] == shown
     assert said.out == "result\n"
     assert (logger.level, logger.handlers) == before
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("o exists: pass `overwrite=True`", "o exists: pass --overwrite"),
+        ("a smaller `batch_size`", "a smaller --batch-size"),
+        ("pass `columns.second_text='NAME'`", "pass --columns.second-text NAME"),
+        ("`n_nodes=2`: start; `cache=False` or `random_init`", "--n-nodes 2: start; --no-cache or --untrained"),
+        ("use `--ntasks-per-node=2`, `a b`", "use `--ntasks-per-node=2`, `a b`"),
+    ],
+)
+def test_arguments_are_shown_as_flags(monkeypatch, capsys, message, shown):
+    def info():
+        logging.getLogger("elmolite").warning(message)
+        raise InputError(message)
+
+    monkeypatch.setitem(COMMANDS, "info", info)
+    assert with_flags(message) == shown
+    assert main(["info"]) == 2
+    assert capsys.readouterr().err == f"{shown}\nelmolite: {shown}\n"
+
+
+def test_sigterm_leaves_no_partial_file(monkeypatch, capsys, tmp_path, model_folder):
+    def embed_iter(*_, **__):
+        assert [path.suffix for path in (tmp_path / "out").iterdir()] == [".partial"]
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield
+
+    monkeypatch.setattr(ELMo, "embed_iter", embed_iter)
+    (tmp_path / "text").write_text("a b\n")
+    before = signal.getsignal(signal.SIGTERM)
+    output = tmp_path / "out" / "vectors.npz"
+    assert main(["embed", str(model_folder), "--input", str(tmp_path / "text"), "--output", str(output)]) == 143
+    assert capsys.readouterr().err == "elmolite: terminated\n"
+    assert list((tmp_path / "out").iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.filterwarnings("default::FutureWarning")

@@ -117,7 +117,7 @@ def test_progress_counts_rows(tmp_path, streaming):
     next(documents)
     assert progress.n_read < 100  # no further than is needed
     assert sum(1 for _ in documents) == 249
-    assert progress == Progress(0 if streaming else 500, 500, " rows", n_lines=500, n_blank_lines=250)
+    assert progress == Progress(0 if streaming else 500, 500, "rows", n_lines=500, n_blank_lines=250)
 
 
 def test_a_stream_of_parquet_reads_its_column_alone_and_keeps_nothing(tmp_path, dataset_cache):
@@ -155,7 +155,7 @@ def test_datasets_prints_nothing_and_keeps_its_settings(tmp_path, caplog, capfd,
         ({"split": "test"}, r"dataset d: cannot be read: .*test.*\['train'\]"),
         ({"column": "txt"}, "dataset d: no column 'txt' among text, n, tokens; did you mean 'text'"),
         ({"column": "n"}, "dataset d: expected text in column 'n', got int64"),
-        ({"column": "tokens"}, r"expected text in column 'tokens', got list<.*string>; with --pretokenized"),
+        ({"column": "tokens"}, r"expected text in column 'tokens', got list<.*string>; with `pretokenized`"),
     ],
 )
 def test_bad_datasets_are_named(tmp_path, monkeypatch, fields, message, streaming):

@@ -138,8 +138,13 @@ def test_no_sentences_and_empty_sentences(elmo):
     ("call", "message"),
     [
         (lambda e: e.embed("a bare string"), "expected a list of sentences, got str"),
-        (lambda e: next(e.embed_iter("a bare string")), "expected sentences, got str"),
+        (lambda e: next(e.embed_iter("a bare string")), "expected a list of sentences, got str"),
         (lambda e: e.embed_aligned([["The"]]), "expected a list of strings"),
+        (lambda e: e.embed({"a": "b"}), "expected a list of sentences, got dict"),
+        (lambda e: e.embed_sentences({"a", "b"}), "expected a list of sentences, got set"),
+        (lambda e: e.embed([["a"], {"b": 1}]), "sentence 1: expected a string or a list of tokens, got dict"),
+        (lambda e: e.embed([3.5]), "sentence 0: expected a string or a list of tokens, got float"),
+        (lambda _: ELMo("mini-en"), r"use ELMo\.from_pretrained\('mini-en'\)"),
         (lambda e: e.embed([["a"], ["b", 3]]), "sentence 1: tokens must be strings"),
         (lambda e: e.embed([["a"]], layers=3), r"layers must be .* 0 to 2, got 3"),
         (lambda e: e.embed([["a"]], batch_tokens=0), "batch_tokens must be positive, got 0"),
@@ -268,6 +273,14 @@ def test_embed_aligned_gives_character_offsets(elmo):
             pieces = [text[begin:end].replace("\ud800", "?") for begin, end in found.offsets]
             assert pieces == [token.replace("\ud800", "?") for token in found.tokens]
     assert elmo.embed_aligned(texts[:1])[0].offsets[:4] == [(2, 5), (7, 15), (16, 18), (18, 21)]
+
+
+def test_a_model_says_what_it_is(elmo, model_folder):
+    assert repr(elmo) == "ELMo(3 layers of 24, 18,636 parameters, frozen, precision='32-true', device='cpu')"
+    assert elmo.config is elmo.bilm.config
+    elmo = ELMo.from_pretrained(model_folder, device="meta").unfreeze()
+    assert elmo.device == torch.device("meta")
+    assert "trainable" in repr(elmo)
 
 
 def test_out_of_memory_halves_the_batches(elmo, monkeypatch, caplog):

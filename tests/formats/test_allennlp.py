@@ -159,7 +159,7 @@ def test_export_needs_a_new_folder(tmp_path, model_folder):
     (tmp_path / "a" / "mine").touch()
     with pytest.raises(InputError, match="exists already"):
         convert(model_folder, tmp_path / "a")
-    with pytest.raises(InputError, match="--overwrite and --tokenizer are for conversion to a model folder"):
+    with pytest.raises(InputError, match="`overwrite` and `tokenizer` are for conversion to a model folder"):
         convert(model_folder, tmp_path / "out", overwrite=True)
     Checkpoint.from_pretrained(model_folder).save_hdf5(tmp_path / "out")
     assert (tmp_path / "out" / "vocab.txt").is_file()

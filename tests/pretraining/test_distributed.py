@@ -135,7 +135,7 @@ def report_of(two, rank):
 
 def test_two_processes_end_together_on_sigterm_and_resume(two):
     said = [report_of(two, rank)["SIGTERM"] for rank in range(2)]
-    assert said == ["interrupted; continue from step 40 with --resume"] * 2
+    assert said == ["interrupted; continue from step 40 with `resume=True`"] * 2
     assert_same_run(two / name_of(RUNS[-1]), two / "resumed")
 
 
@@ -201,10 +201,10 @@ def test_the_slurm_recipe(tmp_path, small_corpus):
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({}, "--n-nodes 2: start elmolite with torchrun or srun"),
-        ({"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "bash"}, "--n-nodes 2: start elmolite with torchrun or srun"),
+        ({}, "`n_nodes=2`: start elmolite with torchrun or srun"),
+        ({"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "bash"}, "`n_nodes=2`: start elmolite with torchrun or srun"),
         ({"SLURM_NTASKS": "2"}, "Use `--ntasks-per-node=2` instead"),
-        ({"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}, "--n-devices 1 --n-nodes 2: You set"),
+        ({"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}, "`n_devices=1` `n_nodes=2`: You set"),
     ],
 )
 def test_the_number_of_processes_is_checked(monkeypatch, environment, message):

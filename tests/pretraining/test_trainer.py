@@ -159,7 +159,7 @@ def test_row_sparse_updates_equal_dense_updates(tmp_path, corpus, monkeypatch, o
 def test_runs_do_not_overwrite_each_other(tmp_path, corpus):
     train(corpus, tmp_path / "run")
     for changes, message in [
-        ({}, "already contains a run: use --resume"),
+        ({}, "already contains a run: pass `resume=True`"),
         ({"learning_rate": 0.02, "resume": True}, r"training\.learning_rate = 0\.01, got 0\.02"),
         ({"model": small_config(cell_size=25), "resume": True}, r"model\.cell_size = 24, got 25"),
     ]:

@@ -173,7 +173,7 @@ def test_a_custom_head(tmp_path, model_folder, folder):
     checkpoint = TaskCheckpoint.from_pretrained(run.folder, head=Centroid)
     assert isinstance(checkpoint.model.head, Centroid)
     assert [each.labels for each in checkpoint.predict([["ban"], ["kin"]])] == [("left",), ("right",)]
-    with pytest.raises(InputError, match=r"has a custom head: pass its factory, head=\.\.\. or --custom-head"):
+    with pytest.raises(InputError, match=r"has a custom head: pass its factory as `head`"):
         TaskCheckpoint.from_pretrained(run.folder)
     with pytest.raises(InputError, match="has no custom head"):
         TaskCheckpoint.from_pretrained(folder, head=Centroid)

@@ -159,12 +159,12 @@ REFUSED = [
     ("tag", "a.conllu", row(1, "ban") + row(2, ""), {}, "line 2: the token is empty"),
     ("tag", "a.conllu", row(1, "ban", "_"), {}, "line 1: a sentence without tags: every UPOS is '_'"),
     ("tag", "a.conllu", TWO, {"label": "UPSO"}, "CoNLL-U has no column 'UPSO'; did you mean 'UPOS'"),
-    ("tag", "a.conllu", (TWO + row(3, "né")).encode("latin-1"), {}, "line 3: not UTF-8 .*pass --columns.encoding"),
+    ("tag", "a.conllu", (TWO + row(3, "né")).encode("latin-1"), {}, "line 3: not UTF-8 .*`columns.encoding="),
     ("classify", "a.conllu", TWO, {}, "the format conllu is not for classify with labels; expected one of csv, tsv"),
     ("tag", "a.conll", "ban\nkin\n\nlun\n", {}, "line 1: expected a token and its tag, got 'ban'"),
     ("tag", "a.conll", BIO + "ban NN O\n", {}, "line 4: expected 2 columns as in the lines above, got 3"),
     ("tag", "a.conll", BIO, {"label": "5"}, "no column '5'; CoNLL columns are given by number, here 1 to 2"),
-    ("tag", "a.tsv", "ban\tB-x\n", {}, "line 1: no usual column name .* or --columns.format conll if each line is"),
+    ("tag", "a.tsv", "ban\tB-x\n", {}, "line 1: no usual column name .* or `columns.format='conll'` if each line is"),
     ("classify", "a.csv", HEAD + 'ban,a\n"kin,b\nlun,a\n', {}, "line 3: invalid CSV row"),
     ("classify", "a.csv", HEAD + "ban,a\n" * 15 + "kin\n", {}, "line 17: expected 2 fields as in line 1, got 1"),
     ("classify", "a.csv", HEAD, {}, "a.csv: contains no example"),
@@ -177,7 +177,7 @@ REFUSED = [
     ("classify", "a.txt", "__label__a ban\nkin lun\n", {}, "line 2: no label: 'kin lun'"),
     ("classify", "a", "a b", {"header": "present"}, "header: present: applies to csv and tsv, not to label-text"),
     ("entail", "a.tsv", PAIR + "ban\tkin\t-\n", {}, "contains no example; pairs without an agreed label left out: 1"),
-    ("entail", "a.txt", "plain\n", {}, "line 1: no usual column name among 'plain'; pass --columns.text"),
+    ("entail", "a.txt", "plain\n", {}, "line 1: no usual column name among 'plain'; pass `columns.text`"),
 ]
 
 # (task, file name, content, number of examples, pattern of the report)

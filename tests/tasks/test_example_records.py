@@ -38,12 +38,12 @@ def test_label_columns_may_be_missing_or_ambiguous_for_prediction():
 @pytest.mark.parametrize(
     ("task", "names", "columns", "message"),
     [
-        ("classify", ["text", "lable"], {}, "label among 'text', 'lable'; pass --columns.label NAME"),
+        ("classify", ["text", "lable"], {}, "label among 'text', 'lable'; pass `columns.label='NAME'`"),
         ("classify", ["text", "label"], {"label": "labl"}, r"'labl' \(label\) among .*; did you mean 'label'"),
         ("classify", ["x" * 1000] * 1000, {}, "among 'x{35}...', .*, and 988 more; pass"),
-        ("classify", ["text", "review", "label"], {}, "the text may be 'text' or 'review'; pass --columns.text NAME"),
+        ("classify", ["text", "review", "label"], {}, "the text may be 'text' or 'review'; pass `columns.text='NAME'`"),
         ("tag", ["tokens", "pos_tags", "ner_tags"], {}, "the label may be 'pos_tags' or 'ner_tags'; pass"),
-        ("entail", ["premise", "label"], {}, "the second_text among .*; pass --columns.second-text NAME"),
+        ("entail", ["premise", "label"], {}, "the second_text among .*; pass `columns.second_text='NAME'`"),
     ],
 )
 def test_missing_and_ambiguous_columns_are_refused(task, names, columns, message):

@@ -249,7 +249,7 @@ def test_the_files_the_log_and_the_metrics_of_a_run(tmp_path, model_folder, capl
 def test_an_existing_folder_is_checked_before_training(tmp_path, run):
     first = train(run, tmp_path / "run", n_epochs=1)
     before = weights_of(first)
-    with pytest.raises(InputError, match=r"run/model exists already: .*--overwrite"):
+    with pytest.raises(InputError, match=r"run/model exists already: .*`overwrite=True`"):
         train(run, tmp_path / "run", seed=1, cache=tmp_path / "other")
     assert weights_of(first) == before
     train(run, tmp_path / "run", seed=1, n_epochs=1, overwrite=True)
@@ -264,7 +264,7 @@ def test_an_existing_folder_is_checked_before_training(tmp_path, run):
 
 def test_divergence_is_explained(tmp_path, run, monkeypatch):
     monkeypatch.setattr(SingleLabel, "loss", lambda self, scores, targets, mask: scores.sum() * math.nan)
-    with pytest.raises(InputError, match="training diverged: the loss is nan; try a lower --learning-rate"):
+    with pytest.raises(InputError, match="training diverged: the loss is nan; try a lower `learning_rate`"):
         train(run, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -42,7 +42,7 @@ def test_only_a_folder_of_the_same_kind_is_replaced_and_only_if_asked(tmp_path):
     (tmp_path / "f" / "precious").touch()
     (tmp_path / "g" / "notes.txt").touch()
     for name, overwrite, message in (
-        ("f", False, "--overwrite"),
+        ("f", False, "`overwrite=True`"),
         ("f", True, r"elmolite did not write .precious."),
         ("g", True, "elmolite did not write"),
         ("f/x", True, "is a file"),

@@ -181,7 +181,7 @@ def _read_table(rows: Sequence[Row], report: ReadReport, options: ReadOptions) -
     elif _may_be_header(rows, options):
         raise InputError(
             f"{location}: no usual column name among {listing(names)}; give the columns of a header by name, as "
-            "--columns.label NAME, or pass --columns.header absent"
+            "`columns.label='NAME'`, or pass `columns.header='absent'`"
         )
     else:
         options = options._replace(columns=_numbered_columns(names, options, location))
@@ -212,10 +212,10 @@ def _numbered_columns(first: Sequence[str], options: ReadOptions, location: str)
     if spec.is_pair and not columns.given and len(needed) <= len(first) <= 3:
         return replace(columns, text="1", second_text="2", label="3" if len(first) == 3 else None)
     if missing := [option for option in needed if option not in columns.given]:
-        flags = " and ".join(f"--columns.{option.replace('_', '-')}" for option in missing)
-        conll = "; or --columns.format conll if each line is a token" if spec.has_token_labels else ""
+        arguments = " and ".join(f"`columns.{option}`" for option in missing)
+        conll = "; or `columns.format='conll'` if each line is a token" if spec.has_token_labels else ""
         raise InputError(
-            f"{location}: no usual column name among {listing(first)}; pass {flags} by name or number{conll}"
+            f"{location}: no usual column name among {listing(first)}; pass {arguments} by name or number{conll}"
         )
     return columns
 

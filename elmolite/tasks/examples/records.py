@@ -73,10 +73,10 @@ def choose_columns(
             return found.setdefault(option, matches[0])
         if not required:
             return None
-        flag = f"--columns.{option.replace('_', '-')}"
+        argument = f"`columns.{option}='NAME'`"
         if matches:
-            raise InputError(f"{location}: the {option} may be {' or '.join(map(repr, matches))}; pass {flag} NAME")
-        raise InputError(f"{location}: no usual column name for the {option} among {listing(names)}; pass {flag} NAME")
+            raise InputError(f"{location}: the {option} may be {' or '.join(map(repr, matches))}; pass {argument}")
+        raise InputError(f"{location}: no usual column name for the {option} among {listing(names)}; pass {argument}")
 
     spec = options.spec
     sentences = [choose(*each) for each in zip(("text", "second_text"), spec.text_columns, strict=False)]

@@ -80,7 +80,7 @@ def read_examples(
     try:
         lines = list(read_lines(source, encoding=columns.encoding, drops_marks=True, report=report))
     except InputError as error:
-        hint = "; if it has another encoding, pass --columns.encoding latin-1" if "not UTF-8" in str(error) else ""
+        hint = "; if it has another encoding, pass `columns.encoding='latin-1'`" if "not UTF-8" in str(error) else ""
         raise InputError(f"{error}{hint}") from None
     if not any(map(str.strip, lines)):
         raise InputError(f"{report.source}: the file is empty (no line with text)")
@@ -116,7 +116,7 @@ def _format_of(name: str, options: ReadOptions) -> Format:
     if form in ("label-text", "text") and columns.given:
         option, column = next(iter(columns.given.items()))
         raise InputError(
-            f"{name}: {option}: {column}: the format {form} has no columns; a table needs --columns.format csv or tsv"
+            f"{name}: {option}: {column}: the format {form} has no columns; pass `columns.format='csv'` or 'tsv'"
         )
     return form
 
@@ -200,7 +200,7 @@ def _warn_if_texts(name: str, examples: Sequence[Example]) -> None:
     if len(once) > max(len(counts) / 2, 10):
         logger.warning(
             f"{name}: {len(once):,} of {len(counts):,} labels occur once, such as {excerpt(once[0])}: if they are not "
-            "labels, pass --columns.format or --columns.label"
+            "labels, pass `columns.format` or `columns.label`"
         )
 
 
