@@ -21,7 +21,7 @@ test: $(VENV)/installed  ## the quick tests; make test TEST=tests/nn for some of
 	$(BIN)/python $(PYTEST) -m "not (slow or multiprocess or reliability or notebooks)" $(TEST)
 
 test-all: $(VENV)/installed  ## every test, those of tests/reliability as samples
-	$(BIN)/python $(PYTEST) $(TEST)
+	$(BIN)/python $(PYTEST) --hypothesis-profile all $(TEST)
 
 test-reliability: $(VENV)/installed  ## killing, damage and untrusted files in full
 	$(BIN)/python -m pytest --full -m reliability -rP $(TEST)

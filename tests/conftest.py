@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("quick", max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
-settings.register_profile("all", settings.get_profile("quick"), max_examples=1000)
+settings.register_profile("quick", max_examples=12, deadline=None, derandomize=True, suppress_health_check=HealthCheck)
+settings.register_profile("all", settings.get_profile("quick"), max_examples=250)  # make test-all
 settings.load_profile("quick")
 
 
@@ -40,6 +40,14 @@ def corpus(tmp_path_factory):
     from helpers.data import make_corpus, random_sentences
 
     return make_corpus(tmp_path_factory.mktemp("corpus"), random_sentences(400))
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory, corpus) -> Path:
+    """Folder of a pretraining run of 12 steps; not to be changed."""
+    from helpers.pretraining import train
+
+    return train(corpus, tmp_path_factory.mktemp("pretraining") / "run").parent
 
 
 @pytest.fixture

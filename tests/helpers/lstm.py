@@ -68,11 +68,11 @@ def with_gradients(run, leaves, *arguments):
     return [*results, *torch.autograd.grad(results, leaves, weightings)]
 
 
-def in_every_case(batches):
+def in_every_case(batches, *, directions=(1, 2)):
     """Parametrize a test: one and two directions, ragged sequences, clips, with and without resets of the state."""
 
     def decorate(test):
-        test = pytest.mark.parametrize("n_directions", [1, 2])(test)
+        test = pytest.mark.parametrize("n_directions", directions)(test)
         test = pytest.mark.parametrize("batch_sizes", batches)(test)
         test = pytest.mark.parametrize("constants", CONSTANTS.values(), ids=CONSTANTS)(test)
         return pytest.mark.parametrize("has_resets", [False, True])(test)

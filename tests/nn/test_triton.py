@@ -83,7 +83,7 @@ def test_compile_for_a_gpu_on_a_machine_without(monkeypatch, tmp_path, capabilit
         assert compiled.asm["cubin"]
 
 
-@in_every_case([[4, 4, 2, 1], [2, 0]])
+@in_every_case([[3, 2, 1], [2, 0]], directions=[2])
 def test_equal_the_reference(kernels, device, n_directions, batch_sizes, constants, has_resets):
     reset_mask = make_reset_mask(batch_sizes, device) if has_resets else None
     leaves = make_leaves(batch_sizes, n_directions, device=device)
@@ -105,7 +105,7 @@ def test_equal_the_reference(kernels, device, n_directions, batch_sizes, constan
     ],
 )
 def test_are_as_exact_as_torchs_operations(kernels, device, monkeypatch, dtype, of_products, rounding):
-    batch_sizes = [5, 5, 3, 2, 2, 1]
+    batch_sizes = [3, 3, 2, 1]
     arguments = batch_sizes, TIGHT, make_reset_mask(batch_sizes, device)
     leaves = make_leaves(batch_sizes, 2, dtype=dtype, device=device)
     exact = with_gradients(run_reference, [leaf.detach().double().requires_grad_() for leaf in leaves], *arguments)

@@ -63,11 +63,10 @@ def test_an_adaptive_softmax_refuses_a_vocabulary_in_another_order(tmp_path, mon
         train(corpus, tmp_path / "run", softmax="adaptive")
 
 
-def test_run_folder(tmp_path, corpus):
-    model = train(corpus, tmp_path / "run")
-    assert model == tmp_path / "run" / "model"
-    assert [int(row["step"]) for row in read_log(tmp_path / "run") if row["loss"]] == list(range(1, 13))
-    steps, perplexities = zip(*validations(tmp_path / "run"), strict=True)
+def test_run_folder(corpus, finished_run):
+    model = finished_run / "model"
+    assert [int(row["step"]) for row in read_log(finished_run) if row["loss"]] == list(range(1, 13))
+    steps, perplexities = zip(*validations(finished_run), strict=True)
     assert steps == (0, 4, 8, 12)
     assert perplexities[0] == pytest.approx(len(corpus.vocabulary), rel=0.1)
     assert min(perplexities) < perplexities[0]
@@ -156,18 +155,17 @@ def test_row_sparse_updates_equal_dense_updates(tmp_path, corpus, monkeypatch, o
         assert logs[1] == pytest.approx(logs[0], rel=1e-5)
 
 
-def test_runs_do_not_overwrite_each_other(tmp_path, corpus):
-    train(corpus, tmp_path / "run")
+def test_runs_do_not_overwrite_each_other(tmp_path, corpus, finished_run):
     for changes, message in [
         ({}, "already contains a run: pass `resume=True`"),
         ({"learning_rate": 0.02, "resume": True}, r"training\.learning_rate = 0\.01, got 0\.02"),
         ({"model": small_config(cell_size=25), "resume": True}, r"model\.cell_size = 24, got 25"),
     ]:
         with pytest.raises(InputError, match=message):
-            train(corpus, tmp_path / "run", **changes)
+            train(corpus, finished_run, **changes)
     other = make_corpus(tmp_path / "corpus", random_sentences(400), vocab_size=20)
     with pytest.raises(InputError, match=r"corpus\.sha256"):
-        train(other, tmp_path / "run", resume=True)
+        train(other, finished_run, resume=True)
     with pytest.raises(InputError, match=r"nothing to resume \(no checkpoints"):
         train(corpus, tmp_path / "other", resume=True)
 

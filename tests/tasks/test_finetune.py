@@ -64,7 +64,13 @@ LARGER = EntailConfig(hidden_size=32, dropout=0.0)
     [
         ("classify", ClassifyConfig(**SMALL), write_classes, {"n_epochs": 8}),
         ("tag", TagConfig(**SMALL), partial(write_tagged, tags=span_tags), {"n_epochs": 20, "learning_rate": 0.06}),
-        ("entail", LARGER, write_pairs, {"n_epochs": 14, "learning_rate": 0.01, "batch_size": 4}),
+        pytest.param(
+            "entail",
+            LARGER,
+            write_pairs,
+            {"n_epochs": 14, "learning_rate": 0.01, "batch_size": 4},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_every_task_learns_its_training_examples(tmp_path, model_folder, task, head, write, options):

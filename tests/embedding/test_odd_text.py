@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.models import make_bilm, small_config
-from hypothesis import HealthCheck, example, given, settings, strategies as st
+from hypothesis import example, given, strategies as st
 
 from elmolite.data.indexers import ByteIndexer, ManyLangsIndexer, UnicodeIndexer, WordIndexer
 from elmolite.data.tokenization import SentenceTokenizer
@@ -28,7 +28,6 @@ ODD = [
     *("<S>", "</S>", "<bos>", "<pad>"),
 ]
 TOKENS = st.one_of(st.sampled_from(ODD), st.text(st.characters(exclude_categories=()), max_size=60))
-FEW = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module", params=INDEXERS)
@@ -46,7 +45,6 @@ def model(elmo, tmp_path_factory):
     return folder
 
 
-@FEW
 @given(st.lists(st.lists(TOKENS, max_size=8), max_size=5))
 @example([ODD, [], ["\ud800"]])
 def test_tokens(elmo, sentences):
@@ -65,7 +63,6 @@ def test_tokens(elmo, sentences):
     assert [each.shape for each in carried] == [each.shape for each in found]
 
 
-@FEW
 @given(st.lists(TOKENS, max_size=6).map(" ".join))
 @example("".join(ODD))
 def test_strings(elmo, text):
@@ -79,7 +76,6 @@ def test_strings(elmo, text):
     assert vector.any() == bool(found.tokens)
 
 
-@FEW
 @given(st.lists(TOKENS.map(lambda token: token.replace("\0", "")), min_size=1, max_size=6))
 def test_lines_of_a_file(elmo, model, tmp_path_factory, tokens):
     folder = tmp_path_factory.mktemp("file")
