@@ -693,15 +693,18 @@ def info(name: str | None = None, *, verify: bool = False, runtime: bool = False
     return Result("\n".join(text for text, _ in parts), {key: each for _, part in parts for key, each in part.items()})
 
 
-def demo(*, size: Literal["full", "smoke"] = "full", out: Path = Path("runs/demo")) -> None:
-    """Run the demonstration: train, embed and fine-tune on documentation found on this machine.
+def demo(*, size: Literal["full", "smoke"] = "full", out: Path = Path("runs/demo"), overwrite: bool = False) -> None:
+    """Run the demonstration: a released model, a new one trained on docstrings, a task, a report.
+
+    Interrupted, it continues with the same command.
 
     :param size: Size of the demonstration; smoke: everything, in seconds.
     :param out: Folder for the results.
+    :param overwrite: Begin anew, and replace an earlier demonstration.
     """
     from elmolite.demo.run import run
 
-    run(out, size=size)
+    run(out, size=size, overwrite=overwrite)
 
 
 def completion(shell: Literal["bash", "zsh", "fish"]) -> Result:

@@ -104,7 +104,7 @@ GROUPS: dict[str, tuple[tuple[str, str], ...]] = {
         ("Columns of labelled files", "columns.text columns.second_text columns.label columns.format | columns.*"),
     ),
     "info": (("Input", "name verify runtime"),),
-    "demo": (("Demonstration", "size out"),),
+    "demo": (("Demonstration", "size out overwrite"),),
     "completion": (("Input", "shell"),),
 }  # fmt: skip
 """Groups of a command's options; those after ``|`` are for experts and shown by ``--help-all``."""

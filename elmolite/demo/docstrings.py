@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import sysconfig
 import warnings
+import zlib
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,26 +15,8 @@ from typing import NamedTuple
 
 from elmolite.data.prepare import worker_pool
 
-PACKAGES = (
-    "torch",
-    "numpy",
-    "lightning",
-    "datasets",
-    "pandas",
-    "pyarrow",
-    "sympy",
-    "networkx",
-    "huggingface_hub",
-    "matplotlib",
-    "aiohttp",
-    "fsspec",
-    "jsonargparse",
-    "setuptools",
-    "tensorboard",
-    "jinja2",
-    "pip",
-)
-"""Dependencies of elmolite and theirs; missing packages are skipped."""
+PACKAGES = ("numpy", "networkx", "huggingface_hub", "lightning")
+"""Packages of every installation, those with the most prose for the time that it takes to read them."""
 
 _SKIPPED_FOLDERS = {"test", "tests", "idlelib", "lib2to3", "site-packages", "_vendor", "__pycache__"}
 _MIN_WORDS = 6
@@ -73,20 +57,27 @@ def modules(*, max_modules: int | None = None) -> Iterator[Module]:
             yield Module(STANDARD_LIBRARY, f"help topic {number}", paragraphs)
     found = []
     for package, root in _roots():
-        paths = [path for path in sorted(root.rglob("*.py")) if _is_wanted(path, root)]
-        found += [(package, path.relative_to(root).as_posix(), path) for path in paths[:max_modules]]
-    with worker_pool() as pool:
+        found += [(package, path.relative_to(root).as_posix(), path) for path in sorted(_sources(root))[:max_modules]]
+    pool = worker_pool()
+    try:
         yield from pool.map(_module, *zip(*found, strict=True), chunksize=64)
+    finally:
+        pool.shutdown(kill_workers=True)  # also after a signal
 
 
-def distinct_paragraphs(modules: Iterable[Module]) -> Iterator[list[str]]:
-    """Yield the paragraphs of each module without back-ticks, except those that occurred before."""
+def checksum(module: Module) -> int:
+    """Return a number that depends on the name of a module only, to split modules at random."""
+    return zlib.crc32(f"{module.package}/{module.name}".encode("utf-8", "replace"))
+
+
+def distinct_paragraphs(modules: Iterable[Module]) -> Iterator[tuple[Module, list[str]]]:
+    """Yield the modules with their paragraphs without back-ticks, except those that occurred before."""
     seen: set[str] = set()
     for module in modules:
         new = [text for text in dict.fromkeys(map(plain, module.paragraphs)) if text not in seen]
         seen.update(new)
         if new:
-            yield new
+            yield module, new
 
 
 def topics() -> Iterator[list[str]]:
@@ -108,8 +99,11 @@ def _roots() -> list[tuple[str, Path]]:
     return roots
 
 
-def _is_wanted(path: Path, root: Path) -> bool:
-    return not _SKIPPED_FOLDERS & set(path.relative_to(root).parts)
+def _sources(folder: Path) -> Iterator[Path]:
+    """Yield the Python files below a folder, without entering skipped ones."""
+    for parent, names, file_names in os.walk(folder):
+        names[:] = set(names) - _SKIPPED_FOLDERS
+        yield from (Path(parent, name) for name in file_names if name.endswith(".py"))
 
 
 def _module(package: str, name: str, path: Path) -> Module:

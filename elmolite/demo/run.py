@@ -1,7 +1,7 @@
-"""Demonstration: docstrings of this installation -> corpus -> pretrained model -> vectors -> a task.
+"""Demonstration: a released model, then docstrings of this installation -> corpus -> pretrained model -> a task.
 
-The task is to find the words of a sentence that its author marked as code, with back-ticks. A module is in one split
-only (train, dev or test), as the checksum of its name decides, and a sentence of several modules is used once.
+Each step stores its result in ``results.json``, from which it is printed and reported. Finished steps are not repeated,
+so the same command continues a demonstration that was interrupted.
 """
 
 from __future__ import annotations
@@ -10,70 +10,71 @@ import csv
 import json
 import math
 import shutil
+import signal
+import statistics
+import threading
 import time
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from importlib import resources
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from tqdm import tqdm
-
-from elmolite.data.corpus import Corpus
+from elmolite import __version__
 from elmolite.data.prepare import prepare
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.demo import docstrings
-from elmolite.demo.docstrings import Module
+from elmolite.demo.code_words import TaskSize, make_splits, mark
+from elmolite.demo.docstrings import Module, checksum
+from elmolite.demo.report import REPORT, write_report
 from elmolite.embedding.elmo import ELMo
-from elmolite.embedding.neighbours import NeighbourIndex, unit
-from elmolite.errors import InputError
+from elmolite.embedding.neighbours import NeighbourIndex, Occurrence, parse_query, unit
+from elmolite.errors import InputError, Preempted
 from elmolite.nn.bilm import BiLMConfig, tiny
+from elmolite.pretraining.checkpointing import TrainingCheckpoints
 from elmolite.pretraining.config import PretrainingConfig
+from elmolite.pretraining.evaluation import unigram_perplexity
 from elmolite.pretraining.trainer import pretrain
-from elmolite.reports import plots
-from elmolite.reports.plots import Panel
 from elmolite.tasks.checkpoint import TaskCheckpoint
-from elmolite.tasks.config import FinetuningConfig, InputConfig
-from elmolite.tasks.finetune import FinetuningResult, finetune
-from elmolite.tasks.heads import TagConfig
-from elmolite.tasks.spans import spans
+from elmolite.tasks.config import FinetuningConfig, InputConfig, TagConfig
+from elmolite.tasks.examples.sources import TaskExamples
+from elmolite.tasks.finetune import FinetuningRun, fit
 from elmolite.utils import files
-from elmolite.utils.console import table
+from elmolite.utils.console import progress_bar, table
 
-SENTENCES = ("The children play in the park.", "The play premiered yesterday.")
-QUERIES = ("returns", "set", "object", "first")
-"""Words whose nearest neighbours in context are printed."""
-N_NEIGHBOURS = 4
-
-_MIN_TOKENS, _MAX_TOKENS = 5, 40
-_MAX_PER_MODULE = 12
-"""Maximum number of sentences of a module, so that no large module dominates."""
-_MAX_CODE_SHARE = 0.4
-"""Maximum share of code tokens; sentences with more are hardly prose."""
-_N_SHOWN, _MAX_SHOWN_TOKENS = 5, 16
+RELEASED, TAGGER = "mini-en", "mini-en-upos"
+QUERIES = (
+    "The children [play] in the park.",
+    "The [play] premiered yesterday.",
+    "She was a [kind] woman.",
+    "What [kind] of man is he?",
+)
+"""Words whose nearest neighbours in :data:`SENTENCES` are printed."""
+SENTENCES = "sentences.txt"
+"""Sentences with several senses of common words, a resource of this package."""
+N_NEIGHBOURS = 3
+COMPARED = (
+    "The children [play] in the park.",
+    "They [play] with a ball after school.",
+    "The [play] premiered yesterday.",
+    "We talked about the [play] on the way home.",
+)
+"""A word in two senses, each in two sentences in turn."""
 MODELS = ("untrained", "pretrained")
 
-
-@dataclass(frozen=True)
-class TaskSize:
-    """Maximum numbers of examples of each split, and of epochs."""
-
-    train: int
-    dev: int
-    test: int
-    n_epochs: int
+_N_SHOWN, _MAX_SHOWN_TOKENS = 5, 16
+_VALID_EVERY = 25
+"""One module in so many is validation text."""
 
 
 @dataclass(frozen=True)
 class Size:
     """Size of the demonstration."""
 
-    max_words: int
     vocab_size: int
     model: BiLMConfig
     training: PretrainingConfig
-    max_context_sentences: int
     task: TaskSize
     max_modules: int | None = None
     """Maximum modules of each package; ``None`` for all."""
@@ -85,57 +86,87 @@ def _size(name: Literal["full", "smoke"]) -> Size:
         training = PretrainingConfig(
             max_steps=150, n_validations=3, valid_tokens=3000, warmup_steps=20, learning_rate=0.01
         )
-        return Size(60_000, 2000, model, training, 200, TaskSize(240, 60, 60, n_epochs=2), max_modules=40)
-    training = PretrainingConfig(max_steps=1000, n_validations=4, valid_tokens=20_000, learning_rate=0.005)
-    return Size(5_000_000, 10_000, tiny(), training, 2000, TaskSize(3000, 400, 900, n_epochs=8))
+        return Size(2000, model, training, TaskSize(240, 60, 60, n_epochs=10, n_seeds=1), max_modules=40)
+    training = PretrainingConfig(max_steps=400, n_validations=4, valid_tokens=10_000, learning_rate=0.01)
+    return Size(5000, tiny(), training, TaskSize(1500, 300, 900, n_epochs=5))
 
 
-def run(out: Path, *, size: Literal["full", "smoke"] = "full") -> None:
-    """Run the demonstration.
+@dataclass
+class Demonstration:
+    """A demonstration in its folder."""
 
-    :param out: folder for the results; an earlier demonstration in it is replaced.
-    :raises InputError: the folder contains other files.
+    out: Path
+    name: Literal["full", "smoke"]
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Results of the finished steps."""
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Precision, recall and F1 of each finished run of the task."""
+
+    @property
+    def size(self) -> Size:
+        """Sizes of its parts."""
+        return _size(self.name)
+
+    @property
+    def model(self) -> Path:
+        """Folder of the pretrained model."""
+        return self.out / "model"
+
+    @property
+    def command(self) -> str:
+        """Command line that starts and continues it."""
+        return f"elmolite demo --out {self.out}" + ("" if self.name == "full" else f" --size {self.name}")
+
+    def save(self) -> None:
+        """Write what is finished."""
+        content = {"version": __version__, "size": self.name, "results": self.results, "scores": self.scores}
+        files.write_bytes(self.out / _RESULTS, files.json_bytes(content))
+
+
+_RESULTS = "results.json"
+
+
+def run(out: Path, *, size: Literal["full", "smoke"] = "full", overwrite: bool = False) -> None:
+    """Run the demonstration, or continue one that was interrupted.
+
+    :param out: folder for the results.
+    :param overwrite: begin anew, and replace an earlier demonstration in the folder.
+    :raises InputError: the folder contains other files, or a demonstration of another size or version.
+    :raises Preempted: a signal stopped it; the same call continues.
     """
     started = time.perf_counter()
-    plan = _size(size)
+    demo = _open(out, size, overwrite=overwrite)
+    with _continuable(demo):
+        for number, (name, step) in enumerate(STEPS.items(), start=1):
+            is_done = name in demo.results
+            print(f"\n== {number}. {step.heading}{' (finished before)' if is_done else ''}", flush=True)
+            print(step.introduction(demo), flush=True)
+            if not is_done:
+                step_started = time.perf_counter()
+                result = step.compute(demo)
+                demo.results[name] = {**result, "seconds": time.perf_counter() - step_started}
+                demo.save()
+            print(step.describe(demo), flush=True)
+    write_report(demo.out / REPORT, demo.results, settings=_settings(demo), commands=_next_commands(demo))
+    print(f"\n== Done in {time.perf_counter() - started:.0f} s\n")
+    print(f"Open      {(demo.out / REPORT).resolve().as_uri()}")
+    print("Next      " + "\n          ".join(_next_commands(demo)))
+
+
+def _open(out: Path, size: Literal["full", "smoke"], *, overwrite: bool) -> Demonstration:
+    """Open the demonstration in a folder, or begin one."""
+    if (out / _RESULTS).is_file() and not overwrite:
+        content = files.read_json(out / _RESULTS, kind="demonstration")
+        if (content.get("size"), content.get("version")) != (size, __version__):
+            raise InputError(
+                f"{out}: contains a demonstration of --size {content.get('size')} and elmolite "
+                f"{content.get('version')}: pass another --out, or --overwrite to replace it"
+            )
+        return Demonstration(out, size, content["results"], content["scores"])
     _clear(out)
-
-    _heading("1. Text: the documentation of Python and of the installed packages")
-    modules = list(tqdm(docstrings.modules(max_modules=plan.max_modules), unit=" modules", disable=None))
-    n_words = _write_text(modules, out / "text.txt", plan.max_words)
-    print(f"{n_words:,} words of prose")
-
-    _heading("2. elmolite prepare: sentences, tokens, vocabulary, validation documents")
-    corpus = prepare([str(out / "text.txt")], out / "corpus", vocab_size=plan.vocab_size, overwrite=True)
-    print(corpus.describe())
-
-    _heading("3. elmolite pretrain: a character CNN and two LSTMs in each direction")
-    model = pretrain(plan.training, model=plan.model, corpus=out / "corpus", out=out)
-    history = _read_log(out / "log.csv")
-    _print_perplexities(history)
-
-    _heading("4. Vectors: the same word in two sentences")
-    elmo = ELMo.from_pretrained(model)
-    _print_two_senses(elmo)
-
-    _heading("5. Nearest neighbours in context, in the validation text")
-    _print_neighbours(elmo, corpus, plan.max_context_sentences)
-
-    _heading("6. elmolite finetune: a tagger on these vectors, and on those of the same model untrained")
-    _run_task(modules, model, elmo.tokenizer, out / "task", plan.task)
-
-    plot = _draw(history, out / "loss.png")
-    _heading(f"Done in {time.perf_counter() - started:.0f} s")
-    print(f"model     {model}\nlog       {out / 'log.csv'}")
-    if plot:
-        print(f"plot      {plot}")
-    print(f"task      {out / 'task'}")
-    print(f"next      elmolite evaluate {model} YOUR_TEXT.txt")
-    print(f"          elmolite embed {model} --input YOUR_TEXT.txt --output vectors.npz")
-    print(
-        f"          elmolite finetune tag --encoder {model} --train {out / 'task' / 'train.jsonl'} --out {out}-tagger"
-    )
-    print("          elmolite prepare YOUR_TEXT.txt --out corpus   # then pretrain on it")
+    demo = Demonstration(out, size)
+    demo.save()
+    return demo
 
 
 def _clear(out: Path) -> None:
@@ -144,174 +175,311 @@ def _clear(out: Path) -> None:
     :raises InputError: the folder contains other files.
     """
     of_pretraining = {"pretraining.json", "log.csv", "points", "checkpoints", "tensorboard", "model"}
-    ours = {"text.txt", "corpus", *of_pretraining, "task", "tasks", "loss.png"}
+    ours = {_RESULTS, REPORT, "text.txt", "valid.txt", "corpus", *of_pretraining, "task", "tasks", "loss.png"}
     found = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    if others := found - ours:
+    if others := {name for name in found - ours if not (name.startswith(".") and name.endswith((".partial", ".old")))}:
         raise InputError(f"{out}: contains other files ({min(others)}); pass another --out for the demonstration")
     for name in found:
         path = out / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _heading(text: str) -> None:
-    print(f"\n== {text}", flush=True)
+@contextmanager
+def _continuable(demo: Demonstration) -> Iterator[None]:
+    """Say how to continue when SIGINT or SIGTERM stops the block."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, stop) if is_main else None
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Preempted(f"interrupted; the same command continues: {demo.command}") from None
+    finally:
+        if is_main:
+            signal.signal(signal.SIGTERM, before)
 
 
-def _write_text(modules: list[Module], path: Path, max_words: int) -> int:
-    """Write a paragraph per line and a blank line after each document; return the number of words."""
-    n_words = 0
-    with files.writing(path) as file:
-        for document in docstrings.distinct_paragraphs(modules):
-            file.write(("\n".join(document) + "\n\n").encode("utf-8", "ignore"))
-            n_words += sum(len(paragraph.split()) for paragraph in document)
-            if n_words >= max_words:
-                break
-    return n_words
+def _settings(demo: Demonstration) -> dict[str, str]:
+    size = demo.size
+    return {
+        "elmolite": __version__,
+        "vocabulary": f"{size.vocab_size:,} words",
+        "model": json.dumps(asdict(size.model)),
+        "pretraining": json.dumps(asdict(size.training)),
+        "task": json.dumps(asdict(size.task)),
+    }
+
+
+def _next_commands(demo: Demonstration) -> list[str]:
+    task = demo.out / "task"
+    return [
+        f"elmolite evaluate {demo.model} YOUR_TEXT.txt",
+        f"elmolite embed {RELEASED} --input YOUR_TEXT.txt --output vectors.npz",
+        f"elmolite predict {TAGGER} --input YOUR_TEXT.txt",
+        f"elmolite finetune tag --encoder {RELEASED} --train {task / 'train.jsonl'} --out {demo.out}-tagger",
+        "elmolite prepare YOUR_TEXT.txt --out corpus   # then elmolite pretrain --corpus corpus --out runs/mine",
+    ]
+
+
+# 1. The released model
+
+
+def _ask_released_model(demo: Demonstration) -> dict[str, Any]:  # noqa: ARG001
+    """Return neighbours and cosines of words in context, and tagged sentences."""
+    elmo = ELMo.from_pretrained(RELEASED)
+    text = resources.files("elmolite.demo").joinpath(SENTENCES).read_text(encoding="utf-8")
+    index = NeighbourIndex(elmo, [elmo.tokenizer.tokens(line) for line in text.splitlines()])
+    neighbours = []
+    for query in (parse_query(each, elmo) for each in QUERIES):
+        found = [{"cosine": cosine, **_json_of(each)} for cosine, each in index.nearest(query, N_NEIGHBOURS)]
+        neighbours.append({"query": _json_of(query), "nearest": found})
+    compared = [parse_query(each, elmo) for each in COMPARED]
+    vectors = elmo.embed([each.sentence for each in compared], layers="top")
+    units = [unit(rows[each.index]) for rows, each in zip(vectors, compared, strict=True)]
+    tagger = TaskCheckpoint.from_pretrained(TAGGER)
+    sentences = [compared[0].sentence, compared[2].sentence]
+    tagged = [
+        {"tokens": list(sentence), "tags": list(prediction.labels)}
+        for sentence, prediction in zip(sentences, tagger.predict(sentences), strict=True)
+    ]
+    return {
+        "neighbours": neighbours,
+        "compared": [_json_of(each) for each in compared],
+        "cosines": [[float(a @ b) for b in units] for a in units],
+        "tagged": tagged,
+    }
+
+
+def _json_of(occurrence: Occurrence) -> dict[str, Any]:
+    return {"tokens": list(occurrence.sentence), "index": occurrence.index}
+
+
+def _describe_released_model(demo: Demonstration) -> str:
+    result = demo.results["released"]
+    lines = ["Nearest words in context, by cosine of the top layer:"]
+    for each in result["neighbours"]:
+        lines += ["", f"        {Occurrence(each['query']['tokens'], each['query']['index']).in_context()}"]
+        for near in each["nearest"]:
+            lines.append(f"  {near['cosine']:.3f} {Occurrence(near['tokens'], near['index']).in_context()}")
+    lines += ["", "Cosine of 'play' in pairs of sentences:", ""]
+    cosines = result["cosines"]
+    for name, first, second in (
+        ("same sense", 0, 1),
+        ("same sense", 2, 3),
+        ("other sense", 0, 2),
+        ("other sense", 1, 3),
+    ):
+        value = cosines[first][second]
+        pair = " / ".join(" ".join(result["compared"][each]["tokens"]) for each in (first, second))
+        lines.append(f"  {name:<11} {value:.2f}  {'#' * round(10 * max(value, 0)):<10}  {pair}")
+    lines += ["", f"Parts of speech, by the released tagger {TAGGER}:"]
+    for each in result["tagged"]:
+        cells = zip(each["tokens"], each["tags"], strict=True)
+        widths = [max(len(token), len(tag)) for token, tag in cells]
+        for row in (each["tokens"], each["tags"]):
+            lines.append("  " + " ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+    return "\n".join(lines)
+
+
+# 2. The text
+
+
+def _prepare_text(demo: Demonstration) -> dict[str, Any]:
+    """Write the text, the corpus and the examples of the task."""
+    out, size = demo.out, demo.size
+    modules = []
+    with progress_bar("reading docstrings", unit="modules") as bar:
+        for module in docstrings.modules(max_modules=size.max_modules):
+            modules.append(module)
+            bar.update(1)
+    n_words = _write_text(modules, out)
+    corpus = prepare(
+        str(out / "text.txt"),
+        out / "corpus",
+        valid=str(out / "valid.txt"),
+        vocab_size=size.vocab_size,
+        overwrite=True,
+        show_progress=False,
+    )
+    splits = make_splits(modules, SentenceTokenizer.english(), size.task)
+    for name, sentences in splits.items():
+        lines = [json.dumps({"tokens": each.tokens, "tags": each.tags}) + "\n" for each in sentences]
+        files.write_bytes(out / "task" / f"{name}.jsonl", "".join(lines).encode())
+    valid = corpus.valid.first_sentences(size.training.valid_tokens)
+    return {
+        "n_words": n_words,
+        "packages": list(dict.fromkeys(module.package for module in modules)),
+        "corpus": corpus.describe(),
+        "vocabulary_size": len(corpus.vocabulary),
+        "unigram": unigram_perplexity(corpus, valid),
+        "n_examples": {name: len(sentences) for name, sentences in splits.items()},
+    }
+
+
+def _write_text(modules: Sequence[Module], out: Path) -> int:
+    """Write a paragraph per line and a blank line after each document; return the number of words.
+
+    A paragraph of several modules is written once, so that the training text has none of the validation text.
+    """
+    parts: dict[str, list[str]] = {"text.txt": [], "valid.txt": []}
+    for module, paragraphs in docstrings.distinct_paragraphs(modules):
+        parts["text.txt" if checksum(module) % _VALID_EVERY else "valid.txt"] += [*paragraphs, ""]
+    for name, lines in parts.items():
+        files.write_bytes(out / name, "".join(f"{line}\n" for line in lines).encode("utf-8", "ignore"))
+    return sum(len(line.split()) for lines in parts.values() for line in lines)
+
+
+def _describe_text(demo: Demonstration) -> str:
+    result = demo.results["text"]
+    return f"{result['n_words']:,} words of prose from {', '.join(result['packages'])}\n{result['corpus']}"
+
+
+# 3. Pretraining
+
+
+def _explain_perplexity(demo: Demonstration) -> str:
+    text = demo.results["text"]
+    return (
+        "Perplexity: the number of equally likely words between which the model would be as uncertain.\n"
+        f"Guessing evenly gives {text['vocabulary_size']:,}, the word frequencies alone (unigram) give "
+        f"{text['unigram']:.1f}. Training starts near there,\n"
+        "because the output biases are initialised with the word frequencies."
+    )
+
+
+def _pretrain(demo: Demonstration) -> dict[str, Any]:
+    size = demo.size
+    is_begun = bool(TrainingCheckpoints(demo.out).paths())
+    pretrain(size.training, model=size.model, corpus=demo.out / "corpus", out=demo.out, resume=is_begun)
+    log = _read_log(demo.out / "log.csv")
+    training = [[row["step"], math.exp(row["loss"])] for row in log if "loss" in row]
+    validation = [[row["step"], row["valid_average"]] for row in log if "valid_average" in row]
+    return {"training": training, "validation": validation}
 
 
 def _read_log(path: Path) -> list[dict[str, float]]:
     """Return the numbers in each line of the training log."""
-    names = ("step", "loss", "valid_forward", "valid_backward")
+    names = ("step", "loss", "valid_average")
     with path.open(newline="", encoding="utf-8") as file:
         return [{name: float(row[name]) for name in names if row.get(name)} for row in csv.DictReader(file)]
 
 
-def _print_perplexities(history: list[dict[str, float]]) -> None:
-    """Print the first and last validation perplexity of each direction."""
-    validations = [row for row in history if "valid_forward" in row]
-    for direction in ("forward", "backward"):
-        first, last = (row[f"valid_{direction}"] for row in (validations[0], validations[-1]))
-        print(f"validation perplexity, {direction:<9}{first:>9.1f} -> {last:>7.1f}  ({first / last:.0f} times lower)")
+def _describe_pretraining(demo: Demonstration) -> str:
+    unigram = demo.results["text"]["unigram"]
+    (_, first), *_, (_, last) = demo.results["pretraining"]["validation"]
+    return (
+        f"\nValidation perplexity {first:.1f} -> {last:.1f}, unigram {unigram:.1f}: {unigram / last:.1f} times lower\n"
+        f"model     {demo.model}"
+    )
 
 
-def _print_two_senses(elmo: ELMo) -> None:
-    vectors = elmo.embed(list(SENTENCES))
-    for sentence, layers in zip(SENTENCES, vectors, strict=True):
-        print(f"{sentence!r:<36} -> {layers.shape[0]} layers x {layers.shape[1]} tokens x {layers.shape[2]}")
-    index = [elmo.tokenizer.tokens(sentence).index("play") for sentence in SENTENCES]
-    for layer in range(elmo.n_layers):
-        a, b = (unit(vectors[i][layer, index[i]]) for i in range(2))
-        name = "token layer" if layer == 0 else f"LSTM layer {layer}"
-        print(f"cosine of the two 'play', {name}: {float(a @ b):.3f}")
+# 4. The task
 
 
-def _print_neighbours(elmo: ELMo, corpus: Corpus, max_sentences: int) -> None:
-    """Print the tokens of the validation text whose top-layer vectors are nearest to those of some words in it."""
-    index = NeighbourIndex(elmo, corpus.sentences(corpus.valid, max_sentences))
-    for word in QUERIES:
-        query = index.find(word)
-        if query is not None:
-            print(f"\n{index.describe(query, N_NEIGHBOURS)}")
-
-
-def _draw(history: list[dict[str, float]], path: Path) -> Path | None:
-    """Draw the perplexity of the training and the validation text."""
-    training = [row for row in history if "loss" in row]
-    validation = [row for row in history if "valid_forward" in row]
-    curves = {"training": ([row["step"] for row in training], [math.exp(row["loss"]) for row in training])}
-    for direction in ("forward", "backward"):
-        values = [row[f"valid_{direction}"] for row in validation]
-        curves[f"validation, {direction}"] = ([row["step"] for row in validation], values)
-    return plots.draw_curves([Panel("perplexity", curves, is_log=True)], path, title="Pretraining", x_label="step")
-
-
-class TaggedSentence(NamedTuple):
-    """Tokens and their tags: ``B-CODE``, ``I-CODE`` or ``O``."""
-
-    tokens: tuple[str, ...]
-    tags: tuple[str, ...]
-
-
-def tagged_sentences(paragraph: str, tokenizer: SentenceTokenizer) -> Iterator[TaggedSentence]:
-    """Yield the sentences of a paragraph, without its back-ticks."""
-    in_code = False
-    for sentence in tokenizer.sentences(paragraph):
-        tokens, tags = [], []
-        tag = "I-CODE"
-        for token in sentence:
-            if token == "`":
-                in_code, tag = not in_code, "B-CODE"
-            else:
-                tokens.append(token)
-                tags.append(tag if in_code else "O")
-                tag = "I-CODE"
-        yield TaggedSentence(tuple(tokens), tuple(tags))
-
-
-def make_splits(
-    modules: Iterable[Module], tokenizer: SentenceTokenizer, size: TaskSize
-) -> dict[str, list[TaggedSentence]]:
-    """Return the sentences of each split; they do not depend on the order of the modules."""
-    splits: dict[str, list[TaggedSentence]] = {"train": [], "dev": [], "test": []}
-    seen: set[tuple[str, ...]] = set()
-    for checksum, module in sorted((_checksum(module), module) for module in modules):
-        split = ("dev", "test", "test")[checksum % 10] if checksum % 10 < 3 else "train"
-        room = min(_MAX_PER_MODULE, getattr(size, split) - len(splits[split]))
-        marked = (paragraph for paragraph in module.paragraphs if "`" in paragraph)
-        found = (each for paragraph in marked for each in tagged_sentences(paragraph, tokenizer) if _is_usable(each))
-        new = (each for each in found if each.tokens not in seen)
-        for sentence in islice(new, room):
-            seen.add(sentence.tokens)
-            splits[split].append(sentence)
-    return splits
-
-
-def _checksum(module: Module) -> int:
-    return zlib.crc32(f"{module.package}/{module.name}".encode("utf-8", "replace"))
-
-
-def _is_usable(sentence: TaggedSentence) -> bool:
-    n_tokens, n_code = len(sentence.tokens), len(sentence.tags) - sentence.tags.count("O")
-    return _MIN_TOKENS <= n_tokens <= _MAX_TOKENS and 0 < n_code <= _MAX_CODE_SHARE * n_tokens
-
-
-def _run_task(modules: Iterable[Module], model: Path, tokenizer: SentenceTokenizer, out: Path, size: TaskSize) -> None:
-    """Train on the layers of the pretrained and of the untrained model, and print scores and predictions."""
-    splits = make_splits(modules, tokenizer, size)
-    for name, sentences in splits.items():
-        lines = [json.dumps({"tokens": each.tokens, "tags": each.tags}) + "\n" for each in sentences]
-        files.write_bytes(out / f"{name}.jsonl", "".join(lines).encode())
-    results = {
-        name: finetune(
-            "tag",
-            encoder=model,
-            train=out / "train.jsonl",
-            dev=out / "dev.jsonl",
-            test=out / "test.jsonl",
-            out=out / name,
-            config=FinetuningConfig(n_epochs=size.n_epochs, patience=size.n_epochs, learning_rate=0.003),
-            inputs=InputConfig(dropout=0.1),
-            head=TagConfig(hidden_size=32, dropout=0.2),
-            random_init=name == "untrained",
-            cache=out / "layers",
-            show_progress=False,
-        )
-        for name in MODELS
+def _train_task(demo: Demonstration) -> dict[str, Any]:
+    """Train on the layers of the pretrained and of the untrained model, with several seeds."""
+    folder, size = demo.out / "task", demo.size.task
+    paths = {split: folder / f"{split}.jsonl" for split in ("train", "dev", "test")}
+    examples = TaskExamples.read("tag", train=paths["train"], dev=paths["dev"], test=paths["test"])
+    inputs, head = InputConfig(dropout=0.1), TagConfig(hidden_size=32, dropout=0.2)
+    config = FinetuningConfig(n_epochs=size.n_epochs, patience=size.n_epochs, learning_rate=0.01)
+    names = [(seed, model) for seed in range(size.n_seeds) for model in MODELS]
+    with progress_bar("training taggers", unit="runs", total=len(names), show=True) as bar:
+        for seed, model in names:
+            if (name := f"{model}-{seed}") not in demo.scores:
+                run = FinetuningRun.build(
+                    examples, encoder=demo.model, inputs=inputs, head=head, random_init=model == "untrained"
+                )
+                result = fit(
+                    run,
+                    replace(config, seed=seed),
+                    folder / name,
+                    cache=folder / "layers",
+                    overwrite=True,
+                    show_progress=False,
+                    draws_plots=False,
+                )
+                assert result.test is not None
+                assert result.test.spans is not None
+                demo.scores[name] = asdict(result.test.spans.micro)
+                demo.save()
+            bar.update(1)
+    shutil.rmtree(folder / "layers", ignore_errors=True)
+    short = [each for each in examples.test or () if len(each.sentences[0]) <= _MAX_SHOWN_TOKENS]
+    short = short[:: max(1, len(short) // _N_SHOWN)][:_N_SHOWN]  # of several modules
+    trained = TaskCheckpoint.from_pretrained(folder / "pretrained-0")
+    predictions = trained.predict([each.sentences[0] for each in short])
+    f1 = {model: [demo.scores[f"{model}-{seed}"]["f1"] for seed in range(size.n_seeds)] for model in MODELS}
+    return {
+        "f1": f1,
+        "table": score_table(f1),
+        "n_examples": demo.results["text"]["n_examples"],
+        "predictions": [
+            {"model": mark(each.sentences[0], predicted.labels), "author": mark(each.sentences[0], each.labels)}
+            for each, predicted in zip(short, predictions, strict=True)
+        ],
     }
-    counts = ", ".join(f"{len(sentences):,} {name}" for name, sentences in splits.items())
-    print(f"Which words did the author mark as code? {counts} sentences, seed {FinetuningConfig().seed}\n")
-    rows = [["language model", "precision", "recall", "F1 of spans, test"]]
-    for name, result in results.items():
-        if result.test is not None and result.test.spans is not None:
-            micro = result.test.spans.micro
-            rows.append([name, f"{micro.precision:.3f}", f"{micro.recall:.3f}", f"{micro.f1:.3f}"])
-    print(f"{table(rows)}\n\nPredictions of the pretrained one:")
-    _print_predictions(results["pretrained"], splits["test"])
 
 
-def _print_predictions(result: FinetuningResult, sentences: Sequence[TaggedSentence]) -> None:
-    short = [each for each in sentences if len(each.tokens) <= _MAX_SHOWN_TOKENS][:_N_SHOWN]
-    trained = TaskCheckpoint.from_pretrained(result.folder)
-    for sentence, prediction in zip(short, trained.predict([each.tokens for each in short]), strict=True):
-        print(f"  {mark(sentence.tokens, prediction.labels)}")
-        if prediction.labels != sentence.tags:
-            print(f"    author: {mark(sentence.tokens, sentence.tags)}")
+def _describe_task(demo: Demonstration) -> str:
+    result = demo.results["task"]
+    lines = [table(result["table"])]
+    if (n_seeds := demo.size.task.n_seeds) > 1:
+        n_better = sum(b > a for a, b in zip(*(result["f1"][model] for model in MODELS), strict=True))
+        lines += ["", f"The pretrained model is better with {n_better} of {n_seeds} seeds."]
+    lines += ["", "Test sentences (`back-ticks`: what the pretrained model marks; author: where they differ):"]
+    for each in result["predictions"]:
+        lines.append(f"  {each['model']}")
+        if each["author"] != each["model"]:
+            lines.append(f"    author: {each['author']}")
+    return "\n".join(lines)
 
 
-def mark(tokens: Sequence[str], tags: Sequence[str]) -> str:
-    """Return a sentence with its code between back-ticks."""
-    words = list(tokens)
-    for span in spans(tags):
-        words[span.first] = f"`{words[span.first]}"
-        words[span.end - 1] += "`"
-    return " ".join(words)
+def score_table(f1: Mapping[str, Sequence[float]]) -> list[list[str]]:
+    """Return the rows of a table: the F1 of each model with each seed, and of several their mean and deviation."""
+    n_seeds = len(next(iter(f1.values())))
+    rows = [["F1 on test", *(f"seed {seed}" for seed in range(n_seeds)), *(["mean ± deviation"] * (n_seeds > 1))]]
+    for model, values in f1.items():
+        mean = [f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"] if n_seeds > 1 else []
+        rows.append([model, *(f"{value:.3f}" for value in values), *mean])
+    return rows
+
+
+def _explain_task(demo: Demonstration) -> str:
+    counts = ", ".join(f"{n:,} {name}" for name, n in demo.results["text"]["n_examples"].items())
+    return (
+        f"Which words did the author of a docstring mark as code? {counts} sentences, without their back-ticks.\n"
+        "A tagger is trained on the layers of the pretrained model, and on those of the same model with random weights."
+    )
+
+
+class Step(NamedTuple):
+    """A step: its heading, text before it, its result as values for JSON, and the result as text."""
+
+    heading: str
+    introduction: Callable[[Demonstration], str]
+    compute: Callable[[Demonstration], dict[str, Any]]
+    describe: Callable[[Demonstration], str]
+
+
+STEPS = {
+    "released": Step(
+        f"{RELEASED}, a model that comes with the package: one word, several senses",
+        lambda _: "The vector of a word depends on its sentence.\n",
+        _ask_released_model,
+        _describe_released_model,
+    ),
+    "text": Step(
+        "elmolite prepare: a corpus from the documentation of Python and of installed packages",
+        lambda _: "Reading docstrings, finding sentences and tokens, counting words ...",
+        _prepare_text,
+        _describe_text,
+    ),
+    "pretraining": Step(
+        "elmolite pretrain: a new model from this corpus", _explain_perplexity, _pretrain, _describe_pretraining
+    ),
+    "task": Step("elmolite finetune: does pretraining help?", _explain_task, _train_task, _describe_task),
+}

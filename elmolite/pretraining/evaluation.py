@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from elmolite.checkpoint import Checkpoint
 from elmolite.data.bptt import Batch, BPTTBatches
 from elmolite.data.corpus import Corpus, Split
 from elmolite.data.prepare import prepare
-from elmolite.data.vocab import UNKNOWN_ID
+from elmolite.data.vocab import BEGIN_SENTENCE_ID, END_SENTENCE_ID, UNKNOWN_ID
 from elmolite.errors import InputError
 from elmolite.nn.bilm import BiLM, BiLMState
 from elmolite.nn.softmax import Softmax
@@ -162,6 +163,19 @@ def evaluate(
             if on_batch is not None:
                 on_batch(batch.n_targets)
     return meter.result()
+
+
+def unigram_perplexity(corpus: Corpus, split: Split) -> float:
+    """Return the perplexity of a split under the relative frequencies of the words in the training text.
+
+    The targets are those of the language model; both directions have the same value.
+    """
+    counts = np.array(corpus.vocabulary.counts, dtype=np.float64)
+    counts[BEGIN_SENTENCE_ID] = 0  # the end of a sentence is the target of the forward direction
+    targets = corpus.targets(np.asarray(split.tokens))
+    targets = np.where(targets == BEGIN_SENTENCE_ID, END_SENTENCE_ID, targets)
+    with np.errstate(divide="ignore"):  # infinite if a target does not occur in the training text
+        return float(np.exp(np.log(counts.sum()) - np.log(counts[targets]).mean()))
 
 
 def evaluate_text(model: str | Path, text: Sequence[str], *, show_progress: bool = True) -> Evaluation:

@@ -1,6 +1,7 @@
 """Plots as PNG files: curves, confusion matrices, layer weights, probes (``pip install 'elmolite[plot]'``).
 
-Every function writes its file atomically and returns the path; without matplotlib it logs a note and returns ``None``.
+Every function writes its file atomically and returns the path; without matplotlib it returns ``None``, and the first
+one logs a note.
 The colours are the colour-blind-safe palette of Okabe and Ito.
 """
 
@@ -10,6 +11,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import cycle
 from pathlib import Path
 from textwrap import wrap
@@ -46,15 +48,19 @@ class Panel:
     """Name of each curve -> its x and y values; ``None`` and NaN are left out."""
     best: Literal["highest", "lowest"] | None = None
     """Point of each curve to mark and give in the legend."""
-    is_log: bool = False
 
 
-def _figure(path: Path, *, width: float, height: float, title: str) -> Any | None:
+@cache
+def _note_missing_matplotlib() -> None:
+    logger.info("plots are not drawn: matplotlib is not installed (pip install 'elmolite[plot]')")
+
+
+def _figure(*, width: float, height: float, title: str) -> Any | None:
     """Make an empty figure, sizes in inches; ``None`` without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        logger.info(f"{path.name} not drawn: matplotlib is not installed (pip install 'elmolite[plot]')")
+        _note_missing_matplotlib()
         return None
     figure = Figure(figsize=(width, height), layout="constrained")
     n_columns = int(width * 9)
@@ -86,7 +92,7 @@ def _styles() -> Iterator[dict[str, str]]:
 
 def draw_curves(panels: Sequence[Panel], path: Path, *, title: str, x_label: str) -> Path | None:
     """Draw panels of curves on top of each other, with a common horizontal axis."""
-    figure = _figure(path, width=7, height=1.2 + 2.8 * len(panels), title=title)
+    figure = _figure(width=7, height=1.2 + 2.8 * len(panels), title=title)
     if figure is None:
         return None
     all_axes = np.atleast_1d(figure.subplots(len(panels), sharex=True))
@@ -118,8 +124,6 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
         line.set_label(label)
         handles.append(line)
     axes.set_ylabel(_plain(panel.y_label))
-    if panel.is_log:
-        axes.set_yscale("log")
     axes.grid(visible=True, which="both", alpha=0.3)
     if handles:
         axes.legend(handles=handles, fontsize="small", framealpha=0.7)
@@ -162,7 +166,7 @@ def draw_confusion(labels: Sequence[str], counts: NDArray[np.int64], path: Path,
     margin = 0.085 * max(map(len, names))
     is_rotated = margin > side / n_labels
     height = side + 1.3 + (margin if is_rotated else 0.1)
-    figure = _figure(path, width=max(5.0, side + margin + 2.0), height=height, title=title)
+    figure = _figure(width=max(5.0, side + margin + 2.0), height=height, title=title)
     if figure is None:
         return None
     axes = figure.subplots()
@@ -217,7 +221,7 @@ def draw_layer_weights(
     labels = [_plain(name, width=30) for name in mixes]
     label_width = 0.09 * max(map(len, labels))
     width = min(20.0, max(6.0, 2.0 + len(mixes) * max(0.35 * n_layers, label_width)))
-    figure = _figure(path, width=width, height=4.2, title=title)
+    figure = _figure(width=width, height=4.2, title=title)
     if figure is None:
         return None
     axes = figure.subplots()
@@ -250,7 +254,7 @@ def draw_probe(
     :param scores: name of each encoder -> metric of its layers, from layer 0.
     :param baselines: metrics that do not depend on a layer, drawn as horizontal lines.
     """
-    figure = _figure(path, width=1.1 * len(layer_names) + 4.5, height=4.2, title=title)
+    figure = _figure(width=1.1 * len(layer_names) + 4.5, height=4.2, title=title)
     if figure is None:
         return None
     axes = figure.subplots()

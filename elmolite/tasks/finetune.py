@@ -237,12 +237,14 @@ def fit(
     refers_to_encoder: bool = False,
     overwrite: bool = False,
     show_progress: bool = True,
+    draws_plots: bool = True,
     callbacks: Sequence[Callback] = (),
     loggers: Sequence[Logger] = (),
 ) -> FinetuningResult:
     """Train a run, restore its best epoch, score the test examples, and write everything to ``out``.
 
     :param refers_to_encoder: store the name of the language model, not a copy, if it was not trained.
+    :param draws_plots: write plots of the epochs, the confusions and the layer weights.
     """
     folders.check_writable(out)
     folders.check_replaceable(out / MODEL_FOLDER, MANIFEST, overwrite=overwrite, folders=(ENCODER_FOLDER,))
@@ -297,6 +299,8 @@ def fit(
     checkpoint = TaskCheckpoint(description, model, run.tokenizer, run.examples.columns)
     checkpoint.save_pretrained(result.folder, encoder=encoder, overwrite=True)
     _write(result, run, config, out)
+    if draws_plots:
+        _draw(result, run.examples.task, out)
     if not is_complete:
         raise KeyboardInterrupt(f"interrupted; the model of epoch {best.epoch}, the best so far, is in {result.folder}")
     return result
@@ -330,7 +334,7 @@ def _train(
 
 
 def _write(result: FinetuningResult, run: FinetuningRun, config: FinetuningConfig, out: Path) -> None:
-    """Write the scores, the log of the epochs and the plots."""
+    """Write the scores and the log of the epochs."""
     settings = {
         "task": run.examples.task,
         "encoder": {"name": str(run.encoder), **run.encoder_entry()},
@@ -346,7 +350,6 @@ def _write(result: FinetuningResult, run: FinetuningRun, config: FinetuningConfi
     writer.writeheader()
     writer.writerows(result.epochs)
     files.write_bytes(out / "log.csv", text.getvalue().encode())
-    _draw(result, run.examples.task, out)
 
 
 def _draw(result: FinetuningResult, task: str, out: Path) -> None:

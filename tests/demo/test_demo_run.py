@@ -1,88 +1,84 @@
-import json
-import random
-from collections import Counter
+import os
+import signal
 
 import pytest
 
-from elmolite.data.tokenization import SentenceTokenizer
-from elmolite.demo import run
-from elmolite.demo.docstrings import Module
-from elmolite.demo.run import TaskSize, make_splits, mark, tagged_sentences
+from elmolite.demo import run as demo
+from elmolite.demo.run import Step
 from elmolite.embedding.elmo import ELMo
-from elmolite.errors import InputError
+from elmolite.errors import InputError, Preempted
 
 
 @pytest.mark.slow
-def test_smoke_size(tmp_path, capsys):
+def test_smoke_size(tmp_path, capsys, monkeypatch):
     out = tmp_path / "demo"
-    run.run(out, size="smoke")
+    demo.run(out, size="smoke")
     said = capsys.readouterr().out
-    for expected in ("words of prose", "validation perplexity, backward", "cosine of the two 'play'", "next  "):
-        assert expected in said
-    fall = [line for line in said.split("\n") if line.startswith("validation perplexity, ")]
-    before, after = (float(part.split()[-1]) for part in fall[0].split("(")[0].split("->"))
-    assert after < 0.7 * before  # the perplexity of the word frequencies
-    assert (out / "loss.png").read_bytes().startswith(b"\x89PNG")
+    (perplexities,) = [line for line in said.split("\n") if line.startswith("Validation perplexity")]
+    first, last, unigram = (float(word.strip(",")) for word in perplexities.split() if word[0].isdigit())
+    assert last < 0.8 * unigram < 0.9 * first
+    assert "DET NOUN     VERB ADP DET NOUN PUNCT" in said
+    cosines = [float(line.split()[2]) for line in said.split("\n") if line.startswith("  same sense")]
+    others = [float(line.split()[2]) for line in said.split("\n") if line.startswith("  other sense")]
+    assert len(cosines) == len(others) == 2
+    assert min(cosines) > max(others)
+    (untrained,), (pretrained,) = (
+        demo._open(out, "smoke", overwrite=False).results["task"]["f1"][m] for m in demo.MODELS
+    )
+    assert pretrained > untrained + 0.1
+    assert f"{pretrained:.3f}" in said
+    report = (out / "report.html").read_text()
+    assert f"unigram {unigram:.4g}" in report
+    assert not any(word in report for word in ("<script", "src=", "href=", "http"))
     assert ELMo.from_pretrained(out / "model").embed(["It works."])[0].shape[0] == 3
-    scores = {name: json.loads((out / "task" / name / "metrics.json").read_text()) for name in run.MODELS}
-    assert all(f"{each['test']['value']:.3f}" in said for each in scores.values())
-    run._clear(out)
+
+    def fail(*_):
+        raise AssertionError("a finished step was repeated")
+
+    monkeypatch.setattr(demo, "STEPS", {name: step._replace(compute=fail) for name, step in demo.STEPS.items()})
+    (out / "report.html").unlink()
+    demo.run(out, size="smoke")
+    assert perplexities in capsys.readouterr().out
+    assert (out / "report.html").read_text() == report
+    with pytest.raises(InputError, match=r"contains a demonstration of --size smoke .* --overwrite"):
+        demo.run(out)
+    demo._clear(out)
     assert list(out.iterdir()) == []
 
 
-def test_folders_with_other_files_are_refused(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_and_the_same_command_continues(tmp_path, monkeypatch, capsys, number):
+    done = []
+
+    def first(_):
+        done.append("first")
+        return {"value": 3}
+
+    def second(_):
+        done.append("second")
+        if done == ["first", "second"]:
+            os.kill(os.getpid(), number)
+        return {}
+
+    def step(compute):
+        return Step(compute.__name__, lambda _: "begins", compute, lambda each: str(each.results["first"]["value"]))
+
+    monkeypatch.setattr(demo, "STEPS", {"first": step(first), "second": step(second)})
+    monkeypatch.setattr(demo, "write_report", lambda *_, **__: None)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Preempted, match=f"continues: elmolite demo --out {tmp_path}$"):
+        demo.run(tmp_path)
+    demo.run(tmp_path)
+    assert done == ["first", "second", "second"]
+    assert "== 1. first (finished before)\nbegins\n3\n" in capsys.readouterr().out
+    demo.run(tmp_path, overwrite=True)
+    assert done == ["first", "second", "second", "first", "second"]
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_folders_with_other_files_are_refused(tmp_path, overwrite):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(InputError, match=r"contains other files .thesis\.tex."):
-        run.run(tmp_path, size="smoke")
+        demo.run(tmp_path, size="smoke", overwrite=overwrite)
     assert (tmp_path / "thesis.tex").exists()
-
-
-TOKENIZER = SentenceTokenizer.english()
-SIZE = TaskSize(train=120, dev=30, test=40, n_epochs=1)
-
-
-def paragraph(rng):
-    words = ["".join(rng.choices("abcdefghij", k=6)) for _ in range(8)]
-    return f"Give {' '.join(words[:4])} `some.name` {' '.join(words[4:])}. A sentence without any code."
-
-
-@pytest.fixture(scope="module")
-def modules():
-    rng = random.Random(0)
-    return [Module("p", f"m{n}.py", [paragraph(rng) for _ in range(20 if n else 200)]) for n in range(60)]
-
-
-def test_splits_share_no_module_and_do_not_depend_on_the_order(modules):
-    splits = make_splits(modules, TOKENIZER, SIZE)
-    assert make_splits(modules[::-1], TOKENIZER, SIZE) == splits
-    assert {name: len(sentences) for name, sentences in splits.items()} == {"train": 120, "dev": 30, "test": 40}
-    module_of = {sentence.tokens: m.name for m in modules for p in m.paragraphs for sentence in tagged(p)}
-    counts = [Counter(module_of[each.tokens] for each in sentences) for sentences in splits.values()]
-    assert sum(map(len, counts)) == len(set().union(*counts))
-    assert max(max(count.values()) for count in counts) <= 12
-
-
-def test_splits_share_no_sentence(modules):
-    copies = [each._replace(package="copy") for each in modules]
-    splits = make_splits([*modules, *copies], TOKENIZER, TaskSize(10_000, 10_000, 10_000, 1))
-    tokens = [each.tokens for sentences in splits.values() for each in sentences]
-    assert len(set(tokens)) == len(tokens) > 200
-
-
-def tagged(text):
-    return list(tagged_sentences(text, TOKENIZER))
-
-
-def test_back_ticks_become_tags():
-    first, second = tagged("Calls `a.b` and `c``d`. See `Node`.")
-    assert first.tokens == ("Calls", "a", ".", "b", "and", "c", "d", ".")
-    assert first.tags == ("O", "B-CODE", "I-CODE", "I-CODE", "O", "B-CODE", "B-CODE", "O")
-    assert second == (("See", "Node", "."), ("O", "B-CODE", "O"))
-
-
-@pytest.mark.parametrize(
-    ("tags", "expected"),
-    [("O B-CODE I-CODE O", "a `b c` d"), ("B-CODE B-CODE O I-CODE", "`a` `b` c `d`"), ("O O O O", "a b c d")],
-)
-def test_mark(tags, expected):
-    assert mark(["a", "b", "c", "d"], tags.split()) == expected

@@ -89,4 +89,5 @@ def test_repeated_paragraphs_are_given_once_and_without_back_ticks():
         Module("p", "b.py", ["The x of it."]),
         Module("q", "a.py", ["A third.", "Another."]),
     ]
-    assert list(distinct_paragraphs(modules)) == [["The x of it.", "Another."], ["A third."]]
+    found = [(module.name, paragraphs) for module, paragraphs in distinct_paragraphs(modules)]
+    assert found == [("a.py", ["The x of it.", "Another."]), ("a.py", ["A third."])]

@@ -8,9 +8,9 @@ from helpers.models import make_bilm, small_config
 from elmolite.checkpoint import Checkpoint
 from elmolite.data.bptt import BPTTBatches
 from elmolite.data.corpus import Split
-from elmolite.data.vocab import UNKNOWN_ID
+from elmolite.data.vocab import BEGIN_SENTENCE_ID, END_SENTENCE_ID, UNKNOWN_ID
 from elmolite.nn.softmax import FullSoftmax
-from elmolite.pretraining.evaluation import evaluate, evaluate_text, run_batch
+from elmolite.pretraining.evaluation import evaluate, evaluate_text, run_batch, unigram_perplexity
 
 
 @pytest.fixture
@@ -23,6 +23,16 @@ def test_the_perplexity_of_a_uniform_model_is_the_vocabulary_size(corpus, bilm, 
     torch.nn.init.zeros_(softmax.weight)
     result = evaluate(bilm, softmax, corpus, corpus.train, by_sentence=False)
     assert [result.forward, result.backward] == pytest.approx([len(corpus.vocabulary)] * 2, rel=1e-5)
+
+
+def test_unigram_perplexity_is_that_of_a_model_of_the_word_frequencies(corpus, bilm, softmax):
+    torch.nn.init.zeros_(softmax.weight)
+    counts = torch.tensor(corpus.vocabulary.counts, dtype=torch.float64)
+    for direction, never in (("forward", BEGIN_SENTENCE_ID), ("backward", END_SENTENCE_ID)):
+        with torch.no_grad():
+            softmax.bias.copy_(counts.index_fill(0, torch.tensor(never), 0).log().clamp(min=-1e4))
+        result = evaluate(bilm, softmax, corpus, corpus.train, by_sentence=False)
+        assert getattr(result, direction) == pytest.approx(unigram_perplexity(corpus, corpus.train), rel=1e-4)
 
 
 def test_by_sentence_equals_each_sentence_alone(corpus, bilm, softmax):

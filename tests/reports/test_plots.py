@@ -89,10 +89,11 @@ def test_names_are_drawn_literally(tmp_path, drawn):
 def test_without_matplotlib_nothing_is_drawn(tmp_path, monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     caplog.set_level("INFO", logger="elmolite")
+    plots._note_missing_matplotlib.cache_clear()
     path = tmp_path / "a.png"
     assert plots.draw_confusion(["a"], np.ones((1, 1), int), path, title="T") is None
     assert plots.draw_training(path, losses={"a": [1.0]}, metrics={}, title="T") is None
-    assert caplog.messages == ["a.png not drawn: matplotlib is not installed (pip install 'elmolite[plot]')"] * 2
+    assert caplog.messages == ["plots are not drawn: matplotlib is not installed (pip install 'elmolite[plot]')"]
     assert not path.exists()
 
 
