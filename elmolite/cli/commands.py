@@ -693,7 +693,7 @@ def info(name: str | None = None, *, verify: bool = False, runtime: bool = False
     return Result("\n".join(text for text, _ in parts), {key: each for _, part in parts for key, each in part.items()})
 
 
-def demo(*, size: Literal["full", "smoke"] = "full", out: Path = Path("runs/demo"), overwrite: bool = False) -> None:
+def demo(*, size: Literal["full", "smoke"] = "full", out: Path = Path("runs/demo"), overwrite: bool = False) -> Result:
     """Run the demonstration: a released model, a new one trained on docstrings, a task, a report.
 
     Interrupted, it continues with the same command.
@@ -704,7 +704,8 @@ def demo(*, size: Literal["full", "smoke"] = "full", out: Path = Path("runs/demo
     """
     from elmolite.demo.run import run
 
-    run(out, size=size, overwrite=overwrite)
+    values = run(out, size=size, overwrite=overwrite)
+    return Result(f"Open      {values['report']}", values)
 
 
 def completion(shell: Literal["bash", "zsh", "fish"]) -> Result:

@@ -126,11 +126,12 @@ class Demonstration:
 _RESULTS = "results.json"
 
 
-def run(out: Path, *, size: Literal["full", "smoke"] = "full", overwrite: bool = False) -> None:
-    """Run the demonstration, or continue one that was interrupted.
+def run(out: Path, *, size: Literal["full", "smoke"] = "full", overwrite: bool = False) -> dict[str, Any]:
+    """Run the demonstration, or continue one that was interrupted; print what it does.
 
     :param out: folder for the results.
     :param overwrite: begin anew, and replace an earlier demonstration in the folder.
+    :returns: the result of each step, and the address of the report.
     :raises InputError: the folder contains other files, or a demonstration of another size or version.
     :raises Preempted: a signal stopped it; the same call continues.
     """
@@ -149,8 +150,8 @@ def run(out: Path, *, size: Literal["full", "smoke"] = "full", overwrite: bool =
             print(step.describe(demo), flush=True)
     write_report(demo.out / REPORT, demo.results, settings=_settings(demo), commands=_next_commands(demo))
     print(f"\n== Done in {time.perf_counter() - started:.0f} s\n")
-    print(f"Open      {(demo.out / REPORT).resolve().as_uri()}")
     print("Next      " + "\n          ".join(_next_commands(demo)))
+    return {**demo.results, "report": (demo.out / REPORT).resolve().as_uri()}
 
 
 def _open(out: Path, size: Literal["full", "smoke"], *, overwrite: bool) -> Demonstration:
