@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from elmolite import __version__
 from elmolite.data.prepare import prepare
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.demo import docstrings
@@ -119,7 +119,7 @@ class Demonstration:
 
     def save(self) -> None:
         """Write what is finished."""
-        content = {"version": __version__, "size": self.name, "results": self.results, "scores": self.scores}
+        content = {"version": version("elmolite"), "size": self.name, "results": self.results, "scores": self.scores}
         files.write_bytes(self.out / _RESULTS, files.json_bytes(content))
 
 
@@ -158,7 +158,7 @@ def _open(out: Path, size: Literal["full", "smoke"], *, overwrite: bool) -> Demo
     """Open the demonstration in a folder, or begin one."""
     if (out / _RESULTS).is_file() and not overwrite:
         content = files.read_json(out / _RESULTS, kind="demonstration")
-        if (content.get("size"), content.get("version")) != (size, __version__):
+        if (content.get("size"), content.get("version")) != (size, version("elmolite")):
             raise InputError(
                 f"{out}: contains a demonstration of --size {content.get('size')} and elmolite "
                 f"{content.get('version')}: pass another --out, or --overwrite to replace it"
@@ -206,7 +206,7 @@ def _continuable(demo: Demonstration) -> Iterator[None]:
 def _settings(demo: Demonstration) -> dict[str, str]:
     size = demo.size
     return {
-        "elmolite": __version__,
+        "elmolite": version("elmolite"),
         "vocabulary": f"{size.vocab_size:,} words",
         "model": json.dumps(asdict(size.model)),
         "pretraining": json.dumps(asdict(size.training)),
