@@ -211,7 +211,7 @@ def test_the_test_examples_influence_nothing(tmp_path, model_folder):
 
 def test_mixes_are_learnt_and_pulled_towards_the_average(tmp_path, model_folder):
     run = setup_of(model_folder, "tag", train=write_tagged(tmp_path / "a.conll"), output_mix=True)
-    free, pulled = (train(run, tmp_path / f"run{p}", n_epochs=4, mix_penalty=p) for p in (0.0, 100.0))
+    free, pulled = (train(run, tmp_path / f"run{p}", n_epochs=12, mix_penalty=p) for p in (0.0, 100.0))
     for name in ("input", "output"):
         assert sum(free.mixes[name].weights) == pytest.approx(1)
         spread = [max(each.mixes[name].weights) - min(each.mixes[name].weights) for each in (free, pulled)]
