@@ -1,5 +1,7 @@
 """ELMo: pretrain a character-CNN biLSTM language model on your text, embed sentences fast, fine-tune tasks on it."""
 
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -32,6 +34,11 @@ if TYPE_CHECKING:
     from elmolite.tasks.examples.sources import DatasetExamples as DatasetExamples
     from elmolite.tasks.finetune import finetune as finetune
     from elmolite.tasks.heads import TokenFeatures as TokenFeatures
+
+# OpenMP's threads wait for each other by spinning for milliseconds, which makes torch several times slower beside other
+# busy processes. The setting is read when torch is imported; that of the user takes precedence.
+if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 # The modules of the public names, which the imports above repeat for type checkers.
 _HOMES = {
@@ -77,3 +84,8 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(f"elmolite.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names, also those that have not been imported yet."""
+    return sorted({*globals(), *__all__, "__version__"})

@@ -2,8 +2,11 @@
 
 import ast
 import json
+import os
+import runpy
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -58,6 +61,24 @@ def test_type_checkers_see_the_public_names():
     assert seen == elmolite._HOMES
     assert all(hasattr(elmolite, name) for name in elmolite.__all__)
     assert not hasattr(elmolite, "Elmo")
+
+
+def test_the_public_names_are_listed():
+    assert {*elmolite.__all__, "__version__"} <= set(dir(elmolite))
+    assert elmolite.__version__ == version("elmolite")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [({}, "1000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "active"}, None)]
+)
+def test_threads_of_openmp_spin_briefly_unless_the_user_chose(monkeypatch, before, after):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in before.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delitem(sys.modules, "torch")
+    runpy.run_path(elmolite.__file__)
+    assert os.environ.get("GOMP_SPINCOUNT") == after
 
 
 @pytest.mark.parametrize("statement", STATEMENTS.values(), ids=STATEMENTS)

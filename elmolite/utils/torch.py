@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import platform
 import warnings
 from collections.abc import Iterator
@@ -23,6 +24,10 @@ from elmolite.utils.console import log_level
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 _NEVER, _LARGEST = -1, 32 << 20
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    # The threads of OpenMP do not exist in a forked process, which would wait for them forever.
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 @contextmanager

@@ -1,4 +1,5 @@
 import copy
+import os
 import re
 import subprocess
 import sys
@@ -248,6 +249,30 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform ==
     said = [subprocess.check_output([sys.executable, "-c", code, n]) for n in ("1000", "10000")]
     (short, _), (long, vector_bytes) = (map(int, each.split()) for each in said)
     assert long - short < 3 * vector_bytes + 24e6  # all at once would take 65 MB for the cells alone
+
+
+FORKS = """
+import multiprocessing, sys, datasets, torch
+from elmolite import ELMo
+elmo = ELMo.from_pretrained(sys.argv[1])
+texts = ["The children play in the garden ."] * 8
+assert torch.get_num_threads() == 2
+expected = elmo.embed_sentences(texts).tolist()
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    assert pool.map(elmo.embed_sentences, [texts, texts])[1].tolist() == expected
+embed = lambda batch: {"vector": elmo.embed_sentences(batch["text"])}
+mapped = datasets.Dataset.from_dict({"text": texts}).map(embed, batched=True, batch_size=4, num_proc=2)
+assert len(mapped["vector"]) == 8
+"""
+
+
+@pytest.mark.multiprocess
+@pytest.mark.skipif(sys.platform == "win32", reason="forks")
+def test_a_forked_process_embeds(model_folder, dataset_cache, tmp_path):
+    """OpenMP's threads are lost in a fork: waiting for them would never end."""
+    pytest.importorskip("datasets")
+    env = {**os.environ, "OMP_NUM_THREADS": "2", "HF_DATASETS_CACHE": str(dataset_cache), "HF_HUB_OFFLINE": "1"}
+    subprocess.run([sys.executable, "-c", FORKS, model_folder], env=env, check=True, timeout=100, cwd=tmp_path)
 
 
 def test_embed_iter_streams(elmo):
