@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from elmolite.embedding import BATCH_TOKENS
-from elmolite.errors import InputError, exit_code, nearest
+from elmolite.errors import InputError, Terminated, exit_code, nearest
 
 if TYPE_CHECKING:
     from elmolite import BiLMConfig, ExampleColumns, FinetuningConfig, InputConfig, PretrainingConfig
@@ -46,11 +46,12 @@ class Result(NamedTuple):
 
 @contextmanager
 def _if_interrupted(advice: str) -> Iterator[None]:
-    """Say what to do after Ctrl-C in the block, unless the exception says so itself."""
+    """Say what to do after Ctrl-C or SIGTERM in the block, unless the exception says so itself."""
     try:
         yield
     except KeyboardInterrupt as error:
-        error.args = error.args or (f"interrupted; {advice}",)
+        if isinstance(error, Terminated) or not error.args:
+            error.args = (f"{str(error) or 'interrupted'}; {advice}",)
         raise
 
 

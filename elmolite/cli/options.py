@@ -258,7 +258,7 @@ class CommandParser:
 
     def spelled(self, message: str) -> str:
         """Return a message about a parameter with its option, or its place in the file, for the parameter's name."""
-        found = re.match(r"([\w.]+)(?= (?:must|requires|cannot)\b)", message)
+        found = re.match(r"([\w.]+)(?= (?:must|requires|cannot|is missing)\b)", message)
         given = found[1] if found else ""
         name = next((name for name in (given, given.removeprefix("n_")) if name in self.options), None)
         return message if name is None else self._spell(name) + message[len(given) :]

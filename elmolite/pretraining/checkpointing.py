@@ -166,6 +166,14 @@ class CheckpointCallback(Callback):
         """Return whether a run that resumes at a step stopped before the end of the validation of that step."""
         return self.validates and step > 0 and step % self.interval == 0 and done_step != step
 
+    def finished_step(self) -> int | None:
+        """Return the last step of the loaded run if nothing is left to do, else ``None``."""
+        if (loaded := self.checkpoints.loaded) is None:
+            return None
+        step, state = loaded["global_step"], loaded["callbacks"][self.state_key]
+        is_last = step == self.run.n_steps or 0 < self.run.config.patience <= state["n_worse"]
+        return step if is_last and state["done_step"] == step else None
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Install the signal handlers after Lightning's, and save the result of a validation before training."""
         self.checkpoints.loaded = None

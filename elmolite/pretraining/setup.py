@@ -207,7 +207,10 @@ def save_or_verify(out: Path, config: RunConfig, corpus: Path, *, resume: bool) 
         return config
     earlier = read_run_config(out)
     for name, before, now in _differences(earlier, config):
-        raise InputError(f"{out}: the run was started with {name} = {before!r}, got {now!r}; settings cannot change")
+        raise InputError(
+            f"{out}: the run was started with {name} = {before!r}, got {now!r}; settings cannot change "
+            "(to train on with other settings, start a new run with --init-from)"
+        )
     return {**config, "init_from": earlier["init_from"]} if "init_from" in earlier else config
 
 

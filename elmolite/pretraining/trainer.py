@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -86,6 +87,13 @@ def pretrain(
             callbacks=[*callbacks, log, checkpointing],
         )
         distributed.log_once(run.describe())
+        if (step := checkpointing.finished_step()) is not None:
+            model_path = checkpoints.run / MODEL_FOLDER
+            distributed.log_once(
+                f"the run has finished, after step {step:,}; to train its model further, start a new run from it: "
+                + shlex.join(["elmolite", "pretrain", "--init-from", str(model_path), "--corpus", str(corpus)])
+                + " --out FOLDER"
+            )
         _fit(trainer, run, checkpointing)
     return checkpoints.run / MODEL_FOLDER
 
@@ -137,7 +145,8 @@ def _fit(trainer: Trainer, run: PretrainingRun, checkpointing: CheckpointCallbac
     except SystemExit:  # raised after a signal by the callback, or by Lightning
         if not (paths := checkpoints.paths()):
             raise KeyboardInterrupt("interrupted before the first checkpoint") from None
-        raise Preempted(f"interrupted; continue from step {step_of(paths[0]):,} with `resume=True`") from None
+        command = shlex.join(["elmolite", "pretrain", "--out", str(checkpoints.run), "--resume"])
+        raise Preempted(f"interrupted after step {step_of(paths[0]):,}; to continue: {command}") from None
     except RuntimeError as error:
         if distributed.is_lost_connection(error):
             raise ReportedByRankZero("another rank ended, see its error; continue with `resume=True`") from None

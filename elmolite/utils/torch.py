@@ -73,9 +73,9 @@ def best_device() -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise InputError("device mps is not available on this machine")
+        raise InputError("device must be available on this machine, got mps")
     if device.type == "cuda" and (device.index or 0) >= (n_devices := torch.cuda.device_count()):
-        raise InputError(f"device {name} is not available: torch finds {n_devices} CUDA devices on this machine")
+        raise InputError(f"device must be one of the {n_devices} CUDA devices that torch finds, got {name}")
     return device
 
 

@@ -154,6 +154,14 @@ BAD = {
     "missing text": (["prepare", "nowhere.txt", "--out", "c"], "nowhere.txt: no such file"),
     "corpus exists": (["prepare", "good.txt", "--out", "."], "--overwrite"),
     "corpus not given": (["pretrain", "--out", "r"], "--corpus is required"),
+    "unknown recipe": (["pretrain", "--config", "minni"], "minni: no such file or recipe; did you mean 'mini'"),
+    "unknown cell": (
+        ["pretrain", *PRETRAIN, "--model.cell", "lst"],
+        "--model.cell must be lstm, gru or rnn, got 'lst'",
+    ),
+    "a range": (["pretrain", *PRETRAIN, "--batch-size", "0"], "--batch-size must be positive, got 0"),
+    "task in place of a model": (["evaluate", "mini-en-upos", "good.txt"], "a fine-tuned task, not a language model"),
+    "no such device": (["info", "--runtime", "--device", "cuda:99"], "--device must be one of the "),
     "unknown preset": (["pretrain", *PRETRAIN, "--preset", "minni"], "unknown preset 'minni'; did you mean 'mini'"),
     "preset of a model": (["pretrain", *PRETRAIN, "--preset=mini", "--init-from=m"], "exclude each other"),
     "no model": (["embed", "nowhere", "--input", "good.txt", "--output", "v.npz"], "nowhere: no such model folder"),
@@ -197,27 +205,62 @@ def output_of(capsys):
 
 
 @pytest.mark.slow
-def test_from_text_to_perplexity(tmp_path, output_of):
-    """What the commands in the README, which are tested there, leave out."""
+def test_from_text_to_perplexity(tmp_path, output_of, capsys):
+    """Results, and nothing else, are written to standard output; with --json as one object."""
     text = write_sentences(tmp_path / "text.txt", random_sentences(300))
     corpus, out = tmp_path / "corpus", tmp_path / "run"
-    said = output_of("prepare", text, "--out", corpus, "--pretokenized", "--vocab-size", "25", "--workers", "1")
-    assert "25 words of the softmax" in said
+    prepare = ["prepare", text, "--out", corpus, "--pretokenized", "--vocab-size", "25", "--workers", "1"]
+    assert json.loads(output_of(*prepare, "--json"))["vocabulary_size"] == 25
+    assert "25 words of the softmax" in output_of(*prepare, "--overwrite")
     sizes = ["--model.cell-size", 16, "--model.projection-size", 8, "--model.filters", "[[1, 8], [2, 8]]"]
-    said = output_of("pretrain", "--corpus", corpus, "--out", out, "--max-steps", 4, *sizes)
-    assert f"model: {out / 'model'}" in said
+    pretrain = ["pretrain", "--corpus", corpus, "--out", out, "--max-steps", 4, *sizes, "--device", "cpu"]
+    assert json.loads(output_of(*pretrain, "--dry-run", "--json"))["n_steps"] == 4
+    found = json.loads(output_of(*pretrain, "--json"))
+    assert (found["model"], found["n_steps"]) == (str(out / "model"), 4)
+    assert found["validation_perplexity"].keys() == {"forward", "backward"}
+    capsys.readouterr()
     assert run("pretrain", "--out", out, "--resume") == 0  # with the settings of the run
+    said = capsys.readouterr()
+    assert said.out == f"model: {out / 'model'}\n"
+    assert "the run has finished, after step 4; to train its model further, start a new run from it: elmo" in said.err
+    assert f"next: elmolite embed {out / 'model'} --input TEXT" in said.err
     result = json.loads(output_of("evaluate", out / "model", text, "--json"))
     n_targets = sum(len(s) + 1 for s in random_sentences(300))
     assert result["running_text"]["n_targets"] == result["by_sentence"]["n_targets"] == n_targets
     assert "sentence by sentence" in output_of("evaluate", out / "model", text)
     assert "vectors    3 layers of 16" in output_of("info", out / "model")
+    embed = ["embed", out / "model", "--input", text, "--output", tmp_path / "vectors", "--json", "--quiet"]
+    assert json.loads(output_of(*embed))["n_sentences"] == len(text.read_text().splitlines())
+    query = ["neighbours", out / "model", text, "--query", "the [ban]", "-n", 2, "--json"]
+    assert len(json.loads(output_of(*query))[0]["neighbours"]) == 2
+    convert = ["convert", out / "model", tmp_path / "hdf5", "--json"]
+    assert json.loads(output_of(*convert))["output"] == str(tmp_path / "hdf5")
+
+    # A folder of another kind than the command takes
+    for words, message in (
+        (["evaluate", out, text], f"the folder of a run, not a language model: its model is {out / 'model'}"),
+        (["embed", corpus, "--input", text, "--output", "v.npz"], "a corpus, not a language model: train a language"),
+        (["predict", out, "--input", text], "a language model, not a fine-tuned task: train a task on it"),
+        (["test", tmp_path / "vectors", text], "vectors, not a fine-tuned task: read them with EmbeddingFolder"),
+        (["pretrain", "--corpus", out, "--out", "r"], "not a corpus: make one with elmolite prepare"),
+        (["pretrain", "--corpus", corpus, "--out", out], "already contains a run: continue it with --resume"),
+    ):
+        assert run(*words) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_info(output_of):
-    assert "93,600,864" in output_of("info")
+    said = output_of("info")
+    assert all(part in said for part in ("93,600,864", "mini-en", "ewt-upos"))
     said = output_of("info", "mini", "--runtime")
     assert all(part in said for part in ("2,996,448", "threads", "products   without gradients: float32 "))
+    assert json.loads(output_of("info", "mini", "--json"))["n_parameters"] == 2_996_448
+
+
+def test_recipes_by_name():
+    assert load_recipe("mini") == load_recipe(RECIPES / "pretrain" / "mini.yaml")
+    found = parsed("finetune", ["tag", "--config", "ewt-upos", "--train", "a", "--out", "o"])
+    assert (found["encoder"], found["config"].patience) == ("mini-en", 4)
 
 
 def test_info_of_a_corpus(tmp_path, corpus, output_of, capsys):
@@ -253,6 +296,8 @@ def test_from_examples_to_predictions(tmp_path, model_folder, files, output_of):
     said = output_of("predict", out, "--input", tmp_path / "new.txt", "--output", tmp_path / "new.jsonl")
     assert (tmp_path / "new.jsonl").read_text(encoding="utf-8").splitlines() == lines
     assert said == f"{tmp_path / 'new.jsonl'}: 3 predictions\n"
+    predict = ["predict", out, "--input", tmp_path / "new.txt", "--output", tmp_path / "new.jsonl", "--json"]
+    assert json.loads(output_of(*predict))["n_predictions"] == 3
 
 
 @pytest.mark.slow
@@ -312,7 +357,7 @@ def test_comparisons(tmp_path, model_folder, files, output_of, options, rows):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_pictures")
-def test_a_recipe_another_cache_and_a_reference(tmp_path, model_folder, files, own_cache):
+def test_a_recipe_another_cache_and_a_reference(tmp_path, model_folder, files, own_cache, output_of):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(f"encoder: {model_folder}\nn_epochs: 1\nhead: {{kind: linear}}\nrefer_to_encoder: true\n")
     arguments = ["--config", recipe, *files, "--out", tmp_path / "out", "--cache", tmp_path / "other"]
@@ -320,7 +365,7 @@ def test_a_recipe_another_cache_and_a_reference(tmp_path, model_folder, files, o
     assert len(names(tmp_path / "other")) == 3
     assert not own_cache.exists()
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["is_untrained"]
-    assert run("finetune", "classify", *arguments, "--overwrite") == 0
+    assert json.loads(output_of("finetune", "classify", *arguments, "--overwrite", "--json"))["best_epoch"] == 1
     assert not (tmp_path / "out" / "model" / "encoder").exists()
     checkpoint = TaskCheckpoint.from_pretrained(tmp_path / "out", encoder=model_folder)
     assert checkpoint.description.head.kind == "linear"

@@ -1,36 +1,176 @@
+import json
 import logging
+import math
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
 import warnings
 
 import pytest
+import torch
 
 import elmolite
-from elmolite.cli.main import COMMANDS, main, with_flags
+from elmolite.cli.commands import COMMANDS, PARSERS, Result, finetune
+from elmolite.cli.help import COMMAND_SYNONYMS, EXAMPLES, GROUPS, SECTIONS, SYNONYMS
+from elmolite.cli.main import main, with_flags
+from elmolite.cli.options import CommandParser
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError, Preempted
+from elmolite.tasks.config import HEAD_CONFIGS
+from elmolite.utils.config import default_device
+from elmolite.utils.torch import best_device, trainer_devices
+
+HEAVY = {"torch", "lightning", "datasets"}
+WITHOUT_TORCH = {
+    "--help": 0, "help embed": 0, "pretrain --help": 0, "finetune tag --help-all": 0,
+    "embed mini-en --input nosuch --output v": 2, "embed nosuch --input good.txt --output v": 2,
+    "evaluate mini-en nosuch": 2, "neighbours nosuch good.txt --query a": 2, "convert nosuch out": 2,
+    "pretrain --corpus nosuch --out r": 2, "pretrain --corpus nosuch --out r --preset nosuch": 2,
+    "pretrain --config nosuch": 2,
+    "pretrain --device gpu": 2, "finetune tag --encoder mini-en --train nosuch --out r": 2,
+    "finetune tag --encoder mini-en --train good.txt --out .": 2, "finetune nosuch": 2, "prepare good.txt --out .": 2,
+    "predict nosuch --input good.txt": 2, "test mini-en good.txt": 2, "info nosuch": 2, "demo --lr 3": 2,
+    **dict.fromkeys(("pretrain", "embed", "finetune", "finetune entail", "predict", "test", "neighbours"), 2),
+}  # fmt: skip
+"""Command lines that need no torch, and their exit codes."""
 
 
-@pytest.mark.parametrize(
-    ("arguments", "heavy"),
-    [(["--help"], {"torch", "numpy", "lightning", "jsonargparse"}), (["embed", "--help"], {"torch", "lightning"})],
-)
-def test_help_imports_nothing_heavy(arguments, heavy):
-    code = f"from elmolite.cli.main import main\ntry: main({arguments})\nexcept SystemExit: pass\n"
-    code += f"import sys; print(sorted({heavy} & set(sys.modules)))"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert said.startswith(f"usage: elmolite {'embed' if 'embed' in arguments else 'COMMAND'}")
-    assert said.endswith("[]\n")
+@pytest.mark.multiprocess
+def test_help_and_errors_import_nothing_heavy(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "good.txt").write_text("yes\n")
+    code = f"""
+import sys
+from elmolite.cli.main import main, with_flags
+def exit_code(words):
+    try:
+        return main(words)
+    except SystemExit as error:
+        return error.code
+for line in {list(WITHOUT_TORCH)}:
+    code = exit_code(line.split())
+    print("RAN", line, code, sorted({HEAVY} & set(sys.modules)), sep="|")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    ran = [line for line in done.stdout.splitlines() if line.startswith("RAN")]
+    assert ran == [f"RAN|{line}|{code}|[]" for line, code in WITHOUT_TORCH.items()]
+    assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help(command, capsys):
+COMMAND_LINES = [*(name for name in COMMANDS if name != "finetune"), *(f"finetune {task}" for task in HEAD_CONFIGS)]
+
+
+@pytest.mark.parametrize("command", COMMAND_LINES)
+def test_help_of_a_command(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
     with pytest.raises(SystemExit) as exit_:
-        main([command, "--help"])
+        main([*command.split(), "--help"])
+    text = capsys.readouterr().out
     assert exit_.value.code == 0
-    assert f"usage: elmolite {command}" in capsys.readouterr().out
+    assert text.startswith(f"usage: elmolite {command} ")
+    assert len(text.splitlines()) <= 100
+    assert all(f"--{name}" in text for name in ("json", "device", "quiet", "verbose", "config"))
+    with pytest.raises(SystemExit):
+        main(["help", *command.split()])
+    assert capsys.readouterr().out == text
+    with pytest.raises(SystemExit):
+        main([*command.split(), "--help-all"])
+    everything = capsys.readouterr().out
+    assert set(re.findall(r"^  (--[\w.-]+)", text, re.M)) <= set(re.findall(r"^  (--[\w.-]+)", everything, re.M))
+    assert "``" not in everything
+    described = re.sub(r"^(usage|Examples|Documentation).*", "", everything.partition("\nExamples:")[0], flags=re.M)
+    texts = re.findall(r"^  (?:-[\w., -]*?(?: [\w{,}.:]+)*|[A-Z_]+)(?:\n +|  +)(\S+)", described, re.M)
+    assert texts
+    assert [text for text in texts if not text[0].isupper() and not text.startswith("FILE")] == []
+
+
+@pytest.mark.parametrize("line", [line for lines in EXAMPLES.values() for line in lines])
+def test_the_examples_of_the_help_are_valid(line):
+    name, *words = shlex.split(line.partition(" > ")[0])[1:]
+    if name == "help":
+        assert set(words) <= COMMANDS.keys()
+    elif "--resume" not in words:  # which needs the run
+        parser = None if name in PARSERS else CommandParser(name, COMMANDS[name])
+        found = PARSERS[name](words) if parser is None else parser.invocation(parser.parse(words))
+        assert found.arguments
+
+
+def test_synonyms_are_of_existing_names():
+    parsers = [CommandParser(name, COMMANDS[name]) for name in COMMANDS if name != "finetune"]
+    parsers += [CommandParser("finetune", finetune, kinds={"head": kind}) for kind in HEAD_CONFIGS.values()]
+    names = {name for parser in parsers for name in parser.options}
+    assert {name for meant in SYNONYMS.values() for name in meant} <= names
+    assert {name.split()[0] for name in COMMAND_SYNONYMS.values()} <= COMMANDS.keys()
+    assert [name for name in GROUPS if name not in COMMANDS] == []
+    assert all(name in {"help", *COMMANDS} for section in SECTIONS.values() for name in section)
+
+
+COMPLETE = """
+source completion.bash
+complete_words() {
+    COMP_WORDS=("$@"); COMP_CWORD=$(( $# - 1 )); COMPREPLY=()
+    _shtab_elmolite
+    echo "${COMPREPLY[*]}"
+}
+complete_words elmolite em
+complete_words elmolite embed mini-en --dtype ""
+complete_words elmolite pretrain --learn
+complete_words elmolite finetune ""
+complete_words elmolite finetune tag --head.k
+"""
+
+
+@pytest.mark.multiprocess
+def test_completion(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("shtab", reason="the extra completion is not installed")
+    for shell in ("zsh", "fish", "bash"):
+        assert main(["completion", shell]) == 0
+        script = capsys.readouterr().out
+        assert "--learning-rate" in script or "learning-rate" in script
+    (tmp_path / "completion.bash").write_text(script)
+    done = subprocess.run(["bash", "-c", COMPLETE], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "embed", "float32 float16 bfloat16", "--learning-rate", "classify tag entail", "--head.kind",
+    ]  # fmt: skip
+
+
+def test_completion_without_shtab(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    assert main(["completion", "bash"]) == 2
+    assert capsys.readouterr().err == "elmolite: completion needs shtab: pip install 'elmolite[completion]'\n"
+
+
+def test_json_has_no_nan(monkeypatch, capsys):
+    values = {"loss": math.nan, "scores": [math.inf, 1.5]}
+    monkeypatch.setitem(COMMANDS, "info", lambda: Result("text", values, "elmolite help"))
+    assert main(["info", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"loss": None, "scores": [None, 1.5]}
+    assert main(["info"]) == 0
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("text\n", "next: elmolite help\n")
+
+
+@pytest.mark.parametrize(("words", "name"), [([], "cpu"), (["--device", "cpu"], "cpu"), (["--device=meta"], None)])
+def test_device(monkeypatch, capsys, words, name):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setitem(COMMANDS, "info", lambda: Result(str(best_device()), {}))
+    assert main(["info", *words]) == (0 if name else 2)
+    assert capsys.readouterr().out == (f"{name}\n" if name else "")
+
+
+def test_device_of_a_trainer():
+    with default_device("cpu"):
+        assert (best_device(), trainer_devices(best_device(), 2)) == (torch.device("cpu"), 2)
+    assert trainer_devices(torch.device("cuda:1")) == [1]
+    with pytest.raises(InputError, match="device must be cuda for 2 devices, got cuda:1"):
+        trainer_devices(torch.device("cuda:1"), 2)
+    with default_device("mps" if not torch.backends.mps.is_available() else "cuda:99"), pytest.raises(InputError):
+        best_device()
+    with pytest.raises(InputError, match="device must be auto"), default_device("gpu"):
+        pass
 
 
 def test_version_and_no_command(capsys):
@@ -117,7 +257,7 @@ def test_sigterm_leaves_no_partial_file(monkeypatch, capsys, tmp_path, model_fol
     before = signal.getsignal(signal.SIGTERM)
     output = tmp_path / "out" / "vectors.npz"
     assert main(["embed", str(model_folder), "--input", str(tmp_path / "text"), "--output", str(output)]) == 143
-    assert capsys.readouterr().err == "elmolite: terminated\n"
+    assert capsys.readouterr().err.startswith("elmolite: terminated; nothing was written")
     assert list((tmp_path / "out").iterdir()) == []
     assert signal.getsignal(signal.SIGTERM) is before
 

@@ -138,7 +138,7 @@ def test_sigterm_saves_and_stops_the_run(tmp_path, corpus, finished_run):
     before = signal.getsignal(signal.SIGTERM)
     with (
         before_step(5, lambda _: os.kill(os.getpid(), signal.SIGTERM)),
-        pytest.raises(KeyboardInterrupt, match=r"interrupted; continue from step 6 with `resume=True`"),
+        pytest.raises(KeyboardInterrupt, match=r"after step 6; to continue: elmolite pretrain --out .*parts --resume"),
     ):
         train(corpus, tmp_path / "parts")
     assert signal.getsignal(signal.SIGTERM) is before
