@@ -1,7 +1,7 @@
 """Demonstration: a released model, then docstrings of this installation -> corpus -> pretrained model -> a task.
 
-Each step stores its result in ``results.json``, from which it is printed and reported. Finished steps are not repeated,
-so the same command continues a demonstration that was interrupted.
+Each step stores its result in ``demonstration.json``, from which it is printed and reported. Finished steps are not
+repeated, so the same command continues a demonstration that was interrupted.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ COMPARED = (
 """A word in two senses, each in two sentences in turn."""
 MODELS = ("untrained", "pretrained")
 
+_RESULTS = "demonstration.json"
 _N_SHOWN, _MAX_SHOWN_TOKENS = 5, 16
 _VALID_EVERY = 25
 """One module in so many is validation text."""
@@ -86,8 +87,10 @@ def _size(name: Literal["full", "smoke"]) -> Size:
         training = PretrainingConfig(
             max_steps=150, n_validations=3, valid_tokens=3000, warmup_steps=20, learning_rate=0.01
         )
-        return Size(2000, model, training, TaskSize(240, 60, 60, n_epochs=10, n_seeds=1), max_modules=40)
-    training = PretrainingConfig(max_steps=400, n_validations=4, valid_tokens=10_000, learning_rate=0.01)
+        return Size(2000, model, training, TaskSize(500, 60, 120, n_epochs=10, n_seeds=1), max_modules=40)
+    training = PretrainingConfig(
+        max_steps=400, n_validations=4, valid_tokens=10_000, learning_rate=0.01, warmup_steps=50
+    )
     return Size(5000, tiny(), training, TaskSize(1500, 300, 900, n_epochs=5))
 
 
@@ -121,9 +124,6 @@ class Demonstration:
         """Write what is finished."""
         content = {"version": version("elmolite"), "size": self.name, "results": self.results, "scores": self.scores}
         files.write_bytes(self.out / _RESULTS, files.json_bytes(content))
-
-
-_RESULTS = "results.json"
 
 
 def run(out: Path, *, size: Literal["full", "smoke"] = "full", overwrite: bool = False) -> dict[str, Any]:
@@ -354,7 +354,7 @@ def _explain_perplexity(demo: Demonstration) -> str:
 def _pretrain(demo: Demonstration) -> dict[str, Any]:
     size = demo.size
     is_begun = bool(TrainingCheckpoints(demo.out).paths())
-    pretrain(size.training, model=size.model, corpus=demo.out / "corpus", out=demo.out, resume=is_begun)
+    pretrain(size.training, model=size.model, corpus=demo.out / "corpus", out=demo.out, resume=is_begun, loggers=[])
     log = _read_log(demo.out / "log.csv")
     training = [[row["step"], math.exp(row["loss"])] for row in log if "loss" in row]
     validation = [[row["step"], row["valid_average"]] for row in log if "valid_average" in row]
@@ -407,7 +407,7 @@ def _train_task(demo: Demonstration) -> dict[str, Any]:
                 assert result.test.spans is not None
                 demo.scores[name] = asdict(result.test.spans.micro)
                 demo.save()
-            bar.update(1)
+            bar.update(1, f"{model}, seed {seed}: F1 {demo.scores[name]['f1']:.3f}")
     shutil.rmtree(folder / "layers", ignore_errors=True)
     short = [each for each in examples.test or () if len(each.sentences[0]) <= _MAX_SHOWN_TOKENS]
     short = short[:: max(1, len(short) // _N_SHOWN)][:_N_SHOWN]  # of several modules

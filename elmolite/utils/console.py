@@ -85,7 +85,10 @@ class progress_bar:  # noqa: N801  # used as a function
         from tqdm import tqdm
 
         rate = (self.n - self._initial) / seconds
-        parts = [f"{self.desc}: {self.n:,}", f"{rate:,.{0 if rate >= 10 else 1}f} {self.unit}/s"]
+        parts = [
+            f"{self.desc}: {self.n:,}",
+            f"{rate:,.0f} {self.unit}/s" if rate >= 10 else f"{rate:.2g} {self.unit}/s",
+        ]
         parts += [text] if text else []
         if self.total:
             parts[0] += f" of {self.total:,}"
