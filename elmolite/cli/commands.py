@@ -61,7 +61,9 @@ def _check_files(**sources: str | Path | None) -> None:
     :param sources: path of each option; ``-`` and ``None`` are not checked.
     """
     for option, source in sources.items():
-        if source is not None and str(source) != "-" and not Path(source).is_file():
+        if source is None or str(source) == "-":
+            continue
+        if Path(source).is_dir() or not Path(source).exists():  # a pipe is neither
             problem = "is a folder, not a file" if Path(source).is_dir() else "no such file"
             raise InputError(f"{source}: {problem} (--{option})")
 

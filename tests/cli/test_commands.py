@@ -1,5 +1,6 @@
 import io
 import json
+import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -397,3 +398,14 @@ def test_standard_input_and_a_failed_prediction(tmp_path, model_folder, monkeypa
     assert run("predict", folder, "--input", tmp_path / "new.jsonl", "--output", tmp_path / "out.jsonl") == 2
     assert "new.jsonl, line 2" in capsys.readouterr().err
     assert names(tmp_path) == before
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="the shell's <(command) needs /dev/fd")
+def test_a_pipe_is_a_file(tmp_path, model_folder):
+    reader, writer = os.pipe()
+    os.write(writer, b"A line.\n")
+    os.close(writer)
+    output = tmp_path / "vectors.npz"
+    assert main(["embed", str(model_folder), "--input", f"/dev/fd/{reader}", "--output", str(output)]) == 0
+    os.close(reader)
+    assert output.exists()
