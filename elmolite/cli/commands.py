@@ -394,6 +394,7 @@ def neighbours(
     layers: str = "top",
     n: int = 5,
     max_sentences: int = 10_000,
+    quiet: bool = False,
 ) -> Result:
     """Find the tokens of a text that are most similar to a word in its sentence.
 
@@ -419,7 +420,9 @@ def neighbours(
     queries = [parse_query(each, elmo) for each in query]
     lines = (line for document in read_documents(find_files(text)) for line in document)
     sentences = (sentence for line in lines for sentence in elmo.tokenizer.sentences(line))
-    index = NeighbourIndex(elmo, list(islice(sentences, max_sentences)), layers=_layers(layers))
+    index = NeighbourIndex(
+        elmo, list(islice(sentences, max_sentences)), layers=_layers(layers), show_progress=not quiet
+    )
     values = [
         {
             "query": asdict(each),
@@ -601,6 +604,7 @@ def predict(
     pretokenized: bool = False,
     custom_head: str | None = None,
     encoder: str | None = None,
+    quiet: bool = False,
     columns: ExampleColumns,
 ) -> Result | None:
     """Predict the labels of a file's sentences, with their probabilities, as JSON lines.
@@ -622,7 +626,9 @@ def predict(
 
     is_other_encoding = output is None and (sys.stdout.encoding or "utf-8").lower().replace("-", "") != "utf8"
     head = None if custom_head is None else _load_head(custom_head)
-    records = predict_file(model, input_, columns, head=head, encoder=encoder, pretokenized=pretokenized)
+    records = predict_file(
+        model, input_, columns, head=head, encoder=encoder, pretokenized=pretokenized, show_progress=not quiet
+    )
     lines = (json.dumps(record, ensure_ascii=is_other_encoding) + "\n" for record in records)
     if output is None:
         sys.stdout.writelines(lines)
@@ -645,6 +651,7 @@ def test(
     *,
     custom_head: str | None = None,
     encoder: str | None = None,
+    quiet: bool = False,
     columns: ExampleColumns,
 ) -> Result:
     """Evaluate a fine-tuned model on labelled data.
@@ -659,7 +666,7 @@ def test(
     from elmolite.tasks.predict import evaluate_file
 
     head = None if custom_head is None else _load_head(custom_head)
-    scores = evaluate_file(model, file, columns, head=head, encoder=encoder)
+    scores = evaluate_file(model, file, columns, head=head, encoder=encoder, show_progress=not quiet)
     headline = "" if scores.name == "accuracy" else f"\n{scores.name} {scores.value:.4f}"  # accuracy is in the table
     return Result(f"{scores.describe()}{headline}", scores.as_dict())
 

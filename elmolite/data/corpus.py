@@ -32,6 +32,7 @@ from elmolite.data.vocab import SPECIALS, VOCAB_FILE, Vocabulary
 from elmolite.errors import InputError
 from elmolite.nn import MAX_CHARACTERS, N_BYTE_IDS
 from elmolite.utils import files, folders
+from elmolite.utils.console import progress_bar
 
 FORMAT_VERSION = 3
 """Version 0.1 of elmolite also wrote checksums of the blocks of arrays, which are ignored."""
@@ -103,8 +104,11 @@ class Corpus:
 
         :raises InputError: a file is missing or damaged; the message names it.
         """
-        for name, entry in self.summary["files"].items():
-            files.check_file(self.folder / name, entry)
+        entries = self.summary["files"]
+        with progress_bar("verifying", unit="bytes", total=sum(entry["bytes"] for entry in entries.values())) as bar:
+            for name, entry in entries.items():
+                files.check_file(self.folder / name, entry)
+                bar.update(entry["bytes"])
 
     def indexer(self, model_input: str) -> TokenIndexer:
         """Return the indexer of a model with this ``input``, "characters" or "words"."""

@@ -195,7 +195,7 @@ def evaluate_text(model: str | Path, text: Sequence[str], *, show_progress: bool
             tokenizer=checkpoint.tokenizer,
             vocabulary=checkpoint.vocabulary,
             characters=checkpoint.characters,
-            show_progress=False,
+            show_progress=show_progress,
         )
         n_targets = 2 * (corpus.train.n_tokens + corpus.train.n_sentences)
         with progress_bar("evaluating", unit="targets", total=n_targets, show=show_progress) as bar:

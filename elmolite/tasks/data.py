@@ -26,6 +26,7 @@ from elmolite.tasks.layer_cache import LayerCache
 from elmolite.tasks.model import SentenceBatch, TaskModel
 from elmolite.tasks.objectives import Prediction
 from elmolite.tasks.static_vectors import StaticEmbedding
+from elmolite.utils.console import progress_bar
 
 POOL_BATCHES = 50
 """Number of batches that are sorted by length together: fewer means more padding, more means less shuffling."""
@@ -131,14 +132,19 @@ class ShuffledBatches(Sampler[list[int]]):
             yield batches[number]
 
 
-def predict(model: TaskModel, data: TaskData, *, batch_tokens: int = BATCH_TOKENS) -> list[Prediction]:
+def predict(
+    model: TaskModel, data: TaskData, *, batch_tokens: int = BATCH_TOKENS, show_progress: bool | None = None
+) -> list[Prediction]:
     """Return the predictions of examples, in their order.
 
     :param batch_tokens: maximum number of tokens of a batch, padding included; a longer example is a batch by itself.
+    :param show_progress: show a progress bar; by default if the call takes more than five seconds.
     """
     device = next(model.parameters()).device
     found: dict[int, Prediction] = {}
-    for indices in batches_by_length(data.lengths.tolist(), batch_tokens):
-        sentences = [side.to(device) for side in data.sentences(indices)]
-        found |= dict(zip(indices, model.predict(sentences), strict=True))
+    with progress_bar("predicting", unit="examples", total=len(data), show=show_progress) as bar:
+        for indices in batches_by_length(data.lengths.tolist(), batch_tokens):
+            sentences = [side.to(device) for side in data.sentences(indices)]
+            found |= dict(zip(indices, model.predict(sentences), strict=True))
+            bar.update(len(indices))
     return [found[index] for index in range(len(data))]

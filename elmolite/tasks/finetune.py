@@ -290,7 +290,7 @@ def fit(
     model.to(device).eval()
     test = None
     if run.examples.test is not None:
-        predicted = [prediction.labels for prediction in predict(model, data["test"])]
+        predicted = [prediction.labels for prediction in predict(model, data["test"], show_progress=show_progress)]
         test = description.score([each.labels for each in run.examples.test], predicted)
     result = FinetuningResult(
         out / MODEL_FOLDER, best.scores, test, best.epoch, best.epochs, model.inputs.learnt_mixes()

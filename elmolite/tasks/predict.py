@@ -29,6 +29,7 @@ def predict_file(
     head: HeadFactory | None = None,
     encoder: str | Path | None = None,
     pretokenized: bool = False,
+    show_progress: bool | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Predict the examples of a file, with labels or without.
 
@@ -38,6 +39,7 @@ def predict_file(
     :param head: factory of the custom head, if the task was trained with one.
     :param encoder: the language model, if the task folder refers to one.
     :param pretokenized: split strings at white space, not with the tokenizer of the task.
+    :param show_progress: show a progress bar; by default if the call takes more than five seconds.
     :returns: for each example its sentences, the predicted labels and their probabilities, and if the file has labels
         the gold labels, as values for JSON.
     """
@@ -54,7 +56,7 @@ def predict_file(
     report.log()
     if pretokenized:
         checkpoint.tokenizer = SentenceTokenizer.whitespace()
-    data, predictions = _predict(checkpoint, examples)
+    data, predictions = _predict(checkpoint, examples, show_progress)
     sentences = list(zip(*data.sides, strict=True))
     for example, tokens, prediction in zip(examples, sentences, predictions, strict=True):
         yield _record(description, example, tokens, prediction)
@@ -67,6 +69,7 @@ def evaluate_file(
     *,
     head: HeadFactory | None = None,
     encoder: str | Path | None = None,
+    show_progress: bool | None = None,
 ) -> TaskScores:
     """Score the predictions for the examples of a labelled file; the parameters are those of :func:`predict_file`."""
     checkpoint = TaskCheckpoint.from_pretrained(folder, head=head, encoder=encoder)
@@ -75,7 +78,7 @@ def evaluate_file(
     read.report.log()
     check_labels(description, read.examples)
     warn_unknown_labels(description.labels, read.examples)
-    _, predictions = _predict(checkpoint, read.examples)
+    _, predictions = _predict(checkpoint, read.examples, show_progress)
     return description.score(*([each.labels for each in part] for part in (read.examples, predictions)))
 
 
@@ -84,9 +87,11 @@ def _changed(columns: ExampleColumns) -> dict[str, Any]:
     return {name: value for name, value in asdict(columns).items() if value != getattr(DEFAULT_COLUMNS, name)}
 
 
-def _predict(checkpoint: TaskCheckpoint, examples: list[Example]) -> tuple[TaskData, list[Prediction]]:
+def _predict(
+    checkpoint: TaskCheckpoint, examples: list[Example], show_progress: bool | None
+) -> tuple[TaskData, list[Prediction]]:
     data = TaskData(examples, checkpoint.model.to(best_device()), checkpoint.tokenizer)
-    return data, predict(checkpoint.model, data)
+    return data, predict(checkpoint.model, data, show_progress=show_progress)
 
 
 def _record(
