@@ -4,7 +4,8 @@ usage: python tests/helpers/documents.py PAGE.md FOLDER
 
 ``python`` blocks of a page share their names, ``bash`` blocks run line by line; training is cut to a few steps. A
 ``text`` block after one of them is its output: words must be equal, numbers close. A block that cannot run has a
-comment before it, ``<!-- not run: REASON -->``, an output that differs ``<!-- no output check: REASON -->``.
+comment before it, ``<!-- not run: REASON -->``, one that runs only where modules are installed
+``<!-- needs: MODULE, MODULE -->``, and an output that differs ``<!-- no output check: REASON -->``.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-FENCE = re.compile(r"(?:<!-- (not run|no output check): (.+?) -->\s*)?^( *)```(\w+)[^\n]*\n(.*?)^ *```", re.M | re.S)
+FENCE = re.compile(r"(?:<!-- (not run|no output check|needs): (.+?) -->\s*)?^( *)```(\w+)[^\n]*\n(.*?)^ *```", re.M | re.S)
 SMALL = ["--model.cell-size=16", "--model.projection-size=8", "--max-steps=3", "--batch-size=4", "--n-validations=1"]
 TOLERANCE = 0.02
 """Of numbers in outputs: absolute below 1, relative above."""
@@ -33,6 +35,7 @@ class Block(NamedTuple):
     """A fenced block."""
 
     mark: str | None
+    reason: str | None
     language: str
     code: str
     line: int
@@ -41,7 +44,7 @@ class Block(NamedTuple):
 def read_blocks(text: str) -> list[Block]:
     """Return the fenced blocks of a page."""
     return [
-        Block(found[1], found[4], textwrap.dedent(found[5]), text.count("\n", 0, found.start(4)) + 1)
+        Block(found[1], found[2], found[4], textwrap.dedent(found[5]), text.count("\n", 0, found.start(4)) + 1)
         for found in FENCE.finditer(text)
     ]
 
@@ -54,13 +57,14 @@ def run_page(page: Path, folder: Path) -> int:
     try:
         for block in read_blocks(page.read_text(encoding="utf-8")):
             where = f"{page.name}, line {block.line}"
-            if block.mark == "not run" or block.language not in ("python", "bash", "text"):
+            is_missing = block.mark == "needs" and not all(map(find_spec, str(block.reason).split(", ")))
+            if block.mark == "not run" or is_missing or block.language not in ("python", "bash", "text"):
                 printed = ""
             elif block.language != "text":
                 n_run += 1
                 run = _run_python if block.language == "python" else _run_bash
                 printed = run(block.code, where, names)
-            elif printed and block.mark is None:
+            elif printed and block.mark != "no output check":
                 _compare(block.code, printed, where)
                 printed = ""
     finally:
