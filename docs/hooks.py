@@ -72,7 +72,7 @@ def included(source: str, purpose: str) -> str:
 
 
 def commands() -> str:
-    """Return the page with what ``elmolite COMMAND --help`` prints, for each command."""
+    """Return the page with what ``elmolite COMMAND --help-all`` prints, for each command."""
     parts = [
         "# Commands",
         "After reading this page you know every option of every command. Each section is what `--help-all` prints; "
@@ -92,7 +92,7 @@ def commands() -> str:
 
 
 def _help(*words: str) -> str:
-    """Return what ``--help`` prints, as a block of code."""
+    """Return what ``--help-all`` prints, as a block of code."""
     columns, os.environ["COLUMNS"] = os.environ.get("COLUMNS"), "100"
     printed = io.StringIO()
     try:

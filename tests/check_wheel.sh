@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Build the wheel, install it in a fresh environment and use it there: every module imports, mini-en embeds a sentence.
+# Build the wheel, install it in a fresh environment and use it there: every module imports, mini-en embeds a sentence,
+# and the code of the README runs.
 # usage: tests/check_wheel.sh [PYTHON], the Python of an environment with the dependencies (default: .venv/bin/python)
 set -euo pipefail
 python=$(realpath -s "${1:-.venv/bin/python}")
 cd "$(dirname "$0")/.."
+tests=$PWD/tests
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 unset PYTHONPATH
@@ -31,5 +33,7 @@ assert elmolite.ELMo.from_pretrained("mini-en").embed(["The children play."])[0]
 assert elmolite.TaskCheckpoint.from_pretrained("mini-en-upos").predict(["It works."])[0].labels == ("PRON", "VERB", "PUNCT")
 print(f"wheel: {len(names)} modules import, mini-en embeds, mini-en-upos tags")
 PYTHON
+mkdir readme
+XDG_CACHE_HOME=$work venv/bin/python "$tests/helpers/documents.py" "$tests/../README.md" readme
 venv/bin/python -m elmolite --version
 venv/bin/elmolite --version

@@ -142,7 +142,6 @@ def make_inputs(folder: Path) -> None:
     for name in ("books/a.txt", "books/b.txt", "patents/a.txt", "speeches.txt"):
         (folder / name).parent.mkdir(exist_ok=True, parents=True)
         (folder / name).write_text(text(200), encoding="utf-8")
-    (folder / "mini").write_text("preset: mini\nlearning_rate: 0.004\n")
     (folder / "notes.txt.gz").write_bytes(gzip.compress(text(20).encode()))
     for name in ("other-text.txt", "novel.txt", "valid.txt"):
         (folder / name).write_text(text(20), encoding="utf-8")
