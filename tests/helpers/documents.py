@@ -25,7 +25,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-FENCE = re.compile(r"(?:<!-- (not run|no output check|needs): (.+?) -->\s*)?^( *)```(\w+)[^\n]*\n(.*?)^ *```", re.M | re.S)
+FENCE = re.compile(
+    r"(?:<!-- (not run|no output check|needs): (.+?) -->\s*)?^( *)```(\w+)[^\n]*\n(.*?)^ *```", re.M | re.S
+)
 SMALL = ["--model.cell-size=16", "--model.projection-size=8", "--max-steps=3", "--batch-size=4", "--n-validations=1"]
 TOLERANCE = 0.02
 """Of numbers in outputs: absolute below 1, relative above."""
