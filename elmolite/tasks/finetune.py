@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -35,13 +35,14 @@ from elmolite.tasks.examples.sources import Source, TaskExamples
 from elmolite.tasks.heads import HeadConfig, HeadFactory
 from elmolite.tasks.inputs import NO_LAYERS, LearntMix
 from elmolite.tasks.metrics import TaskScores, check_labels
-from elmolite.tasks.model import TaskModel
+from elmolite.tasks.model import SentenceBatch, TaskModel
 from elmolite.tasks.module import BestEpoch, FinetuningModule
 from elmolite.tasks.spans import scheme_of
 from elmolite.tasks.specs import TaskDescription
 from elmolite.tasks.static_vectors import StaticEmbedding, StaticVectors, read_static_vectors
 from elmolite.utils import files, folders
 from elmolite.utils.config import accepts_renamed_arguments
+from elmolite.utils.console import progress_bar
 from elmolite.utils.torch import best_device, quiet_lightning, trainer_devices
 
 METRICS_FILE = "metrics.json"
@@ -260,7 +261,7 @@ def fit(
             part.cache_layers(
                 None if cache is None else Path(cache), dtype=config.cache_dtype, show_progress=show_progress
             )
-    _standardize(model, data["train"], config)
+    _standardize(model, data["train"], config, show=None if show_progress else False)
     if callable(run.head):
         first = data["train"].sentences(range(min(config.batch_size, len(data["train"]))))
         model.check_head([side.to(device) for side in first])
@@ -306,11 +307,18 @@ def fit(
     return result
 
 
-def _standardize(model: TaskModel, train: TaskData, config: FinetuningConfig) -> None:
+def _standardize(model: TaskModel, train: TaskData, config: FinetuningConfig, *, show: bool | None) -> None:
     """Measure the layers of some training batches, if they are standardized."""
     device = next(model.parameters()).device
     batches = islice(ShuffledBatches(train.lengths, config.batch_size, seed=config.seed), STANDARDIZATION_BATCHES)
-    model.fit_standardization([side.to(device) for side in train.sentences(indices)] for indices in batches)
+    with progress_bar("standardizing", unit="batches", show=show) as bar:
+
+        def sentences() -> Iterator[list[SentenceBatch]]:
+            for indices in batches:
+                yield [side.to(device) for side in train.sentences(indices)]
+                bar.update(1)
+
+        model.fit_standardization(sentences())
 
 
 def _train(

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -17,6 +18,7 @@ from elmolite.tasks.data import TaskBatch
 from elmolite.tasks.metrics import TaskScores
 from elmolite.tasks.model import TaskModel
 from elmolite.tasks.specs import TaskDescription
+from elmolite.utils.console import progress_bar
 
 logger = logging.getLogger("elmolite")
 
@@ -94,7 +96,7 @@ class FinetuningModule(LightningModule):
 
 
 class BestEpoch(Callback):
-    """Early stopping that keeps the weights of the epoch with the best dev score.
+    """Early stopping that keeps the weights of the epoch with the best dev score; shows the progress of long epochs.
 
     While the score is 0, as before any span is found, a lower dev loss is better.
 
@@ -104,6 +106,8 @@ class BestEpoch(Callback):
     def __init__(self, *, patience: int, show: bool = True) -> None:
         self.patience = patience
         self.log_level = logging.INFO if show else logging.DEBUG
+        self._show = None if show else False
+        self._bar = progress_bar("", unit="steps", show=False)
         self.epochs: list[dict[str, float]] = []
         self.epoch = 0
         self.scores: TaskScores | None = None
@@ -112,12 +116,23 @@ class BestEpoch(Callback):
         self._started = self._seconds = 0.0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Start the clock."""
+        """Start the clock and the progress bar."""
         self._started = time.perf_counter()
+        title, n_steps = f"epoch {trainer.current_epoch + 1}", int(trainer.num_training_batches)
+        self._bar = progress_bar(title, unit="steps", total=n_steps, show=self._show)
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Update the progress bar."""
+        self._bar.update(1)
+
+    def on_exception(self, *_: Any) -> None:
+        """Close the progress bar."""
+        self._bar.__exit__()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Stop the clock."""
+        """Stop the clock, and close the progress bar."""
         self._seconds = time.perf_counter() - self._started
+        self._bar.__exit__()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compare the epoch with the best so far."""
