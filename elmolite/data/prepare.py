@@ -201,7 +201,7 @@ def prepare(
 
 def _check_vocabulary_options(vocabulary: Vocabulary | None, vocab_size: int | None, min_count: int | None) -> None:
     if vocabulary is not None and not (vocab_size is None and min_count is None):
-        raise InputError("vocab_size and min_count cannot be combined with a given vocabulary")
+        raise InputError("`vocab_size` and `min_count` cannot be combined with a given vocabulary")
     if vocab_size is not None and vocab_size <= len(vocab.SPECIALS):
         raise InputError(f"vocab_size must be at least {len(vocab.SPECIALS) + 1}, got {vocab_size}")
     if min_count is not None and min_count < 1:
@@ -212,7 +212,7 @@ def _check_character_options(characters: str | CharacterIndexer, min_count: int 
     if isinstance(characters, str) and characters not in _character_kinds():
         raise InputError(f"characters must be one of {', '.join(_character_kinds())}, got {characters!r}")
     if min_count is not None and characters != "unicode":
-        raise InputError("min_character_count requires characters='unicode'")
+        raise InputError("min_character_count requires `characters='unicode'`")
     if min_count is not None and min_count < 1:
         raise InputError(f"min_character_count must be positive, got {min_count}")
 

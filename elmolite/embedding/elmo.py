@@ -39,7 +39,7 @@ from elmolite.embedding.batching import (
 )
 from elmolite.embedding.pooling import CommonComponent, Pooling, WordWeights, cosine, pool
 from elmolite.embedding.word_cache import WordCache
-from elmolite.errors import InputError, nearest
+from elmolite.errors import InputError, check_choice
 from elmolite.nn.bilm import BiLM, BiLMConfig
 from elmolite.utils.config import Precision, check_precision
 from elmolite.utils.console import progress_bar
@@ -490,8 +490,7 @@ class ELMo(nn.Module):
         :param show_progress: as in :meth:`embed`.
         :returns: (sentences, 2 P), zeros for a sentence without tokens.
         """
-        if pooling not in get_args(Pooling):
-            raise InputError(f"pooling: unknown {pooling!r}{nearest(str(pooling), get_args(Pooling))}")
+        check_choice("pooling", pooling, get_args(Pooling))
         if layers == "all":
             raise InputError("layers must be 'average', 'top' or an index for sentence vectors, got 'all'")
         weights = WordWeights(self.vocabulary, a) if pooling == "weighted" else None

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from elmolite.errors import InputError, nearest
+from elmolite.errors import InputError, check_choice
 from elmolite.nn.scalar_mix import ScalarMix
 from elmolite.tasks.config import Normalization
 from elmolite.tasks.heads import TokenFeatures
@@ -151,6 +151,5 @@ def fixed_weights(layers: str, n_layers: int) -> Sequence[float]:
         return [1 / n_layers] * n_layers
     number = {"token": 0, "top": n_layers - 1}.get(layers, int(layers) if layers.isdecimal() else n_layers)
     if number >= n_layers:
-        valid = (MIX, NO_LAYERS, "token", "top", "average", *map(str, range(n_layers)))
-        raise InputError(f"input.layers: unknown {layers!r}{nearest(layers, valid)}")
+        check_choice("input.layers", layers, (MIX, NO_LAYERS, "token", "top", "average", *map(str, range(n_layers))))
     return [float(layer == number) for layer in range(n_layers)]

@@ -50,7 +50,7 @@ def test_weighted_pooling_needs_counts(bilm):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"pooling": "median"}, "pooling: unknown 'median'"),
+        ({"pooling": "median"}, "pooling must be .*, got 'median'"),
         ({"layers": "all"}, "layers must be"),
         ({"pooling": "weighted", "a": 0}, "a must be positive, got 0"),
         ({"common": CommonComponent([1, 0, 0])}, r"width of the component, 3, got \(4, 24\)"),

@@ -74,8 +74,8 @@ def test_dropout_applies_to_everything_in_training_only():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layers": "tokens"}, "unknown 'tokens'; did you mean 'token'"),
-        ({"layers": "3"}, r"layers: unknown '3'"),
+        ({"layers": "tokens"}, "average, 0, 1 or 2, got 'tokens'; did you mean 'token'"),
+        ({"layers": "3"}, r"input.layers must be mix, none, token, .*, got '3'"),
         ({"layers": "none"}, "no static vectors: give input.static"),
         ({"layers": "none", "static": static_of(), "output_mix": True}, r"input\.output_mix needs layers"),
     ],
