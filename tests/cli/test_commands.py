@@ -152,7 +152,6 @@ BAD = {
     "no text": (["prepare", "--out", "c"], "no text given; expected files"),
     "text twice": (["prepare", "good.txt", "--dataset", "d", "--out", "c"], "TEXT (good.txt) and --dataset exclude"),
     "streaming of files": (["prepare", "good.txt", "--streaming", "--out", "c"], "--streaming requires --dataset"),
-    "missing text": (["prepare", "nowhere.txt", "--out", "c"], "nowhere.txt: no such file"),
     "corpus exists": (["prepare", "good.txt", "--out", "."], "--overwrite"),
     "corpus not given": (["pretrain", "--out", "r"], "--corpus is required"),
     "unknown recipe": (["pretrain", "--config", "minni"], "minni: no such file or recipe; did you mean 'mini'"),
