@@ -46,6 +46,10 @@ SOFTMAX_FILE = "softmax.safetensors"
 class Checkpoint:
     """Model and everything needed to use it: tokenizer, indexer and, for the language model, softmax and vocabulary.
 
+    >>> checkpoint = Checkpoint.from_pretrained("mini-en")
+    >>> checkpoint
+    Checkpoint(2,996,448 parameters, adaptive softmax over 30,000 words, reads bytes)
+
     :param training: record of the training for the reader, unused by the library.
     :param storage_dtype: dtype of the weights in the folder that was read; modules compute in float32.
     """
@@ -57,6 +61,11 @@ class Checkpoint:
     vocabulary: Vocabulary | None = None
     training: Mapping[str, Any] | None = None
     storage_dtype: torch.dtype = torch.float32
+
+    def __repr__(self) -> str:
+        words = "" if self.vocabulary is None else f" over {len(self.vocabulary):,} words"
+        softmax = "no softmax" if self.softmax is None else f"{self.softmax.kind} softmax{words}"
+        return f"Checkpoint({self.bilm.n_parameters:,} parameters, {softmax}, reads {self.indexer.reads})"
 
     @property
     def characters(self) -> CharacterIndexer:
@@ -175,6 +184,11 @@ def convert(
     overwrite: bool = False,
 ) -> str:
     """Convert an earlier model to a model folder, or a model folder to HDF5; return a description of the result.
+
+    >>> convert("mini-en", "for-allennlp")
+    'options.json and weights.hdf5, for AllenNLP, simple_elmo and bilm-tf'
+    >>> convert("for-allennlp", "converted")
+    'a model folder of elmolite'
 
     :param source: an earlier model, as :meth:`Checkpoint.from_pretrained` takes it; or a model folder.
     :param destination: the folder to write: a model folder, or ``options.json`` and ``weights.hdf5``.

@@ -19,6 +19,10 @@ class InputError(ValueError):
 
     The message names the file and line or the argument, the value found and what was expected. The command line
     prints it and exits with code 2; it shows arguments in backticks, such as ```overwrite=True```, as flags.
+
+    >>> elmo.embed("one string")
+    Traceback (most recent call last):
+    elmolite.errors.InputError: expected a list of sentences, got str; for one sentence: [text]
     """
 
 

@@ -308,6 +308,10 @@ def _pretrain_invocation(words: Sequence[str]) -> tuple[CommandParser, Invocatio
 def load_recipe(path: str | Path) -> tuple[BiLMConfig, PretrainingConfig]:
     """Read a configuration file as ``elmolite pretrain --config`` does.
 
+    >>> sizes, settings = load_recipe("mini")
+    >>> sizes.cell_size
+    512
+
     :param path: a YAML file, or the name of a recipe that comes with the package, such as ``"mini"``.
     :returns: the sizes and the training settings, as :func:`elmolite.pretrain` takes them.
     :raises InputError: it cannot be read, has an unknown key, an argument of :func:`elmolite.pretrain`, or an invalid

@@ -32,7 +32,7 @@ from elmolite.data.vocab import SPECIALS, VOCAB_FILE, Vocabulary
 from elmolite.errors import InputError
 from elmolite.nn import MAX_CHARACTERS, N_BYTE_IDS
 from elmolite.utils import files, folders
-from elmolite.utils.console import progress_bar
+from elmolite.utils.console import html_table, progress_bar
 
 FORMAT_VERSION = 3
 """Version 0.1 of elmolite also wrote checksums of the blocks of arrays, which are ignored."""
@@ -72,7 +72,14 @@ class Split:
 
 
 class Corpus:
-    """A corpus folder written by :func:`elmolite.data.prepare.prepare`."""
+    """A corpus folder written by :func:`elmolite.data.prepare.prepare`.
+
+    >>> corpus = Corpus.open("corpus")
+    >>> corpus
+    Corpus('corpus', 273 training and 7 validation tokens, 10 words)
+    >>> corpus.sentences(corpus.train, max_sentences=1)
+    [['The', 'children', 'play', 'in', 'the', 'garden', '.']]
+    """
 
     def __init__(self, folder: Path, summary: dict[str, Any]) -> None:
         self.folder = folder
@@ -86,6 +93,17 @@ class Corpus:
         self.vocab_ids = files.map_array(folder / "vocab_ids.npy")
         self.train = self._split("train")
         self.valid = self._split("valid")
+
+    def __repr__(self) -> str:
+        counts = f"{self.train.n_tokens:,} training and {self.valid.n_tokens:,} validation tokens"
+        return f"Corpus({str(self.folder)!r}, {counts}, {len(self.vocabulary):,} words)"
+
+    def _repr_html_(self) -> str:
+        rows = [["", "tokens", "sentences", "documents", "out of vocabulary"]]
+        for name, part in (("training", self.summary["train"]), ("validation", self.summary["valid"])):
+            counts = [f"{part[key]:,}" for key in ("tokens", "sentences", "documents")]
+            rows.append([name, *counts, f"{part['unknown_share']:.2%}"])
+        return html_table(rows)
 
     @classmethod
     def open(cls, folder: str | Path) -> Corpus:

@@ -140,6 +140,9 @@ class DatasetText(DatasetSource):
     A row of several lines is a document. Rows of one line are lines as in a file: an empty row ends a document. With
     a whitespace tokenizer, a row may also be a list of tokens: a sentence.
 
+    >>> text = DatasetText("Salesforce/wikitext", "wikitext-2-raw-v1", "train[:10%]")
+    >>> corpus = prepare(text, "wikitext")  # doctest: +SKIP
+
     :param name: a dataset on the hub, or a folder of parquet, JSON, CSV or text files.
     :param config: the configuration, if the dataset has several.
     :param split: may be a sum, ``train+test``, or a part, ``train[:10%]`` (not when streaming).

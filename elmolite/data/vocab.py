@@ -25,6 +25,12 @@ class Vocabulary:
     """The words of the softmax, ``<S> </S> <UNK>`` first, with their counts in the training text.
 
     The id of a word is its index in :attr:`words`. A count of 0 means unknown.
+
+    >>> vocabulary = Vocabulary.from_counts([("play", 7), ("garden", 2)], n_sentences=5, max_size=None, min_count=2)
+    >>> vocabulary
+    Vocabulary(5 words: <S>, </S>, <UNK>, play, garden)
+    >>> vocabulary.ids(["play", "bark"])
+    [3, 2]
     """
 
     def __init__(self, words: Sequence[str], counts: Sequence[int]) -> None:
@@ -87,6 +93,9 @@ class Vocabulary:
 
     def __len__(self) -> int:
         return len(self.words)
+
+    def __repr__(self) -> str:
+        return f"Vocabulary({len(self):,} words: {', '.join(self.words[:8])}{', ...' * (len(self) > 8)})"
 
     def id(self, word: str) -> int:
         """Return the id of a word of a text; unknown words, and text that spells a special, are ``<UNK>``."""

@@ -69,6 +69,12 @@ class ELMo(nn.Module):
 
     Frozen initially: no gradients and no dropout, also after ``train()``; see :meth:`unfreeze`.
 
+    >>> elmo = ELMo.from_pretrained("mini-en")
+    >>> elmo
+    ELMo(3 layers of 256, 2,996,448 parameters, frozen, precision='32-true', device='cpu')
+    >>> elmo.embed(["The children play in the garden."])[0].shape  # layers, tokens, width
+    (3, 7, 256)
+
     :ivar word_cache: vectors of words that were encoded before, while the model is frozen; assign
         ``WordCache(max_bytes)`` to change its size, 0 for no cache.
     """
@@ -119,6 +125,10 @@ class ELMo(nn.Module):
     ) -> Self:
         """Load a model of elmolite or of an earlier system.
 
+        >>> elmo = ELMo.from_pretrained("mini-en", device="cpu")
+        >>> elmo.config.cell_size
+        512
+
         :param source: a model folder, the name of a model that comes with the package, such as "mini-en", or of one on
             the Hugging Face Hub; or an earlier model: a folder or zip archive with the options and weights of AllenNLP,
             bilm-tf or the NLPL repository, one of these files, or a folder of ELMoForManyLangs.
@@ -142,6 +152,10 @@ class ELMo(nn.Module):
 
     def save_pretrained(self, folder: str | Path, *, dtype: torch.dtype | None = None, overwrite: bool = False) -> None:
         """Write a model folder without a softmax, which embedding does not need.
+
+        >>> elmo.save_pretrained("mine")
+        >>> ELMo.from_pretrained("mine").fingerprint() == elmo.fingerprint()
+        True
 
         :param dtype: of the weights on disk; by default that of the folder the model was loaded from, or float32 after
             :meth:`unfreeze`.
@@ -217,6 +231,10 @@ class ELMo(nn.Module):
     def unfreeze(self, *, n_layers: int | None = None) -> Self:
         """Enable gradients, and dropout in training mode.
 
+        >>> tuned = ELMo.from_pretrained("mini-en").unfreeze(n_layers=1)
+        >>> sorted({name.split(".")[-1] for name, weight in tuned.named_parameters() if weight.requires_grad})
+        ['bias', 'input_weight', 'projection_weight', 'recurrent_weight']
+
         :param n_layers: number of layers, from the top, that get gradients; all L by default, 0 to :meth:`freeze`.
         """
         n_layers = self.n_layers if n_layers is None else n_layers
@@ -245,6 +263,10 @@ class ELMo(nn.Module):
     def to_ids(self, sentences: Sequence[Sentence]) -> TokenIds:
         """Encode sentences on the CPU, for instance in the workers of a ``DataLoader``.
 
+        >>> ids = elmo.to_ids(["Hello there.", "Hi"])
+        >>> ids.lengths
+        tensor([3, 1])
+
         :param sentences: strings, or lists of tokens.
         """
         return encode(self.tokenize(sentences), self.indexer)
@@ -253,6 +275,12 @@ class ELMo(nn.Module):
         """Compute all layers.
 
         Each sentence starts from zero state, between ``<S>`` and ``</S>``, whose own vectors are left out.
+
+        >>> layers, mask = elmo(elmo.to_ids(["Hello there.", "Hi"]))
+        >>> layers.shape
+        torch.Size([3, 2, 3, 256])
+        >>> mask.sum(dim=1)
+        tensor([3, 1])
 
         :param ids: from :meth:`to_ids`.
         :param carry_state: start each row from its final state of the previous call, as AllenNLP and bilm-tf do; see
@@ -312,7 +340,11 @@ class ELMo(nn.Module):
         return self._encode_words(ids.unique_words), ids.tokens[0].to(self.bilm.device)
 
     def tokenize(self, sentences: Iterable[Sentence]) -> list[list[str]]:
-        """Return the tokens of sentences; strings are split by the model's tokenizer."""
+        """Return the tokens of sentences; strings are split by the model's tokenizer.
+
+        >>> elmo.tokenize(["Don't play here!"])
+        [['Do', "n't", 'play', 'here', '!']]
+        """
         _check_sentences(sentences)
         return [self._tokens(sentence, number) for number, sentence in enumerate(sentences)]
 
@@ -363,6 +395,10 @@ class ELMo(nn.Module):
         show_progress: bool | None = None,
     ) -> list[NDArray[np.float32]] | list[Tensor]:
         """Return the word vectors of sentences; those of a sentence do not depend on the other sentences.
+
+        >>> top, = elmo.embed([["The", "play", "was", "long", "."]], layers="top")
+        >>> top.shape
+        (5, 256)
 
         :param sentences: strings, which the model's tokenizer splits, or lists of tokens.
         :param layers: ``"all"``, ``"top"``, ``"average"`` or the index of a layer (0 is the token layer).
@@ -437,6 +473,10 @@ class ELMo(nn.Module):
     ) -> Iterator[NDArray[np.float32]]:
         """Yield the word vectors of a stream of sentences, in the memory of a few batches.
 
+        >>> lines = (f"Sentence {number}." for number in range(1000))
+        >>> sum(len(vectors) for vectors in elmo.embed_iter(lines, layers=0))
+        3000
+
         :param sentences: any iterable of strings or lists of tokens, for instance a generator.
         :param layers: as in :meth:`embed`.
         :param batch_tokens: as in :meth:`embed`; eight times as many tokens are read ahead, to batch by length.
@@ -456,6 +496,10 @@ class ELMo(nn.Module):
 
     def embed_aligned(self, texts: Iterable[str], *, layers: LayerSelection = "all") -> list[AlignedVectors]:
         """Return the tokens of strings with their character offsets and vectors.
+
+        >>> found, = elmo.embed_aligned(["Hi, Ann!"])
+        >>> list(zip(found.tokens, found.offsets))
+        [('Hi', (0, 2)), (',', (2, 3)), ('Ann', (4, 7)), ('!', (7, 8))]
 
         :param texts: one sentence each.
         :param layers: as in :meth:`embed`.
@@ -480,6 +524,9 @@ class ELMo(nn.Module):
         show_progress: bool | None = None,
     ) -> NDArray[np.float32]:
         """Return one vector for each sentence, pooled from those of its tokens.
+
+        >>> elmo.embed_sentences(["The children play.", "It rains."]).shape
+        (2, 256)
 
         :param sentences: as in :meth:`embed`.
         :param pooling: ``mean``, ``max``, or ``weighted``: SIF weights ``a / (a + p(word))`` from the word counts of
@@ -507,6 +554,9 @@ class ELMo(nn.Module):
     def encode(self, sentences: str | Sequence[Sentence], **options: Any) -> NDArray[np.float32]:
         """Alias of :meth:`embed_sentences`, named as in sentence-transformers.
 
+        >>> elmo.encode("The children play.").shape
+        (256,)
+
         :param options: of :meth:`embed_sentences`.
         :returns: (sentences, 2 P), or (2 P) for a single string.
         """
@@ -517,6 +567,9 @@ class ELMo(nn.Module):
 
     def similarity(self, first: Sentence, second: Sentence, **options: Any) -> float:
         """Return the cosine similarity of two sentences.
+
+        >>> elmo.similarity("The boys play.", "The girls play.") > elmo.similarity("The boys play.", "It rains.")
+        True
 
         :param options: of :meth:`embed_sentences`.
         """

@@ -31,7 +31,15 @@ class Occurrence:
 
 
 class NeighbourIndex:
-    """Index of the tokens of a text by their vectors."""
+    """Index of the tokens of a text by their vectors.
+
+    >>> index = NeighbourIndex(elmo, elmo.tokenize(["The children play.", "The play was long.", "Boys play here."]))
+    >>> index
+    NeighbourIndex(13 tokens, layers='top')
+    >>> cosine, token = next(index.nearest(parse_query("girls [play] there .", elmo), n=1))
+    >>> token.in_context().strip()
+    'Boys [play] here .'
+    """
 
     def __init__(
         self,
@@ -54,6 +62,9 @@ class NeighbourIndex:
         if not self.occurrences:
             raise InputError("the text for the neighbours is empty")
         self._vectors = unit(np.concatenate(elmo.embed(sentences, layers=layers, show_progress=show_progress)))
+
+    def __repr__(self) -> str:
+        return f"NeighbourIndex({len(self.occurrences):,} tokens, layers={self.layers!r})"
 
     def find(self, word: str) -> Occurrence | None:
         """Return the middle one of the occurrences of a word, ignoring case, or ``None``."""

@@ -102,6 +102,9 @@ def embed_file(
 ) -> EmbeddingSummary:
     """Embed a text file with one sentence a line.
 
+    >>> embed_file("mini-en", "text.txt", "vectors", layers="top", show_progress=False).describe()
+    '40 sentences, 280 tokens'
+
     :param text: a file, or ``-`` for standard input; a blank line gives an array without tokens.
     :param output: a ``.npz`` file, in which array ``"i"`` is line i; a ``.h5`` or ``.hdf5`` file in the layout of
         AllenNLP; or, without suffix, a directory (:mod:`elmolite.embedding.output`), in which an interrupted run is
@@ -305,7 +308,15 @@ class EmbeddingWriter:
 
 
 class EmbeddingFolder:
-    """Reader of an embedding directory: ``folder[i]`` has the vectors of line i."""
+    """Reader of an embedding directory: ``folder[i]`` has the vectors of line i.
+
+    >>> _ = embed_file("mini-en", "text.txt", "embedded", layers="top", show_progress=False)
+    >>> vectors = EmbeddingFolder("embedded")
+    >>> vectors
+    EmbeddingFolder('embedded', 40 sentences, 280 tokens)
+    >>> vectors[0].shape
+    (7, 256)
+    """
 
     def __init__(self, folder: str | Path) -> None:
         """Open a complete directory."""
@@ -318,6 +329,10 @@ class EmbeddingFolder:
                 files.check_size(_shard_path(self.folder, number), entry)
         self._begins: list[int] = [0, *accumulate(entry["sentences"] for entry in self._shards)]
         self._opened: dict[int, _Shard] = {}
+
+    def __repr__(self) -> str:
+        n_tokens = sum(entry["tokens"] for entry in self._shards)
+        return f"EmbeddingFolder({str(self.folder)!r}, {len(self):,} sentences, {n_tokens:,} tokens)"
 
     def __len__(self) -> int:
         """Return the number of sentences."""

@@ -61,7 +61,13 @@ def pool(
 
 
 class CommonComponent:
-    """Common component of the sentence vectors of a corpus, to be removed from sentence vectors (algorithm 1)."""
+    """Common component of the sentence vectors of a corpus, to be removed from sentence vectors (algorithm 1).
+
+    >>> vectors = elmo.embed_sentences(["The children play.", "It rains.", "We left early."])
+    >>> common = CommonComponent.fit(vectors)
+    >>> common.remove(vectors).shape
+    (3, 256)
+    """
 
     def __init__(self, direction: ArrayLike) -> None:
         """:param direction: unit vector, (D)."""

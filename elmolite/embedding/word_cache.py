@@ -28,6 +28,13 @@ class WordCache:
     changes, in place or by replacement, the cache is emptied; a change through ``.data``, which torch does not count,
     needs :meth:`clear`.
 
+    >>> elmo = ELMo.from_pretrained("mini-en")
+    >>> elmo.word_cache = WordCache(16 << 20)  # 16 MiB
+    >>> for _ in range(2):
+    ...     vectors = elmo.embed(["It rains."])
+    >>> elmo.word_cache.hit_rate
+    0.5
+
     :ivar hits: words found in the cache.
     :ivar misses: words that had to be encoded.
     """

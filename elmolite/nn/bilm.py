@@ -80,6 +80,13 @@ class BiLM(nn.Module):
     """Bidirectional language model: a token encoder, and a stack of recurrent layers for each direction.
 
     The directions share the token encoder but no state.
+
+    >>> bilm = BiLM(BiLMConfig(filters=[(1, 8), (2, 8)], cell_size=32, projection_size=16, n_layers=2))
+    >>> words = torch.randint(0, 256, (5, 10))  # five distinct words of up to ten characters
+    >>> inputs = torch.tensor([0, 1, 2, 3, 4, 4])  # two sequences of three words, packed
+    >>> forward, backward, state = bilm(words, inputs, inputs.flip(0), [2, 2, 2], bilm.zero_state(2))
+    >>> len(forward), forward[-1].shape  # the token layer and two recurrent layers
+    (3, torch.Size([6, 16]))
     """
 
     def __init__(

@@ -21,6 +21,10 @@ ORIGINAL_FILTERS = ((1, 32), (2, 32), (3, 64), (4, 128), (5, 256), (6, 512), (7,
 class BiLMConfig:
     """Sizes of a bidirectional language model.
 
+    >>> config = BiLMConfig(cell_size=1024, projection_size=128)
+    >>> config.n_filters
+    2048
+
     :param input: Token input: characters (bytes or Unicode, as in the corpus), or words: a table of word vectors,
         in which out-of-vocabulary words share one.
     :param filters: Width and number of filters of each character convolution.

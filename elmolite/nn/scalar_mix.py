@@ -18,6 +18,12 @@ class ScalarMix(nn.Module):
     """``gamma * sum_j softmax(scores)_j * layer_j`` (Peters et al. 2018, equation 1).
 
     Initially the layers have equal weights and gamma is 1.
+
+    >>> mix = ScalarMix(3)
+    >>> mix.weights
+    tensor([0.3333, 0.3333, 0.3333], grad_fn=<SoftmaxBackward0>)
+    >>> mix(torch.randn(3, 2, 7, 256)).shape
+    torch.Size([2, 7, 256])
     """
 
     def __init__(

@@ -123,7 +123,12 @@ class Softmax(nn.Module, ABC):
 
 
 class FullSoftmax(Softmax):
-    """Softmax over the whole vocabulary, exact in chunks, or sampled in training (Jean et al. 2015)."""
+    """Softmax over the whole vocabulary, exact in chunks, or sampled in training (Jean et al. 2015).
+
+    >>> softmax = FullSoftmax(vocabulary_size=10, projection_size=4)
+    >>> softmax.full_loss(torch.zeros(3, 4), torch.tensor([1, 2, 3])) / 3  # the mean of log(10)
+    tensor(2.3026, grad_fn=<DivBackward0>)
+    """
 
     kind = "full"
     can_sample = True
@@ -230,6 +235,10 @@ class AdaptiveSoftmax(Softmax):
 
     The loss is exact and normalised, at a cost that hardly grows with the vocabulary. The head predicts its own words
     and the cluster of any other word. The ids of the vocabulary must be in order of frequency.
+
+    >>> softmax = AdaptiveSoftmax(vocabulary_size=100, projection_size=16, cutoffs=[20, 50], sizes=[8, 4])
+    >>> softmax.config()
+    {'kind': 'adaptive', 'cutoffs': [20, 50], 'sizes': [8, 4]}
     """
 
     kind = "adaptive"

@@ -32,6 +32,9 @@ words have row-sparse updates (:mod:`elmolite.pretraining.sparse_rows`)."""
 class PretrainingConfig:
     """Hyper-parameters of pretraining.
 
+    >>> PretrainingConfig(max_steps=1000, learning_rate=0.001).batch_size
+    32
+
     :param n_epochs: Passes over the training text.
     :param max_steps: Maximum number of optimizer steps; null for no limit.
     :param batch_size: Batch size: parallel text streams per step, summed over devices.

@@ -21,7 +21,7 @@ from elmolite.data.vocab import BEGIN_SENTENCE_ID, END_SENTENCE_ID, UNKNOWN_ID
 from elmolite.errors import InputError
 from elmolite.nn.bilm import BiLM, BiLMState
 from elmolite.nn.softmax import Softmax
-from elmolite.utils.console import progress_bar
+from elmolite.utils.console import html_table, progress_bar
 from elmolite.utils.torch import best_device, evaluating
 
 EVALUATION_BATCH_SIZE = 32
@@ -45,6 +45,16 @@ class Evaluation:
 
     running_text: Perplexity
     by_sentence: Perplexity
+
+    def __repr__(self) -> str:
+        running, alone = self.running_text.average, self.by_sentence.average
+        return f"Evaluation(perplexity {running:.2f} over running text, {alone:.2f} sentence by sentence)"
+
+    def _repr_html_(self) -> str:
+        rows = [["perplexity", "forward", "backward", "average"]]
+        for name, part in (("running text", self.running_text), ("sentence by sentence", self.by_sentence)):
+            rows.append([name, *(f"{value:.2f}" for value in (part.forward, part.backward, part.average))])
+        return html_table(rows)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; ``unknown_share`` is a deprecated duplicate of ``oov_rate``."""

@@ -47,6 +47,11 @@ def pretrain(
     With ``n_devices`` above 1 Lightning starts the calling script again for each further device, including the code
     before this call: prepare the corpus in another script.
 
+    >>> sizes = BiLMConfig(filters=[(1, 8)], cell_size=16, projection_size=8)
+    >>> settings = PretrainingConfig(max_steps=2, batch_size=4, n_validations=1)
+    >>> pretrain(settings, model=sizes, corpus="corpus", out="run", show_progress=False)
+    PosixPath('run/model')
+
     :param config: hyper-parameters; :func:`elmolite.load_recipe` reads them, and the sizes, from a file.
     :param model: sizes, for instance ``elmolite.nn.bilm.mini()``.
     :param corpus: folder of a prepared corpus.

@@ -54,13 +54,23 @@ ENCODER_FOLDER = "encoder"
 
 @dataclass
 class TaskCheckpoint:
-    """A trained task."""
+    """A trained task.
+
+    >>> tagger = TaskCheckpoint.from_pretrained("mini-en-upos")
+    >>> tagger.predict(["The children play."])[0].labels
+    ('DET', 'NOUN', 'VERB', 'PUNCT')
+    """
 
     description: TaskDescription
     model: TaskModel
     tokenizer: SentenceTokenizer
     columns: ExampleColumns = DEFAULT_COLUMNS
     """Columns of the training examples."""
+
+    def __repr__(self) -> str:
+        labels = self.description.labels
+        shown = ", ".join(labels[:8]) + ", ..." * (len(labels) > 8)
+        return f"TaskCheckpoint({self.description.task}, {len(labels)} labels: {shown})"
 
     def predict(self, sentences: Sequence[Sentence] | Sequence[tuple[Sentence, Sentence]]) -> list[Prediction]:
         """Predict labels and their probabilities.

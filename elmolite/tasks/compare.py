@@ -20,7 +20,7 @@ from elmolite.tasks.config import FinetuningConfig
 from elmolite.tasks.finetune import CacheFolder, FinetuningResult, FinetuningRun, fit, layer_names
 from elmolite.tasks.inputs import MIX, NO_LAYERS
 from elmolite.utils import files
-from elmolite.utils.console import table
+from elmolite.utils.console import html_table, table
 
 logger = logging.getLogger("elmolite")
 
@@ -34,8 +34,19 @@ class Comparison:
 
     results: Mapping[str, Sequence[FinetuningResult]]
 
+    def __repr__(self) -> str:
+        return f"Comparison({', '.join(self.results)})"
+
+    def _repr_html_(self) -> str:
+        return html_table(self._rows())
+
     def describe(self) -> str:
         """Return a table of the dev and test scores: means and, with several seeds, standard deviations."""
+        n_seeds = len(next(iter(self.results.values())))
+        note = f"\nmean ± standard deviation of {n_seeds} seeds" if n_seeds > 1 else ""
+        return table(self._rows()) + note
+
+    def _rows(self) -> list[list[str]]:
         first = next(iter(self.results.values()))[0]
         has_test = first.test is not None
         rows = [["", f"dev {first.dev.name}", *([f"test {first.dev.name}"] if has_test else []), "epochs", "s/epoch"]]
@@ -50,9 +61,7 @@ class Comparison:
                     f"{_median_seconds(results):.1f}",
                 ]
             )
-        n_seeds = len(next(iter(self.results.values())))
-        note = f"\nmean ± standard deviation of {n_seeds} seeds" if n_seeds > 1 else ""
-        return table(rows) + note
+        return rows
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""

@@ -23,6 +23,9 @@ Format = Literal["auto", "text", "conllu", "conll", "csv", "tsv", "jsonl", "labe
 class InputConfig:
     """Input features of a head.
 
+    >>> InputConfig(layers="top").layers
+    'top'
+
     :param layers: Layers of the language model: mix (scalar mix with learnt weights), token, top, average, the
         number of a layer, or none for static vectors only.
     :param normalization: Normalization of the layers before the mix: standard (mean 0, variance 1 over the training
@@ -56,6 +59,9 @@ class InputConfig:
 @dataclass
 class FinetuningConfig:
     """Training settings.
+
+    >>> FinetuningConfig(n_epochs=10, encoder_training="gradual").n_epochs
+    10
 
     :param n_epochs: Maximum number of passes over the training examples.
     :param patience: Stop early after this many epochs without a better dev score.
@@ -129,6 +135,9 @@ class HeadConfig:
 class ClassifyConfig(HeadConfig):
     """Settings of sentence classification heads.
 
+    >>> ClassifyConfig(kind="linear").kind
+    'linear'
+
     :param kind: Head: lstm (BiLSTM and pooling), cnn (Kim 2014), biattentive (McCann et al. 2017, as in the ELMo
         paper) or linear (pooling and a linear layer).
     :param pooling: Pooling over tokens, of lstm and linear; final: the final states of the LSTM.
@@ -154,6 +163,9 @@ class ClassifyConfig(HeadConfig):
 class TagConfig(HeadConfig):
     """Settings of sequence tagging heads.
 
+    >>> TagConfig(hidden_size=64).hidden_size
+    64
+
     :param kind: Head: lstm (BiLSTM and a linear layer) or linear (a linear layer on each token).
     :param hidden_size: Hidden size of each LSTM direction.
     :param n_layers: Number of LSTM layers.
@@ -172,6 +184,9 @@ class TagConfig(HeadConfig):
 @dataclass
 class EntailConfig(HeadConfig):
     """Settings of heads for sentence pairs, such as natural language inference.
+
+    >>> EntailConfig(kind="linear").kind
+    'linear'
 
     :param kind: Head: esim (Chen et al. 2017, as in the ELMo paper) or linear (a linear layer on both means).
     :param hidden_size: Hidden size of each LSTM direction and of the feed-forward layers.
@@ -194,6 +209,9 @@ class ExampleColumns:
 
     A column is given by its name in the header or the JSON keys, or by its number, from 1; usual names such as text,
     sentence, premise, hypothesis and label are found without.
+
+    >>> ExampleColumns(format="csv", text="review", label="stars").given
+    {'text': 'review', 'label': 'stars'}
 
     :param format: File format; auto: by the suffix (.conllu, .conll, .bio, .iob, .iob2, .csv, .tsv, .jsonl, .json).
         Other files hold CoNLL columns (tag), a label and a text per line (classify) or tab-separated pairs

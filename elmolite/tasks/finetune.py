@@ -42,7 +42,7 @@ from elmolite.tasks.specs import TaskDescription
 from elmolite.tasks.static_vectors import StaticEmbedding, StaticVectors, read_static_vectors
 from elmolite.utils import files, folders
 from elmolite.utils.config import accepts_renamed_arguments
-from elmolite.utils.console import progress_bar
+from elmolite.utils.console import html_table, progress_bar
 from elmolite.utils.torch import best_device, quiet_lightning, trainer_devices
 
 METRICS_FILE = "metrics.json"
@@ -64,6 +64,16 @@ class FinetuningResult:
     epochs: list[dict[str, float]]
     """Number, loss, dev score, dev loss and seconds of training of each epoch."""
     mixes: dict[str, LearntMix]
+
+    def __repr__(self) -> str:
+        test = "" if self.test is None else f"test {self.test.name} {self.test.value:.4f}, "
+        scores = f"dev {self.dev.name} {self.dev.value:.4f}, {test}best epoch {self.best_epoch} of {len(self.epochs)}"
+        return f"FinetuningResult({str(self.folder)!r}, {scores})"
+
+    def _repr_html_(self) -> str:
+        parts = {"dev": self.dev, "test": self.test}
+        rows = [[name, f"{part.value:.4f}"] for name, part in parts.items() if part is not None]
+        return html_table([["", self.dev.name], *rows])
 
     def describe(self) -> str:
         """Return the scores and the learnt weights of the layers as text."""
@@ -187,6 +197,19 @@ def finetune(
     loggers: Sequence[Logger] = (),
 ) -> FinetuningResult:
     """Train a task on the layers of a language model, as ``elmolite finetune`` does.
+
+    >>> result = finetune(
+    ...     "classify",
+    ...     encoder="mini-en",
+    ...     train="reviews.csv",
+    ...     out="task",
+    ...     config=FinetuningConfig(n_epochs=1),
+    ...     head=ClassifyConfig(kind="linear"),
+    ...     cache=False,
+    ...     show_progress=False,
+    ... )
+    >>> TaskCheckpoint.from_pretrained(result.folder).description.labels
+    ('bad', 'good')
 
     :param task: ``classify``, ``tag`` or ``entail``; or examples that :meth:`TaskExamples.read` has read, which
         replace ``train``, ``dev``, ``test`` and ``columns``.

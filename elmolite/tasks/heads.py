@@ -26,7 +26,12 @@ from elmolite.tasks.config import (
 
 
 class TokenFeatures(NamedTuple):
-    """Vectors of the tokens of a batch of sentences: the input of a head."""
+    """Vectors of the tokens of a batch of sentences: the input of a head.
+
+    >>> features = TokenFeatures(torch.randn(2, 7, 256), torch.ones(2, 7, dtype=torch.bool))
+    >>> features.vectors.shape
+    torch.Size([2, 7, 256])
+    """
 
     vectors: Tensor  # (B, T, D)
     mask: Tensor  # (B, T), true for tokens, false for the padding on the right

@@ -8,6 +8,7 @@ import time
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from html import escape
 from typing import Any, Self
 
 BAR_DELAY_SECONDS = 5.0
@@ -143,6 +144,15 @@ def table(rows: Sequence[Sequence[str]], *, n_left: int = 1, gap: int = 2) -> st
             cells.append(cell + padding if index < n_left else padding + cell)
         lines.append((" " * gap).join(cells).rstrip())
     return "\n".join(lines)
+
+
+def html_table(rows: Sequence[Sequence[str]]) -> str:
+    """Lay out rows of cells as an HTML table for notebooks; the first row is the header."""
+    lines = []
+    for number, row in enumerate(rows):
+        tag = "td" if number else "th"
+        lines.append("".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row))
+    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
 @contextmanager

@@ -39,6 +39,7 @@ def test_describe_warns_of_a_corpus_that_cannot_train(tmp_path):
     corpus = make_corpus(tmp_path, [["once", "only"]])
     assert "no validation text" in corpus.describe()
     assert "no word is frequent enough" in corpus.describe()
+    assert "<td>training</td><td>2</td><td>1</td><td>1</td><td>100.00%</td>" in corpus._repr_html_()
 
 
 def test_a_folder_without_its_summary_is_no_corpus(tmp_path):

@@ -76,6 +76,8 @@ def test_raw_text_gives_the_perplexity_of_its_corpus(tmp_path, model_folder, cor
     unknown = sum(other.vocab_ids[form] == UNKNOWN_ID for form in other.train.tokens)
     assert unknown == 2
     assert part.oov_rate == pytest.approx(unknown / part.n_targets)
+    assert f"<td>{result.running_text.average:.2f}</td>" in result._repr_html_()
+    assert f"{part.average:.2f} sentence by sentence" in repr(result)
 
 
 @pytest.mark.parametrize("model_input", ["characters", "words"])

@@ -76,6 +76,8 @@ def test_a_table_of_means_and_deviations(tmp_path, run, caplog):
         values = [getattr(result, part).value for result in results]
         assert f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}" in described
         assert content[part]["values"] == values
+    assert described.split("\n")[1].split()[-3] in comparison._repr_html_()
+    assert repr(comparison) == "Comparison(as it is)"
     assert "as it is, seed 5" in caplog.text
 
 

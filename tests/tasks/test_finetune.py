@@ -247,6 +247,10 @@ def test_the_files_the_log_and_the_metrics_of_a_run(tmp_path, model_folder, capl
     assert metrics["head"]["hidden_size"] == SMALL["hidden_size"]
     assert metrics["test"]["labels"]["labels"]["left"]["support"] == 16
     assert result.describe().startswith(f"test scores of epoch {result.best_epoch}:\n")
+    assert repr(result).startswith(
+        f"FinetuningResult({str(result.folder)!r}, dev accuracy {result.dev.value:.4f}, test "
+    )
+    assert f"<td>test</td><td>{result.test.value:.4f}</td>" in result._repr_html_()
     assert f"epoch 1: loss {result.epochs[0]['loss']:.4f}, dev accuracy " in caplog.text
     assert logged == pytest.approx([each["dev"] for each in result.epochs])
     assert "dev_loss" in next((tmp_path / "lightning").glob("**/metrics.csv")).read_text()

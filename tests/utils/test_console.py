@@ -6,7 +6,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from elmolite.utils import console
-from elmolite.utils.console import display_width, printable, progress_bar, table
+from elmolite.utils.console import display_width, html_table, printable, progress_bar, table
 
 
 @pytest.fixture
@@ -70,3 +70,9 @@ def test_names_stay_on_their_line():
     assert printable("") == "''"
     assert printable("x" * 50, width=10) == "x" * 9 + "…"
     assert display_width(printable("詞" * 50, width=10)) <= 10
+
+
+def test_cells_of_html_are_escaped():
+    rows = [["", "<b>"], ["a & b", "{}"]]
+    cells = "<th></th><th>&lt;b&gt;</th>", "<td>a &amp; b</td><td>{}</td>"
+    assert html_table(rows) == f"<table><tr>{cells[0]}</tr><tr>{cells[1]}</tr></table>"

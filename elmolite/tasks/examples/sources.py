@@ -125,6 +125,9 @@ def _format_of(name: str, options: ReadOptions) -> Format:
 class DatasetExamples(DatasetSource):
     """Labelled data in a split of a Hugging Face dataset.
 
+    >>> train = DatasetExamples("stanfordnlp/sst2", split="train[:1000]")
+    >>> examples = train.read("classify", ExampleColumns(text="sentence"))  # doctest: +SKIP
+
     :param name: a dataset on the hub, or a folder of parquet, JSON, CSV or text files.
     :param config: configuration, for datasets with several.
     :param split: such as ``train``, ``train+test`` or, unless streaming, ``train[:10%]``.
