@@ -111,14 +111,45 @@ class Checkpoint:
         allennlp.save(Path(folder), self.bilm, self.vocabulary)
 
     def push_to_hub(self, name: str, *, is_private: bool = False, message: str | None = None) -> str:
-        """Upload the model to the Hugging Face Hub as its logged-in owner (``hf auth login``); return its address.
+        """Upload the model and its :meth:`card` to the Hugging Face Hub as its logged-in owner (``hf auth login``).
 
         :param name: ``owner/model``; the repository is created if needed.
         :param message: of the commit.
+        :returns: the URL.
         """
-        with TemporaryDirectory() as folder:
-            self.save_pretrained(Path(folder) / "model")
-            return upload(Path(folder) / "model", name, is_private=is_private, message=message or "A model of elmolite")
+        with TemporaryDirectory() as temporary:
+            folder = Path(temporary) / "model"
+            self.save_pretrained(folder)
+            files.write_bytes(folder / "README.md", self.card(name).encode())
+            return upload(folder, name, is_private=is_private, message=message or "A model of elmolite")
+
+    def card(self, name: str) -> str:
+        """Return a model card for the Hugging Face Hub, from the sizes and the record of the training.
+
+        :param name: ``owner/model``.
+        """
+        config, training = self.bilm.config, self.training or {}
+        rows = [
+            ("layers", f"{config.n_layers} {config.cell.upper()} layers of {config.cell_size} cells in each direction"),
+            ("reads", self.indexer.reads),
+            ("vectors", f"{config.n_layers + 1} layers of {2 * config.projection_size}"),
+            ("parameters", f"{self.bilm.n_parameters:,}, without the softmax"),
+        ]
+        if self.softmax is not None and self.vocabulary is not None:
+            rows.append(("softmax", f"{self.softmax.kind}, over {len(self.vocabulary):,} words"))
+        if n_tokens := training.get("corpus", {}).get("tokens"):
+            rows.append(("training text", f"{n_tokens:,} tokens"))
+        for direction, perplexity in training.get("held_out_perplexity", {}).items():
+            rows.append((f"validation perplexity, {direction}", f"{perplexity:.1f}, after {training['step']:,} steps"))
+        lines = [
+            *("---", "library_name: elmolite", "pipeline_tag: feature-extraction"),
+            *("tags: [elmo, bilm, contextual-embeddings]", "---", "", f"# {name}", ""),
+            "An ELMo model: contextual word vectors from a character-level bidirectional language model",
+            "([Peters et al. 2018](https://aclanthology.org/N18-1202/)), made with elmolite (`pip install elmolite`).",
+            *("", "```python", "from elmolite import ELMo", "", f'elmo = ELMo.from_pretrained("{name}")'),
+            *('vectors = elmo.embed(["One sentence."])', "```", "", "| | |", "|---|---|"),
+        ]
+        return "\n".join([*lines, *(f"| {name} | {value} |" for name, value in rows), ""])
 
     @classmethod
     def from_pretrained(

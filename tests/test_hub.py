@@ -103,7 +103,18 @@ def test_upload_and_download(hub, model_folder):
     again = ELMo.from_pretrained("me/elmo")
     for a, b in zip(again.embed(["a b"]), elmo.embed(["a b"]), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert Checkpoint.from_pretrained("me/elmo").softmax is None
+    card = huggingface_hub.ModelCard.load(hub / "me/elmo/README.md")
+    assert (card.data.library_name, card.data.pipeline_tag) == ("elmolite", "feature-extraction")
+    assert 'ELMo.from_pretrained("me/elmo")' in card.text
+
+
+def test_the_softmax_of_unchanged_weights_is_uploaded(hub, model_folder):
+    elmo = ELMo.from_pretrained(model_folder)
+    elmo.push_to_hub("me/same")
+    assert Checkpoint.from_pretrained("me/same").softmax is not None
+    next(elmo.bilm.parameters()).mul_(2)
+    elmo.push_to_hub("me/changed")
+    assert Checkpoint.from_pretrained("me/changed").softmax is None
 
 
 def test_errors_of_the_hub_are_one_line(hub, model_folder):

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from elmolite.checkpoint import Checkpoint
+from elmolite.checkpoint import SOFTMAX_FILE, Checkpoint
 from elmolite.data.indexers import ByteIndexer, TokenIndexer, WordIndexer
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import Vocabulary
@@ -40,6 +40,7 @@ from elmolite.embedding.batching import (
 from elmolite.embedding.pooling import CommonComponent, Pooling, WordWeights, cosine, pool
 from elmolite.embedding.word_cache import WordCache
 from elmolite.errors import InputError, check_choice
+from elmolite.hub import model_folder
 from elmolite.nn.bilm import BiLM, BiLMConfig
 from elmolite.utils.config import Precision, check_precision
 from elmolite.utils.console import progress_bar
@@ -110,6 +111,7 @@ class ELMo(nn.Module):
             )
         self.word_cache = WordCache()
         self.precision = precision
+        self._source: str | Path | None = None  # where from_pretrained found the model
         self._states = StateCache()
         self._is_frozen = False
         self.freeze()
@@ -141,6 +143,7 @@ class ELMo(nn.Module):
         parts = (checkpoint.bilm, checkpoint.tokenizer, checkpoint.indexer, checkpoint.vocabulary)
         elmo = cls(*parts, precision=precision).eval()
         elmo.storage_dtype = checkpoint.storage_dtype
+        elmo._source = source if weights is None else None
         return elmo.to(device)
 
     def __repr__(self) -> str:
@@ -164,12 +167,26 @@ class ELMo(nn.Module):
         self._checkpoint().save_pretrained(folder, dtype=dtype, overwrite=overwrite)
 
     def push_to_hub(self, name: str, *, is_private: bool = False, message: str | None = None) -> str:
-        """Upload the model to the Hugging Face Hub, without a softmax; see :meth:`Checkpoint.push_to_hub`.
+        """Upload the model and a model card to the Hugging Face Hub; see :meth:`Checkpoint.push_to_hub`.
+
+        The softmax of the folder that the model was loaded from is uploaded too, if the weights have not changed.
 
         :param name: ``owner/model``.
         :returns: the URL.
         """
-        return self._checkpoint().push_to_hub(name, is_private=is_private, message=message)
+        checkpoint = self._unchanged_source() or self._checkpoint()
+        return checkpoint.push_to_hub(name, is_private=is_private, message=message)
+
+    def _unchanged_source(self) -> Checkpoint | None:
+        """Return the whole model of the folder with a softmax that this one was loaded from, if it is the same."""
+        if self._source is None or Path(self._source).is_file():
+            return None
+        folder = model_folder(self._source)
+        if not (folder / SOFTMAX_FILE).is_file():
+            return None
+        checkpoint = Checkpoint.from_pretrained(folder)
+        pairs = zip(checkpoint.bilm.parameters(), self.bilm.parameters(), strict=True)
+        return checkpoint if all(torch.equal(theirs, ours.cpu()) for theirs, ours in pairs) else None
 
     def _checkpoint(self) -> Checkpoint:
         return Checkpoint(
