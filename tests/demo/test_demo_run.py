@@ -15,7 +15,7 @@ def test_smoke_size(tmp_path, capsys, monkeypatch):
     demo.run(out, size="smoke")
     said = capsys.readouterr().out
     (perplexities,) = [line for line in said.split("\n") if line.startswith("Validation perplexity")]
-    first, last, unigram = (float(word.strip(",")) for word in perplexities.split() if word[0].isdigit())
+    first, last, unigram, _ = (float(word.strip(",:")) for word in perplexities.split() if word[0].isdigit())
     assert last < 0.8 * unigram < 0.9 * first
     assert "DET NOUN     VERB ADP DET NOUN PUNCT" in said
     cosines = [float(line.split()[2]) for line in said.split("\n") if line.startswith("  same sense")]
