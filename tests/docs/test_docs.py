@@ -105,6 +105,7 @@ def test_the_site_builds(tmp_path):
     requested = re.compile(r'<(?:script|img|link rel="(?:stylesheet|preload)")[^>]+(?:src|href)="https?://')
     assert [str(path) for path, text in pages.items() if requested.search(text)] == []
     assert "<math" in pages[Path("how-elmo-works/index.html")]
+    assert "<blockquote>" not in pages[Path("reference/api/index.html")]  # examples are code
     assert "--learning-rate" in pages[Path("reference/commands/index.html")]
 
 
