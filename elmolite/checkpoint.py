@@ -29,7 +29,8 @@ from elmolite.data.vocab import VOCAB_FILE, Vocabulary
 from elmolite.errors import InputError, error_prefix
 from elmolite.formats import allennlp, loading
 from elmolite.hub import model_folder, upload
-from elmolite.nn.bilm import BiLM, BiLMConfig
+from elmolite.nn.bilm import BiLM
+from elmolite.nn.config import BiLMConfig
 from elmolite.nn.softmax import Softmax, make_softmax
 from elmolite.utils import files, folders
 from elmolite.utils.config import read_fields

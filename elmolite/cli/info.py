@@ -13,7 +13,8 @@ from elmolite.checkpoint import SOFTMAX_FILE, Checkpoint
 from elmolite.cli.options import recipes
 from elmolite.data.indexers import ByteIndexer, TokenIndexer
 from elmolite.hub import TASK_MANIFEST, released_models
-from elmolite.nn.bilm import PRESETS, BiLM, BiLMConfig
+from elmolite.nn.bilm import BiLM
+from elmolite.nn.config import PRESETS, BiLMConfig
 from elmolite.nn.lstm.cells import describe_cells
 from elmolite.nn.packed_linear import can_pack, has_fast_bfloat16
 from elmolite.nn.recurrent import CELLS

@@ -31,7 +31,7 @@ from elmolite.demo.report import REPORT, write_report
 from elmolite.embedding.elmo import ELMo
 from elmolite.embedding.neighbours import NeighbourIndex, Occurrence, parse_query, unit
 from elmolite.errors import InputError, Preempted
-from elmolite.nn.bilm import BiLMConfig, tiny
+from elmolite.nn.config import BiLMConfig, tiny
 from elmolite.pretraining.checkpointing import TrainingCheckpoints
 from elmolite.pretraining.config import PretrainingConfig
 from elmolite.pretraining.evaluation import unigram_perplexity

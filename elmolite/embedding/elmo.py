@@ -41,7 +41,8 @@ from elmolite.embedding.pooling import CommonComponent, Pooling, WordWeights, co
 from elmolite.embedding.word_cache import WordCache
 from elmolite.errors import InputError, check_choice
 from elmolite.hub import model_folder
-from elmolite.nn.bilm import BiLM, BiLMConfig
+from elmolite.nn.bilm import BiLM
+from elmolite.nn.config import BiLMConfig
 from elmolite.utils.config import Precision, check_precision
 from elmolite.utils.console import progress_bar
 from elmolite.utils.files import json_line

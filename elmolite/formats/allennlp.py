@@ -20,7 +20,8 @@ from elmolite.data.vocab import Vocabulary
 from elmolite.errors import InputError, error_prefix
 from elmolite.formats.source import EarlierModel, Options, Source
 from elmolite.nn import MAX_CHARACTERS, N_BYTE_IDS
-from elmolite.nn.bilm import BiLM, BiLMConfig
+from elmolite.nn.bilm import BiLM
+from elmolite.nn.config import BiLMConfig
 from elmolite.utils import files, folders
 from elmolite.utils.torch import without_weights
 

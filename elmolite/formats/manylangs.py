@@ -16,7 +16,8 @@ from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.errors import InputError, error_prefix
 from elmolite.formats.source import EarlierModel, Options, Source
 from elmolite.nn import MAX_CHARACTERS
-from elmolite.nn.bilm import BiLM, BiLMConfig
+from elmolite.nn.bilm import BiLM
+from elmolite.nn.config import BiLMConfig
 from elmolite.utils.torch import without_weights
 
 CHARACTERS_FILE = "char.dic"

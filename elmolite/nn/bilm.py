@@ -1,4 +1,4 @@
-"""Bidirectional language model (biLM): configuration, presets and :class:`BiLM`.
+"""Bidirectional language model (biLM): :class:`BiLM`, from a configuration of :mod:`elmolite.nn.config`.
 
 Shapes: U distinct words, B rows, T positions, N positions of packed sequences, L layers, P projection.
 """
@@ -14,20 +14,11 @@ from torch.nn import functional as F
 
 from elmolite.errors import InputError
 from elmolite.nn import N_BYTE_IDS, PADDING
-from elmolite.nn.char_cnn import ACTIVATIONS as ACTIVATIONS, CharacterCNN, WordEncoder
-from elmolite.nn.config import (
-    DROPOUT_FIELDS as DROPOUT_FIELDS,
-    PRESETS as PRESETS,
-    BiLMConfig as BiLMConfig,
-    medium as medium,
-    mini as mini,
-    original as original,
-    small as small,
-    tiny as tiny,
-)
+from elmolite.nn.char_cnn import CharacterCNN, WordEncoder
+from elmolite.nn.config import PRESETS as PRESETS, BiLMConfig as BiLMConfig
 from elmolite.nn.lstm.inference import IndexedInputs
 from elmolite.nn.lstm.reference import State
-from elmolite.nn.recurrent import CELLS as CELLS, RecurrentLayer, RecurrentStack, dropout, run_stacks
+from elmolite.nn.recurrent import CELLS, RecurrentLayer, RecurrentStack, dropout, run_stacks
 
 
 def _character_cnn(config: BiLMConfig, n_ids: int, n_word_ids: int, padding: int) -> CharacterCNN:

@@ -99,7 +99,9 @@ class BiLMConfig:
         default = (BiLMConfig.input, BiLMConfig.activation, BiLMConfig.cell, BiLMConfig.recurrent_dropout)
         if (self.input, self.activation, self.cell, self.recurrent_dropout) == default:
             return
-        from elmolite.nn.bilm import ACTIVATIONS, CELLS, TOKEN_ENCODERS
+        from elmolite.nn.bilm import TOKEN_ENCODERS
+        from elmolite.nn.char_cnn import ACTIVATIONS
+        from elmolite.nn.recurrent import CELLS
 
         for name, table in (("input", TOKEN_ENCODERS), ("activation", ACTIVATIONS), ("cell", CELLS)):
             check_choice(f"model.{name}", getattr(self, name), table)

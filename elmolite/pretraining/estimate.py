@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback
 
-from elmolite.nn.bilm import BiLMConfig
+from elmolite.nn.config import BiLMConfig
 from elmolite.pretraining.checkpointing import TrainingCheckpoints
 from elmolite.pretraining.config import PretrainingConfig
 from elmolite.pretraining.evaluation import PerplexityMeter

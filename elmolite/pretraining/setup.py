@@ -17,7 +17,8 @@ from elmolite.data.corpus import Corpus
 from elmolite.data.vocab import UNKNOWN_ID
 from elmolite.errors import InputError
 from elmolite.hub import model_folder
-from elmolite.nn.bilm import DROPOUT_FIELDS, BiLM, BiLMConfig
+from elmolite.nn.bilm import BiLM
+from elmolite.nn.config import DROPOUT_FIELDS, BiLMConfig
 from elmolite.nn.softmax import Softmax, make_softmax
 from elmolite.pretraining import distributed
 from elmolite.pretraining.config import RUN_FILE, RUN_VERSION, PretrainingConfig, RunConfig, read_run_config

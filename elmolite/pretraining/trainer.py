@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy
 
 from elmolite.errors import InputError, Preempted, ReportedByRankZero
-from elmolite.nn.bilm import BiLMConfig
+from elmolite.nn.config import BiLMConfig
 from elmolite.pretraining import distributed
 from elmolite.pretraining.checkpointing import (
     MODEL_FOLDER,

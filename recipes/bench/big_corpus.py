@@ -125,7 +125,7 @@ def watch(command: list[str], look: Callable[[int], None], said: Path) -> float:
 
 def elmolite(*arguments: str) -> list[str]:
     """Return the command line of a subcommand."""
-    return [sys.executable, "-m", "elmolite.cli.main", *arguments]
+    return [sys.executable, "-m", "elmolite", *arguments]
 
 
 def prepare(texts: list[Path], out: Path, options: list[str]) -> dict[str, float]:
@@ -179,7 +179,7 @@ def first_step(corpus: Path, place: str) -> None:
     import torch
 
     from elmolite.data.bptt import BPTTBatches
-    from elmolite.nn.bilm import PRESETS
+    from elmolite.nn.config import PRESETS
     from elmolite.pretraining.config import PretrainingConfig
     from elmolite.pretraining.evaluation import run_batch, time_major
     from elmolite.pretraining.setup import PretrainingRun

@@ -27,7 +27,8 @@ from elmolite.checkpoint import Checkpoint
 from elmolite.data.indexers import ByteIndexer
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import SPECIALS
-from elmolite.nn.bilm import PRESETS, BiLM
+from elmolite.nn.bilm import BiLM
+from elmolite.nn.config import PRESETS
 
 MAX_LOAD = 0.5
 """The load average of a minute above which others compute here."""

@@ -24,7 +24,8 @@ from elmolite.data.indexers import ByteIndexer
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.embedding.batching import pack
 from elmolite.embedding.elmo import ELMo
-from elmolite.nn.bilm import PRESETS, BiLM, BiLMConfig
+from elmolite.nn.bilm import BiLM
+from elmolite.nn.config import PRESETS, BiLMConfig
 from elmolite.nn.packed_linear import linear_op
 from elmolite.utils.config import Precision
 from elmolite.utils.torch import products_in

@@ -18,7 +18,8 @@ from collections.abc import Callable
 import torch
 
 from elmolite.data.indexers import ByteIndexer
-from elmolite.nn.bilm import BiLM, BiLMConfig
+from elmolite.nn.bilm import BiLM
+from elmolite.nn.config import BiLMConfig
 
 CELLS, PROJECTION, STEPS, LAYERS = 512, 128, 20, 2
 

@@ -17,7 +17,7 @@ from peers import BILM_TF_TRAINING, ELMOLITE_TRAINING, ELMOLITE_TRAINING_BF16, W
 from texts import training_text
 
 from elmolite.data.vocab import Vocabulary
-from elmolite.nn.bilm import PRESETS
+from elmolite.nn.config import PRESETS
 
 VOCABULARY_SIZE = 10_000
 

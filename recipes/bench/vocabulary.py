@@ -30,7 +30,8 @@ from torch.utils.data import DataLoader
 
 from elmolite.data.bptt import Batch
 from elmolite.data.indexers import ByteIndexer
-from elmolite.nn.bilm import BiLM, mini
+from elmolite.nn.bilm import BiLM
+from elmolite.nn.config import mini
 from elmolite.nn.softmax import AdaptiveSoftmax, FullSoftmax, log_uniform_sample
 from elmolite.pretraining.config import PretrainingConfig
 from elmolite.pretraining.estimate import StepClock

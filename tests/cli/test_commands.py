@@ -14,7 +14,7 @@ from elmolite import load_recipe
 from elmolite.cli.commands import PARSERS
 from elmolite.cli.main import main
 from elmolite.errors import InputError
-from elmolite.nn.bilm import mini, small
+from elmolite.nn.config import mini, small
 from elmolite.pretraining.config import PretrainingConfig
 from elmolite.tasks.checkpoint import TaskCheckpoint
 from elmolite.tasks.config import HEAD_CONFIGS, FinetuningConfig, InputConfig

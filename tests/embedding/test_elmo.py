@@ -18,7 +18,7 @@ from elmolite.data.vocab import Vocabulary
 from elmolite.embedding.elmo import ELMo
 from elmolite.embedding.word_cache import WordCache
 from elmolite.errors import InputError
-from elmolite.nn.bilm import original
+from elmolite.nn.config import original
 from elmolite.nn.lstm.reference import State, Weights, lstm_reference
 from elmolite.nn.recurrent import LSTMLayer
 from elmolite.utils.torch import without_weights
@@ -235,7 +235,8 @@ def test_windows_give_the_same_vectors(changes, window):
 def test_a_long_sentence_needs_the_memory_of_a_window_and_of_its_vectors():
     code = """
 import resource, sys, torch
-from elmolite.nn.bilm import BiLM, BiLMConfig
+from elmolite.nn.bilm import BiLM
+from elmolite.nn.config import BiLMConfig
 from elmolite.embedding.elmo import ELMo
 from elmolite.data.indexers import ByteIndexer
 from elmolite.data.tokenization import SentenceTokenizer

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 
 from elmolite.data.indexers import ByteIndexer
-from elmolite.nn.bilm import BiLM, BiLMConfig
+from elmolite.nn.bilm import BiLM
+from elmolite.nn.config import BiLMConfig
 
 
 def small_config(**changes) -> BiLMConfig:

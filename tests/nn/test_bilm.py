@@ -6,7 +6,7 @@ from helpers.models import make_bilm, small_config
 from elmolite.data.bptt import BPTTBatches
 from elmolite.data.indexers import ByteIndexer
 from elmolite.errors import InputError
-from elmolite.nn.bilm import PRESETS
+from elmolite.nn.config import PRESETS
 from elmolite.pretraining.evaluation import run_batch
 from elmolite.utils.torch import without_weights
 

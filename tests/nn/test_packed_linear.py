@@ -7,7 +7,7 @@ from helpers.models import make_bilm
 from torch import nn
 from torch.nn import functional as F
 
-from elmolite.nn.bilm import tiny
+from elmolite.nn.config import tiny
 from elmolite.nn.lstm.reference import State
 from elmolite.nn.packed_linear import (
     BatchedLinear,

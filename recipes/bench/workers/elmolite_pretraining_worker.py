@@ -13,7 +13,7 @@ from turns import Turns
 from elmolite.data.prepare import prepare
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import Vocabulary
-from elmolite.nn.bilm import PRESETS
+from elmolite.nn.config import PRESETS
 from elmolite.pretraining.checkpointing import TrainingCheckpoints
 from elmolite.pretraining.config import PretrainingConfig
 from elmolite.pretraining.logging import CsvLog, TrainingLog
