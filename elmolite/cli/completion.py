@@ -8,7 +8,8 @@ from typing import Any
 
 from elmolite.cli import help  # noqa: A004
 from elmolite.cli.commands import COMMANDS
-from elmolite.cli.options import CommandParser, flag, metavar
+from elmolite.cli.help import flag
+from elmolite.cli.options import CommandParser, metavar
 from elmolite.errors import InputError
 from elmolite.tasks.config import HEAD_CONFIGS
 

@@ -1,9 +1,10 @@
-"""Help of the command line: overview, usage, examples and groups of options, and names that other tools use."""
+"""Words of the command line: overview, examples and groups of options, names in other tools, flags in messages."""
 
 from __future__ import annotations
 
+import re
 from argparse import RawDescriptionHelpFormatter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
@@ -110,109 +111,100 @@ GROUPS: dict[str, tuple[tuple[str, str], ...]] = {
 """Groups of a command's options; those after ``|`` are for experts and shown by ``--help-all``."""
 
 METAVARS = {
-    "batch_tokens": "N",
-    "cache": "FOLDER",
-    "config": "RECIPE",
-    "corpus": "FOLDER",
-    "custom_head": "FILE.py:NAME",
-    "dev": "FILE",
-    "device": "DEVICE",
-    "dst": "FOLDER",
-    "encoder": "MODEL",
-    "init_from": "MODEL",
-    "input": "FILE",
-    "out": "FOLDER",
-    "output": "FILE",
-    "query": "SENTENCE",
-    "input.static": "FILE",
-    "test": "FILE",
-    "train": "FILE",
-    "valid": "FILE",
-    "vocab": "FILE",
-    "weights": "FILE",
+    "FILE": "dev input input.static output test train valid vocab weights",
+    "FILE.py:NAME": "custom_head",
+    "FOLDER": "cache corpus dst out",
+    "MODEL": "encoder init_from",
+    "RECIPE": "config",
+    "SENTENCE": "query",
 }
-"""Placeholder of an option's value; by default ``N`` or ``X`` for numbers, else the option's name."""
+"""Placeholder of values -> options; other options have ``N`` or ``X`` for numbers, else their name."""
 
-SYNONYMS: dict[str, tuple[str, ...]] = {
-    "batch": ("batch_size", "batch_tokens"),
-    "batch_size": ("batch_tokens",),
-    "bf16": ("precision",),
-    "bptt": ("bptt_length",),
-    "checkpoint": ("init_from", "model", "encoder"),
-    "continue": ("resume",),
-    "cuda": ("device",),
-    "data": ("train", "corpus", "input", "text", "file"),
-    "dest": ("out", "output", "dst"),
-    "devices": ("n_devices", "device"),
-    "early_stopping": ("patience",),
-    "epochs": ("n_epochs",),
-    "eval": ("dev", "valid"),
-    "eval_file": ("dev", "valid"),
-    "file": ("input", "text", "train"),
-    "force": ("overwrite",),
-    "fp16": ("precision", "dtype"),
-    "gpu": ("device",),
-    "gpus": ("n_devices", "device"),
-    "gradient_accumulation_steps": ("accumulate_steps",),
-    "hidden": ("head.hidden_size", "model.cell_size"),
-    "hidden_size": ("head.hidden_size", "model.cell_size"),
-    "in": ("input", "text"),
-    "input": ("text", "file", "corpus", "train", "src"),
-    "input_file": ("input", "text", "file"),
-    "k": ("n",),
-    "lr": ("learning_rate",),
-    "max_epochs": ("n_epochs",),
-    "max_length": ("bptt_length",),
-    "max_vocab_size": ("vocab_size",),
-    "model": ("encoder", "preset", "src"),
-    "model_name": ("model", "encoder", "preset"),
-    "nodes": ("n_nodes",),
-    "num_epochs": ("n_epochs",),
-    "num_nodes": ("n_nodes",),
-    "num_train_epochs": ("n_epochs",),
-    "num_workers": ("workers",),
-    "o": ("out", "output"),
-    "out": ("output", "dst"),
-    "output": ("out", "dst"),
-    "output_dir": ("out", "output", "dst"),
-    "output_file": ("output",),
-    "pretrained": ("init_from", "encoder", "model"),
-    "processes": ("workers", "n_devices"),
-    "random_seed": ("seed",),
-    "restart": ("resume",),
-    "save": ("out", "output"),
-    "silent": ("quiet",),
-    "steps": ("max_steps",),
-    "text": ("input",),
-    "tokenized": ("pretokenized",),
-    "top_k": ("n",),
-    "train": ("corpus", "text"),
-    "train_file": ("train", "corpus", "text"),
-    "valid": ("dev",),
-    "validation": ("valid", "dev"),
-    "validation_file": ("dev", "valid"),
-    "warmup": ("warmup_steps",),
-    "window": ("bptt_length",),
-    "wd": ("weight_decay",),
+SYNONYMS = {
+    "batch_tokens": "batch batch_size",
+    "patience": "early_stopping",
+    "precision": "bf16 fp16",
+    "dtype": "fp16",
+    "n_devices": "gpus",
+    "device": "cuda gpu gpus",
+    "accumulate_steps": "gradient_accumulation_steps",
+    "bptt_length": "max_length",
+    "learning_rate": "lr",
+    "max_steps": "steps",
+    "model.cell_size": "hidden hidden_size",
+    "seed": "random_seed",
+    "n_epochs": "num_train_epochs",
+    "n": "k top_k",
+    "weight_decay": "wd",
+    "overwrite": "force",
+    "resume": "continue restart",
+    "quiet": "silent",
+    "workers": "num_workers processes",
+    "init_from": "checkpoint pretrained",
+    "encoder": "checkpoint model model_name pretrained",
+    "model": "checkpoint encoder model_name",
+    "preset": "model model_name",
+    "src": "input model",
+    "dev": "eval eval_file valid validation validation_file",
+    "valid": "dev eval validation validation_file",
+    "train": "data file train_file",
+    "corpus": "data input train train_file",
+    "input": "data file input_file text",
+    "text": "data file input input_file train",
+    "file": "data input input_file",
+    "out": "output output_dir save",
+    "output": "out output_dir output_file save",
+    "dst": "out output output_dir",
 }
-"""Names of options in other tools and commands -> options here, the most likely first."""
+"""Option -> its names in other tools and commands; of several options with a name, the first one is meant."""
 
 
 COMMAND_SYNONYMS = {
     "classify": "finetune classify",
     "encode": "embed",
     "entail": "finetune entail",
-    "fine-tune": "finetune",
-    "fit": "finetune",
-    "neighbors": "neighbours",
     "perplexity": "evaluate",
     "preprocess": "prepare",
-    "similar": "neighbours",
     "tag": "finetune tag",
     "train": "pretrain",
-    "vectors": "embed",
 }
 """Names of commands in other tools, and of tasks -> commands."""
+
+_ARGUMENT = re.compile(r"^([a-z][\w.]*)(?= (?:must|requires|cannot|is missing)\b)|`([a-z]\w*(?:\.\w+)*)(?:=([^`]*))?`")
+_FLAGS = {
+    "cache=False": "--no-cache",
+    "head": "--custom-head",
+    "n_workers": "--workers",
+    "random_init": "--untrained",
+}
+"""Python argument -> flag, where the name is another."""
+
+
+def flag(name: str) -> str:
+    """Return the option of a name."""
+    return f"-{name}" if len(name) == 1 else f"--{name.replace('_', '-')}"
+
+
+def with_flags(message: str, options: Mapping[str, str] | None = None) -> str:
+    """Show the arguments in a message of the library as the user gives them on the command line.
+
+    These are the ones in back-ticks, `` `batch_size=8` `` as --batch-size 8, and one that the message begins with, as
+    in "batch_size must be positive".
+
+    :param options: how to show each option of the command; without it, the begin of the message stays.
+    """
+
+    def shown(found: re.Match[str]) -> str:
+        subject, name, value = found.groups()
+        if subject is not None:
+            names = (subject, subject.removeprefix("n_"))
+            return next((options[name] for name in names if name in options), subject) if options else subject
+        as_given = name if value is None else f"{name}={value}"
+        option = _FLAGS.get(as_given) or _FLAGS.get(name) or flag(name)
+        is_switch = value in (None, "True") or as_given in _FLAGS
+        return option if is_switch else f"{option} {value.strip(chr(39))}"
+
+    return _ARGUMENT.sub(shown, message)
 
 
 class Formatter(RawDescriptionHelpFormatter):

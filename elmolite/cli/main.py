@@ -6,7 +6,6 @@ import json
 import logging
 import math
 import os
-import re
 import signal
 import sys
 import warnings
@@ -15,33 +14,12 @@ from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import Any
 
 from elmolite.cli.commands import COMMANDS, PARSERS
-from elmolite.cli.help import COMMAND_SYNONYMS, EXAMPLES, overview
+from elmolite.cli.help import COMMAND_SYNONYMS, EXAMPLES, overview, with_flags
 from elmolite.errors import InputError, ReportedByRankZero, Terminated, exit_code, nearest
 from elmolite.utils.config import default_device
 
 INPUT_ERROR_EXIT_CODE = 2
-_ARGUMENT = re.compile(r"`([a-z]\w*(?:\.\w+)*)(?:=([^`]*))?`")
-_FLAGS = {
-    "cache=False": "--no-cache",
-    "head": "--custom-head",
-    "n_workers": "--workers",
-    "random_init": "--untrained",
-}
-"""Python argument -> flag, where the name is another."""
 logger = logging.getLogger("elmolite")
-
-
-def with_flags(message: str) -> str:
-    """Show the arguments in backticks of a message of the library as flags: `` `batch_size=8` `` as --batch-size 8."""
-
-    def flag(found: re.Match[str]) -> str:
-        name, value = found.groups()
-        as_given = name if value is None else f"{name}={value}"
-        shown = _FLAGS.get(as_given) or _FLAGS.get(name) or f"--{name.replace('_', '-')}"
-        is_switch = value in (None, "True") or as_given in _FLAGS
-        return shown if is_switch else f"{shown} {value.strip(chr(39))}"
-
-    return _ARGUMENT.sub(flag, message)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -112,7 +90,7 @@ def _run(name: str, words: Sequence[str]) -> None:
         ):
             result = COMMANDS[name](**found.arguments)
     except InputError as error:
-        error.args = (found.spelled(str(error)),)
+        error.args = (with_flags(str(error), found.shown),)
         raise
     if result is not None:
         print(json.dumps(_finite(result.values)) if found.json else result.text)
@@ -184,7 +162,3 @@ def _log_on_stderr(*, quiet: bool, verbose: bool) -> Iterator[None]:
         warnings.showwarning = show_warning
         logger.removeHandler(handler)
         logger.setLevel(level)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from types import NoneType
+from types import MappingProxyType, NoneType
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import yaml
@@ -19,6 +19,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 import elmolite
 from elmolite.cli import help  # noqa: A004
+from elmolite.cli.help import flag
 from elmolite.errors import InputError, all_of, closest, nearest, one_of
 from elmolite.utils.config import AUTO, DEVICE_PATTERN, RENAMED_FLAGS, RENAMED_SETTINGS, renamed_message
 
@@ -38,6 +39,8 @@ COMMON = {
 _TEXT_OPTIONS = ("device", "config")
 _BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _HELP_FLAGS = ("-h", "--help", "--help-all")
+_MAX_NAMED = 4
+"""Maximum number of options that a message names for an unknown one."""
 
 
 class Option(NamedTuple):
@@ -70,8 +73,8 @@ class Invocation(NamedTuple):
     """Of the command's function."""
     device: str = AUTO
     json: bool = False
-    spelled: Callable[[str], str] = str
-    """Returns a message with the name of a parameter in it spelled as the user gave it."""
+    shown: Mapping[str, str] = MappingProxyType({})
+    """Options as the user gave them, by name, for messages."""
 
 
 class CommandParser:
@@ -104,7 +107,6 @@ class CommandParser:
         self._groups: dict[str, type[Any]] = {}  # dataclasses by parameter
         self._warned: set[str] = set()
         self._renamed = {_name(old): _name(new) for old, new in RENAMED_FLAGS.get(self.name, {}).items()}
-        self._where: dict[str, str] = {}  # options from a file -> their place in it, for messages
         hints, texts = {**_hints_of(function), **(kinds or {})}, _parameter_texts(function)
         for name, parameter in inspect.signature(function).parameters.items():
             if is_dataclass(hints[name]):
@@ -120,6 +122,7 @@ class CommandParser:
             is_text = name in _TEXT_OPTIONS
             default = AUTO if name == "device" else None if is_text else False
             self.options[name] = Option(str if is_text else bool, default, text)
+        self._shown = {name: name.upper() if each.is_argument else flag(name) for name, each in self.options.items()}
         self._flags = [name for name, option in self.options.items() if not option.is_argument]
         self._experts: list[Any] = []
         self.parser = ArgumentParser(
@@ -226,7 +229,7 @@ class CommandParser:
             path = None if known.config is None else recipe_path(known.config, self.name)
             settings = {} if path is None else self._read(path)
             given = {_name(word.partition("=")[0]) for word in words}
-            self._where = {name: f"{path}: {name}" for name in settings.keys() - given}
+            self._shown |= {name: f"{path}: {name}" for name in settings.keys() - given}
             in_file = [
                 word for name, each in settings.items() for word in self._as_words(name, each, f"{path}: {name}")
             ]
@@ -251,23 +254,10 @@ class CommandParser:
                 try:
                     found[name] = kind(**settings)
                 except InputError as error:
-                    raise InputError(self.spelled(str(error))) from None
+                    raise InputError(help.with_flags(str(error), self._shown)) from None
             elif name not in found:
                 found[name] = self._value(name.rstrip("_"), values)
-        return Invocation(found, values.device, values.json, self.spelled)
-
-    def spelled(self, message: str) -> str:
-        """Return a message about a parameter with its option, or its place in the file, for the parameter's name."""
-        found = re.match(r"([\w.]+)(?= (?:must|requires|cannot|is missing)\b)", message)
-        given = found[1] if found else ""
-        name = next((name for name in (given, given.removeprefix("n_")) if name in self.options), None)
-        return message if name is None else self._spell(name) + message[len(given) :]
-
-    def _spell(self, name: str) -> str:
-        """Return the option as the user gave it."""
-        if self.options[name].is_argument:
-            return name.upper()
-        return self._where.get(name, flag(name))
+        return Invocation(found, values.device, values.json, self._shown)
 
     def _as_yaml(self, values: Namespace) -> str:
         """Return the settings as a configuration file."""
@@ -307,12 +297,14 @@ class CommandParser:
     def _similar(self, name: str, spell: Callable[[str], str]) -> str:
         """Return a hint at the option that was meant: by the name in other tools, as a part of its name, by letters."""
         meant = name.lower().replace("-", "_")
-        for each in (meant, *help.SYNONYMS.get(meant, ())):
+        synonyms = [option for option, names in help.SYNONYMS.items() if meant in names.split()]
+        for each in (meant, *synonyms):
             if each in self.options and self.options[each].is_argument:
                 return f": {each.upper()} is an argument, as in {self.usage}"
             if each in self._flags:
                 return f"; did you mean {spell(each)!r}?"
-        if inner := [each for each in self._flags if each.endswith(f".{meant}")]:
+        inner = [each for each in self._flags if f"_{meant}_" in f"_{each.replace('.', '_')}_"]
+        if 1 <= len(inner) <= _MAX_NAMED:
             return f"; did you mean {one_of(repr(spell(each)) for each in inner)}?"
         close = get_close_matches(meant, self._flags, n=1, cutoff=0.75)
         return f"; did you mean {spell(close[0])!r}?" if close else f"; see elmolite {self.command} --help"
@@ -350,7 +342,7 @@ class CommandParser:
             name, value = found[1], found[2] if len(found[2]) < 60 else f"{found[2][:57]}..."
             hint = self.options[name].hint
             close = closest(value, get_args(hint)) if get_origin(hint) is Literal else ""
-            return f"{self._spell(name)} must be {_expected(hint)}, got {value!r}{close}"
+            return f"{self._shown[name]} must be {_expected(hint)}, got {value!r}{close}"
         help_ = f"see elmolite {self.command} --help"
         if found := re.search(r"""arguments are required: (.*)|['"](.*?)['"] is required""", message):
             missing = (found[1] or found[2]).split(", ")
@@ -361,9 +353,8 @@ class CommandParser:
 
     def missing(self, names: Sequence[str]) -> str:
         """Return the message that options or arguments are missing."""
-        listed = all_of(name.upper() if self.options[name].is_argument else flag(name) for name in names)
-        are = "is" if len(names) == 1 else "are"
-        return f"{listed} {are} required: {self.usage}; see elmolite {self.command} --help"
+        needed = f"{all_of(self._shown[name] for name in names)} {'is' if len(names) == 1 else 'are'} required"
+        return f"{needed}: {self.usage}; see elmolite {self.command} --help"
 
 
 def recipes(command: str) -> dict[str, Path]:
@@ -457,7 +448,7 @@ def metavar(name: str, option: Option) -> str:
     if (option.is_field and not _is_text(option.hint)) or option.hint in (int, int | None, float, float | None):
         kinds = _kinds(option.hint)
         return "N" if int in kinds else "X" if float in kinds else inner.upper()
-    return help.METAVARS.get(name, inner.upper())
+    return next((shown for shown, names in help.METAVARS.items() if name in names.split()), inner.upper())
 
 
 def _expected(hint: Any) -> str:
@@ -475,8 +466,3 @@ def _prefix(parameter: str) -> str:
 
 def _name(flag: str) -> str:
     return flag.lstrip("-").replace("-", "_")
-
-
-def flag(name: str) -> str:
-    """Return the option of a name."""
-    return f"-{name}" if len(name) == 1 else f"--{name.replace('_', '-')}"

@@ -14,8 +14,8 @@ import torch
 
 import elmolite
 from elmolite.cli.commands import COMMANDS, PARSERS, Result, finetune
-from elmolite.cli.help import COMMAND_SYNONYMS, EXAMPLES, GROUPS, SECTIONS, SYNONYMS
-from elmolite.cli.main import main, with_flags
+from elmolite.cli.help import COMMAND_SYNONYMS, EXAMPLES, GROUPS, METAVARS, SECTIONS, SYNONYMS, with_flags
+from elmolite.cli.main import main
 from elmolite.cli.options import CommandParser
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError, Preempted
@@ -44,7 +44,7 @@ def test_help_and_errors_import_nothing_heavy(tmp_path):
     (tmp_path / "good.txt").write_text("yes\n")
     code = f"""
 import sys
-from elmolite.cli.main import main, with_flags
+from elmolite.cli.main import main
 def exit_code(words):
     try:
         return main(words)
@@ -102,7 +102,8 @@ def test_synonyms_are_of_existing_names():
     parsers = [CommandParser(name, COMMANDS[name]) for name in COMMANDS if name != "finetune"]
     parsers += [CommandParser("finetune", finetune, kinds={"head": kind}) for kind in HEAD_CONFIGS.values()]
     names = {name for parser in parsers for name in parser.options}
-    assert {name for meant in SYNONYMS.values() for name in meant} <= names
+    assert SYNONYMS.keys() <= names
+    assert {name for of_kind in METAVARS.values() for name in of_kind.split()} <= names
     assert {name.split()[0] for name in COMMAND_SYNONYMS.values()} <= COMMANDS.keys()
     assert [name for name in GROUPS if name not in COMMANDS] == []
     assert all(name in {"help", *COMMANDS} for section in SECTIONS.values() for name in section)

@@ -159,6 +159,7 @@ def test_help(capsys):
         (["--out", "o", "--text", "t"], "TEXT is an argument, as in elmolite toy [TEXT ...] --out FOLDER"),
         (["--output", "o"], "unknown option '--output'; did you mean '--out'?"),
         (["--out", "o", "--use-warmpu", "no"], "did you mean '--use-warmup'?"),
+        (["--out", "o", "--warmup", "no"], "did you mean '--use-warmup' or '--model.use-warmup'?"),
         (["--out", "o", "--dtype", "x"], "unknown option '--dtype'; see elmolite toy --help"),
         (["--out", "o", "--max-steps", "3"], "see elmolite toy --help"),
     ],

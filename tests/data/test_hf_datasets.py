@@ -182,7 +182,7 @@ def test_a_stream_through_worker_processes_ends_cleanly(tmp_path):
     for name in ("good", "bad"):
         write_parquet(tmp_path / name, text=[words, ""] * 700)
     spoil(tmp_path / "bad", row_group=25, column=0)
-    python = [sys.executable, "-X", "dev", "-W", "default", "-m", "elmolite.cli.main"]
+    python = [sys.executable, "-X", "dev", "-W", "default", "-m", "elmolite"]
     options = ["prepare", "--streaming", "--pretokenized", "--quiet", "--workers", "2"]
     env = {**os.environ, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1"}
     for name, code, said in (("good", 0, r""), ("bad", 2, r"elmolite: dataset bad: cannot be read: .*\n")):

@@ -262,7 +262,7 @@ def test_two_processes_equal_one(tmp_path, corpus):
     options += "--model.projection-size 8 --model.filters [[1,8],[2,8]]"
     arguments = ["pretrain", "--corpus", str(corpus.folder), *options.split()]
     assert main([*arguments, "--out", str(tmp_path / "1")]) == 0
-    command = [sys.executable, "-m", "elmolite.cli.main", *arguments, "--out", str(tmp_path / "2"), "--n-devices", "2"]
+    command = [sys.executable, "-m", "elmolite", *arguments, "--out", str(tmp_path / "2"), "--n-devices", "2"]
     done = subprocess.run(command, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300)
     assert done.returncode == 0, done.stderr
     one, two = (training_checkpoint(tmp_path / n) for n in "12")
