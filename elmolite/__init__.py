@@ -7,33 +7,33 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     __version__: str
 
-    from elmolite.checkpoint import Checkpoint as Checkpoint
-    from elmolite.cli.commands import load_recipe as load_recipe
-    from elmolite.data.corpus import Corpus as Corpus
-    from elmolite.data.hf_datasets import DatasetText as DatasetText
-    from elmolite.data.prepare import prepare as prepare
-    from elmolite.embedding.elmo import ELMo as ELMo
-    from elmolite.embedding.output import EmbeddingFolder as EmbeddingFolder
-    from elmolite.embedding.pooling import CommonComponent as CommonComponent
-    from elmolite.embedding.word_cache import WordCache as WordCache
-    from elmolite.errors import InputError as InputError
-    from elmolite.nn.bilm import BiLM as BiLM
-    from elmolite.nn.config import BiLMConfig as BiLMConfig
-    from elmolite.nn.scalar_mix import ScalarMix as ScalarMix
-    from elmolite.pretraining.config import PretrainingConfig as PretrainingConfig
-    from elmolite.pretraining.trainer import pretrain as pretrain
-    from elmolite.tasks.checkpoint import TaskCheckpoint as TaskCheckpoint
+    from elmolite.checkpoint import Checkpoint
+    from elmolite.cli.commands import load_recipe
+    from elmolite.data.corpus import Corpus
+    from elmolite.data.hf_datasets import DatasetText
+    from elmolite.data.prepare import prepare
+    from elmolite.embedding.elmo import ELMo
+    from elmolite.embedding.output import EmbeddingFolder
+    from elmolite.embedding.pooling import CommonComponent
+    from elmolite.embedding.word_cache import WordCache
+    from elmolite.errors import InputError
+    from elmolite.nn.bilm import BiLM
+    from elmolite.nn.config import BiLMConfig
+    from elmolite.nn.scalar_mix import ScalarMix
+    from elmolite.pretraining.config import PretrainingConfig
+    from elmolite.pretraining.trainer import pretrain
+    from elmolite.tasks.checkpoint import TaskCheckpoint
     from elmolite.tasks.config import (
-        ClassifyConfig as ClassifyConfig,
-        EntailConfig as EntailConfig,
-        ExampleColumns as ExampleColumns,
-        FinetuningConfig as FinetuningConfig,
-        InputConfig as InputConfig,
-        TagConfig as TagConfig,
+        ClassifyConfig,
+        EntailConfig,
+        ExampleColumns,
+        FinetuningConfig,
+        InputConfig,
+        TagConfig,
     )
-    from elmolite.tasks.examples.sources import DatasetExamples as DatasetExamples
-    from elmolite.tasks.finetune import finetune as finetune
-    from elmolite.tasks.heads import TokenFeatures as TokenFeatures
+    from elmolite.tasks.examples.sources import DatasetExamples
+    from elmolite.tasks.finetune import finetune
+    from elmolite.tasks.heads import TokenFeatures
 
 # OpenMP's threads wait for each other by spinning for milliseconds, which makes torch several times slower beside other
 # busy processes. The setting is read when torch is imported; that of the user takes precedence.
@@ -69,8 +69,33 @@ _HOMES = {
     "pretrain": "pretraining.trainer",
 }
 
-
-__all__ = list(_HOMES)
+__all__ = [  # in full, for tools that read the source
+    "BiLM",
+    "BiLMConfig",
+    "Checkpoint",
+    "ClassifyConfig",
+    "CommonComponent",
+    "Corpus",
+    "DatasetExamples",
+    "DatasetText",
+    "ELMo",
+    "EmbeddingFolder",
+    "EntailConfig",
+    "ExampleColumns",
+    "FinetuningConfig",
+    "InputConfig",
+    "InputError",
+    "PretrainingConfig",
+    "ScalarMix",
+    "TagConfig",
+    "TaskCheckpoint",
+    "TokenFeatures",
+    "WordCache",
+    "finetune",
+    "load_recipe",
+    "prepare",
+    "pretrain",
+]
 
 
 def __getattr__(name: str) -> Any:
