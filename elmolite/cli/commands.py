@@ -13,7 +13,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from elmolite.embedding.batching import LayerSelection
 
 DEFAULT_PRESET = "mini"
-LAUNCHERS = ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS")
-"""Variables of the environment in the processes that torchrun and SLURM start."""
 _RUN_ARGUMENTS = ("corpus", "out", "init_from", "resume", "keep_last", "dry_run", "plan")
 
 
@@ -55,32 +53,26 @@ def _if_interrupted(advice: str) -> Iterator[None]:
         raise
 
 
-def _check_files(**sources: str | Path | None) -> None:
-    """Check that files exist, before torch is imported.
+def _check_inputs(
+    *, model: str | None = None, task: str | None = None, text: Sequence[str] | None = None, **files: str | Path | None
+) -> None:
+    """Check that inputs exist, before torch is imported.
 
-    :param sources: path of each option; ``-`` and ``None`` are not checked.
+    :param files: path of each option; ``-`` and ``None`` are not checked.
     """
-    for option, source in sources.items():
-        if source is None or str(source) == "-":
-            continue
-        if Path(source).is_dir() or not Path(source).exists():  # a pipe is neither
-            problem = "is a folder, not a file" if Path(source).is_dir() else "no such file"
-            raise InputError(f"{source}: {problem} (--{option})")
-
-
-def _check_model(model: str) -> None:
-    """Check that a model exists and is a language model, before torch is imported."""
-    from elmolite.hub import model_folder
-
-    if not Path(model).is_file():
-        model_folder(model)
-
-
-def _check_text(text: Sequence[str]) -> None:
-    """Check that text files exist, before torch is imported."""
     from elmolite.data.text import find_files
+    from elmolite.hub import model_folder, task_folder
 
-    find_files(text)
+    for option, file in files.items():
+        if file is not None and str(file) != "-" and (Path(file).is_dir() or not Path(file).exists()):
+            problem = "is a folder, not a file" if Path(file).is_dir() else "no such file"
+            raise InputError(f"{file}: {problem} (--{option})")
+    if model is not None and not Path(model).is_file():
+        model_folder(model)
+    if task is not None:
+        task_folder(task)
+    if text is not None:
+        find_files(text)
 
 
 def _quoted(*words: object) -> str:
@@ -197,7 +189,7 @@ def pretrain(
     :param preset: Sizes of the model: tiny, mini, small, medium or original (default: mini).
     """
     assert corpus is not None  # as checked with the other options
-    if not os.environ.keys() & set(LAUNCHERS):  # with several ranks, the checks that follow are made on all of them
+    if not _is_launched():  # with several ranks, the checks that follow are made on all of them
         _check_run_folders(corpus, out, resume=resume or dry_run)
     if dry_run or out is None:
         from elmolite.pretraining.distributed import is_rank_zero
@@ -255,23 +247,23 @@ def _check_run_folders(corpus: Path, out: Path | None, *, resume: bool) -> None:
 
 def _parse_pretrain(words: Sequence[str]) -> Invocation:
     """Parse the options on all ranks, and check the ones that a recipe for Python has not."""
-    if not os.environ.keys() & set(LAUNCHERS):
-        return _checked_pretrain(words)
+    on_all_ranks: AbstractContextManager[None] = nullcontext()
+    if _is_launched():
+        from elmolite.pretraining.distributed import join_process_group, reraise_on_all_ranks
 
-    from elmolite.pretraining.distributed import join_process_group, reraise_on_all_ranks
-
-    join_process_group()
-    with reraise_on_all_ranks():
-        return _checked_pretrain(words)
-
-
-def _checked_pretrain(words: Sequence[str]) -> Invocation:
-    parser, found = _pretrain_invocation(words)
-    arguments = found.arguments
-    needed = ("corpus",) if arguments["dry_run"] else ("corpus", "out")
-    if missing := [name for name in needed if arguments[name] is None]:
-        raise InputError(parser.missing(missing))
+        join_process_group()
+        on_all_ranks = reraise_on_all_ranks()
+    with on_all_ranks:
+        parser, found = _pretrain_invocation(words)
+        needed = ("corpus",) if found.arguments["dry_run"] else ("corpus", "out")
+        if missing := [name for name in needed if found.arguments[name] is None]:
+            raise InputError(parser.missing(missing))
     return found
+
+
+def _is_launched() -> bool:
+    """Tell whether torchrun or SLURM started this process."""
+    return not os.environ.keys().isdisjoint(("TORCHELASTIC_RUN_ID", "SLURM_NTASKS"))
 
 
 def _pretrain_invocation(words: Sequence[str]) -> tuple[CommandParser, Invocation]:
@@ -290,7 +282,7 @@ def _pretrain_invocation(words: Sequence[str]) -> tuple[CommandParser, Invocatio
     if values.init_from is not None:
         if values.preset is not None:
             raise InputError("--preset and --init-from exclude each other: the model to start from has its own sizes")
-        _check_model(values.init_from)
+        _check_inputs(model=values.init_from)
         from elmolite.checkpoint import read_config
 
         set_sizes(asdict(read_config(Path(values.init_from))))
@@ -332,8 +324,7 @@ def evaluate(model: str, text: Sequence[str], *, quiet: bool = False) -> Result:
     :param model: Language model with its softmax: a model folder or a released model.
     :param text: Text files, folders, globs, .gz files, or - for standard input.
     """
-    _check_model(model)
-    _check_text(text)
+    _check_inputs(model=model, text=text)
     from elmolite.pretraining.evaluation import evaluate_text
 
     result = evaluate_text(model, text, show_progress=not quiet)
@@ -363,8 +354,7 @@ def embed(
     :param precision: Precision of matrix products; bf16-mixed is faster where the processor has bfloat16.
     :param pretokenized: Split lines at white space instead of using the model's tokenizer.
     """
-    _check_files(input=input_)
-    _check_model(model)
+    _check_inputs(input=input_, model=model)
     from elmolite.embedding.output import embed_file
 
     is_folder = not output.suffix[1:].isalpha()
@@ -411,8 +401,7 @@ def neighbours(
     """
     if n < 1:
         raise InputError(f"-n must be positive, got {n}")
-    _check_model(model)
-    _check_text(text)
+    _check_inputs(model=model, text=text)
     from itertools import islice
 
     from elmolite.data.text import find_files, read_documents
@@ -454,9 +443,7 @@ def convert(
     :param tokenizer: Tokenizer of the new model (default: whitespace, as in the earlier systems).
     :param overwrite: Replace an existing model folder.
     """
-    if not Path(src).exists():
-        _check_model(src)
-    _check_files(weights=weights)
+    _check_inputs(weights=weights, model=None if Path(src).exists() else src)
     from elmolite.checkpoint import convert as convert_model
     from elmolite.data.tokenization import SentenceTokenizer
 
@@ -522,16 +509,15 @@ def finetune(
         raise InputError("--dataset-config requires --dataset")
     if dataset is None and train is None:
         raise InputError("--train is required: a file, or with --dataset a split")
-    if dataset is None:
-        _check_files(train=train, dev=dev, test=test)
-    _check_model(encoder)
+    examples = {"train": train, "dev": dev, "test": test}
+    _check_inputs(model=encoder, **(examples if dataset is None else {}))
     if not overwrite and (written := next((out / name for name in _RESULTS if (out / name).exists()), None)):
         raise InputError(f"{written} exists already: choose another folder for --out, or pass --overwrite")
     from elmolite.tasks.compare import baselines as baseline_runs, compare, draw_profile, probes
     from elmolite.tasks.examples.sources import DatasetExamples, TaskExamples
     from elmolite.tasks.finetune import CacheFolder, FinetuningRun, fit
 
-    sources: dict[str, Any] = {"train": train, "dev": dev, "test": test}
+    sources: dict[str, Any] = examples
     if dataset is not None:
         splits = {"train": train or "train", "dev": dev or "validation", "test": test}
         sources = {part: name and DatasetExamples(dataset, dataset_config, name) for part, name in splits.items()}
@@ -622,8 +608,7 @@ def predict(
     """
     if output is not None and output.resolve() == Path(input_).resolve():
         raise InputError(f"--output {output}: must not be the input")
-    _check_files(input=input_)
-    _check_task(model)
+    _check_inputs(input=input_, task=model)
 
     from elmolite.tasks.predict import predict_file
     from elmolite.utils import files
@@ -642,13 +627,6 @@ def predict(
     return Result(f"{output}: {n_examples:,} predictions", {"output": str(output), "n_predictions": n_examples})
 
 
-def _check_task(model: str) -> None:
-    """Check that a task folder exists, before torch is imported."""
-    from elmolite.hub import task_folder
-
-    task_folder(model)
-
-
 def test(
     model: str,
     file: str,
@@ -665,8 +643,7 @@ def test(
     :param custom_head: The model's custom head.
     :param encoder: Language model, if it is not in the folder.
     """
-    _check_files(file=file)
-    _check_task(model)
+    _check_inputs(file=file, task=model)
     from elmolite.tasks.predict import evaluate_file
 
     head = None if custom_head is None else _load_head(custom_head)
@@ -689,7 +666,7 @@ def info(name: str | None = None, *, verify: bool = False, runtime: bool = False
     if verify and not is_corpus:
         raise InputError(f"--verify requires a corpus folder, got {name}")
     if name is not None and not is_corpus and name not in PRESETS:
-        _check_model(name)
+        _check_inputs(model=name)
     from elmolite.cli import info as descriptions
 
     parts = [descriptions.runtime()] if runtime else []
