@@ -9,13 +9,11 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shlex
 import shutil
-import signal
 import statistics
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from importlib.metadata import version
@@ -41,7 +39,7 @@ from elmolite.tasks.config import FinetuningConfig, InputConfig, TagConfig
 from elmolite.tasks.examples.sources import TaskExamples
 from elmolite.tasks.finetune import FinetuningRun, fit
 from elmolite.utils import files
-from elmolite.utils.console import progress_bar, table
+from elmolite.utils.console import ProgressBar, table
 
 RELEASED, TAGGER = "mini-en", "mini-en-upos"
 QUERIES = (
@@ -118,7 +116,8 @@ class Demonstration:
     @property
     def command(self) -> str:
         """Command line that starts and continues it."""
-        return f"elmolite demo --out {self.out}" + ("" if self.name == "full" else f" --size {self.name}")
+        size = [] if self.name == "full" else ["--size", self.name]
+        return shlex.join(["elmolite", "demo", "--out", str(self.out), *size])
 
     def save(self) -> None:
         """Write what is finished."""
@@ -137,7 +136,7 @@ def run(out: Path, *, size: Literal["full", "smoke"] = "full", overwrite: bool =
     """
     started = time.perf_counter()
     demo = _open(out, size, overwrite=overwrite)
-    with _continuable(demo):
+    try:
         for number, (name, step) in enumerate(STEPS.items(), start=1):
             is_done = name in demo.results
             print(f"\n== {number}. {step.heading}{' (finished before)' if is_done else ''}", flush=True)
@@ -148,6 +147,8 @@ def run(out: Path, *, size: Literal["full", "smoke"] = "full", overwrite: bool =
                 demo.results[name] = {**result, "seconds": time.perf_counter() - step_started}
                 demo.save()
             print(step.describe(demo), flush=True)
+    except KeyboardInterrupt:  # and SIGTERM, which the command line handles as such
+        raise Preempted(f"interrupted; the same command continues: {demo.command}") from None
     write_report(demo.out / REPORT, demo.results, settings=_settings(demo), commands=_next_commands(demo))
     print(f"\n== Done in {time.perf_counter() - started:.0f} s\n")
     print("Next      " + "\n          ".join(_next_commands(demo)))
@@ -183,24 +184,6 @@ def _clear(out: Path) -> None:
     for name in found:
         path = out / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-@contextmanager
-def _continuable(demo: Demonstration) -> Iterator[None]:
-    """Say how to continue when SIGINT or SIGTERM stops the block."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    is_main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, stop) if is_main else None
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise Preempted(f"interrupted; the same command continues: {demo.command}") from None
-    finally:
-        if is_main:
-            signal.signal(signal.SIGTERM, before)
 
 
 def _settings(demo: Demonstration) -> dict[str, str]:
@@ -266,22 +249,15 @@ def _describe_released_model(demo: Demonstration) -> str:
         for near in each["nearest"]:
             lines.append(f"  {near['cosine']:.3f} {Occurrence(near['tokens'], near['index']).in_context()}")
     lines += ["", "Cosine of 'play' in pairs of sentences:", ""]
-    cosines = result["cosines"]
-    for name, first, second in (
-        ("same sense", 0, 1),
-        ("same sense", 2, 3),
-        ("other sense", 0, 2),
-        ("other sense", 1, 3),
-    ):
-        value = cosines[first][second]
+    for first, second in ((0, 1), (2, 3), (0, 2), (1, 3)):
+        value = result["cosines"][first][second]
+        name = "same sense" if first // 2 == second // 2 else "other sense"
         pair = " / ".join(" ".join(result["compared"][each]["tokens"]) for each in (first, second))
         lines.append(f"  {name:<11} {value:.2f}  {'#' * round(10 * max(value, 0)):<10}  {pair}")
     lines += ["", f"Parts of speech, by the released tagger {TAGGER}:"]
     for each in result["tagged"]:
-        cells = zip(each["tokens"], each["tags"], strict=True)
-        widths = [max(len(token), len(tag)) for token, tag in cells]
-        for row in (each["tokens"], each["tags"]):
-            lines.append("  " + " ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+        words = table([each["tokens"], each["tags"]], n_left=len(each["tokens"]), gap=1)
+        lines += [f"  {line}" for line in words.splitlines()]
     return "\n".join(lines)
 
 
@@ -292,7 +268,7 @@ def _prepare_text(demo: Demonstration) -> dict[str, Any]:
     """Write the text, the corpus and the examples of the task."""
     out, size = demo.out, demo.size
     modules = []
-    with progress_bar("reading docstrings", unit="modules") as bar:
+    with ProgressBar("reading docstrings", unit="modules") as bar:
         for module in docstrings.modules(max_modules=size.max_modules):
             modules.append(module)
             bar.update(1)
@@ -388,7 +364,7 @@ def _train_task(demo: Demonstration) -> dict[str, Any]:
     inputs, head = InputConfig(dropout=0.1), TagConfig(hidden_size=32, dropout=0.2)
     config = FinetuningConfig(n_epochs=size.n_epochs, patience=size.n_epochs, learning_rate=0.01)
     names = [(seed, model) for seed in range(size.n_seeds) for model in MODELS]
-    with progress_bar("training taggers", unit="runs", total=len(names), show=True) as bar:
+    with ProgressBar("training taggers", unit="runs", total=len(names), show=True) as bar:
         for seed, model in names:
             if (name := f"{model}-{seed}") not in demo.scores:
                 run = FinetuningRun.build(
