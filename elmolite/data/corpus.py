@@ -32,7 +32,7 @@ from elmolite.data.vocab import SPECIALS, VOCAB_FILE, Vocabulary
 from elmolite.errors import InputError
 from elmolite.nn import MAX_CHARACTERS, N_BYTE_IDS
 from elmolite.utils import files, folders
-from elmolite.utils.console import html_table, progress_bar
+from elmolite.utils.console import ProgressBar, html_table
 
 FORMAT_VERSION = 3
 """Version 0.1 of elmolite also wrote checksums of the blocks of arrays, which are ignored."""
@@ -123,7 +123,7 @@ class Corpus:
         :raises InputError: a file is missing or damaged; the message names it.
         """
         entries = self.summary["files"]
-        with progress_bar("verifying", unit="bytes", total=sum(entry["bytes"] for entry in entries.values())) as bar:
+        with ProgressBar("verifying", unit="bytes", total=sum(entry["bytes"] for entry in entries.values())) as bar:
             for name, entry in entries.items():
                 files.check_file(self.folder / name, entry)
                 bar.update(entry["bytes"])

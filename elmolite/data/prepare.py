@@ -27,7 +27,7 @@ from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import Vocabulary
 from elmolite.errors import InputError
 from elmolite.utils import folders
-from elmolite.utils.console import progress_bar
+from elmolite.utils.console import ProgressBar
 
 logger = logging.getLogger("elmolite")
 
@@ -255,7 +255,7 @@ class _Text:
         """Tokenize the documents with a progress bar (bytes of the files on disk, or rows)."""
         progress = self.progress
         with (
-            progress_bar(title, unit=progress.unit, show=self.show_progress) as bar,
+            ProgressBar(title, unit=progress.unit, show=self.show_progress) as bar,
             closing(tokenize_in_parallel(self.documents, self.tokenizer, n_workers=self.n_workers)) as parts,
         ):
             for part in parts:

@@ -44,7 +44,7 @@ from elmolite.hub import model_folder
 from elmolite.nn.bilm import BiLM
 from elmolite.nn.config import BiLMConfig
 from elmolite.utils.config import Precision, check_precision
-from elmolite.utils.console import progress_bar
+from elmolite.utils.console import ProgressBar
 from elmolite.utils.files import json_line
 from elmolite.utils.torch import evaluating, products_in
 
@@ -439,7 +439,7 @@ class ELMo(nn.Module):
         with (
             evaluating(self),
             torch.no_grad(),
-            progress_bar("embedding", unit="tokens", total=n_tokens, show=show_progress) as bar,
+            ProgressBar("embedding", unit="tokens", total=n_tokens, show=show_progress) as bar,
         ):
             if carry_state:
                 vectors, _ = self(encode(tokenized, self.indexer), carry_state=True)
@@ -563,7 +563,7 @@ class ELMo(nn.Module):
         vectors = self.embed_iter(tokenized, layers=layers, batch_tokens=batch_tokens)
         pooled = np.zeros((len(tokenized), self.size), np.float32)
         n_tokens = sum(map(len, tokenized))
-        with progress_bar("embedding", unit="tokens", total=n_tokens, show=show_progress) as bar:
+        with ProgressBar("embedding", unit="tokens", total=n_tokens, show=show_progress) as bar:
             for row, tokens, each in zip(pooled, tokenized, vectors, strict=True):
                 row[:] = pool(each, pooling, None if weights is None else weights.of(tokens))
                 bar.update(len(tokens))

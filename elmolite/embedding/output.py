@@ -38,7 +38,7 @@ from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError, check_choice
 from elmolite.utils import files
 from elmolite.utils.config import Precision
-from elmolite.utils.console import progress_bar
+from elmolite.utils.console import ProgressBar
 from elmolite.utils.serialization import TensorFile
 from elmolite.utils.torch import best_device
 
@@ -139,7 +139,7 @@ def embed_file(
     else:
         written = _write_file(open_file(output), elmo, settings, tokenized)
     summary = EmbeddingSummary()
-    with progress_bar("embedding", unit="tokens", show=show_progress) as bar:
+    with ProgressBar("embedding", unit="tokens", show=show_progress) as bar:
         for sentences, n_resumed in written:
             n_tokens = sum(map(len, sentences))
             summary.n_sentences += len(sentences)

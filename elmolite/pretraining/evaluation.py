@@ -21,7 +21,7 @@ from elmolite.data.vocab import BEGIN_SENTENCE_ID, END_SENTENCE_ID, UNKNOWN_ID
 from elmolite.errors import InputError
 from elmolite.nn.bilm import BiLM, BiLMState
 from elmolite.nn.softmax import Softmax
-from elmolite.utils.console import html_table, progress_bar
+from elmolite.utils.console import ProgressBar, html_table
 from elmolite.utils.torch import best_device, evaluating
 
 EVALUATION_BATCH_SIZE = 32
@@ -208,7 +208,7 @@ def evaluate_text(model: str | Path, text: Sequence[str], *, show_progress: bool
             show_progress=show_progress,
         )
         n_targets = 2 * (corpus.train.n_tokens + corpus.train.n_sentences)
-        with progress_bar("evaluating", unit="targets", total=n_targets, show=show_progress) as bar:
+        with ProgressBar("evaluating", unit="targets", total=n_targets, show=show_progress) as bar:
             running, alone = (
                 evaluate(
                     checkpoint.bilm,

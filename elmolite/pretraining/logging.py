@@ -18,7 +18,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from elmolite.pretraining import distributed
 from elmolite.pretraining.module import PretrainingModule
 from elmolite.utils import files
-from elmolite.utils.console import progress_bar
+from elmolite.utils.console import ProgressBar
 
 
 class CsvLog(Logger):
@@ -103,7 +103,7 @@ class TrainingLog(Callback):
         self.n_steps = n_steps
         self.every = every
         self.show = show
-        self._bar: progress_bar | None = None
+        self._bar = ProgressBar("", unit="steps", show=False)
         self._loss_sum: torch.Tensor | float = 0.0
         self._n_targets = 0
         self._since = time.monotonic()
@@ -131,8 +131,7 @@ class TrainingLog(Callback):
                     each.open_at(trainer.global_step)
         self._since = time.monotonic()
         show = self.show and trainer.is_global_zero
-        bar = progress_bar("pretraining", unit="steps", total=self.n_steps, initial=trainer.global_step, show=show)
-        self._bar = bar.__enter__()
+        self._bar = ProgressBar("pretraining", unit="steps", total=self.n_steps, initial=trainer.global_step, show=show)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
         """Add a step to the totals, and log them at the interval."""
@@ -156,8 +155,7 @@ class TrainingLog(Callback):
             }
         )
         self._loss_sum, self._n_targets, self._since = 0.0, 0, now
-        if self._bar is not None:
-            self._bar.update(step - self._bar.n, f"loss {loss:.3f}, {speed:,.0f} tokens/s")
+        self._bar.update(step - self._bar.n, f"loss {loss:.3f}, {speed:,.0f} tokens/s")
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Stop the clock of the training speed."""
@@ -175,13 +173,8 @@ class TrainingLog(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Close the progress bar."""
-        self._close_bar()
+        self._bar.close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
         """Close the progress bar."""
-        self._close_bar()
-
-    def _close_bar(self) -> None:
-        if self._bar is not None:
-            self._bar.__exit__()
-            self._bar = None
+        self._bar.close()

@@ -210,7 +210,7 @@ def save_or_verify(out: Path, config: RunConfig, corpus: Path, *, resume: bool) 
     for name, before, now in _differences(earlier, config):
         raise InputError(
             f"{out}: the run was started with {name} = {before!r}, got {now!r}; settings cannot change "
-            "(to train on with other settings, start a new run with --init-from)"
+            "(to train on with other settings, start a new run with `init_from`)"
         )
     return {**config, "init_from": earlier["init_from"]} if "init_from" in earlier else config
 

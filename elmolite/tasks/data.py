@@ -26,7 +26,7 @@ from elmolite.tasks.layer_cache import LayerCache
 from elmolite.tasks.model import SentenceBatch, TaskModel
 from elmolite.tasks.objectives import Prediction
 from elmolite.tasks.static_vectors import StaticEmbedding
-from elmolite.utils.console import progress_bar
+from elmolite.utils.console import ProgressBar
 
 POOL_BATCHES = 50
 """Number of batches that are sorted by length together: fewer means more padding, more means less shuffling."""
@@ -142,7 +142,7 @@ def predict(
     """
     device = next(model.parameters()).device
     found: dict[int, Prediction] = {}
-    with progress_bar("predicting", unit="examples", total=len(data), show=show_progress) as bar:
+    with ProgressBar("predicting", unit="examples", total=len(data), show=show_progress) as bar:
         for indices in batches_by_length(data.lengths.tolist(), batch_tokens):
             sentences = [side.to(device) for side in data.sentences(indices)]
             found |= dict(zip(indices, model.predict(sentences), strict=True))

@@ -42,7 +42,7 @@ from elmolite.tasks.specs import TaskDescription
 from elmolite.tasks.static_vectors import StaticEmbedding, StaticVectors, read_static_vectors
 from elmolite.utils import files, folders
 from elmolite.utils.config import accepts_renamed_arguments
-from elmolite.utils.console import html_table, progress_bar
+from elmolite.utils.console import ProgressBar, html_table
 from elmolite.utils.torch import best_device, quiet_lightning, trainer_devices
 
 METRICS_FILE = "metrics.json"
@@ -334,7 +334,7 @@ def _standardize(model: TaskModel, train: TaskData, config: FinetuningConfig, *,
     """Measure the layers of some training batches, if they are standardized."""
     device = next(model.parameters()).device
     batches = islice(ShuffledBatches(train.lengths, config.batch_size, seed=config.seed), STANDARDIZATION_BATCHES)
-    with progress_bar("standardizing", unit="batches", show=show) as bar:
+    with ProgressBar("standardizing", unit="batches", show=show) as bar:
 
         def sentences() -> Iterator[list[SentenceBatch]]:
             for indices in batches:

@@ -37,7 +37,7 @@ from elmolite.embedding.elmo import ELMo, Sentence
 from elmolite.errors import InputError
 from elmolite.tasks.config import CacheDtype
 from elmolite.utils import files, folders
-from elmolite.utils.console import progress_bar
+from elmolite.utils.console import ProgressBar
 
 logger = logging.getLogger("elmolite")
 
@@ -166,7 +166,7 @@ def _write(
     }
     with (
         folders.writing_shared_folder(path) as new,
-        progress_bar("computing layers", unit="words", total=n_tokens, show=show_progress) as bar,
+        ProgressBar("computing layers", unit="words", total=n_tokens, show=show_progress) as bar,
     ):
         with files.writing(new / _LAYERS_FILE) as file:
             header = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}

@@ -18,7 +18,7 @@ from elmolite.tasks.data import TaskBatch
 from elmolite.tasks.metrics import TaskScores
 from elmolite.tasks.model import TaskModel
 from elmolite.tasks.specs import TaskDescription
-from elmolite.utils.console import progress_bar
+from elmolite.utils.console import ProgressBar
 
 logger = logging.getLogger("elmolite")
 
@@ -107,7 +107,7 @@ class BestEpoch(Callback):
         self.patience = patience
         self.log_level = logging.INFO if show else logging.DEBUG
         self._show = None if show else False
-        self._bar = progress_bar("", unit="steps", show=False)
+        self._bar = ProgressBar("", unit="steps", show=False)
         self.epochs: list[dict[str, float]] = []
         self.epoch = 0
         self.scores: TaskScores | None = None
@@ -119,7 +119,7 @@ class BestEpoch(Callback):
         """Start the clock and the progress bar."""
         self._started = time.perf_counter()
         title, n_steps = f"epoch {trainer.current_epoch + 1}", int(trainer.num_training_batches)
-        self._bar = progress_bar(title, unit="steps", total=n_steps, show=self._show)
+        self._bar = ProgressBar(title, unit="steps", total=n_steps, show=self._show)
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Update the progress bar."""
@@ -127,12 +127,12 @@ class BestEpoch(Callback):
 
     def on_exception(self, *_: Any) -> None:
         """Close the progress bar."""
-        self._bar.__exit__()
+        self._bar.close()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Stop the clock, and close the progress bar."""
         self._seconds = time.perf_counter() - self._started
-        self._bar.__exit__()
+        self._bar.close()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compare the epoch with the best so far."""

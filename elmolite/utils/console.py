@@ -18,10 +18,10 @@ PROGRESS_LINE_SECONDS = 15.0
 logger = logging.getLogger("elmolite")
 
 
-class progress_bar:  # noqa: N801  # used as a function
+class ProgressBar:
     """Progress of long work: a bar on a terminal or in a notebook, elsewhere a line in the log every 15 seconds.
 
-    Use it as a context manager. Messages of the library are written above the bar.
+    Close it, or use it as a context manager. Messages of the library are written above the bar.
 
     :ivar n: amount done, in units.
     :ivar total: amount to do; ``None`` if unknown. It may be corrected during the work.
@@ -44,13 +44,17 @@ class progress_bar:  # noqa: N801  # used as a function
         self._bar: Any = None
         self._close = ExitStack()
         self._started = self._line_at = time.monotonic()
+        if show and is_interactive():
+            self._open_bar()
 
     def __enter__(self) -> Self:
-        if self.show and is_interactive():
-            self._open_bar()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the bar."""
         self._close.close()
         self._bar = None
 

@@ -6,7 +6,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from elmolite.utils import console
-from elmolite.utils.console import display_width, html_table, printable, progress_bar, table
+from elmolite.utils.console import ProgressBar, display_width, html_table, printable, table
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def clock(monkeypatch):
 @pytest.mark.parametrize(("show", "is_logged"), [(True, True), (None, True), (False, False)])
 def test_progress_without_a_terminal_is_a_line_every_15_seconds(clock, caplog, capsys, show, is_logged):
     caplog.set_level(logging.INFO, "elmolite")
-    with progress_bar("embedding", unit="tokens", total=90_000, initial=10_000, show=show) as bar:
+    with ProgressBar("embedding", unit="tokens", total=90_000, initial=10_000, show=show) as bar:
         for clock.seconds in range(0, 41, 4):
             bar.update(2_000, "loss 2.0")
     lines = [
@@ -43,8 +43,8 @@ def test_a_bar_is_drawn_on_a_terminal_and_in_a_notebook(clock, monkeypatch, show
         opened.append(bar.n)
         bar._bar = MagicMock()
 
-    monkeypatch.setattr(progress_bar, "_open_bar", draw)
-    with progress_bar("embedding", unit="tokens", total=10, show=show) as bar:
+    monkeypatch.setattr(ProgressBar, "_open_bar", draw)
+    with ProgressBar("embedding", unit="tokens", total=10, show=show) as bar:
         for clock.seconds in (0, 4, 8):
             bar.update(2)
     assert opened == ([] if n_when_drawn is None else [n_when_drawn])
@@ -52,7 +52,7 @@ def test_a_bar_is_drawn_on_a_terminal_and_in_a_notebook(clock, monkeypatch, show
 
 def test_the_bar_follows_a_total_that_becomes_known(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with progress_bar("embedding", unit="tokens", show=True) as bar:
+    with ProgressBar("embedding", unit="tokens", show=True) as bar:
         bar.total = 200_000
         bar.update(100_000, "loss 2.0")
     assert "embedding:  50%" in (err := capsys.readouterr().err)
