@@ -6,7 +6,7 @@ import re
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple
+from typing import Any
 
 DOCUMENTATION = "https://elmolite.github.io/elmolite/"
 
@@ -214,28 +214,20 @@ class Formatter(RawDescriptionHelpFormatter):
         super().__init__(prog, **{**settings, "max_help_position": 32})
 
 
-class Shown(NamedTuple):
-    """Option in a group of the help."""
-
-    name: str
-    for_experts: bool
-
-
-def groups(command: str, names: Iterable[str], common: Iterable[str]) -> Iterator[tuple[str, list[Shown]]]:
-    """Yield the title and the options of each group of a command's help.
+def groups(command: str, names: Iterable[str], common: Iterable[str]) -> Iterator[tuple[str, dict[str, bool]]]:
+    """Yield the title of each group of a command's help, and its options: whether they are for experts, by name.
 
     :param names: the arguments and options of the command.
     :param common: the options of every command.
     """
     left = [*names, *common]
     for title, spec in (*GROUPS.get(command, ()), ("Other options", "*")):
-        shown, _, hidden = spec.partition("|")
-        patterns = [(pattern, False) for pattern in shown.split()] + [(pattern, True) for pattern in hidden.split()]
-        found: list[Shown] = []
-        for pattern, for_experts in patterns:
-            matching = [name for name in left if fnmatchcase(name, pattern)]
-            left = [name for name in left if name not in matching]
-            found += [Shown(name, for_experts) for name in matching]
+        found: dict[str, bool] = {}
+        for for_experts, patterns in enumerate(spec.split("|")):
+            for pattern in patterns.split():
+                matching = [name for name in left if fnmatchcase(name, pattern)]
+                left = [name for name in left if name not in matching]
+                found |= dict.fromkeys(matching, bool(for_experts))
         if found:
             yield title, found
 

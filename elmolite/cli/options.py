@@ -136,7 +136,7 @@ class CommandParser:
         )
         for title, shown in help.groups(self.name, own, COMMON):
             section = self.parser.add_argument_group(title)
-            for name, for_experts in shown:
+            for name, for_experts in shown.items():
                 action = self._add(section, name, self.options[name])
                 if for_experts and action.help != SUPPRESS:
                     self._experts.append(action)

@@ -27,12 +27,7 @@ from elmolite.checkpoint import CONFIG_FILE as ENCODER_MANIFEST, fill
 from elmolite.data.tokenization import FILE_NAME as TOKENIZER_FILE, SentenceTokenizer
 from elmolite.embedding.elmo import ELMo, Sentence
 from elmolite.errors import InputError, error_prefix, nearest
-from elmolite.hub import (
-    TASK_MANIFEST as MANIFEST,
-    model_folder,
-    released_models,
-    task_folder,
-)
+from elmolite.hub import TASK_MANIFEST as MANIFEST, model_folder, released_models, task_folder
 from elmolite.tasks.config import HEAD_CONFIGS, InputConfig
 from elmolite.tasks.data import TaskData, predict
 from elmolite.tasks.examples.records import DEFAULT_COLUMNS, Example, ExampleColumns
