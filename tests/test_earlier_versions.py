@@ -3,13 +3,13 @@
 import csv
 import json
 import shutil
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from elmolite import Corpus, ELMo, EmbeddingFolder, TaskCheckpoint
+from elmolite.cli.main import main
 
 FIXTURES = Path(__file__).parent / "fixtures" / "v0_1"
 SENTENCES = (FIXTURES / "inputs" / "sentences.txt").read_text(encoding="utf-8").splitlines()
@@ -18,8 +18,7 @@ PERPLEXITIES = ("valid_forward", "valid_backward", "valid_average")
 
 def elmolite(*arguments):
     """Run a command in this process; it must succeed."""
-    (command,) = entry_points(group="console_scripts", name="elmolite")
-    assert command.load()([str(argument) for argument in arguments]) == 0
+    assert main([str(argument) for argument in arguments]) == 0
 
 
 def vectors_of(model):

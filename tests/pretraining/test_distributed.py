@@ -145,7 +145,7 @@ HERE = socket.gethostname()
 @pytest.mark.parametrize(
     ("mistake", "message"),
     [
-        ("a run is there", "already contains a run: use --resume"),
+        ("a run is there", "already contains a run: pass --resume"),
         ("an option of the second", f"rank 1 ({HERE}): unknown option '--bptt-lenth'"),
         ("corpus of the second", f"rank 1 ({HERE}): nowhere: no such corpus folder"),
         ("settings differ", "rank 1 has training.seed = 1, rank 0 0"),
