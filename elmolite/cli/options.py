@@ -227,12 +227,13 @@ class CommandParser:
         try:
             known, words = plain.parse_known_args(words)
             path = None if known.config is None else recipe_path(known.config, self.name)
+            given = {_name(word.partition("=")[0]) for word in words if word.startswith("-")}
             settings = {} if path is None else self._read(path)
-            given = {_name(word.partition("=")[0]) for word in words}
-            self._shown |= {name: f"{path}: {name}" for name in settings.keys() - given}
-            in_file = [
-                word for name, each in settings.items() for word in self._as_words(name, each, f"{path}: {name}")
-            ]
+            in_file = []
+            for name, each in settings.items():
+                if name not in given:
+                    self._shown[name] = f"{path}: {name}"
+                    in_file += self._as_words(name, each, self._shown[name])
             end = [] if path is None else [f"--config={path}"]  # ends the values of an option that takes several
             values = self.parser.parse_args([*in_file, *end, *words])
         except ArgumentError as error:

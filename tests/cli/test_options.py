@@ -111,11 +111,12 @@ def test_the_command_line_takes_precedence_over_the_file(in_file):
         "out: o\nn: 2\ncount: true\nvalid: [a, b]\nquery: [c, d]\nsteps: 7\nsizes:\n  - [1, 1]\n  - [2, 2]\n"
         "model:\n  steps: 8\n  use_warmup: no\n"
     )
-    found = parse("text", "--steps", "9", config, "-n=4")
-    assert (found["out"], found["text"], found["n"], found["count"]) == (Path("o"), ["text"], 4, True)
+    found = parse("text", "steps", "query", "--steps", "9", config, "-n=4")
+    assert (found["out"], found["text"], found["n"], found["count"]) == (Path("o"), ["text", "steps", "query"], 4, True)
     assert (found["valid"], found["query"]) == (["a", "b"], ["c", "d"])
     assert found["config"] == Schedule(steps=9, sizes=[(1, 1), (2, 2)])
     assert found["model"] == Schedule(steps=8, use_warmup=False)
+    assert parse("--query", "e", config)["query"] == ["e"]
 
 
 def test_printed_settings_are_a_configuration_file(in_file, capsys):
