@@ -61,9 +61,9 @@ class Option(NamedTuple):
     @property
     def choices(self) -> tuple[str, ...]:
         """The valid values, if they are few."""
-        return (
-            get_args(self.hint) if get_origin(self.hint) is Literal else ("true", "false") if self.hint is bool else ()
-        )
+        if get_origin(self.hint) is Literal:
+            return get_args(self.hint)
+        return ("true", "false") if self.hint is bool else ()
 
 
 class Invocation(NamedTuple):

@@ -28,9 +28,9 @@ from elmolite.data.tokenization import FILE_NAME as TOKENIZER_FILE, SentenceToke
 from elmolite.embedding.elmo import ELMo, Sentence
 from elmolite.errors import InputError, error_prefix, nearest
 from elmolite.hub import TASK_MANIFEST as MANIFEST, model_folder, released_models, task_folder
-from elmolite.tasks.config import HEAD_CONFIGS, InputConfig
+from elmolite.tasks.config import DEFAULT_COLUMNS, HEAD_CONFIGS, ExampleColumns, InputConfig
 from elmolite.tasks.data import TaskData, predict
-from elmolite.tasks.examples.records import DEFAULT_COLUMNS, Example, ExampleColumns
+from elmolite.tasks.examples.records import Example
 from elmolite.tasks.heads import HeadFactory
 from elmolite.tasks.model import TaskModel
 from elmolite.tasks.objectives import Prediction

@@ -28,11 +28,17 @@ from elmolite.hub import RUN_MODEL as MODEL_FOLDER, TASK_MANIFEST as MANIFEST, m
 from elmolite.nn.bilm import BiLM
 from elmolite.reports import plots
 from elmolite.tasks.checkpoint import ENCODER_FOLDER, TaskCheckpoint
-from elmolite.tasks.config import HEAD_CONFIGS, FinetuningConfig, InputConfig
+from elmolite.tasks.config import (
+    DEFAULT_COLUMNS,
+    HEAD_CONFIGS,
+    ExampleColumns,
+    FinetuningConfig,
+    HeadConfig,
+    InputConfig,
+)
 from elmolite.tasks.data import ShuffledBatches, TaskBatch, TaskData, predict, tokenize
-from elmolite.tasks.examples.records import DEFAULT_COLUMNS, ExampleColumns
 from elmolite.tasks.examples.sources import Source, TaskExamples
-from elmolite.tasks.heads import HeadConfig, HeadFactory
+from elmolite.tasks.heads import HeadFactory
 from elmolite.tasks.inputs import NO_LAYERS, LearntMix
 from elmolite.tasks.metrics import TaskScores, check_labels
 from elmolite.tasks.model import SentenceBatch, TaskModel

@@ -17,11 +17,8 @@ from torch.nn import functional as F
 
 from elmolite.errors import InputError
 from elmolite.tasks.config import (
-    ClassifyConfig as ClassifyConfig,
-    EntailConfig as EntailConfig,
-    HeadConfig as HeadConfig,
+    HeadConfig,
     Pooling,
-    TagConfig as TagConfig,
 )
 
 

@@ -11,8 +11,9 @@ from typing import Any
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.errors import InputError
 from elmolite.tasks.checkpoint import TaskCheckpoint
+from elmolite.tasks.config import DEFAULT_COLUMNS, ExampleColumns
 from elmolite.tasks.data import TaskData, predict
-from elmolite.tasks.examples.records import DEFAULT_COLUMNS, Example, ExampleColumns
+from elmolite.tasks.examples.records import Example
 from elmolite.tasks.examples.sources import read_examples
 from elmolite.tasks.heads import HeadFactory
 from elmolite.tasks.metrics import TaskScores, check_labels, warn_unknown_labels

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from elmolite.errors import InputError, nearest
-from elmolite.tasks.config import InputConfig
-from elmolite.tasks.heads import HEADS, ClassifyConfig, EntailConfig, Head, HeadConfig, TagConfig
+from elmolite.tasks.config import ClassifyConfig, EntailConfig, HeadConfig, InputConfig, TagConfig
+from elmolite.tasks.heads import HEADS, Head
 from elmolite.tasks.metrics import Labels, TaskScores, score_sentences, score_tokens
 from elmolite.tasks.objectives import Objective, sentence_objective, tag_objective
 from elmolite.tasks.spans import Scheme

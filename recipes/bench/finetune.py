@@ -18,11 +18,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from elmolite.tasks.config import FinetuningConfig, InputConfig
+from elmolite.tasks.config import FinetuningConfig, InputConfig, TagConfig
 from elmolite.tasks.data import ShuffledBatches, TaskData
 from elmolite.tasks.examples.sources import TaskExamples, read_examples
 from elmolite.tasks.finetune import FinetuningRun
-from elmolite.tasks.heads import TagConfig
 from elmolite.tasks.model import TaskModel
 
 

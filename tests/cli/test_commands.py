@@ -17,10 +17,8 @@ from elmolite.errors import InputError
 from elmolite.nn.config import mini, small
 from elmolite.pretraining.config import PretrainingConfig
 from elmolite.tasks.checkpoint import TaskCheckpoint
-from elmolite.tasks.config import HEAD_CONFIGS, FinetuningConfig, InputConfig
-from elmolite.tasks.examples.records import ExampleColumns
+from elmolite.tasks.config import HEAD_CONFIGS, ClassifyConfig, ExampleColumns, FinetuningConfig, InputConfig
 from elmolite.tasks.examples.sources import DatasetExamples
-from elmolite.tasks.heads import ClassifyConfig
 from elmolite.tasks.specs import TASKS
 
 RECIPES = Path(__file__).parents[2] / "recipes"

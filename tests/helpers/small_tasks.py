@@ -4,11 +4,17 @@ import random
 
 from helpers.data import random_sentences
 
-from elmolite.tasks.config import FinetuningConfig, InputConfig
-from elmolite.tasks.examples.records import DEFAULT_COLUMNS, ExampleColumns
+from elmolite.tasks.config import (
+    DEFAULT_COLUMNS,
+    ClassifyConfig,
+    EntailConfig,
+    ExampleColumns,
+    FinetuningConfig,
+    InputConfig,
+    TagConfig,
+)
 from elmolite.tasks.examples.sources import TaskExamples, read_examples
 from elmolite.tasks.finetune import FinetuningRun, fit
-from elmolite.tasks.heads import ClassifyConfig, EntailConfig, TagConfig
 
 WORDS = {onset: [onset + rest for rest in ("n", "st", "ve", "ly", "é")] for onset in ("ba", "ki", "lu")}
 SMALL = {"hidden_size": 8, "dropout": 0.0}

@@ -10,7 +10,7 @@ from torch import nn
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.tasks.checkpoint import FORMAT_VERSION, TaskCheckpoint, load_custom_head
-from elmolite.tasks.heads import ClassifyConfig
+from elmolite.tasks.config import ClassifyConfig
 from elmolite.tasks.predict import evaluate_file
 from elmolite.tasks.static_vectors import read_static_vectors
 from elmolite.utils import files

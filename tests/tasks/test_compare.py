@@ -6,7 +6,7 @@ from helpers.small_tasks import WRITERS, config, setup_of, weights_of, write_cla
 
 from elmolite.errors import InputError
 from elmolite.tasks.compare import baselines, compare, draw_profile, probes
-from elmolite.tasks.heads import ClassifyConfig, EntailConfig, TagConfig
+from elmolite.tasks.config import ClassifyConfig, EntailConfig, TagConfig
 
 pytestmark = pytest.mark.usefixtures("no_pictures", "own_cache")
 

@@ -8,7 +8,7 @@ from helpers.small_tasks import examples_of, write_classes
 
 from elmolite.cli.main import main
 from elmolite.errors import InputError
-from elmolite.tasks.examples.records import ExampleColumns
+from elmolite.tasks.config import ExampleColumns
 from elmolite.tasks.examples.sources import read_examples
 
 CONLLU = """# text = Vámonos al mar

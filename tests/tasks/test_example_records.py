@@ -4,7 +4,8 @@ import pytest
 from helpers.small_tasks import examples_of
 
 from elmolite.errors import InputError
-from elmolite.tasks.examples.records import NO_AGREED_LABEL, ExampleColumns, ReadOptions, choose_columns
+from elmolite.tasks.config import ExampleColumns
+from elmolite.tasks.examples.records import NO_AGREED_LABEL, ReadOptions, choose_columns
 from elmolite.tasks.examples.sources import read_examples
 
 

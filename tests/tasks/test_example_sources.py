@@ -7,7 +7,8 @@ from datasets import ClassLabel, Dataset, Features, Sequence, Value
 from helpers.small_tasks import examples_of, write_lines
 
 from elmolite.errors import InputError
-from elmolite.tasks.examples.records import NO_AGREED_LABEL, ExampleColumns
+from elmolite.tasks.config import ExampleColumns
+from elmolite.tasks.examples.records import NO_AGREED_LABEL
 from elmolite.tasks.examples.sources import DatasetExamples, TaskExamples, read_examples
 
 pytestmark = pytest.mark.usefixtures("dataset_cache")

@@ -28,10 +28,9 @@ from lightning.pytorch.loggers import CSVLogger
 from elmolite.errors import InputError
 from elmolite.tasks import layer_cache
 from elmolite.tasks.checkpoint import TaskCheckpoint
-from elmolite.tasks.config import FinetuningConfig, InputConfig
+from elmolite.tasks.config import ClassifyConfig, EntailConfig, FinetuningConfig, InputConfig, TagConfig
 from elmolite.tasks.examples.sources import TaskExamples
 from elmolite.tasks.finetune import finetune
-from elmolite.tasks.heads import ClassifyConfig, EntailConfig, TagConfig
 from elmolite.tasks.module import BestEpoch, FinetuningModule
 from elmolite.tasks.objectives import SingleLabel
 from elmolite.tasks.predict import evaluate_file

@@ -8,8 +8,7 @@ from torch import nn
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
-from elmolite.tasks.config import InputConfig
-from elmolite.tasks.heads import ClassifyConfig, EntailConfig, TagConfig
+from elmolite.tasks.config import ClassifyConfig, EntailConfig, InputConfig, TagConfig
 from elmolite.tasks.model import SentenceBatch, TaskModel
 from elmolite.tasks.objectives import MultiLabel, SequenceLabels, SingleLabel, TokenLabels
 from elmolite.tasks.specs import TaskDescription

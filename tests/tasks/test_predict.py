@@ -6,7 +6,7 @@ from helpers.small_tasks import setup_of, train, write_lines
 
 from elmolite.errors import InputError
 from elmolite.tasks.checkpoint import TaskCheckpoint
-from elmolite.tasks.examples.records import ExampleColumns
+from elmolite.tasks.config import ExampleColumns
 from elmolite.tasks.predict import evaluate_file, predict_file
 
 pytestmark = pytest.mark.usefixtures("no_pictures", "own_cache")

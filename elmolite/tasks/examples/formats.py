@@ -12,10 +12,9 @@ from typing import Any
 
 from elmolite.data.text import BLANK_LINES, ReadReport
 from elmolite.errors import InputError, nearest
+from elmolite.tasks.config import ExampleColumns, Format
 from elmolite.tasks.examples.records import (
     Example,
-    ExampleColumns,
-    Format,
     ReadOptions,
     choose_columns,
     excerpt,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from elmolite.data.text import BLANK_LINES, ReadReport
 from elmolite.errors import InputError, closest
-from elmolite.tasks.config import DEFAULT_COLUMNS as DEFAULT_COLUMNS, ExampleColumns as ExampleColumns, Format as Format
+from elmolite.tasks.config import ExampleColumns
 from elmolite.tasks.specs import TASKS, ColumnNames, TaskSpec
 
 NO_AGREED_LABEL = "pairs without an agreed label left out"

@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, Any
 from elmolite.data.hf_datasets import DatasetSource
 from elmolite.data.text import ReadReport, read_lines
 from elmolite.errors import InputError
+from elmolite.tasks.config import DEFAULT_COLUMNS, ExampleColumns, Format
 from elmolite.tasks.examples.formats import READERS, begin_with_labels
 from elmolite.tasks.examples.records import (
-    DEFAULT_COLUMNS,
     ChosenColumns,
     Example,
-    ExampleColumns,
     Examples,
-    Format,
     ReadOptions,
     Record,
     choose_columns,
