@@ -22,7 +22,7 @@ from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.embedding import BATCH_TOKENS
 from elmolite.embedding.batching import batches_by_length
 from elmolite.embedding.elmo import ELMo
-from elmolite.errors import InputError
+from elmolite.errors import InputError, Terminated
 from elmolite.formats.loading import refuse_earlier_model
 from elmolite.hub import RUN_MODEL as MODEL_FOLDER, TASK_MANIFEST as MANIFEST, model_folder
 from elmolite.nn.bilm import BiLM
@@ -313,9 +313,9 @@ def fit(
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        is_complete = _train(trainer, module, data["train"], data["dev"], dev_batches)
+        interruption = _train(trainer, module, data["train"], data["dev"], dev_batches)
     if best.scores is None:
-        raise KeyboardInterrupt("interrupted in the first epoch; nothing was written")
+        raise (interruption or KeyboardInterrupt)("interrupted in the first epoch; nothing was written")
     best.restore(module)
     model.to(device).eval()
     test = None
@@ -331,8 +331,8 @@ def fit(
     _write(result, run, config, out)
     if draws_plots:
         _draw(result, run.examples.task, out)
-    if not is_complete:
-        raise KeyboardInterrupt(f"interrupted; the model of epoch {best.epoch}, the best so far, is in {result.folder}")
+    if interruption is not None:
+        raise interruption(f"interrupted; the model of epoch {best.epoch}, the best so far, is in {result.folder}")
     return result
 
 
@@ -352,8 +352,8 @@ def _standardize(model: TaskModel, train: TaskData, config: FinetuningConfig, *,
 
 def _train(
     trainer: Trainer, module: FinetuningModule, train: TaskData, dev: TaskData, dev_batches: list[list[int]]
-) -> bool:
-    """Train, and return whether the training was not interrupted."""
+) -> type[KeyboardInterrupt] | None:
+    """Train, and return the type of the exception that interrupted the training, if one did."""
     config, elmo = module.config, module.model.elmo
     module.model.train()
     if config.encoder_training == "all" and elmo is not None:
@@ -365,9 +365,9 @@ def _train(
             DataLoader[TaskBatch](train, batch_size=None, sampler=batches),
             DataLoader[TaskBatch](dev, batch_size=None, sampler=dev_batches),
         )
-    except SystemExit:  # how Lightning ends on Ctrl-C and SIGTERM
-        return False
-    return True
+    except SystemExit as error:  # how Lightning ends on Ctrl-C and SIGTERM
+        return Terminated if isinstance(error.__context__, Terminated) else KeyboardInterrupt
+    return None
 
 
 def _write(result: FinetuningResult, run: FinetuningRun, config: FinetuningConfig, out: Path) -> None:

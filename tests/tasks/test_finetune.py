@@ -25,7 +25,7 @@ from helpers.small_tasks import (
 from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.loggers import CSVLogger
 
-from elmolite.errors import InputError
+from elmolite.errors import InputError, Terminated
 from elmolite.tasks import layer_cache
 from elmolite.tasks.checkpoint import TaskCheckpoint
 from elmolite.tasks.config import ClassifyConfig, EntailConfig, FinetuningConfig, InputConfig, TagConfig
@@ -294,13 +294,13 @@ def test_an_untrained_language_model_is_saved(tmp_path, run):
     assert evaluate_file(result.folder, tmp_path / "a.txt").value == result.dev.value
 
 
-def interrupted_in(epoch):
-    """Make the training steps of an epoch, from 0, raise KeyboardInterrupt."""
+def interrupted_in(epoch, exception=KeyboardInterrupt):
+    """Make the training steps of an epoch, from 0, raise KeyboardInterrupt, or another exception."""
     step = FinetuningModule.training_step
 
     def training_step(self, batch, batch_idx):
         if self.current_epoch == epoch:
-            raise KeyboardInterrupt
+            raise exception
         return step(self, batch, batch_idx)
 
     return mock.patch.object(FinetuningModule, "training_step", training_step)
@@ -312,7 +312,7 @@ def test_an_interrupted_run_saves_the_best_epoch_so_far(tmp_path, run):
     whole = train(run, tmp_path / "whole", n_epochs=2)
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert evaluate_file(tmp_path / "run", tmp_path / "a.txt").value == whole.dev.value == metrics["dev"]["value"]
-    with interrupted_in(0), pytest.raises(KeyboardInterrupt, match="nothing was written"):
+    with interrupted_in(0, Terminated), pytest.raises(Terminated, match="nothing was written"):
         train(run, tmp_path / "other", n_epochs=9)
     assert not (tmp_path / "other" / "model").exists()
 
