@@ -118,10 +118,10 @@ def embed_file(
     output = Path(output)
     open_file = _FILE_WRITERS.get(output.suffix)
     if open_file is None and output.suffix[1:].isalpha():
-        raise InputError(f"{output}: unknown suffix; expected {', '.join(_FILE_WRITERS)}, or none for a directory")
+        raise InputError(f"{output}: unknown suffix; expected {', '.join(_FILE_WRITERS)}, or none for a folder")
     check_choice("dtype", dtype, DTYPES)
     if dtype == "bfloat16" and open_file is not None:
-        raise InputError("dtype bfloat16 does not exist in numpy and HDF5: write a directory, or use float16")
+        raise InputError("bfloat16 does not exist in numpy and HDF5: write a folder, or use float16")
     path = None if text == "-" else Path(text)
     if path is not None and (path.is_dir() or not path.exists()):
         raise InputError(f"{path}: no such file")
@@ -235,12 +235,14 @@ class EmbeddingWriter:
         }
         files.remove_stale(folder)
         if folder.is_dir() and any(folder.iterdir()):
+            if not (folder / MANIFEST).exists():
+                raise InputError(f"{folder} exists already, and has no vectors to resume: choose another folder")
             earlier, self._earlier_shards = _read_manifest(folder)
             for key, value in self._header.items():
                 if earlier.get(key) != value:
                     raise InputError(
                         f"{folder}: cannot resume, {key} was {earlier.get(key)} and is now {value}; choose another "
-                        "directory"
+                        "folder"
                     )
 
     def write(self, sentences: Iterable[list[str]]) -> Written:
@@ -271,7 +273,7 @@ class EmbeddingWriter:
 
     def _text_has_changed(self, number: int) -> InputError:
         path = _shard_path(self.folder, number)
-        return InputError(f"{path}: cannot resume, the text has changed; choose another directory")
+        return InputError(f"{path}: cannot resume, the text has changed; choose another folder")
 
     def _write_shard(self, path: Path, sentences: list[list[str]]) -> None:
         lengths = [len(tokens) for tokens in sentences]

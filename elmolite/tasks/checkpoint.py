@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -80,6 +80,8 @@ class TaskCheckpoint:
             parts: Any = each if spec.is_pair else (each,)
             if isinstance(parts, str) or len(parts) != len(spec.sentences):
                 raise InputError(f"sentence {number} must be a pair of sentences: {' and '.join(spec.sentences)}")
+            if not all(isinstance(part, Iterable) for part in parts):
+                raise InputError(f"sentence {number}: expected a string or a list of tokens, got {each!r}")
             as_tuples = tuple(part if isinstance(part, str) else tuple(part) for part in parts)
             examples.append(Example(as_tuples, (), f"sentence {number}"))
         return predict(self.model, TaskData(examples, self.model, self.tokenizer)) if examples else []
