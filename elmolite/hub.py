@@ -11,8 +11,8 @@ from elmolite.utils import folders
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 MODEL_MANIFEST, TASK_MANIFEST = "config.json", "task.json"
 """Files that tell the folder of a language model from that of a fine-tuned task."""
-RUN_MODEL = "model"
-"""Folder of the model in the folder of a run."""
+RUN_FILE, RUN_MODEL = "pretraining.json", "model"
+"""Settings of a pretraining run, and the folder of the model, in the folder of a run."""
 _KINDS = {
     TASK_MANIFEST: ("a fine-tuned task", "use elmolite predict or test, or TaskCheckpoint"),
     MODEL_MANIFEST: ("a language model", "train a task on it with elmolite finetune"),
@@ -86,6 +86,9 @@ def task_folder(name: str | Path) -> Path:
 
 def _refuse_other_kind(folder: Path, *, expected: str, but: str) -> None:
     """Raise InputError if a folder is of a known kind, other than that of the manifest ``but``."""
+    if (folder / RUN_FILE).is_file() and not (folder / RUN_MODEL).exists():
+        resume = f"elmolite pretrain --out {folder} --resume"
+        raise InputError(f"{folder}: the folder of a pretraining run that has no model yet; to continue it: {resume}")
     for manifest, (kind, advice) in _KINDS.items():
         for path in (folder, folder / RUN_MODEL):
             if manifest == but and (path / manifest).is_file():
@@ -100,11 +103,16 @@ def download(name: str) -> Path:
     :param name: ``owner/model``.
     """
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
         return Path(snapshot_download(name))
+    except RepositoryNotFoundError as error:
+        raise InputError(f"{name}: no such folder, and no such model on the Hugging Face Hub") from error
     except Exception as error:  # of huggingface_hub or its network library
-        raise InputError(f"{name}: no such folder, and not on the Hugging Face Hub: {_reason(error)}") from error
+        raise InputError(
+            f"{name}: no such folder, and loading from the Hugging Face Hub failed: {_reason(error)}"
+        ) from error
 
 
 def upload(folder: Path, name: str, *, is_private: bool, message: str) -> str:

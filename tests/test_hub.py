@@ -118,7 +118,9 @@ def test_the_softmax_of_unchanged_weights_is_uploaded(hub, model_folder):
 
 
 def test_errors_of_the_hub_are_one_line(hub, model_folder):
-    with pytest.raises(InputError, match=r"you/other: no such folder, and not on the Hugging Face Hub: nothing .*k$"):
+    with pytest.raises(
+        InputError, match=r"you/other: no such folder, and loading from the Hugging Face Hub failed: nothing .*k$"
+    ):
         ELMo.from_pretrained("you/other")
     with pytest.raises(InputError, match=r"you/other: upload to the Hugging Face Hub failed: 403 Forbidden$"):
         Checkpoint.from_pretrained(model_folder).push_to_hub("you/other")

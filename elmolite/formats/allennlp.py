@@ -79,7 +79,9 @@ def _other_half(name: str, candidates: list[str], source: Source, kind: str) -> 
     """Return the candidate with the same beginning as a file, or the only one."""
     found = [each for each in candidates if _beginning(each) == _beginning(name)] or candidates
     if len(found) != 1:
-        several = f"several: {', '.join(found)}; give both files" if found else "none in its folder"
+        if not found:
+            raise InputError(f"{source.where(name)}: not a model, or its {kind} are missing from its folder")
+        several = f"several: {', '.join(found)}; give both files"
         raise InputError(f"{source.where(name)}: expected one file with its {kind}, found {several}")
     return found[0]
 

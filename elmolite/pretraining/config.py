@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from elmolite.errors import InputError, check_choice, check_choices
+from elmolite.hub import RUN_FILE as RUN_FILE
 from elmolite.utils import files
 from elmolite.utils.config import Precision, accepts_renamed_settings, rename_keys
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 RunConfig = dict[str, dict[str, Any]]
 """Plain values that a run resumes under: settings of the model, the training and the softmax; the corpus's checksum."""
 RUN_VERSION = 1
-RUN_FILE = "pretraining.json"
-"""File in a run folder with the settings that the run was started with."""
 SAMPLED = "sampled"
 """Value of ``softmax`` that trains the full softmax on sampled negatives."""
 LARGE_VOCABULARY = 30_000
