@@ -113,4 +113,5 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """List the public names, also those that have not been imported yet."""
-    return sorted({*globals(), *__all__, "__version__"})
+    imported = {"Any", "TYPE_CHECKING", "os", "sys"}
+    return sorted({*globals(), *__all__, "__version__"} - imported)

@@ -229,7 +229,7 @@ def pretrain(
         "best_step": best["step"],
         "validation_perplexity": best["held_out_perplexity"],
     }
-    following = _quoted("elmolite", "embed", folder, "--input", "TEXT", "--output", "vectors.npz")
+    following = _quoted("elmolite", "embed", folder, "--input", "FILE", "--output", "vectors.npz")
     return Result(f"model: {folder}", values, following)
 
 
@@ -255,6 +255,9 @@ def _parse_pretrain(words: Sequence[str]) -> Invocation:
         on_all_ranks = reraise_on_all_ranks()
     with on_all_ranks:
         parser, found = _pretrain_invocation(words)
+        corpus, out = found.arguments["corpus"], found.arguments["out"]
+        if found.arguments["resume"] and corpus is None and out is not None:
+            raise InputError(f"{out}: nothing to resume; start without --resume")
         needed = ("corpus",) if found.arguments["dry_run"] else ("corpus", "out")
         if missing := [name for name in needed if found.arguments[name] is None]:
             raise InputError(parser.missing(missing))
@@ -595,11 +598,12 @@ def predict(
     custom_head: str | None = None,
     encoder: str | None = None,
     quiet: bool = False,
+    json_: bool = False,
     columns: ExampleColumns,
 ) -> Result | None:
     """Predict the labels of a file's sentences, with their probabilities, as JSON lines.
 
-    :param model: Run folder or task folder made by elmolite finetune.
+    :param model: Run folder or task folder made by elmolite finetune, or a released task.
     :param input_: File of sentences, with or without labels, or - for standard input.
     :param output: File for the JSON lines (default: standard output).
     :param pretokenized: Split plain text at white space.
@@ -618,6 +622,8 @@ def predict(
     records = predict_file(
         model, input_, columns, head=head, encoder=encoder, pretokenized=pretokenized, show_progress=not quiet
     )
+    if json_ and output is None:
+        return Result("", {"predictions": list(records)})
     lines = (json.dumps(record, ensure_ascii=is_other_encoding) + "\n" for record in records)
     if output is None:
         sys.stdout.writelines(lines)
@@ -638,7 +644,7 @@ def test(
 ) -> Result:
     """Evaluate a fine-tuned model on labelled data.
 
-    :param model: Run folder or task folder made by elmolite finetune.
+    :param model: Run folder or task folder made by elmolite finetune, or a released task.
     :param file: File of labelled examples, or - for standard input.
     :param custom_head: The model's custom head.
     :param encoder: Language model, if it is not in the folder.
@@ -664,7 +670,7 @@ def info(name: str | None = None, *, verify: bool = False, runtime: bool = False
 
     is_corpus = name is not None and (Path(name) / SUMMARY_FILE).is_file()
     if verify and not is_corpus:
-        raise InputError(f"--verify requires a corpus folder, got {name}")
+        raise InputError("--verify requires a corpus folder" + (f", got {name}" if name else ""))
     if name is not None and not is_corpus and name not in PRESETS:
         _check_inputs(model=name)
     from elmolite.cli import info as descriptions

@@ -38,7 +38,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "elmolite finetune tag --encoder mini-en --train train.conllu --dev dev.conllu --out runs/pos",
         "elmolite finetune classify --config trec --train train.tsv --test test.tsv --out runs/trec --seeds 3",
     ),
-    "predict": ("elmolite predict runs/pos --input sentences.txt --output tagged.jsonl",),
+    "predict": (
+        "elmolite predict runs/pos --input sentences.txt --output tagged.jsonl",
+        "elmolite predict mini-en-upos --input sentences.txt",
+    ),
     "test": ("elmolite test runs/pos test.conllu --json",),
     "info": ("elmolite info mini-en", "elmolite info corpus/ --verify"),
     "demo": ("elmolite demo --size smoke",),

@@ -102,9 +102,10 @@ def runtime() -> Description:
     )
     has_bfloat16 = device.type == "cuda" or has_fast_bfloat16()
     bfloat16 = "" if has_bfloat16 else "; bf16-mixed is slower than 32-true here: this processor has no bfloat16"
+    n_threads = torch.get_num_threads()
     values = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {platform.machine()}",
-        "capability": f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads",
+        "capability": f"{torch.backends.cpu.get_cpu_capability()}, {n_threads} thread{'' if n_threads == 1 else 's'}",
         "products": f"without gradients: {products}{bfloat16}",
         "LSTM": f"operations besides products: {describe_cells(device)}",
         "torch": f"{torch.__version__}, Python {platform.python_version()}",

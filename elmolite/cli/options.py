@@ -25,9 +25,10 @@ from elmolite.utils.config import AUTO, DEVICE_PATTERN, RENAMED_FLAGS, RENAMED_S
 
 logger = logging.getLogger("elmolite")
 
+_OR_RECIPE = ", or the name of a recipe (elmolite info lists them)"
 COMMON = {
     "device": "Device: auto (a CUDA GPU if there is one, else the CPU), cpu, cuda, cuda:N or mps.",
-    "config": "YAML file with any of the options, or the name of a recipe (elmolite info lists them).",
+    "config": f"YAML file with any of the options{_OR_RECIPE}.",
     "print_config": "Print the settings as a YAML file for --config, and exit.",
     "json": "Print the result as one JSON object.",
     "quiet": "Show warnings and errors only, and no progress bars.",
@@ -35,7 +36,7 @@ COMMON = {
     "help": "Show this help, and exit.",
     "help_all": "Show all options, and exit.",
 }
-"""Options of every command; a function that needs the value of ``quiet`` has a parameter of that name."""
+"""Options of every command; a function that needs the value of one has a parameter of that name."""
 _TEXT_OPTIONS = ("device", "config")
 _BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _HELP_FLAGS = ("-h", "--help", "--help-all")
@@ -111,7 +112,7 @@ class CommandParser:
         for name, parameter in inspect.signature(function).parameters.items():
             if is_dataclass(hints[name]):
                 self._groups[name] = hints[name]
-            elif name not in {*self._fixed, *COMMON}:
+            elif name.rstrip("_") not in {*self._fixed, *COMMON}:
                 default = MISSING if parameter.default is parameter.empty else parameter.default
                 is_argument = parameter.kind is not parameter.KEYWORD_ONLY
                 self.options[name.rstrip("_")] = Option(hints[name], default, texts[name.rstrip("_")], is_argument)
@@ -119,6 +120,8 @@ class CommandParser:
             self._add_fields(_prefix(group), kind)
         own = list(self.options)
         for name, text in COMMON.items():
+            if name == "config" and not recipes(self.name):
+                text = text.replace(_OR_RECIPE, "")
             is_text = name in _TEXT_OPTIONS
             default = AUTO if name == "device" else None if is_text else False
             self.options[name] = Option(str if is_text else bool, default, text)
@@ -238,6 +241,9 @@ class CommandParser:
             values = self.parser.parse_args([*in_file, *end, *words])
         except ArgumentError as error:
             raise InputError(self._explain(str(error))) from None
+        if empty := [name for name in self.options if values[name] == ""]:
+            shown = empty[0].upper() if self.options[empty[0]].is_argument else flag(empty[0])
+            raise InputError(f"{shown} must not be empty")
         if not re.fullmatch(DEVICE_PATTERN, values.device):
             raise InputError(f"--device must be auto, cpu, cuda, cuda:N or mps, got {values.device!r}")
         return values

@@ -44,11 +44,11 @@ def writing_folder(folder: Path, *, manifest: str, overwrite: bool, folders: Col
 
 def check_replaceable(folder: Path, manifest: str, *, overwrite: bool, folders: Collection[str] = ()) -> None:
     """Refuse to replace a folder without ``overwrite``, or one with files that its manifest does not name."""
-    folder = resolve_committed(folder)
+    given, folder = folder, resolve_committed(folder)
     if not folder.exists():
         return
     if not overwrite:
-        raise InputError(f"{folder} exists already: choose another folder, or pass `overwrite=True`")
+        raise InputError(f"{given} exists already: choose another folder, or pass `overwrite=True`")
     if not folder.is_dir():
         raise InputError(f"{folder} is a file: choose another name for the folder")
     with files.wrap_os_errors(folder):

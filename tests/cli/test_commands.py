@@ -152,6 +152,10 @@ BAD = {
     "streaming of files": (["prepare", "good.txt", "--streaming", "--out", "c"], "--streaming requires --dataset"),
     "corpus exists": (["prepare", "good.txt", "--out", "."], "--overwrite"),
     "corpus not given": (["pretrain", "--out", "r"], "--corpus is required"),
+    "no run": (["pretrain", "--out", "r", "--resume"], "r: nothing to resume"),
+    "an empty value": (["embed", "mini-en", "--input", "", "--output", "v.npz"], "--input must not be empty"),
+    "text as a model": (["info", "good.txt"], "good.txt: not a model, or its weights are missing from its folder"),
+    "vectors among other files": (["embed", "mini-en", "--input=good.txt", "--output=."], "has no vectors to resume"),
     "unknown recipe": (["pretrain", "--config", "minni"], "minni: no such file or recipe; did you mean 'mini'"),
     "unknown cell": (
         ["pretrain", *PRETRAIN, "--model.cell", "lst"],
@@ -221,7 +225,7 @@ def test_from_text_to_perplexity(tmp_path, output_of, capsys):
     said = capsys.readouterr()
     assert said.out == f"model: {out / 'model'}\n"
     assert "the run has finished, after step 4; to train its model further, start a new run from it: elmo" in said.err
-    assert f"next: elmolite embed {out / 'model'} --input TEXT" in said.err
+    assert f"next: elmolite embed {out / 'model'} --input FILE" in said.err
     result = json.loads(output_of("evaluate", out / "model", text, "--json"))
     n_targets = sum(len(s) + 1 for s in random_sentences(300))
     assert result["running_text"]["n_targets"] == result["by_sentence"]["n_targets"] == n_targets
@@ -251,7 +255,7 @@ def test_info(output_of):
     said = output_of("info")
     assert all(part in said for part in ("93,600,864", "mini-en", "ewt-upos"))
     said = output_of("info", "mini", "--runtime")
-    assert all(part in said for part in ("2,996,448", "threads", "products   without gradients: float32 "))
+    assert all(part in said for part in ("2,996,448", " thread", "products   without gradients: float32 "))
     assert json.loads(output_of("info", "mini", "--json"))["n_parameters"] == 2_996_448
 
 
@@ -288,6 +292,7 @@ def test_from_examples_to_predictions(tmp_path, model_folder, files, output_of):
     (tmp_path / "new.txt").write_text("ban bast\nkin\nnaïve\n", encoding="utf-8")
     lines = output_of("predict", out, "--input", tmp_path / "new.txt").splitlines()
     found = [json.loads(line) for line in lines]
+    assert json.loads(output_of("predict", out, "--input", tmp_path / "new.txt", "--json")) == {"predictions": found}
     assert [record["text"] for record in found] == ["ban bast", "kin", "naïve"]
     assert "naïve" in lines[2]
     assert [record["label"] for record in found[:2]] == ["left", "right"]
