@@ -606,7 +606,8 @@ def _check_sentences(sentences: Iterable[Sentence]) -> None:
     """Refuse what can be iterated over and is no list of sentences."""
     if isinstance(sentences, str):
         raise InputError("expected a list of sentences, got str; for one sentence: [text]")
-    if isinstance(sentences, Mapping | set | frozenset | bytes) or not isinstance(sentences, Iterable):
+    is_table = type(sentences).__name__ == "DataFrame"  # iterates over the names of its columns
+    if is_table or isinstance(sentences, Mapping | set | frozenset | bytes) or not isinstance(sentences, Iterable):
         raise InputError(f"expected a list of sentences, got {type(sentences).__name__}")
 
 

@@ -143,6 +143,8 @@ def test_no_sentences_and_empty_sentences(elmo):
         (lambda e: next(e.embed_iter("a bare string")), "expected a list of sentences, got str"),
         (lambda e: e.embed_aligned([["The"]]), "expected a list of strings"),
         (lambda e: e.embed({"a": "b"}), "expected a list of sentences, got dict"),
+        (lambda e: e.embed(None), "expected a list of sentences, got NoneType"),
+        (lambda e: e.embed(type("DataFrame", (list,), {})()), "expected a list of sentences, got DataFrame"),
         (lambda e: e.embed_sentences({"a", "b"}), "expected a list of sentences, got set"),
         (lambda e: e.embed([["a"], {"b": 1}]), "sentence 1: expected a string or a list of tokens, got dict"),
         (lambda e: e.embed([3.5]), "sentence 0: expected a string or a list of tokens, got float"),
