@@ -11,7 +11,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-demo: $(VENV)/installed  ## a released model, a new one and a report, in about two minutes
+demo: $(VENV)/installed  ## a released model, a new one and a report, in two to three minutes
 	$(BIN)/elmolite demo $(DEMO)
 
 # Two processes, of one thread each. Each begins with tests of its own half of the files, which share fixtures.

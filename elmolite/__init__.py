@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 # OpenMP's threads wait for each other by spinning for milliseconds, which makes torch several times slower beside other
 # busy processes. The setting is read when torch is imported; that of the user takes precedence.
 if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "4000")
 
 # The modules of the public names, which the imports above repeat for type checkers.
 _HOMES = {

@@ -70,7 +70,7 @@ def test_the_public_names_are_listed():
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [({}, "1000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "active"}, None)]
+    ("before", "after"), [({}, "4000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "active"}, None)]
 )
 def test_threads_of_openmp_spin_briefly_unless_the_user_chose(monkeypatch, before, after):
     for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):

@@ -224,7 +224,7 @@ def _ask_released_model(demo: Demonstration) -> dict[str, Any]:  # noqa: ARG001
     vectors = elmo.embed([each.sentence for each in compared], layers="top")
     units = [unit(rows[each.index]) for rows, each in zip(vectors, compared, strict=True)]
     tagger = TaskCheckpoint.from_pretrained(TAGGER)
-    sentences = [compared[0].sentence, compared[2].sentence]
+    sentences = [compared[0].sentence, compared[3].sentence]
     tagged = [
         {"tokens": list(sentence), "tags": list(prediction.labels)}
         for sentence, prediction in zip(sentences, tagger.predict(sentences), strict=True)
