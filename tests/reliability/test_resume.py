@@ -38,7 +38,7 @@ def best_at_step_9(self):
     """End a validation, with the best result at step 9 on every processor."""
     _VALIDATED(self)
     result = self.last_perplexity
-    self.last_perplexity = replace(result, average=result.average + 1000 * abs(self.global_step - 9))
+    self.last_perplexity = replace(result, average=result.average + 1000 * abs(self.step - 9))
 
 
 MODULE, CHECKPOINTING = "pretraining.module.PretrainingModule", "pretraining.checkpointing"
