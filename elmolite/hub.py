@@ -47,7 +47,7 @@ def model_folder(name: str | Path) -> Path:
     """Resolve a model name to its folder: on disk, else released with the package, else of the Hugging Face Hub.
 
     :param name: a path, the name of a released model, or ``owner/model`` of the Hub.
-    :raises InputError: there is none, or it is a folder of another kind, which the message names.
+    :raises InputError: there is no such folder, or it holds something else; the message says what.
     """
     path = folders.resolve_committed(Path(name))
     if path.is_dir():
@@ -67,7 +67,7 @@ def task_folder(name: str | Path) -> Path:
     """Resolve the name of a fine-tuned task to its folder: on disk, else released with the package.
 
     :param name: a task folder, the folder of the run that made it, or the name of a released task.
-    :raises InputError: there is none, or it is a folder of another kind, which the message names.
+    :raises InputError: there is no such folder, or it holds something else; the message says what.
     """
     path = folders.resolve_committed(Path(name))
     of_run = folders.resolve_committed(path / RUN_MODEL)

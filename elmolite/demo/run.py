@@ -64,7 +64,7 @@ MODELS = ("untrained", "pretrained")
 _RESULTS = "demonstration.json"
 _N_SHOWN, _MAX_SHOWN_TOKENS = 5, 16
 _VALID_EVERY = 25
-"""One module in so many is validation text."""
+"""Every 25th module, by the checksum of its name, is validation text."""
 
 
 @dataclass(frozen=True)
