@@ -276,7 +276,6 @@ def fit(
     :param refers_to_encoder: store the name of the language model, not a copy, if it was not trained.
     :param draws_plots: write plots of the epochs, the confusions and the layer weights.
     """
-    folders.check_writable(out)
     folders.check_replaceable(out / MODEL_FOLDER, MANIFEST, overwrite=overwrite, folders=(ENCODER_FOLDER,))
     is_frozen = config.encoder_training == "frozen"
     if not is_frozen:  # leave the language model as it is for the next run

@@ -70,8 +70,15 @@ def wrap_os_errors(path: Path) -> Iterator[None]:
     """Turn the ``OSError`` of a write into an ``InputError`` that names the file or folder."""
     try:
         yield
+    except FileExistsError as error:  # where a folder is to be made
+        raise is_a_file(error.filename) from error
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def is_a_file(path: Path | str) -> InputError:
+    """Return the error of a file in the place of a folder to write."""
+    return InputError(f"{path} is a file: choose another name for the folder")
 
 
 def sync(path: Path) -> None:
@@ -90,6 +97,8 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
 
     An ``InputError`` tells that it cannot be written (no permission, disk full).
     """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: choose another name for the file")
     new = partial_path(path)
     with wrap_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -33,9 +33,9 @@ def writing_folder(folder: Path, *, manifest: str, overwrite: bool, folders: Col
     :param overwrite: whether an earlier folder of the same kind may be replaced.
     :param folders: names of subfolders that it may have.
     """
-    folder = folder.resolve()
     check_replaceable(folder, manifest, overwrite=overwrite, folders=folders)
-    with _partial_folder(folder) as new:
+    given, folder = folder, folder.resolve()
+    with _partial_folder(folder, given) as new:
         _mend(folder)
         yield new
         _sync_all(new)
@@ -43,14 +43,13 @@ def writing_folder(folder: Path, *, manifest: str, overwrite: bool, folders: Col
 
 
 def check_replaceable(folder: Path, manifest: str, *, overwrite: bool, folders: Collection[str] = ()) -> None:
-    """Refuse to replace a folder without ``overwrite``, or one with files that its manifest does not name."""
+    """Refuse a folder that cannot be written, exists without ``overwrite`` or has files that its manifest lacks."""
+    check_writable(folder)
     given, folder = folder, resolve_committed(folder)
     if not folder.exists():
         return
     if not overwrite:
         raise InputError(f"{given} exists already: choose another folder, or pass `overwrite=True`")
-    if not folder.is_dir():
-        raise InputError(f"{folder} is a file: choose another name for the folder")
     with files.wrap_os_errors(folder):
         there = {path.name for path in folder.iterdir()}
     if there:
@@ -62,16 +61,17 @@ def check_replaceable(folder: Path, manifest: str, *, overwrite: bool, folders: 
 
 def check_writable(folder: Path) -> None:
     """Refuse a folder that cannot be created, before the work whose result it will hold."""
-    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        reason = "is not writable" if existing.is_dir() else "is a file"
-        raise InputError(f"{folder}: cannot be written: {existing} {reason}")
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir():
+        raise files.is_a_file(existing)
+    if not os.access(existing, os.W_OK):
+        raise InputError(f"{folder}: cannot be written: {existing} is not writable")
 
 
 @contextmanager
 def writing_shared_folder(folder: Path) -> Iterator[Path]:
     """Give an empty temporary folder that becomes ``folder``, unless another process creates it first."""
-    with _partial_folder(folder) as new:
+    with _partial_folder(folder, folder) as new:
         yield new
         _sync_all(new)
         try:
@@ -130,21 +130,21 @@ def _old(folder: Path) -> Path:
 
 
 @contextmanager
-def _partial_folder(folder: Path) -> Iterator[Path]:
+def _partial_folder(folder: Path, given: Path) -> Iterator[Path]:
     """Give an empty folder next to ``folder`` that is removed after the block, unless it was renamed.
 
-    Errors have the name that the user gave, not the temporary one.
+    :param given: ``folder`` as the user gave it, for errors.
     """
     new = files.partial_path(folder)
     try:
-        with files.wrap_os_errors(folder):
+        with files.wrap_os_errors(given):
             folder.parent.mkdir(parents=True, exist_ok=True)
             files.remove_stale(folder.parent)
             new.mkdir()
             with files.locked(new):
                 yield new
     except InputError as error:
-        error.args = (str(error).replace(str(new), str(folder)),)
+        error.args = (str(error).replace(str(new), str(given)),)
         raise
     finally:
         shutil.rmtree(new, ignore_errors=True)

@@ -1,5 +1,6 @@
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -108,14 +109,27 @@ def test_two_writers_of_one_folder_do_not_mix(tmp_path):
     assert names(tmp_path) == ["f"]
 
 
-@pytest.mark.parametrize(("there", "reason"), [("file", "is a file"), ("locked", "is not writable")])
-def test_an_unwritable_folder_is_found_before_the_work(tmp_path, monkeypatch, there, reason):
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("file", "file is a file: choose another name for the folder"),
+        ("file/new/out", "file is a file: choose another name for the folder"),
+        ("locked/out", "locked/out: cannot be written: locked is not writable"),
+        ("there", "there exists already: choose another folder, or pass `overwrite=True`"),
+    ],
+)
+def test_an_unwritable_folder_is_found_before_the_work(tmp_path, monkeypatch, out, message):
+    """The message has the path as it was given."""
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
-    (tmp_path / "locked").mkdir()
-    folders.check_writable(tmp_path / "new" / "folder")
-    monkeypatch.setattr("os.access", lambda path, mode: False)
-    with pytest.raises(InputError, match=rf"out: cannot be written: .*{there} {reason}"):
-        folders.check_writable(tmp_path / there / "out")
+    for name in ("locked", "there"):
+        (tmp_path / name).mkdir()
+    with writing(Path("new/folder")) as new:
+        fill(new, "x")
+    monkeypatch.setattr("os.access", lambda path, mode: path != Path("locked"))
+    with pytest.raises(InputError) as error, writing(Path(out)):
+        pass
+    assert str(error.value) == message
 
 
 def test_of_two_writers_of_a_shared_folder_the_first_wins(tmp_path):
