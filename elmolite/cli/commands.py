@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from elmolite.embedding import BATCH_TOKENS
 from elmolite.errors import InputError, Terminated, exit_code, nearest
+from elmolite.utils.console import n_of
 
 if TYPE_CHECKING:
     from elmolite import BiLMConfig, ExampleColumns, FinetuningConfig, InputConfig, PretrainingConfig
@@ -241,8 +242,10 @@ def _check_run_folders(corpus: Path, out: Path | None, *, resume: bool) -> None:
     if not (folders.resolve_committed(corpus) / SUMMARY_FILE).exists():
         problem = "not a corpus: make one with elmolite prepare" if corpus.exists() else "no such corpus folder"
         raise InputError(f"{corpus}: {problem} (--corpus)")
-    if out is not None and not resume and any(out.glob("*/step-*.ckpt")):
-        raise InputError(f"{out} already contains a run: continue it with --resume, or choose another folder for --out")
+    if out is not None:
+        folders.check_writable(out)
+        if not resume and any(out.glob("*/step-*.ckpt")):
+            raise InputError(f"{out} already contains a run: continue it with --resume, or choose another --out")
 
 
 def _parse_pretrain(words: Sequence[str]) -> Invocation:
@@ -512,8 +515,11 @@ def finetune(
         raise InputError("--dataset-config requires --dataset")
     if dataset is None and train is None:
         raise InputError("--train is required: a file, or with --dataset a split")
+    from elmolite.utils import folders
+
     examples = {"train": train, "dev": dev, "test": test}
     _check_inputs(model=encoder, **(examples if dataset is None else {}))
+    folders.check_writable(out)
     if not overwrite and (written := next((out / name for name in _RESULTS if (out / name).exists()), None)):
         raise InputError(f"{written} exists already: choose another folder for --out, or pass --overwrite")
     from elmolite.tasks.compare import baselines as baseline_runs, compare, draw_profile, probes
@@ -630,7 +636,7 @@ def predict(
         return None
     with _if_interrupted("nothing was written"), files.writing(output) as file:
         n_examples = sum(1 for line in lines if file.write(line.encode()))
-    return Result(f"{output}: {n_examples:,} predictions", {"output": str(output), "n_predictions": n_examples})
+    return Result(f"{output}: {n_of(n_examples, 'prediction')}", {"output": str(output), "n_predictions": n_examples})
 
 
 def test(
@@ -658,7 +664,7 @@ def test(
     return Result(f"{scores.describe()}{headline}", scores.as_dict())
 
 
-def info(name: str | None = None, *, verify: bool = False, runtime: bool = False) -> Result:
+def info(name: str | None = None, *, verify: bool = False, runtime: bool = False, quiet: bool = False) -> Result:
     """Describe a model, a corpus or a preset; without a name, list presets, models and recipes.
 
     :param name: Model folder, released model, corpus folder or preset.
@@ -682,7 +688,7 @@ def info(name: str | None = None, *, verify: bool = False, runtime: bool = False
         corpus = Corpus.open(name)
         text, values = corpus.describe(), corpus_values(corpus)
         if verify:
-            corpus.verify()
+            corpus.verify(show_progress=False if quiet else None)
             text, values = f"{text}\nverified    {len(corpus.summary['files'])} files", {**values, "verified": True}
         parts.append((text, values))
     elif name is not None:

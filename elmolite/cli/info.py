@@ -18,6 +18,7 @@ from elmolite.nn.config import PRESETS, BiLMConfig
 from elmolite.nn.lstm.cells import describe_cells
 from elmolite.nn.packed_linear import can_pack, has_fast_bfloat16
 from elmolite.nn.recurrent import CELLS
+from elmolite.utils.console import n_of
 from elmolite.utils.torch import best_device, without_weights
 
 Description = tuple[str, dict[str, Any]]
@@ -105,7 +106,7 @@ def runtime() -> Description:
     n_threads = torch.get_num_threads()
     values = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {platform.machine()}",
-        "capability": f"{torch.backends.cpu.get_cpu_capability()}, {n_threads} thread{'' if n_threads == 1 else 's'}",
+        "capability": f"{torch.backends.cpu.get_cpu_capability()}, {n_of(n_threads, 'thread')}",
         "products": f"without gradients: {products}{bfloat16}",
         "LSTM": f"operations besides products: {describe_cells(device)}",
         "torch": f"{torch.__version__}, Python {platform.python_version()}",

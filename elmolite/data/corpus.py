@@ -32,7 +32,7 @@ from elmolite.data.vocab import SPECIALS, VOCAB_FILE, Vocabulary
 from elmolite.errors import InputError
 from elmolite.nn import MAX_CHARACTERS, N_BYTE_IDS
 from elmolite.utils import files, folders
-from elmolite.utils.console import ProgressBar, html_table
+from elmolite.utils.console import ProgressBar, html_table, n_of
 
 FORMAT_VERSION = 3
 """Version 0.1 of elmolite also wrote checksums of the blocks of arrays, which are ignored."""
@@ -117,13 +117,15 @@ class Corpus:
         )
         return cls(folder, summary)
 
-    def verify(self) -> None:
+    def verify(self, *, show_progress: bool | None = None) -> None:
         """Verify the checksums of all files, which reads them whole.
 
+        :param show_progress: show a progress bar; by default if it takes more than five seconds.
         :raises InputError: a file is missing or damaged; the message names it.
         """
         entries = self.summary["files"]
-        with ProgressBar("verifying", unit="bytes", total=sum(entry["bytes"] for entry in entries.values())) as bar:
+        n_bytes = sum(entry["bytes"] for entry in entries.values())
+        with ProgressBar("verifying", unit="bytes", total=n_bytes, show=show_progress) as bar:
             for name, entry in entries.items():
                 files.check_file(self.folder / name, entry)
                 bar.update(entry["bytes"])
@@ -169,7 +171,8 @@ class Corpus:
             f"corpus      {self.folder}",
             f"training    {_counts(train)}",
             f"validation  {_counts(valid)}",
-            f"vocabulary  {summary['vocabulary_size']:,} words of the softmax, of {summary['word_forms']:,} word types",
+            f"vocabulary  {n_of(summary['vocabulary_size'], 'word')} of the softmax, of "
+            f"{n_of(summary['word_forms'], 'word type')}",
             f"characters  {characters}; the first {MAX_CHARACTERS - 2} of a word are read: this cuts "
             f"{summary['cut_share']['bytes']:.2%} of the tokens as bytes, {summary['cut_share']['unicode']:.2%} as "
             "Unicode characters",
@@ -187,6 +190,6 @@ class Corpus:
 
 def _counts(part: dict[str, Any]) -> str:
     return (
-        f"{part['tokens']:,} tokens, {part['sentences']:,} sentences, {part['documents']:,} documents, "
+        f"{', '.join(n_of(part[f'{noun}s'], noun) for noun in ('token', 'sentence', 'document'))}, "
         f"out-of-vocabulary rate {part['unknown_share']:.2%}"
     )

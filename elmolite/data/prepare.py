@@ -27,7 +27,7 @@ from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import Vocabulary
 from elmolite.errors import InputError
 from elmolite.utils import folders
-from elmolite.utils.console import ProgressBar
+from elmolite.utils.console import ProgressBar, byte_size, n_of
 
 logger = logging.getLogger("elmolite")
 
@@ -274,6 +274,6 @@ def _warn_of_overlap(train: Sequence[Path | None], valid: Sequence[Path | None])
 
 def _log_reading(texts: Sequence[_Text], seconds: float) -> None:
     n_lines, n_blank = (sum(getattr(each.progress, name) for each in texts) for name in ("n_lines", "n_blank_lines"))
-    megabytes = sum(each.n_bytes for each in texts) / 1e6
-    speed = f"in {seconds:.1f} s ({megabytes / seconds:.1f} MB/s)"
-    logger.info(f"read {n_lines:,} lines ({n_blank:,} blank), {megabytes:.1f} MB of text, {speed}")
+    n_bytes = sum(each.n_bytes for each in texts)
+    speed = f"in {seconds:.1f} s ({byte_size(n_bytes / seconds)}/s)"
+    logger.info(f"read {n_of(n_lines, 'line')} ({n_blank:,} blank), {byte_size(n_bytes)} of text, {speed}")

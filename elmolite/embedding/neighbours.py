@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from elmolite.embedding.batching import LayerSelection
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
+from elmolite.utils.console import n_of
 
 _BRACKETED = re.compile(r"\[([^\[\]\s]+)\]")
 
@@ -64,7 +65,7 @@ class NeighbourIndex:
         self._vectors = unit(np.concatenate(elmo.embed(sentences, layers=layers, show_progress=show_progress)))
 
     def __repr__(self) -> str:
-        return f"NeighbourIndex({len(self.occurrences):,} tokens, layers={self.layers!r})"
+        return f"NeighbourIndex({n_of(len(self.occurrences), 'token')}, layers={self.layers!r})"
 
     def find(self, word: str) -> Occurrence | None:
         """Return the middle one of the occurrences of a word, ignoring case, or ``None``."""

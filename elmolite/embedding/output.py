@@ -22,7 +22,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import accumulate, chain
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -36,9 +36,9 @@ from elmolite.embedding import BATCH_TOKENS
 from elmolite.embedding.batching import LayerSelection
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError, check_choice
-from elmolite.utils import files
+from elmolite.utils import files, folders
 from elmolite.utils.config import Precision
-from elmolite.utils.console import ProgressBar
+from elmolite.utils.console import ProgressBar, n_of
 from elmolite.utils.serialization import TensorFile
 from elmolite.utils.torch import best_device
 
@@ -85,7 +85,7 @@ class EmbeddingSummary:
         """Return the counts as text."""
         resumed = f", {self.n_resumed:,} of them by an earlier run" if self.n_resumed else ""
         blank = f", {self.n_blank:,} of them without tokens" if self.n_blank else ""
-        return f"{self.n_sentences:,} sentences{resumed}{blank}, {self.n_tokens:,} tokens"
+        return f"{n_of(self.n_sentences, 'sentence')}{resumed}{blank}, {n_of(self.n_tokens, 'token')}"
 
 
 def embed_file(
@@ -139,7 +139,7 @@ def embed_file(
     else:
         written = _write_file(open_file(output), elmo, settings, tokenized)
     summary = EmbeddingSummary()
-    with ProgressBar("embedding", unit="tokens", show=show_progress) as bar:
+    with ProgressBar("embedding", unit="tokens", is_estimate=True, show=show_progress) as bar:
         for sentences, n_resumed in written:
             n_tokens = sum(map(len, sentences))
             summary.n_sentences += len(sentences)
@@ -233,6 +233,7 @@ class EmbeddingWriter:
             "part_bytes": PART_BYTES,
             "model": elmo.fingerprint(),
         }
+        folders.check_writable(folder)
         files.remove_stale(folder)
         if folder.is_dir() and any(folder.iterdir()):
             if not (folder / MANIFEST).exists():
@@ -310,7 +311,7 @@ class EmbeddingWriter:
 
 
 class EmbeddingFolder:
-    """Reader of an embedding directory: ``folder[i]`` has the vectors of line i.
+    """Reader of an embedding directory: ``folder[i]`` has the vectors of line i, ``folder[i:j]`` a list of them.
 
     >>> _ = embed_file("mini-en", "text.txt", "embedded", layers="top", show_progress=False)
     >>> vectors = EmbeddingFolder("embedded")
@@ -334,14 +335,20 @@ class EmbeddingFolder:
 
     def __repr__(self) -> str:
         n_tokens = sum(entry["tokens"] for entry in self._shards)
-        return f"EmbeddingFolder({str(self.folder)!r}, {len(self):,} sentences, {n_tokens:,} tokens)"
+        return f"EmbeddingFolder({str(self.folder)!r}, {n_of(len(self), 'sentence')}, {n_of(n_tokens, 'token')})"
 
     def __len__(self) -> int:
         """Return the number of sentences."""
         return self._begins[-1]
 
-    def __getitem__(self, number: int) -> NDArray[np.float32]:
-        """Return the vectors of a sentence in float32, (L, tokens, 2 P) or (tokens, 2 P)."""
+    @overload
+    def __getitem__(self, number: int) -> NDArray[np.float32]: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[NDArray[np.float32]]: ...
+    def __getitem__(self, number: int | slice) -> NDArray[np.float32] | list[NDArray[np.float32]]:
+        """Return the vectors of a sentence in float32, (L, tokens, 2 P) or (tokens, 2 P); of a slice, a list."""
+        if isinstance(number, slice):
+            return [self[each] for each in range(len(self))[number]]
         if not -len(self) <= number < len(self):
             raise IndexError(f"sentence {number} of {len(self)}")
         number %= len(self)

@@ -73,6 +73,9 @@ class CommonComponent:
         """:param direction: unit vector, (D)."""
         self.direction = np.asarray(direction, np.float32)
 
+    def __repr__(self) -> str:
+        return f"CommonComponent(width {len(self.direction)})"
+
     @classmethod
     def fit(cls, vectors: ArrayLike) -> CommonComponent:
         """Compute the first singular vector of sentence vectors (S, D)."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from elmolite.nn.packed_linear import WeightVersions
+from elmolite.utils.console import byte_size, n_of
 
 DEFAULT_BYTES = 64 << 20
 """Default size of the vectors: 131,072 words of a model with a projection of 128."""
@@ -55,6 +56,11 @@ class WordCache:
     def __len__(self) -> int:
         """Return the number of words."""
         return len(self._rows)
+
+    def __repr__(self) -> str:
+        return (
+            f"WordCache({n_of(len(self), 'word')}, at most {byte_size(self.max_bytes)}, hit rate {self.hit_rate:.0%})"
+        )
 
     @property
     def hit_rate(self) -> float:

@@ -24,6 +24,7 @@ from elmolite.pretraining import distributed
 from elmolite.pretraining.config import RUN_FILE, RUN_VERSION, PretrainingConfig, RunConfig, read_run_config
 from elmolite.pretraining.evaluation import evaluation_batches
 from elmolite.utils import files
+from elmolite.utils.console import n_of
 
 MIN_HEAD_SHARE = 0.9
 """Share of the most frequent words' text that the head of an adaptive softmax must cover."""
@@ -101,8 +102,8 @@ class PretrainingRun:
         accumulated = f"{config.accumulate_steps} x " if config.accumulate_steps > 1 else ""
         lines = [
             f"{self.model.bilm.n_parameters / 1e6:.1f} M parameters, {kind} softmax over {len(data.vocabulary):,} "
-            f"words; {data.train.n_tokens:,} tokens; {self.n_steps:,} steps of {accumulated}{config.batch_size} x "
-            f"{config.bptt_length}; {config.precision}, seed {config.seed}",
+            f"words; {data.train.n_tokens:,} tokens; {n_of(self.n_steps, 'step')} of {accumulated}{config.batch_size} "
+            f"x {config.bptt_length}; {config.precision}, seed {config.seed}",
             *self.notes,
         ]
         if self.valid is None:

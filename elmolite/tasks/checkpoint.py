@@ -38,6 +38,7 @@ from elmolite.tasks.specs import TASKS, TaskDescription
 from elmolite.tasks.static_vectors import StaticEmbedding
 from elmolite.utils import files, folders
 from elmolite.utils.config import read_fields
+from elmolite.utils.console import n_of
 from elmolite.utils.serialization import TensorFile
 from elmolite.utils.torch import without_weights
 
@@ -65,7 +66,7 @@ class TaskCheckpoint:
     def __repr__(self) -> str:
         labels = self.description.labels
         shown = ", ".join(labels[:8]) + ", ..." * (len(labels) > 8)
-        return f"TaskCheckpoint({self.description.task}, {len(labels)} labels: {shown})"
+        return f"TaskCheckpoint({self.description.task}, {n_of(len(labels), 'label')}: {shown})"
 
     def predict(self, sentences: Sequence[Sentence] | Sequence[tuple[Sentence, Sentence]]) -> list[Prediction]:
         """Predict labels and their probabilities.

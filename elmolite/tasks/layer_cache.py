@@ -37,7 +37,7 @@ from elmolite.embedding.elmo import ELMo, Sentence
 from elmolite.errors import InputError
 from elmolite.tasks.config import CacheDtype
 from elmolite.utils import files, folders
-from elmolite.utils.console import ProgressBar
+from elmolite.utils.console import ProgressBar, byte_size, n_of
 
 logger = logging.getLogger("elmolite")
 
@@ -148,12 +148,12 @@ def _write(
     n_tokens = sum(map(len, sentences))
     shape = (1 + n_tokens, (2 * elmo.n_layers - 1) * elmo.size // 2)
     n_bytes = shape[0] * shape[1] * dtype.itemsize
-    size = f"layers of {n_tokens:,} words: {n_bytes / 2**20:,.1f} MiB in {path.parent}"
+    size = f"layers of {n_of(n_tokens, 'word')}: {byte_size(n_bytes)} in {path.parent}"
     existing = next(each for each in path.parents if each.exists())
     free = shutil.disk_usage(existing).free
     if n_bytes > free:
         raise InputError(
-            f"{size}, which has {free / 2**20:,.1f} MiB free: free some space, choose another folder (`cache`), or "
+            f"{size}, which has {byte_size(free)} free: free some space, choose another folder (`cache`), or "
             "pass `cache=False`"
         )
     logger.log(logging.INFO if show_progress else logging.DEBUG, size)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from elmolite.errors import InputError
 from elmolite.tasks.spans import spans
-from elmolite.utils.console import display_width, printable, table
+from elmolite.utils.console import display_width, n_of, printable, table
 
 if TYPE_CHECKING:
     from elmolite.tasks.examples.records import Example
@@ -278,7 +278,9 @@ def check_labels(description: TaskDescription, examples: Sequence[Example]) -> N
     known = set(description.labels)
     for example in examples:
         if not (description.spec.has_token_labels or description.is_multi_label) and len(example.labels) != 1:
-            raise InputError(f"{example.location}: {len(example.labels)} labels; the training examples have one each")
+            raise InputError(
+                f"{example.location}: {n_of(len(example.labels), 'label')}; the training examples have one each"
+            )
         if description.scheme is not None and not known.issuperset(example.labels):
             try:
                 spans(example.labels)

@@ -28,17 +28,26 @@ class ProgressBar:
     """
 
     def __init__(
-        self, desc: str, *, unit: str, total: int | None = None, initial: int = 0, show: bool | None = None
+        self,
+        desc: str,
+        *,
+        unit: str,
+        total: int | None = None,
+        is_estimate: bool = False,
+        initial: int = 0,
+        show: bool | None = None,
     ) -> None:
         """Start the clock.
 
         :param unit: plural name of the unit, such as "tokens".
+        :param is_estimate: whether ``total`` is estimated.
         :param initial: amount that an earlier run has done.
         :param show: show the bar at once; ``None``: after five seconds; ``False``: never.
         """
         self.desc = desc
         self.unit = unit
         self.total = total
+        self.is_estimate = is_estimate
         self.n = self._initial = initial
         self.show = show
         self._bar: Any = None
@@ -96,11 +105,23 @@ class ProgressBar:
         ]
         parts += [text] if text else []
         if self.total:
-            parts[0] += f" of {self.total:,}"
+            parts[0] += f" of {'about ' * self.is_estimate}{self.total:,}"
             if rate:
                 parts.append(f"{tqdm.format_interval((self.total - self.n) / rate)} left")
         parts[0] += f" {self.unit}"
         return ", ".join(parts)
+
+
+def n_of(n: int, noun: str) -> str:
+    """Return a number with its noun, such as "1 sentence" or "1,000 sentences"."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def byte_size(n: float) -> str:
+    """Return a number of bytes with its unit, such as "1.23MB"."""
+    from tqdm import tqdm
+
+    return str(tqdm.format_sizeof(n, "B"))
 
 
 def is_interactive() -> bool:

@@ -2,6 +2,7 @@ import io
 import json
 import os
 import shutil
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -150,7 +151,17 @@ BAD = {
     "no text": (["prepare", "--out", "c"], "no text given; expected files"),
     "text twice": (["prepare", "good.txt", "--dataset", "d", "--out", "c"], "TEXT (good.txt) and --dataset exclude"),
     "streaming of files": (["prepare", "good.txt", "--streaming", "--out", "c"], "--streaming requires --dataset"),
-    "corpus exists": (["prepare", "good.txt", "--out", "."], "--overwrite"),
+    "corpus exists": (["prepare", "good.txt", "--out", "."], "elmolite: . exists already: choose another folder, or"),
+    **{
+        f"{words[0]} into a file": (words, "good.txt is a file: choose another name for the folder")
+        for words in (
+            ["prepare", "good.txt", "--out=good.txt", "--overwrite"],
+            ["finetune", "tag", "--encoder=mini-en", "--train=good.txt", "--out=good.txt"],
+            ["demo", "--out=good.txt"],
+            ["embed", "mini-en", "--input=good.txt", "--output=good.txt/vectors.npz"],
+        )
+    },
+    "a folder for a file": (["embed", "mini-en", "--input=good.txt", "--output=v.npz"], "v.npz is a folder: choose an"),
     "corpus not given": (["pretrain", "--out", "r"], "--corpus is required"),
     "no run": (["pretrain", "--out", "r", "--resume"], "r: nothing to resume"),
     "an empty value": (["embed", "mini-en", "--input", "", "--output", "v.npz"], "--input must not be empty"),
@@ -181,6 +192,7 @@ BAD = {
 def test_bad_input_is_one_message_and_nothing_is_written(tmp_path, monkeypatch, capsys, case):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "good.txt").write_text("yes some words\nno others\n")
+    (tmp_path / "v.npz").mkdir()
     before = names(tmp_path)
     arguments, message = BAD[case]
     assert main(arguments) == 2
@@ -246,6 +258,7 @@ def test_from_text_to_perplexity(tmp_path, output_of, capsys):
         (["test", tmp_path / "vectors", text], "vectors, not a fine-tuned task: read them with EmbeddingFolder"),
         (["pretrain", "--corpus", out, "--out", "r"], "not a corpus: make one with elmolite prepare"),
         (["pretrain", "--corpus", corpus, "--out", out], "already contains a run: continue it with --resume"),
+        (["pretrain", "--corpus", corpus, "--out", text], "text.txt is a file: choose another name for the folder"),
     ):
         assert run(*words) == 2
         assert message in capsys.readouterr().err
@@ -265,11 +278,17 @@ def test_recipes_by_name():
     assert (found["encoder"], found["config"].patience) == ("mini-en", 4)
 
 
-def test_info_of_a_corpus(tmp_path, corpus, output_of, capsys):
+def test_info_of_a_corpus(tmp_path, corpus, output_of, capsys, monkeypatch):
     assert output_of("info", corpus.folder) == f"{corpus.describe()}\n"
     folder = tmp_path / "corpus"
     shutil.copytree(corpus.folder, folder)
-    assert "verified" in output_of("info", folder, "--verify")
+    monkeypatch.setattr("elmolite.utils.console.BAR_DELAY_SECONDS", -1)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    for quiet in ([], ["--quiet"]):
+        assert run("info", folder, "--verify", *quiet) == 0
+        said = capsys.readouterr()
+        assert "verified" in said.out
+        assert ("verifying" in said.err) == (not quiet)
     path = next(folder.glob("*.npy"))
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     for described, message in ((folder, path.name), ("mini", "--verify requires a corpus folder, got mini")):

@@ -38,6 +38,7 @@ def test_a_file_missing_cut_short_or_damaged_is_named(tmp_path, name):
 def test_describe_warns_of_a_corpus_that_cannot_train(tmp_path):
     corpus = make_corpus(tmp_path, [["once", "only"]])
     assert "no validation text" in corpus.describe()
+    assert "training    2 tokens, 1 sentence, 1 document, " in corpus.describe()
     assert "no word is frequent enough" in corpus.describe()
     assert "<td>training</td><td>2</td><td>1</td><td>1</td><td>100.00%</td>" in corpus._repr_html_()
 

@@ -61,6 +61,8 @@ def test_a_directory_has_the_vectors_of_every_line(tmp_path, model_folder, text,
         np.testing.assert_array_equal(folder[number], vectors)
     assert folder[7].shape[-2] == 0
     np.testing.assert_array_equal(folder[-1], folder[119])
+    assert_close(folder[-3:500], [folder[number] for number in (117, 118, 119)])
+    assert folder[3:3] == []
     for number in (120, -121):
         with pytest.raises(IndexError):
             folder[number]

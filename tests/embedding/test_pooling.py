@@ -75,6 +75,7 @@ def test_the_common_component_is_the_first_singular_vector(elmo):
     rest = common.remove(vectors)
     np.testing.assert_allclose(rest, vectors - np.outer(vectors @ expected, expected), atol=1e-5)
     np.testing.assert_allclose(common.remove(vectors[3]), rest[3], atol=1e-6)
+    assert repr(common) == "CommonComponent(width 6)"
     for too_few in (np.ones((1, 3)), np.zeros((4, 3)), np.ones(3)):
         with pytest.raises(InputError, match="at least two sentence vectors"):
             CommonComponent.fit(too_few)

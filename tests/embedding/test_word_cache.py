@@ -44,6 +44,7 @@ def test_a_word_is_encoded_once_however_wide_its_batch():
     assert encoder.n_encoded == 3
     assert (cache.hits, cache.misses, len(cache)) == (2, 3, 3)
     assert cache.hit_rate == 0.4
+    assert repr(cache) == "WordCache(3 words, at most 67.1MB, hit rate 40%)"
     again = copy.deepcopy(cache)
     assert (len(again), again.max_bytes) == (0, cache.max_bytes)
     cache.clear()

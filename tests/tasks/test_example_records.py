@@ -121,7 +121,7 @@ VALID = {
         ("classify", {"text": "a"}, "no label in 'label'"),
         ("classify", {"label": "a"}, "no 'text' among 'label'"),
         ("classify", {"text": "a", "label": {}}, "expected a label in 'label', got {}"),
-        ("tag", {"tokens": ["a", "b"], "tags": ["X"]}, "the sentence has 2 tokens and 1 tags"),
+        ("tag", {"tokens": ["a", "b"], "tags": ["X"]}, "the sentence has 2 tokens and 1 tag"),
         ("tag", {"tokens": ["a"], "tags": ""}, "no label in 'tags'"),
         ("entail", {"premise": "a", "hypothesis": "b", "label": ["x", "y"]}, "expected one label in 'label', got 2"),
     ],

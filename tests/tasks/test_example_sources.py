@@ -137,5 +137,5 @@ def test_without_dev_examples_every_tenth_is_set_aside(tmp_path):
     assert [example.sentences[0].split()[1] for example in examples.dev] == ["9", "19"]
     assert len(examples.train) == 23
     assert not set(examples.train) & set(examples.dev)
-    with pytest.raises(InputError, match="9 examples are too few to set some aside"):
+    with pytest.raises(InputError, match="9 examples, too few to set some aside"):
         TaskExamples.read("classify", train=write_lines(tmp_path / "few.txt", *(f"x ban {i}" for i in range(9))))

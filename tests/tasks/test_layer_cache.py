@@ -108,7 +108,7 @@ def test_a_damaged_entry_is_computed_again(elmo, tmp_path, computed, caplog):
 
 def test_too_little_space_is_an_error_before_computing(elmo, tmp_path, monkeypatch, computed):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1024}))
-    with pytest.raises(InputError, match=r"layers of \d+ words: .* has 0\.0 MiB free: .*`cache=False`"):
+    with pytest.raises(InputError, match=r"layers of \d+ words: .* has 1\.02kB free: .*`cache=False`"):
         cache_of(elmo, tmp_path)
     assert not computed
 

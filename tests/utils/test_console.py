@@ -6,7 +6,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from elmolite.utils import console
-from elmolite.utils.console import ProgressBar, display_width, html_table, printable, table
+from elmolite.utils.console import ProgressBar, byte_size, display_width, html_table, n_of, printable, table
 
 
 @pytest.fixture
@@ -18,14 +18,18 @@ def clock(monkeypatch):
 
 
 @pytest.mark.parametrize(("show", "is_logged"), [(True, True), (None, True), (False, False)])
-def test_progress_without_a_terminal_is_a_line_every_15_seconds(clock, caplog, capsys, show, is_logged):
+@pytest.mark.parametrize(("is_estimate", "total"), [(False, "90,000"), (True, "about 90,000")])
+def test_progress_without_a_terminal_is_a_line_every_15_seconds(
+    clock, caplog, capsys, show, is_logged, is_estimate, total
+):
     caplog.set_level(logging.INFO, "elmolite")
-    with ProgressBar("embedding", unit="tokens", total=90_000, initial=10_000, show=show) as bar:
+    options = {"total": 90_000, "is_estimate": is_estimate, "initial": 10_000, "show": show}
+    with ProgressBar("embedding", unit="tokens", **options) as bar:
         for clock.seconds in range(0, 41, 4):
             bar.update(2_000, "loss 2.0")
     lines = [
-        "embedding: 20,000 of 90,000 tokens, 625 tokens/s, loss 2.0, 01:52 left",
-        "embedding: 28,000 of 90,000 tokens, 562 tokens/s, loss 2.0, 01:50 left",
+        f"embedding: 20,000 of {total} tokens, 625 tokens/s, loss 2.0, 01:52 left",
+        f"embedding: 28,000 of {total} tokens, 562 tokens/s, loss 2.0, 01:50 left",
     ]
     assert [record.getMessage() for record in caplog.records] == (lines if is_logged else [])
     assert capsys.readouterr() == ("", "")
@@ -63,6 +67,11 @@ def test_columns_are_aligned_in_every_script():
     lines = table([["名詞", "1"], ["é́", "1,000"], [], ["ab", "x"]]).split("\n")
     assert lines == ["名詞      1", "é́     1,000", "", "ab        x"]
     assert {display_width(line) for line in lines if line} == {11}
+
+
+def test_numbers_have_their_unit():
+    assert [n_of(n, "word type") for n in (0, 1, 1000)] == ["0 word types", "1 word type", "1,000 word types"]
+    assert [byte_size(n) for n in (51, 23_456_789)] == ["51.0B", "23.5MB"]
 
 
 def test_names_stay_on_their_line():

@@ -25,6 +25,7 @@ from elmolite.tasks.examples.records import (
     read_records,
     split_labels,
 )
+from elmolite.utils.console import n_of
 
 CONLLU_COLUMNS = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
 
@@ -109,7 +110,7 @@ def read_conll(lines: Sequence[str], report: ReadReport, options: ReadOptions) -
         if width == 1 and options.needs_labels:
             raise InputError(f"{location}: expected a token and its tag, got {excerpt(cells[0])}")
         if len(cells) != width:
-            counts = f"expected {width} columns as in the lines above, got {len(cells)}"
+            counts = f"expected {n_of(width, 'column')} as in the lines above, got {len(cells)}"
             raise InputError(f"{location}: {counts}: {listing(cells)}")
     numbers = (options.columns.text or "1", options.columns.label or str(width))
     token_column, tag_column = (_conll_column(number, width, report.source) for number in numbers)
@@ -172,7 +173,7 @@ def _read_table(rows: Sequence[Row], report: ReadReport, options: ReadOptions) -
     first_line, names = rows[0]
     for number, fields in rows:
         if len(fields) != len(names):
-            counts = f"expected {len(names)} fields as in line {first_line}, got {len(fields)}"
+            counts = f"expected {n_of(len(names), 'field')} as in line {first_line}, got {len(fields)}"
             raise InputError(f"{report.source}, line {number}: {counts}: {listing(fields)}")
     location = f"{report.source}, line {first_line}"
     if _has_header(names, options):

@@ -13,6 +13,7 @@ from elmolite.data.text import BLANK_LINES, ReadReport
 from elmolite.errors import InputError, closest
 from elmolite.tasks.config import ExampleColumns
 from elmolite.tasks.specs import TASKS, ColumnNames, TaskSpec
+from elmolite.utils.console import n_of
 
 NO_AGREED_LABEL = "pairs without an agreed label left out"
 
@@ -155,7 +156,7 @@ def read_records(
                 raise InputError(f"no label in {chosen.label!r}")
             sentences = tuple(_sentence(values[name], name, options) for name in chosen.sentences)
             if options.spec.has_token_labels and labels is not None and len(sentences[0]) != len(labels):
-                raise InputError(f"the sentence has {len(sentences[0])} tokens and {len(labels)} tags")
+                raise InputError(f"the sentence has {n_of(len(sentences[0]), 'token')} and {n_of(len(labels), 'tag')}")
         except InputError as error:
             raise InputError(f"{location}: {error}") from None
         examples.append(Example(sentences, labels or (), location))

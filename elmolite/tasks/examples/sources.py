@@ -27,6 +27,7 @@ from elmolite.tasks.examples.records import (
 )
 from elmolite.tasks.metrics import warn_unknown_labels
 from elmolite.tasks.specs import TASKS, TaskSpec, task_spec
+from elmolite.utils.console import n_of
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -251,8 +252,8 @@ class TaskExamples:
             parts["dev"] = parts["train"][DEV_EVERY - 1 :: DEV_EVERY]
             del parts["train"][DEV_EVERY - 1 :: DEV_EVERY]
             if not parts["dev"]:
-                n_examples = len(parts["train"])
-                raise InputError(f"{train}: {n_examples} examples are too few to set some aside; give dev examples")
+                n_examples = n_of(len(parts["train"]), "example")
+                raise InputError(f"{train}: {n_examples}, too few to set some aside; give dev examples")
         names = {name: str(source) for name, source in sources.items()}
         examples = cls(task, **parts, sources=names, columns=columns)
         if not examples.labels:
