@@ -241,19 +241,19 @@ class ExampleColumns:
         """
         from elmolite.tasks.specs import TASKS  # imports torch
 
-        check_choices(self)
+        check_choices(self, where="columns.")
         if not TASKS[task].is_pair and self.second_text is not None:
-            raise InputError(f"second_text: {task} examples have one sentence; this option is for entail")
+            raise InputError(f"columns.second_text cannot be used with {task}, whose examples have one sentence")
         if TASKS[task].label_kind != "set" and self.label_separator is not None:
-            raise InputError(f"label_separator: does not apply to {task}; this option is for classify")
+            raise InputError(f"columns.label_separator cannot be used with {task}: it is for classify")
         if empty := next((name for name, value in vars(self).items() if value == ""), None):
-            raise InputError(f"{empty}: must not be empty")
+            raise InputError(f"columns.{empty} must not be empty")
         try:
             contains_ascii = "\n a".encode(self.encoding) == b"\n a"
         except (LookupError, ValueError):
             contains_ascii = False
         if not contains_ascii:
-            raise InputError(f"encoding: expected one that contains ASCII, such as latin-1, got {self.encoding!r}")
+            raise InputError(f"columns.encoding must contain ASCII, as latin-1 does, got {self.encoding!r}")
 
     @property
     def given(self) -> dict[str, str]:

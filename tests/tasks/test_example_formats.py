@@ -172,10 +172,10 @@ REFUSED = [
     ("classify", "a.jsonl", OBJECT + "[" * 100_000 + "\n", {}, "line 2: invalid JSON"),
     ("classify", "a.json", '{\n "text": "ban"\n}\n', {}, "line 1: invalid JSON: .*expected one object per line"),
     ("classify", "a.json", '[{"text": "ban", "label": "a"}]\n', {}, "line 1: expected a JSON object per line"),
-    ("classify", "a", "a b", {"label": "1"}, "label: 1: the format label-text has no columns"),
+    ("classify", "a", "a b", {"label": "1"}, "`columns.label` cannot be used with label-text, which"),
     ("classify", "a.txt", "a ban kin\nb\n", {}, "line 2: no sentence after the label: 'b'"),
     ("classify", "a.txt", "__label__a ban\nkin lun\n", {}, "line 2: no label: 'kin lun'"),
-    ("classify", "a", "a b", {"header": "present"}, "header: present: applies to csv and tsv, not to label-text"),
+    ("classify", "a", "a b", {"header": "present"}, "`columns.header` is for csv and tsv, not for label-text"),
     ("entail", "a.tsv", PAIR + "ban\tkin\t-\n", {}, "contains no example; pairs without an agreed label left out: 1"),
     ("entail", "a.txt", "plain\n", {}, "line 1: no usual column name among 'plain'; pass `columns.text`"),
 ]

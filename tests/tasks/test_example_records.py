@@ -56,10 +56,10 @@ def test_missing_and_ambiguous_columns_are_refused(task, names, columns, message
     ("task", "columns", "message"),
     [
         ("tag", {"format": "conlu"}, "format must be .*, got 'conlu'; did you mean 'conllu'"),
-        ("tag", {"second_text": "x"}, "second_text: tag examples have one sentence"),
-        ("entail", {"label_separator": ";"}, "label_separator: does not apply to entail"),
-        ("classify", {"label_separator": ""}, "label_separator: must not be empty"),
-        ("classify", {"encoding": "utf-9"}, "encoding: expected .* such as latin-1, got 'utf-9'"),
+        ("tag", {"second_text": "x"}, "columns.second_text cannot be used with tag"),
+        ("entail", {"label_separator": ";"}, "columns.label_separator cannot be used with entail"),
+        ("classify", {"label_separator": ""}, "columns.label_separator must not be empty"),
+        ("classify", {"encoding": "utf-9"}, "columns.encoding must contain ASCII, .*, got .utf-9."),
     ],
 )
 def test_invalid_options_are_refused(task, columns, message):

@@ -96,7 +96,7 @@ def test_pairs_with_class_id_minus_one_are_left_out(tmp_path, streaming):
         ("d", {"label": "lable"}, r"d, split train: no column 'lable' \(label\) among 'text', 'label'"),
         ("d", {}, "dataset d, split train, row 2: no label in 'label'"),
         ("no_rows", {}, "dataset no_rows, split train: is empty|dataset no_rows: cannot be read"),
-        ("d", {"format": "csv"}, "format: applies to files"),
+        ("d", {"format": "csv"}, "columns.format cannot be used with datasets"),
     ],
 )
 def test_invalid_datasets_are_refused(tmp_path, monkeypatch, name, options, message, streaming):

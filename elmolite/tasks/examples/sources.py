@@ -111,12 +111,11 @@ def _format_of(name: str, options: ReadOptions) -> Format:
         task = f"{options.task}{' with labels' * options.needs_labels}"
         raise InputError(f"{name}: the format {form} is not for {task}; expected one of {', '.join(usable)}")
     if columns.header != "auto" and form not in ("csv", "tsv"):
-        raise InputError(f"{name}: header: {columns.header}: applies to csv and tsv, not to {form}")
+        raise InputError(f"{name}: `columns.header` is for csv and tsv, not for {form}")
     if form in ("label-text", "text") and columns.given:
-        option, column = next(iter(columns.given.items()))
-        raise InputError(
-            f"{name}: {option}: {column}: the format {form} has no columns; pass `columns.format='csv'` or 'tsv'"
-        )
+        option = next(iter(columns.given))
+        problem = f"`columns.{option}` cannot be used with {form}, which has no columns"
+        raise InputError(f"{name}: {problem}: pass `columns.format='csv'`")
     return form
 
 
@@ -152,7 +151,7 @@ class DatasetExamples(DatasetSource):
         options = ReadOptions(task, columns, needs_labels)
         for option in ("format", "encoding", "header"):
             if getattr(columns, option) != getattr(DEFAULT_COLUMNS, option):
-                raise InputError(f"{option}: applies to files, not to datasets")
+                raise InputError(f"columns.{option} cannot be used with datasets, only with files")
         report = ReadReport(f"dataset {self.name}, split {self.split}", unit="row")
         dataset, _ = self.open(show_progress=show_progress)
         tables = self.tables(dataset)
