@@ -55,19 +55,15 @@ def _if_interrupted(advice: str) -> Iterator[None]:
 
 
 def _check_inputs(
-    *, model: str | None = None, task: str | None = None, text: Sequence[str] | None = None, **files: str | Path | None
+    *files: str | None, model: str | None = None, task: str | None = None, text: Sequence[str] | None = None
 ) -> None:
-    """Check that inputs exist, before torch is imported.
-
-    :param files: path of each option; ``-`` and ``None`` are not checked.
-    """
-    from elmolite.data.text import find_files
+    """Check that inputs exist, before torch is imported."""
+    from elmolite.data.text import check_file, find_files
     from elmolite.hub import model_folder, task_folder
 
-    for option, file in files.items():
-        if file is not None and str(file) != "-" and (Path(file).is_dir() or not Path(file).exists()):
-            problem = "is a folder, not a file" if Path(file).is_dir() else "no such file"
-            raise InputError(f"{file}: {problem} (--{option})")
+    for file in files:
+        if file is not None:
+            check_file(file)
     if model is not None and not Path(model).is_file():
         model_folder(model)
     if task is not None:
@@ -360,11 +356,11 @@ def embed(
     :param precision: Precision of matrix products; bf16-mixed is faster where the processor has bfloat16.
     :param pretokenized: Split lines at white space instead of using the model's tokenizer.
     """
-    _check_inputs(input=input_, model=model)
-    from elmolite.embedding.output import embed_file
+    _check_inputs(input_, model=model)
+    from elmolite.embedding.output import FILE_WRITERS, embed_file
 
-    is_folder = not output.suffix[1:].isalpha()
-    advice = "run the same command again to continue" if is_folder else "nothing was written (a folder can be resumed)"
+    is_file = output.suffix in FILE_WRITERS
+    advice = "nothing was written (a folder can be resumed)" if is_file else "run the same command again to continue"
     with _if_interrupted(advice):
         written = embed_file(
             model,
@@ -449,7 +445,7 @@ def convert(
     :param tokenizer: Tokenizer of the new model (default: whitespace, as in the earlier systems).
     :param overwrite: Replace an existing model folder.
     """
-    _check_inputs(weights=weights, model=None if Path(src).exists() else src)
+    _check_inputs(weights, model=None if Path(src).exists() else src)
     from elmolite.checkpoint import convert as convert_model
     from elmolite.data.tokenization import SentenceTokenizer
 
@@ -518,7 +514,7 @@ def finetune(
     from elmolite.utils import folders
 
     examples = {"train": train, "dev": dev, "test": test}
-    _check_inputs(model=encoder, **(examples if dataset is None else {}))
+    _check_inputs(*(examples.values() if dataset is None else ()), model=encoder)
     folders.check_writable(out)
     if not overwrite and (written := next((out / name for name in _RESULTS if (out / name).exists()), None)):
         raise InputError(f"{written} exists already: choose another folder for --out, or pass --overwrite")
@@ -618,7 +614,7 @@ def predict(
     """
     if output is not None and output.resolve() == Path(input_).resolve():
         raise InputError(f"--output {output}: must not be the input")
-    _check_inputs(input=input_, task=model)
+    _check_inputs(input_, task=model)
 
     from elmolite.tasks.predict import predict_file
     from elmolite.utils import files
@@ -655,7 +651,7 @@ def test(
     :param custom_head: The model's custom head.
     :param encoder: Language model, if it is not in the folder.
     """
-    _check_inputs(file=file, task=model)
+    _check_inputs(file, task=model)
     from elmolite.tasks.predict import evaluate_file
 
     head = None if custom_head is None else _load_head(custom_head)

@@ -91,6 +91,13 @@ class ReadReport:
             logger.warning("%s: %s", self.source, self.describe())
 
 
+def check_file(path: str | Path) -> None:
+    """Check that a file exists; ``-`` is standard input."""
+    if str(path) != "-" and (Path(path).is_dir() or not Path(path).exists()):
+        problem = "is a folder, not a file" if Path(path).is_dir() else "no such file"
+        raise InputError(f"{path}: {problem}")
+
+
 def find_files(sources: Sequence[str]) -> list[Path | None]:
     """Expand files, folders (all files below, except hidden ones), globs and ``-`` (``None``), in order.
 

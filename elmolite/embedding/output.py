@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor
 
-from elmolite.data.text import Progress, read_lines
+from elmolite.data.text import Progress, check_file, read_lines
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.embedding import BATCH_TOKENS
 from elmolite.embedding.batching import LayerSelection
@@ -116,15 +116,14 @@ def embed_file(
     :param show_progress: show a progress bar.
     """
     output = Path(output)
-    open_file = _FILE_WRITERS.get(output.suffix)
+    open_file = FILE_WRITERS.get(output.suffix)
     if open_file is None and output.suffix[1:].isalpha():
-        raise InputError(f"{output}: unknown suffix; expected {', '.join(_FILE_WRITERS)}, or none for a folder")
+        raise InputError(f"{output}: unknown suffix; expected {', '.join(FILE_WRITERS)}, or none for a folder")
     check_choice("dtype", dtype, DTYPES)
     if dtype == "bfloat16" and open_file is not None:
         raise InputError("bfloat16 does not exist in numpy and HDF5: write a folder, or use float16")
+    check_file(text)
     path = None if text == "-" else Path(text)
-    if path is not None and (path.is_dir() or not path.exists()):
-        raise InputError(f"{path}: no such file")
     elmo = ELMo.from_pretrained(model, precision=precision).to(best_device())
     elmo.check_options(layers, batch_tokens)
     settings = EmbeddingSettings(layers, batch_tokens, dtype, pretokenized, precision)
@@ -186,7 +185,7 @@ def _open_hdf5(path: Path) -> Iterator[AddVectors]:
         output.create_dataset("sentence_to_index", (1,), dtype=h5py.string_dtype())[0] = json.dumps(numbers)
 
 
-_FILE_WRITERS: dict[str, Callable[[Path], AbstractContextManager[AddVectors]]] = {
+FILE_WRITERS: dict[str, Callable[[Path], AbstractContextManager[AddVectors]]] = {
     ".npz": _open_npz,
     ".h5": _open_hdf5,
     ".hdf5": _open_hdf5,
