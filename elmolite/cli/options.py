@@ -174,7 +174,8 @@ class CommandParser:
             n_values = "+" if hint == Sequence[str] else None
             if default is not MISSING:
                 n_values = "*" if n_values else "?"
-            return group.add_argument(name, metavar=name.upper(), type=str, help=text, nargs=n_values)
+            kind = hint if option.choices else str
+            return group.add_argument(name, metavar=name.upper(), type=kind, help=text, nargs=n_values)
         settings: dict[str, Any] = {"required": True} if default is MISSING else {"default": default}
         if isinstance(default, tuple):
             settings["default"] = []

@@ -168,6 +168,7 @@ BAD = {
     "text as a model": (["info", "good.txt"], "good.txt: not a model, or its weights are missing from its folder"),
     "vectors among other files": (["embed", "mini-en", "--input=good.txt", "--output=."], "has no vectors to resume"),
     "unknown recipe": (["pretrain", "--config", "minni"], "minni: no such file or recipe; did you mean 'mini'"),
+    "unknown shell": (["completion", "tcsh"], "SHELL must be bash, zsh or fish, got 'tcsh'"),
     "unknown cell": (
         ["pretrain", *PRETRAIN, "--model.cell", "lst"],
         "--model.cell must be lstm, gru or rnn, got 'lst'",
