@@ -244,8 +244,10 @@ def load_custom_head(reference: str) -> HeadFactory:
     :param reference: ``FILE.py:NAME``, a class or function.
     """
     path, _, name = reference.rpartition(":")
+    if path and not Path(path).is_file():
+        raise InputError(f"{path}: no such file (custom head {reference})")
     spec = importlib.util.spec_from_file_location(f"_custom_head_{Path(path).stem}", path)
-    if spec is None or spec.loader is None or not Path(path).is_file():
+    if spec is None or spec.loader is None:
         raise InputError(f"{reference}: expected FILE.py:NAME, a class or function in a Python file")
     module = importlib.util.module_from_spec(spec)
     try:

@@ -195,8 +195,8 @@ def test_a_custom_head_of_a_file(tmp_path):
         assert (head.in_features, head.out_features) == (4, n_outputs)
     (tmp_path / "bad.py").write_text("import nowhere_at_all")
     for reference, message in (
-        (path, "expected FILE.py:NAME"),
-        (f"{tmp_path}/nowhere.py:Head", "expected FILE.py:NAME"),
+        ("heads", "expected FILE.py:NAME"),
+        (f"{tmp_path}/nowhere.py:Head", r"nowhere\.py: no such file .custom head .*nowhere\.py:Head."),
         (f"{path}:Haed", "no class or function 'Haed'; did you mean 'Head'"),
         (f"{tmp_path}/bad.py:Head", "bad.py fails: ModuleNotFoundError: No module named"),
     ):
