@@ -43,7 +43,11 @@ def _senses(result: Mapping[str, Any]) -> list[str]:
         rows.insert(0, [f"<strong>{_sentence(each['query'])}</strong>", ""])
         parts.append(html.table(["", "cosine"], rows, escaped=True))
     parts.append(html.paragraph("Cosine of one word in four sentences, two of each sense:"))
-    parts.append(html.heat_map([_sentence(each) for each in result["compared"]], result["cosines"]))
+    rows = [
+        [f"{number} {_sentence(each)}", *map(html.shaded, cosines)]
+        for number, (each, cosines) in enumerate(zip(result["compared"], result["cosines"], strict=True), start=1)
+    ]
+    parts.append(html.table(["", *(str(number) for number in range(1, len(rows) + 1))], rows, escaped=True))
     parts.append(html.paragraph("Parts of speech by mini-en-upos, a tagger on its vectors:"))
     for each in result["tagged"]:
         parts.append(html.table(each["tokens"], [each["tags"]], n_text=len(each["tokens"])))
@@ -57,7 +61,6 @@ def _pretraining(text: Mapping[str, Any], result: Mapping[str, Any]) -> list[str
         x_label="step",
         y_label="Perplexity",
         levels={"unigram": text["unigram"]},
-        is_log=True,
     )
     words = f"{text['n_words']:,} words of docstrings from {', '.join(text['packages'])}."
     explanation = (

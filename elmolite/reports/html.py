@@ -17,11 +17,13 @@ _STYLE = """
 body { margin: 0 auto; padding: 1rem; max-width: 50rem; background: var(--page); color: var(--text);
   font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.6rem; line-height: 1.2; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
-pre, .wide { overflow-x: auto; } pre { background: var(--code); padding: .75rem; border-radius: 6px; }
-pre, td.number { font-variant-numeric: tabular-nums; } pre { font: 13px/1.5 ui-monospace, monospace; }
-table { border-collapse: collapse; margin: .75rem 0; } caption { text-align: left; color: var(--soft); }
+pre { background: var(--code); padding: .75rem; border-radius: 6px; white-space: pre-wrap;
+  font: 13px/1.5 ui-monospace, monospace; }
+.wide { overflow-x: auto; } pre, td.number { font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; margin: .75rem 0; }
 th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 th { font-weight: 600; } th.number, td.number { text-align: right; }
+td span { display: block; padding: 0 .3em; }
 mark { background: color-mix(in srgb, var(--c1) 28%, transparent); color: inherit; border-radius: 3px;
   padding: 0 .15em; }
 svg { width: 100%; max-width: 37rem; height: auto; } svg text { fill: var(--text); font: 13px system-ui, sans-serif; }
@@ -87,22 +89,10 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, n_text: int =
     return f'<div class="wide"><table>\n{head}<tbody>\n{body}</tbody></table></div>'
 
 
-def heat_map(labels: Sequence[str], values: Sequence[Sequence[float]]) -> str:
-    """Return a square matrix of values from 0 to 1, coloured by their size.
-
-    :param labels: HTML of the rows; columns have their numbers.
-    """
-    rows = []
-    for number, (label, row) in enumerate(zip(labels, values, strict=True), start=1):
-        shades = [round(60 * min(max(value, 0.0), 1.0) ** 2) for value in row]
-        cells = [
-            f'<td class="number" style="background: color-mix(in srgb, var(--c0) {shade}%, transparent)">'
-            f"{value:.2f}</td>"
-            for value, shade in zip(row, shades, strict=True)
-        ]
-        rows.append(f"<tr><td>{number}</td><td>{label}</td>{''.join(cells)}</tr>\n")
-    head = "".join(f'<th class="number">{number}</th>' for number in range(1, len(labels) + 1))
-    return f'<div class="wide"><table><thead><tr><th></th><th></th>{head}</tr></thead>\n{"".join(rows)}</table></div>'
+def shaded(value: float) -> str:
+    """Return a value from 0 to 1 as the HTML of a cell, coloured by its size."""
+    share = round(60 * min(max(value, 0.0), 1.0) ** 2)
+    return f'<span style="background: color-mix(in srgb, var(--c0) {share}%, transparent)">{value:.2f}</span>'
 
 
 def line_chart(
@@ -111,13 +101,11 @@ def line_chart(
     x_label: str,
     y_label: str,
     levels: Mapping[str, float] | None = None,
-    is_log: bool = False,
 ) -> str:
     """Return curves as SVG, each with its last value.
 
     :param curves: points of each curve by its name; the finite ones are drawn.
     :param levels: horizontal lines to compare with, by name.
-    :param is_log: logarithmic vertical axis.
     """
     lines = {name: [(x, y) for x, y in points if math.isfinite(y)] for name, points in curves.items()}
     lines = {name: points for name, points in lines.items() if points}
@@ -127,21 +115,19 @@ def line_chart(
     constants = {name: [(0.0, y), (last_x, y)] for name, y in (levels or {}).items() if math.isfinite(y)}
     all_lines = {**lines, **constants}
     values = [y for points in all_lines.values() for _, y in points]
-    scale = math.log if is_log else float
-    ticks = _ticks(min(values), max(values), is_log=is_log)
-    low, high = scale(min(*values, *ticks)), scale(max(values))
+    low, high = min(values), max(values)
 
     def across(x: float) -> float:
         return _LEFT + (_WIDTH - _LEFT - _RIGHT) * x / last_x
 
     def down(y: float) -> float:
-        return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (1 - (scale(y) - low) / ((high - low) or 1))
+        return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (1 - (y - low) / ((high - low) or 1))
 
     parts = []
-    for tick in ticks:
+    for tick in _ticks(low, high):
         parts.append(f'<path class="grid" d="M{_LEFT} {down(tick):.1f}H{_WIDTH - _RIGHT}"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{down(tick) + 4:.1f}" text-anchor="end">{tick:,g}</text>')
-    for tick in _ticks(0, last_x, is_log=False):
+    for tick in _ticks(0, last_x):
         parts.append(f'<text x="{across(tick):.1f}" y="{_HEIGHT - 22}" text-anchor="middle">{tick:,g}</text>')
     middle, name = (_LEFT + _WIDTH - _RIGHT) / 2, html.escape(x_label)
     parts.append(f'<text x="{middle}" y="{_HEIGHT - 4}" text-anchor="middle">{name}</text>')
@@ -163,17 +149,8 @@ def line_chart(
     )
 
 
-def _ticks(low: float, high: float, *, is_log: bool) -> list[float]:
-    """Return round values between two bounds, for a logarithmic axis multiples of powers of ten."""
-    if is_log:
-        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        for factors in ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
-            found = [factor * 10.0**power for power in powers for factor in factors]
-            found = [tick for tick in found if low <= tick <= high]
-            if len(found) > 2:
-                break
-        return found
+def _ticks(low: float, high: float) -> list[float]:
+    """Return round values between two bounds."""
     size = 10.0 ** math.floor(math.log10((high - low) or 1))
     step = next(factor * size for factor in (0.2, 0.5, 1, 2) if (high - low) / (factor * size) <= 6)
-    first = math.ceil(low / step)
-    return [number * step for number in range(first, math.floor(high / step) + 1)]
+    return [number * step for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
