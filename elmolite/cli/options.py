@@ -21,7 +21,7 @@ import elmolite
 from elmolite.cli import help  # noqa: A004
 from elmolite.cli.help import flag
 from elmolite.errors import InputError, all_of, closest, nearest, one_of
-from elmolite.utils.config import AUTO, DEVICE_PATTERN, RENAMED_FLAGS, RENAMED_SETTINGS, renamed_message
+from elmolite.utils.config import AUTO, RENAMED_FLAGS, RENAMED_SETTINGS, renamed_message
 
 logger = logging.getLogger("elmolite")
 
@@ -245,8 +245,6 @@ class CommandParser:
         if empty := [name for name in self.options if values[name] == ""]:
             shown = empty[0].upper() if self.options[empty[0]].is_argument else flag(empty[0])
             raise InputError(f"{shown} must not be empty")
-        if not re.fullmatch(DEVICE_PATTERN, values.device):
-            raise InputError(f"--device must be auto, cpu, cuda, cuda:N or mps, got {values.device!r}")
         return values
 
     def invocation(self, values: Namespace) -> Invocation:

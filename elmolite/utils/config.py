@@ -19,7 +19,6 @@ Precision = Literal["32-true", "bf16-mixed"]
 """Lightning's names: all in float32; or matrix products in bfloat16, and states, sums and weights in float32."""
 
 AUTO = "auto"
-DEVICE_PATTERN = r"auto|cpu|mps|cuda(:\d+)?"
 _device: ContextVar[str] = ContextVar("device", default=AUTO)
 _LARGEST = 1 << 62
 
@@ -31,7 +30,7 @@ def default_device(name: str) -> Iterator[None]:
     :param name: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``; resolved where torch is imported, by
         :func:`elmolite.utils.torch.best_device`.
     """
-    if not re.fullmatch(DEVICE_PATTERN, name):
+    if name != AUTO and not re.fullmatch(r"cpu|(cuda|mps)(:\d+)?", name):
         raise InputError(f"device must be auto, cpu, cuda, cuda:N or mps, got {name!r}")
     token = _device.set(name)
     try:

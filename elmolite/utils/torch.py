@@ -71,11 +71,22 @@ def best_device() -> torch.device:
     name = device_name()
     if name == AUTO:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise InputError("device must be available on this machine, got mps")
-    if device.type == "cuda" and (device.index or 0) >= (n_devices := torch.cuda.device_count()):
-        raise InputError(f"device must be one of the {n_devices} CUDA devices that torch finds, got {name}")
+    return available_device(name)
+
+
+def available_device(name: str | torch.device) -> torch.device:
+    """Return the device of a name.
+
+    :raises InputError: it is no such name, or torch finds no such device on this machine.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"device must be cpu, cuda, cuda:N or mps, got {name!r}") from None
+    if device.type in ("cuda", "mps"):
+        n_found = torch.cuda.device_count() if device.type == "cuda" else int(torch.backends.mps.is_available())
+        if (device.index or 0) >= n_found:
+            raise InputError(f"device {device} is not available: torch finds {n_found} of type {device.type}")
     return device
 
 

@@ -156,7 +156,6 @@ def test_help(capsys):
         (["--out", "o", "--count=yes"], "--count: ignored explicit argument"),
         (["--config", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
         (["--out", "o", "--model.rate=-1"], "--model.rate must not be negative"),
-        (["--out", "o", "--device", "gpu"], "--device must be auto, cpu, cuda, cuda:N or mps, got 'gpu'"),
         (["--out", "o", "--text", "t"], "TEXT is an argument, as in elmolite toy [TEXT ...] --out FOLDER"),
         (["--output", "o"], "unknown option '--output'; did you mean '--out'?"),
         (["--out", "o", "--use-warmpu", "no"], "did you mean '--use-warmup'?"),
