@@ -10,6 +10,7 @@ from huggingface_hub.utils import LocalEntryNotFoundError
 
 from elmolite import hub as hub_module
 from elmolite.checkpoint import Checkpoint
+from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.hub import model_folder as find_model
@@ -110,8 +111,11 @@ def test_upload_and_download(hub, model_folder):
 
 def test_the_softmax_of_unchanged_weights_is_uploaded(hub, model_folder):
     elmo = ELMo.from_pretrained(model_folder)
+    elmo.tokenizer = SentenceTokenizer.whitespace()
     elmo.push_to_hub("me/same")
-    assert Checkpoint.from_pretrained("me/same").softmax is not None
+    same = Checkpoint.from_pretrained("me/same")
+    assert same.softmax is not None
+    assert same.tokenizer.is_whitespace
     next(elmo.bilm.parameters()).mul_(2)
     elmo.push_to_hub("me/changed")
     assert Checkpoint.from_pretrained("me/changed").softmax is None

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, get_args, overload
@@ -46,7 +46,7 @@ from elmolite.nn.config import BiLMConfig
 from elmolite.utils.config import Precision, check_precision
 from elmolite.utils.console import ProgressBar
 from elmolite.utils.files import json_line
-from elmolite.utils.torch import evaluating, products_in
+from elmolite.utils.torch import available_device, evaluating, products_in
 
 logger = logging.getLogger("elmolite")
 
@@ -145,7 +145,7 @@ class ELMo(nn.Module):
         elmo = cls(*parts, precision=precision).eval()
         elmo.storage_dtype = checkpoint.storage_dtype
         elmo._source = source if weights is None else None
-        return elmo.to(device)
+        return elmo if device is None else elmo.to(available_device(device))
 
     def __repr__(self) -> str:
         state = "frozen" if self._is_frozen else "trainable"
@@ -175,11 +175,14 @@ class ELMo(nn.Module):
         :param name: ``owner/model``.
         :returns: the URL.
         """
-        checkpoint = self._unchanged_source() or self._checkpoint()
+        checkpoint = self._checkpoint()
+        if (source := self._unchanged_source()) is not None:
+            words, record = source.vocabulary, source.training
+            checkpoint = replace(checkpoint, softmax=source.softmax, vocabulary=words, training=record)
         return checkpoint.push_to_hub(name, is_private=is_private, message=message)
 
     def _unchanged_source(self) -> Checkpoint | None:
-        """Return the whole model of the folder with a softmax that this one was loaded from, if it is the same."""
+        """Return the model that this one was loaded from, if it has a softmax and the same weights."""
         if self._source is None or Path(self._source).is_file():
             return None
         folder = model_folder(self._source)
@@ -370,7 +373,7 @@ class ELMo(nn.Module):
         """Return the tokens of one sentence; ``number`` is for messages."""
         if isinstance(sentence, str):
             return self.tokenizer.tokens(sentence)
-        if isinstance(sentence, Mapping | set | frozenset | bytes) or not isinstance(sentence, Iterable):
+        if not _is_list(sentence):
             kind = type(sentence).__name__
             raise InputError(f"sentence {number}: expected a string or a list of tokens, got {kind}")
         tokens = list(sentence)
@@ -606,9 +609,13 @@ def _check_sentences(sentences: Iterable[Sentence]) -> None:
     """Refuse what can be iterated over and is no list of sentences."""
     if isinstance(sentences, str):
         raise InputError("expected a list of sentences, got str; for one sentence: [text]")
-    is_table = type(sentences).__name__ == "DataFrame"  # iterates over the names of its columns
-    if is_table or isinstance(sentences, Mapping | set | frozenset | bytes) or not isinstance(sentences, Iterable):
+    if not _is_list(sentences) or type(sentences).__name__ == "DataFrame":  # iterates over the names of its columns
         raise InputError(f"expected a list of sentences, got {type(sentences).__name__}")
+
+
+def _is_list(value: Any) -> bool:
+    """Tell whether a value is an ordered sequence of items, an iterator included."""
+    return isinstance(value, Iterable) and not isinstance(value, Mapping | Set | bytes)
 
 
 def _rows(

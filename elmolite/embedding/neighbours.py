@@ -67,11 +67,6 @@ class NeighbourIndex:
     def __repr__(self) -> str:
         return f"NeighbourIndex({n_of(len(self.occurrences), 'token')}, layers={self.layers!r})"
 
-    def find(self, word: str) -> Occurrence | None:
-        """Return the middle one of the occurrences of a word, ignoring case, or ``None``."""
-        found = [each for each in self.occurrences if each.sentence[each.index].lower() == word.lower()]
-        return found[len(found) // 2] if found else None
-
     def nearest(self, query: Occurrence, n: int) -> Iterator[tuple[float, Occurrence]]:
         """Yield cosine and occurrence of the ``n`` nearest tokens of other sentences, each context once."""
         vector = unit(self.elmo.embed([query.sentence], layers=self.layers)[0][query.index])
@@ -87,7 +82,7 @@ class NeighbourIndex:
                 return
 
     def describe(self, query: Occurrence, n: int) -> str:
-        """Return the query and its nearest tokens in context, one a line."""
+        """Return the query and its nearest tokens in context, one per line."""
         lines = [f"        {query.in_context()}"]
         lines += [f"  {similarity:.3f} {each.in_context()}" for similarity, each in self.nearest(query, n)]
         return "\n".join(lines)

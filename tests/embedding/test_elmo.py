@@ -148,6 +148,8 @@ def test_no_sentences_and_empty_sentences(elmo):
         (lambda e: e.embed_sentences({"a", "b"}), "expected a list of sentences, got set"),
         (lambda e: e.embed([["a"], {"b": 1}]), "sentence 1: expected a string or a list of tokens, got dict"),
         (lambda e: e.embed([3.5]), "sentence 0: expected a string or a list of tokens, got float"),
+        (lambda _: ELMo.from_pretrained("mini-en", device="cuda:99"), "device cuda:99 is not available"),
+        (lambda _: ELMo.from_pretrained("mini-en", device="gpu"), "device must be cpu, cuda, cuda:N or mps, got 'gpu'"),
         (lambda _: ELMo("mini-en"), r"use ELMo\.from_pretrained\('mini-en'\)"),
         (lambda e: e.embed([["a"], ["b", 3]]), "sentence 1: tokens must be strings"),
         (lambda e: e.embed([["a"]], layers=3), r"layers must be .* 0 to 2, got 3"),

@@ -39,12 +39,6 @@ def test_fewer_neighbours_than_requested(elmo):
     assert [each.sentence for _, each in index.nearest(Occurrence(["a", "b"], 1), 9)] == [["c"]]
 
 
-def test_find_ignores_case(elmo):
-    index = NeighbourIndex(elmo, [["The", "cat"], ["the", "dog"], ["THE", "end"]])
-    assert index.find("the") == Occurrence(["the", "dog"], 0)
-    assert index.find("bird") is None
-
-
 def test_parse_query(elmo):
     query = parse_query("Don't they [play], outside?", elmo)
     assert query == Occurrence(["Do", "n't", "they", "play", ",", "outside", "?"], 3)
