@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -90,7 +91,10 @@ def all_of(names: Iterable[str]) -> str:
 
 
 def check_choices(config: Any, *, where: str = "") -> None:
-    """Check that the ``Literal`` fields of a dataclass have valid values, with :func:`check_choice`."""
+    """Check that the ``Literal`` fields of a dataclass have valid values (:func:`check_choice`), and numbers finite."""
     for name, hint in types_of(type(config)).items():  # type: ignore[arg-type]  # mypy #11470
+        value = getattr(config, name)
         if get_origin(hint) is Literal:
-            check_choice(f"{where}{name}", getattr(config, name), get_args(hint))
+            check_choice(f"{where}{name}", value, get_args(hint))
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{where}{name} must be finite, got {value}")

@@ -38,6 +38,8 @@ def test_learning_rate_rises_and_falls():
     [
         ({"batch_size": 0}, "batch_size must be positive, got 0"),
         ({"max_steps": 0}, "max_steps must be positive"),
+        ({"n_epochs": math.inf}, "n_epochs must be finite, got inf"),
+        ({"activation_regularization": math.nan}, "activation_regularization must be finite, got nan"),
         ({"reset_probability": 2}, "reset_probability must be between 0 and 1, got 2"),
         ({"ema_decay": 1.0}, "ema_decay must be at least 0 and less than 1"),
         ({"patience": -1}, "patience must be at least 0"),
