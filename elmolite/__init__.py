@@ -40,33 +40,32 @@ if TYPE_CHECKING:
 if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "4000")
 
-# The modules of the public names, which the imports above repeat for type checkers.
+# Modules of the public names, imported above for type checkers.
 _HOMES = {
-    "BiLM": "nn.bilm",
-    "BiLMConfig": "nn.config",
-    "Checkpoint": "checkpoint",
-    "ClassifyConfig": "tasks.config",
-    "CommonComponent": "embedding.pooling",
-    "Corpus": "data.corpus",
-    "DatasetExamples": "tasks.examples.sources",
-    "DatasetText": "data.hf_datasets",
-    "ELMo": "embedding.elmo",
-    "EmbeddingFolder": "embedding.output",
-    "EntailConfig": "tasks.config",
-    "ExampleColumns": "tasks.config",
-    "FinetuningConfig": "tasks.config",
-    "InputConfig": "tasks.config",
-    "InputError": "errors",
-    "PretrainingConfig": "pretraining.config",
-    "ScalarMix": "nn.scalar_mix",
-    "TagConfig": "tasks.config",
-    "TaskCheckpoint": "tasks.checkpoint",
-    "TokenFeatures": "tasks.heads",
-    "WordCache": "embedding.word_cache",
-    "finetune": "tasks.finetune",
-    "load_recipe": "cli.commands",
-    "prepare": "data.prepare",
-    "pretrain": "pretraining.trainer",
+    name: module
+    for module, names in {
+        "checkpoint": "Checkpoint",
+        "cli.commands": "load_recipe",
+        "data.corpus": "Corpus",
+        "data.hf_datasets": "DatasetText",
+        "data.prepare": "prepare",
+        "embedding.elmo": "ELMo",
+        "embedding.output": "EmbeddingFolder",
+        "embedding.pooling": "CommonComponent",
+        "embedding.word_cache": "WordCache",
+        "errors": "InputError",
+        "nn.bilm": "BiLM",
+        "nn.config": "BiLMConfig",
+        "nn.scalar_mix": "ScalarMix",
+        "pretraining.config": "PretrainingConfig",
+        "pretraining.trainer": "pretrain",
+        "tasks.checkpoint": "TaskCheckpoint",
+        "tasks.config": "ClassifyConfig EntailConfig ExampleColumns FinetuningConfig InputConfig TagConfig",
+        "tasks.examples.sources": "DatasetExamples",
+        "tasks.finetune": "finetune",
+        "tasks.heads": "TokenFeatures",
+    }.items()
+    for name in names.split()
 }
 
 __all__ = [  # in full, for tools that read the source
