@@ -20,29 +20,20 @@ from elmolite.tasks.specs import TASKS
 DOCS = Path(__file__).parent
 SOURCE = "https://github.com/elmolite/elmolite/blob/main"
 INCLUDED = {
-    "contributing.md": (
-        "CONTRIBUTING.md",
-        "change elmolite: run its tests, add a head or a command, and know the rules.",
-    ),
-    "changelog.md": ("CHANGELOG.md", "tell what changed for users in each version."),
-    "reliability.md": (
-        "tests/reliability/README.md",
-        "tell what was killed, damaged and interrupted to test elmolite, and what is not covered.",
-    ),
+    "contributing.md": "CONTRIBUTING.md",
+    "changelog.md": "CHANGELOG.md",
+    "reliability.md": "tests/reliability/README.md",
     **{
-        f"models/{path.parent.name}.md": (
-            path.relative_to(DOCS.parent).as_posix(),
-            "use this model, and know its data, licences, results and limits.",
-        )
+        f"models/{path.parent.name}.md": path.relative_to(DOCS.parent).as_posix()
         for path in sorted(DOCS.parent.glob("checkpoints/*/README.md"))
     },
 }
-"""Pages that are files of the repository -> the file, and what one can do after reading it."""
+"""Pages that are files of the repository."""
 
 
 def on_files(files: Files, config: Any, **_: Any) -> Files:
     """Add the reference of the commands, files of the repository, and a page for each notebook."""
-    pages = {"reference/commands.md": commands(), **{page: included(*source) for page, source in INCLUDED.items()}}
+    pages = {"reference/commands.md": commands(), **{page: included(source) for page, source in INCLUDED.items()}}
     pages |= {f"tutorials/{path.stem}.md": notebook_page(path) for path in sorted(DOCS.glob("notebooks/*.ipynb"))}
     for name, content in pages.items():
         files.append(File.generated(config, name, content=content))
@@ -64,18 +55,17 @@ def _as_mathml(found: re.Match[str]) -> str:
     return f'<{tag} class="formula">{mathml}</{tag}>'
 
 
-def included(source: str, purpose: str) -> str:
-    """Return a file of the repository as a page, with what it is for below its title."""
-    title, rest = (DOCS.parent / source).read_text(encoding="utf-8").split("\n", 1)
-    rest = re.sub(r"\.\./([\w-]+)/README\.md", r"\1.md", rest)  # from one card to another
-    return f"{title}\n\nAfter reading this page you can {purpose}\n{rest}"
+def included(source: str) -> str:
+    """Return a file of the repository as a page."""
+    text = (DOCS.parent / source).read_text(encoding="utf-8")
+    return re.sub(r"\.\./([\w-]+)/README\.md", r"\1.md", text)  # from one card to another
 
 
 def commands() -> str:
     """Return the page with what ``elmolite COMMAND --help-all`` prints, for each command."""
     parts = [
         "# Commands",
-        "After reading this page you know every option of every command. Each section is what `--help-all` prints; "
+        "Every option of every command: each section is what `--help-all` prints; "
         "`--help` leaves out options for experts. Any option can also be set in a YAML file (`--config FILE`, or the "
         "name of a recipe); `--print-config` writes such a file. `--json` prints the result as one JSON object. "
         "Results are written to standard output, and everything else to standard error.",

@@ -79,10 +79,6 @@ def test_every_public_name_has_an_entry_in_the_reference():
     assert sorted(re.findall(r"^::: elmolite\.(\w+)$", text, flags=re.MULTILINE)) == sorted(elmolite.__all__)
 
 
-def test_every_page_says_what_it_is_for():
-    assert [page.name for page in PAGES if "After reading this page" not in page.read_text(encoding="utf-8")] == []
-
-
 def test_the_example_of_a_command_runs(tmp_path, monkeypatch, capsys):
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     names = {"Sequence": Sequence, "Result": Result}
