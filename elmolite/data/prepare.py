@@ -25,7 +25,7 @@ from elmolite.data.indexers import INDEXERS, CharacterIndexer
 from elmolite.data.text import Progress, find_files, read_documents
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import Vocabulary
-from elmolite.errors import InputError
+from elmolite.errors import InputError, check_choice
 from elmolite.utils import folders
 from elmolite.utils.console import ProgressBar, byte_size, n_of
 
@@ -212,8 +212,8 @@ def _check_vocabulary_options(vocabulary: Vocabulary | None, vocab_size: int | N
 
 
 def _check_character_options(characters: str | CharacterIndexer, min_count: int | None) -> None:
-    if isinstance(characters, str) and characters not in _character_kinds():
-        raise InputError(f"characters must be one of {', '.join(_character_kinds())}, got {characters!r}")
+    if isinstance(characters, str):
+        check_choice("characters", characters, _character_kinds())
     if min_count is not None and characters != "unicode":
         raise InputError("min_character_count requires `characters='unicode'`")
     if min_count is not None and min_count < 1:

@@ -65,7 +65,7 @@ class SentenceTokenizer:
     """Splits text into sentences and sentences into tokens.
 
     Create one with :meth:`english` (rules for raw text in scripts with spaces), :meth:`whitespace` (tokenized text,
-    one sentence a line) or :meth:`load`.
+    one sentence per line) or :meth:`load`.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -83,7 +83,7 @@ class SentenceTokenizer:
 
     @classmethod
     def whitespace(cls) -> SentenceTokenizer:
-        """Return a tokenizer for text with one sentence a line and white space between tokens."""
+        """Return a tokenizer for text with one sentence per line and white space between tokens."""
         tokenizer = _empty_tokenizer()
         tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
         return cls(tokenizer)
@@ -94,7 +94,7 @@ class SentenceTokenizer:
 
     @property
     def is_whitespace(self) -> bool:
-        """Whether text must be tokenized already, one sentence a line."""
+        """Whether text must be tokenized already, one sentence per line."""
         return isinstance(self._pre_tokenizer, pre_tokenizers.WhitespaceSplit)
 
     def sentences(self, line: str) -> list[list[str]]:

@@ -100,7 +100,7 @@ def embed_file(
     precision: Precision = "32-true",
     show_progress: bool = True,
 ) -> EmbeddingSummary:
-    """Embed a text file with one sentence a line.
+    """Embed a text file with one sentence per line.
 
     >>> embed_file("mini-en", "text.txt", "vectors", layers="top", show_progress=False).describe()
     '40 sentences, 280 tokens'

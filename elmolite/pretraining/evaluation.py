@@ -30,7 +30,7 @@ EVALUATION_BPTT_LENGTH = 32
 
 @dataclass(frozen=True)
 class Perplexity:
-    """Perplexity of each direction and of both, the out-of-vocabulary rate and the number of targets a direction."""
+    """Perplexity of each direction and of both, the out-of-vocabulary rate and the number of targets per direction."""
 
     forward: float
     backward: float

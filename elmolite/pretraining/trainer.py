@@ -53,7 +53,7 @@ def pretrain(
     PosixPath('run/model')
 
     :param config: hyper-parameters; :func:`elmolite.load_recipe` reads them, and the sizes, from a file.
-    :param model: sizes, for instance ``elmolite.nn.bilm.mini()``.
+    :param model: sizes, for instance ``elmolite.nn.config.mini()``.
     :param corpus: folder of a prepared corpus.
     :param out: run folder, for the log, the checkpoints and the model with the best perplexity.
     :param init_from: model folder to start from (domain adaptation): same sizes, the corpus may have other words.

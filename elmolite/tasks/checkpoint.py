@@ -4,7 +4,7 @@
 ``task.json``            configuration of the model, its labels, the reference to its language model, and the size
                          and checksum of every other file and of itself
 ``model.safetensors``    mixes, head, static vectors
-``static_words.txt``     words of the static vectors, one a line (if there are any)
+``static_words.txt``     words of the static vectors, one per line (if there are any)
 ``tokenizer.json``       tokenizer of sentences that are strings
 ``encoder/``             the language model, a model folder; or it is elsewhere and identified by its checksum
 =======================  =====================================================================================

@@ -1,4 +1,4 @@
-"""Task heads: token features -> label scores, with the settings of each head.
+"""Task heads: token features -> label scores; :mod:`elmolite.tasks.config` has their settings.
 
 Shapes: B sentences or pairs, T tokens (S of the second sentence of a pair), D input size, H hidden size, E size of the
 output features, K labels.
@@ -16,10 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from elmolite.errors import InputError
-from elmolite.tasks.config import (
-    HeadConfig,
-    Pooling,
-)
+from elmolite.tasks.config import HeadConfig, Pooling
 
 
 class TokenFeatures(NamedTuple):

@@ -37,7 +37,7 @@ SETTINGS += "--n-validations 1"
 
 
 def write_text(sources: list[str], path: Path) -> None:
-    """Write the text tokenised, one sentence a line, with a random ending on one token in twenty."""
+    """Write the text tokenised, one sentence per line, with a random ending on one token in twenty."""
     rng, tokenizer = random.Random(0), SentenceTokenizer.english()
     with path.open("w", encoding="utf-8") as file:
         for document in read_documents(find_files(sources)):
