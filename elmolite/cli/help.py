@@ -174,13 +174,8 @@ COMMAND_SYNONYMS = {
 """Names of commands in other tools, and of tasks -> commands."""
 
 _ARGUMENT = re.compile(r"^([a-z][\w.]*)(?= (?:must|requires|cannot|is missing)\b)|`([a-z]\w*(?:\.\w+)*)(?:=([^`]*))?`")
-_FLAGS = {
-    "cache=False": "--no-cache",
-    "head": "--custom-head",
-    "n_workers": "--workers",
-    "random_init": "--untrained",
-}
-"""Python argument -> flag, where the name is another."""
+_OPTIONS = {"cache=False": "no_cache", "head": "custom_head", "n_workers": "workers", "random_init": "untrained"}
+"""Python argument -> option, where the name is another."""
 
 
 def flag(name: str) -> str:
@@ -188,24 +183,25 @@ def flag(name: str) -> str:
     return f"-{name}" if len(name) == 1 else f"--{name.replace('_', '-')}"
 
 
-def with_flags(message: str, options: Mapping[str, str] | None = None) -> str:
+def with_flags(message: str, options: Mapping[str, str]) -> str:
     """Show the arguments in a message of the library as the user gives them on the command line.
 
     These are the ones in back-ticks, `` `batch_size=8` `` as --batch-size 8, and one that the message begins with, as
     in "batch_size must be positive".
 
-    :param options: how to show each option of the command; without it, the begin of the message stays.
+    :param options: how to show each option of the command; other names stay.
     """
 
     def shown(found: re.Match[str]) -> str:
         subject, name, value = found.groups()
         if subject is not None:
-            names = (subject, subject.removeprefix("n_"))
-            return next((options[name] for name in names if name in options), subject) if options else subject
+            return next((options[each] for each in (subject, subject.removeprefix("n_")) if each in options), subject)
         as_given = name if value is None else f"{name}={value}"
-        option = _FLAGS.get(as_given) or _FLAGS.get(name) or flag(name)
-        is_switch = value in (None, "True") or as_given in _FLAGS
-        return option if is_switch else f"{option} {value.strip(chr(39))}"
+        option = _OPTIONS.get(as_given) or _OPTIONS.get(name, name)
+        if option not in options:
+            return found[0]
+        is_switch = value in (None, "True") or as_given in _OPTIONS
+        return flag(option) if is_switch else f"{flag(option)} {value.strip(chr(39))}"
 
     return _ARGUMENT.sub(shown, message)
 

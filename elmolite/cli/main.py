@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import Any
 
@@ -37,13 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except ReportedByRankZero:
             return INPUT_ERROR_EXIT_CODE
         except InputError as error:
-            print(f"elmolite: {with_flags(str(error))}", file=sys.stderr)
+            print(f"elmolite: {error}", file=sys.stderr)
             return INPUT_ERROR_EXIT_CODE
         except BrokenPipeError:  # the reader of the output has exited, as with `| head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
         except KeyboardInterrupt as error:
-            print(f"elmolite: {with_flags(str(error)) or 'interrupted'}", file=sys.stderr)
+            print(f"elmolite: {str(error) or 'interrupted'}", file=sys.stderr)
             return exit_code(error)
 
 
@@ -52,7 +52,7 @@ def _main(words: Sequence[str]) -> int:
         case []:
             print(_overview(), file=sys.stderr)
             return INPUT_ERROR_EXIT_CODE
-        case ["-h" | "--help" | "--help-all"] | ["help"] | ["help", "-h" | "--help"]:
+        case ["-h" | "--help" | "--help-all"] | ["help"] | ["help", "help" | "-h" | "--help"]:
             print(_overview())
         case ["-V" | "--version", *_] | ["version"]:
             from elmolite import __version__
@@ -82,16 +82,13 @@ def _run(name: str, words: Sequence[str]) -> None:
 
         parser = CommandParser(name, COMMANDS[name])
         found = parser.invocation(parser.parse(words))
-    try:
-        with (
-            default_device(found.device),
-            redirect_stdout(sys.stderr) if found.json else nullcontext(),
-            nullcontext() if name == "pretrain" else _terminable(),  # training saves a checkpoint first
-        ):
-            result = COMMANDS[name](**found.arguments)
-    except InputError as error:
-        error.args = (with_flags(str(error), found.shown),)
-        raise
+    with (
+        _arguments_as_flags(found.shown),
+        default_device(found.device),
+        redirect_stdout(sys.stderr) if found.json else nullcontext(),
+        nullcontext() if name == "pretrain" else _terminable(),  # training saves a checkpoint first
+    ):
+        result = COMMANDS[name](**found.arguments)
     if result is not None:
         print(json.dumps(_finite(result.values)) if found.json else result.text)
         if result.next:
@@ -115,6 +112,24 @@ def _finite(values: Any) -> Any:
 
 
 @contextmanager
+def _arguments_as_flags(options: Mapping[str, str]) -> Iterator[None]:
+    """Show arguments in what the block logs and raises as options of the command, see :func:`with_flags`."""
+
+    def translate(record: logging.LogRecord) -> bool:
+        record.msg, record.args = with_flags(record.getMessage(), options), ()
+        return True
+
+    logger.addFilter(translate)
+    try:
+        yield
+    except (InputError, KeyboardInterrupt) as error:
+        error.args = (with_flags(str(error), options),)
+        raise
+    finally:
+        logger.removeFilter(translate)
+
+
+@contextmanager
 def _terminable() -> Iterator[None]:
     """Handle SIGTERM as Ctrl-C, so that the block removes its partial files."""
 
@@ -128,13 +143,6 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-class _Formatter(logging.Formatter):
-    """Shows arguments as flags, see :func:`with_flags`."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return with_flags(super().format(record))
-
-
 @contextmanager
 def _log_on_stderr(*, quiet: bool, verbose: bool) -> Iterator[None]:
     """Show what the library logs, and deprecation warnings, one line each.
@@ -143,7 +151,7 @@ def _log_on_stderr(*, quiet: bool, verbose: bool) -> Iterator[None]:
     :param verbose: show debug messages and times.
     """
     handler = logging.StreamHandler()
-    handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s" if verbose else "%(message)s"))
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s" if verbose else "%(message)s"))
     level = logger.level
     logger.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
     logger.addHandler(handler)

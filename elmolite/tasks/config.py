@@ -106,7 +106,8 @@ class FinetuningConfig:
             raise InputError(f"seed must be between 0 and 2 ** 32 - 1, got {self.seed}")
         if self.cache_limit is not None:
             warnings.warn(
-                "cache_limit is deprecated and will be removed in the next release: use `cache=False` instead of 0",
+                "cache_limit is deprecated and will be removed in the next release: instead of 0, use cache=False "
+                "(--no-cache)",
                 FutureWarning,
                 stacklevel=3,
             )
