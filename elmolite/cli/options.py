@@ -325,7 +325,10 @@ class CommandParser:
             for name, each in nested.items():
                 if name in COMMON:
                     raise InputError(f"{path}: {name!r} must be given on the command line")
-                settings[self._current_name(name, f"{path}: unknown key", str)] = each
+                current = self._current_name(name, f"{path}: unknown key", str)
+                if current in settings:
+                    raise InputError(f"{path}: two values of {current!r}, one of them by its deprecated name")
+                settings[current] = each
         return settings
 
     def _as_words(self, name: str, value: Any, where: str) -> list[str]:
@@ -339,6 +342,8 @@ class CommandParser:
             return [word] if _BOOLEANS[value.lower()] else []
         if hint == Sequence[str] or _is_repeatable(hint):
             values = value if isinstance(value, list) else [value]
+            if not all(isinstance(each, str) for each in values):
+                raise InputError(f"{where} must be a text or a list of texts, got {value!r}")
             return [word, *values] if hint == Sequence[str] else [f"{word}={each}" for each in values]
         return [f"{word}={_flow(value)}"]
 
@@ -349,13 +354,14 @@ class CommandParser:
             hint = self.options[name].hint
             close = closest(value, get_args(hint)) if get_origin(hint) is Literal else ""
             return f"{self._shown[name]} must be {_expected(hint)}, got {value!r}{close}"
-        help_ = f"see elmolite {self.command} --help"
         if found := re.search(r"""arguments are required: (.*)|['"](.*?)['"] is required""", message):
             missing = (found[1] or found[2]).split(", ")
             return self.missing([name.replace("-", "_") for name in missing])
         if found := re.match(r"[Uu]nrecognized arguments: (\S*)", message):
             return f"unexpected argument {found[1]!r}; usage: {self.usage}"
-        return f"{' '.join(message.split())}; {help_}"
+        if found := re.match(r"argument (\S+): (expected|ignored)", message):
+            return f"{found[1]} {'requires a value' if found[2] == 'expected' else 'takes no value'}"
+        return f"{' '.join(message.split())}; see elmolite {self.command} --help"
 
     def missing(self, names: Sequence[str]) -> str:
         """Return the message that options or arguments are missing."""

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import yaml
 from helpers.data import random_sentences, write_sentences
 from helpers.models import small_config
 from helpers.small_tasks import setup_of, span_tags, train, write_classes, write_label_sets, write_pairs, write_tagged
@@ -84,8 +85,12 @@ def test_pretraining_recipes(recipe):
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES.glob("finetune/*.yaml")), ids=lambda path: path.stem)
 def test_finetuning_recipes(recipe):
-    tasks = [task for task in TASKS if f"finetune {task}" in recipe.read_text()]
-    assert parsed("finetune", [tasks[0], "--config", str(recipe), *FINETUNE])["config"] != FinetuningConfig()
+    task = next(task for task in TASKS if f"finetune {task}" in recipe.read_text())
+    found = parsed("finetune", [task, "--config", str(recipe), "--train", "a", "--out", "o"])
+    settings = {**found, **vars(found["config"])}
+    for key, value in yaml.safe_load(recipe.read_text()).items():
+        given = {name: vars(settings[key])[name] for name in value} if isinstance(value, dict) else settings[key]
+        assert given == value
 
 
 @pytest.mark.parametrize("key", ["corpus: c", "init_from: m"])

@@ -9,6 +9,7 @@ import yaml
 from elmolite.cli.help import EXAMPLES
 from elmolite.cli.options import CommandParser
 from elmolite.errors import InputError
+from elmolite.utils.config import RENAMED_SETTINGS
 
 
 @dataclass
@@ -54,6 +55,7 @@ def toy(
 @pytest.fixture(autouse=True)
 def _described(monkeypatch):
     monkeypatch.setitem(EXAMPLES, "toy", ("$ elmolite toy t.txt",))
+    monkeypatch.setitem(RENAMED_SETTINGS, "Schedule", {"size": "sizes"})
 
 
 def options():
@@ -147,13 +149,13 @@ def test_help(capsys):
     ("words", "message"),
     [
         ([], "--out is required: elmolite toy [TEXT ...] --out FOLDER [options]; see elmolite toy --help"),
-        (["--out"], "--out: expected one argument"),
+        (["--out"], "--out requires a value"),
         (["--out", "o", "-x"], "unexpected argument '-x'"),
         (["--out", "o", "--step", "1"], "unknown option '--step'; did you mean '--steps'?"),
         (["--out", "o", "-n", "x"], "-n must be an integer, got 'x'"),
         (["--out", "o", "--rate", "x"], "--rate must be a number or null, got 'x'"),
         (["--out", "o", "--kind", "lineal"], "--kind must be cosine or linear, got 'lineal'; did you mean 'linear'?"),
-        (["--out", "o", "--count=yes"], "--count: ignored explicit argument"),
+        (["--out", "o", "--count=yes"], "--count takes no value"),
         (["--config", "nowhere.yaml"], "nowhere.yaml: cannot be read"),
         (["--out", "o", "--model.rate=-1"], "--model.rate must not be negative"),
         (["--out", "o", "--text", "t"], "TEXT is an argument, as in elmolite toy [TEXT ...] --out FOLDER"),
@@ -161,7 +163,6 @@ def test_help(capsys):
         (["--out", "o", "--use-warmpu", "no"], "did you mean '--use-warmup'?"),
         (["--out", "o", "--warmup", "no"], "did you mean '--use-warmup' or '--model.use-warmup'?"),
         (["--out", "o", "--dtype", "x"], "unknown option '--dtype'; see elmolite toy --help"),
-        (["--out", "o", "--max-steps", "3"], "see elmolite toy --help"),
     ],
 )  # fmt: skip
 def test_mistakes_on_the_command_line(words, message):
@@ -180,6 +181,8 @@ def test_mistakes_on_the_command_line(words, message):
         ("steps:", "steps: a value is missing"),
         ("quiet: true", "'quiet' must be given on the command line"),
         ("count: 3", "count: expected true or false, got '3'"),
+        ("valid: [a, ~]", "valid must be a text or a list of texts, got ['a', None]"),
+        ("size: [[1, 2]]\nsizes: [[3, 4]]", "two values of 'sizes', one of them by its deprecated name"),
         ("- 1", "expected 'key: value' lines"),
         ("a: [", "invalid YAML"),
     ],
