@@ -13,6 +13,8 @@ MODEL_MANIFEST, TASK_MANIFEST = "config.json", "task.json"
 """Files that tell the folder of a language model from that of a fine-tuned task."""
 RUN_FILE, RUN_MODEL = "pretraining.json", "model"
 """Settings of a pretraining run, and the folder of the model, in the folder of a run."""
+METRICS_FILE = "metrics.json"
+"""Settings and scores in the folder of a fine-tuning run."""
 _KINDS = {
     TASK_MANIFEST: ("a fine-tuned task", "use elmolite predict or test, or TaskCheckpoint"),
     MODEL_MANIFEST: ("a language model", "train a task on it with elmolite finetune"),
@@ -63,22 +65,27 @@ def model_folder(name: str | Path) -> Path:
     raise InputError(f"{name}: no such model folder{nearest(str(name), released_models())}")
 
 
+def find_task(name: str | Path) -> Path | None:
+    """Return the folder of a fine-tuned task, as :func:`task_folder`, or ``None`` if there is no such task."""
+    path = folders.resolve_committed(Path(name))
+    for folder in (path, folders.resolve_committed(path / RUN_MODEL)):
+        if (folder / TASK_MANIFEST).exists():
+            return folder
+    return None if path.is_dir() else released_folder(name, TASK_MANIFEST)
+
+
 def task_folder(name: str | Path) -> Path:
     """Resolve the name of a fine-tuned task to its folder: on disk, else released with the package.
 
     :param name: a task folder, the folder of the run that made it, or the name of a released task.
     :raises InputError: there is no such folder, or it holds something else; the message says what.
     """
+    if (found := find_task(name)) is not None:
+        return found
     path = folders.resolve_committed(Path(name))
-    of_run = folders.resolve_committed(path / RUN_MODEL)
-    if not (path / TASK_MANIFEST).exists() and (of_run / TASK_MANIFEST).exists():
-        return of_run
     if path.is_dir():
-        if not (path / TASK_MANIFEST).exists():
-            _refuse_other_kind(path, expected="a fine-tuned task", but=TASK_MANIFEST)
+        _refuse_other_kind(path, expected="a fine-tuned task", but=TASK_MANIFEST)
         return path
-    if (released := released_folder(name, TASK_MANIFEST)) is not None:
-        return released
     if released_folder(name, MODEL_MANIFEST) is not None:
         raise InputError(f"{name}: a language model, not a fine-tuned task: {_KINDS[MODEL_MANIFEST][1]}")
     raise InputError(f"{name}: no such task folder{nearest(str(name), released_models(TASK_MANIFEST))}")

@@ -661,19 +661,24 @@ def test(
 
 
 def info(name: str | None = None, *, verify: bool = False, runtime: bool = False, quiet: bool = False) -> Result:
-    """Describe a model, a corpus or a preset; without a name, list presets, models and recipes.
+    """Describe a model, a task, a corpus, a preset or a recipe; without a name, list the ones of elmolite.
 
-    :param name: Model folder, released model, corpus folder or preset.
+    :param name: Folder of a model, a fine-tuned task or a corpus; or the name of a released model or task, a preset or
+        a recipe.
     :param verify: Verify the checksums of all files of a corpus, which reads them whole.
     :param runtime: Show the device, threads and versions of this machine.
     """
+    from elmolite.cli.options import names
     from elmolite.data.corpus import SUMMARY_FILE, Corpus
-    from elmolite.nn.config import PRESETS
+    from elmolite.hub import HUB_NAME, find_task
 
     is_corpus = name is not None and (Path(name) / SUMMARY_FILE).is_file()
     if verify and not is_corpus:
         raise InputError("--verify requires a corpus folder" + (f", got {name}" if name else ""))
-    if name is not None and not is_corpus and name not in PRESETS:
+    known = {each for of_kind in names().values() for each in of_kind}
+    if name is not None and not is_corpus and name not in known and find_task(name) is None:
+        if not Path(name).exists() and not HUB_NAME.fullmatch(name):
+            raise InputError(f"{name}: no such folder or name{nearest(name, known)}")
         _check_inputs(model=name)
     from elmolite.cli import info as descriptions
 
@@ -688,7 +693,7 @@ def info(name: str | None = None, *, verify: bool = False, runtime: bool = False
             text, values = f"{text}\nverified    {len(corpus.summary['files'])} files", {**values, "verified": True}
         parts.append((text, values))
     elif name is not None:
-        parts.append(descriptions.model(name))
+        parts.append(descriptions.named(name))
     return Result("\n".join(text for text, _ in parts), {key: each for _, part in parts for key, each in part.items()})
 
 

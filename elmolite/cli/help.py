@@ -43,7 +43,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "elmolite predict mini-en-upos --input sentences.txt",
     ),
     "test": ("elmolite test runs/pos test.conllu --json",),
-    "info": ("elmolite info mini-en", "elmolite info corpus/ --verify"),
+    "info": ("elmolite info mini-en", "elmolite info runs/pos", "elmolite info corpus/ --verify"),
     "demo": ("elmolite demo --size smoke",),
     "completion": (
         "elmolite completion bash > ~/.local/share/bash-completion/completions/elmolite",

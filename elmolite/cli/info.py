@@ -1,8 +1,10 @@
-"""Descriptions of a model, the presets and this machine, for ``elmolite info``."""
+"""Descriptions of models, tasks, presets, recipes and this machine, for ``elmolite info``."""
 
 from __future__ import annotations
 
+import math
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,19 +12,24 @@ from typing import Any
 import torch
 
 from elmolite.checkpoint import SOFTMAX_FILE, Checkpoint
-from elmolite.cli.options import recipes
+from elmolite.cli.options import names, read_config, recipes
 from elmolite.data.indexers import ByteIndexer, TokenIndexer
-from elmolite.hub import TASK_MANIFEST, released_models
+from elmolite.hub import METRICS_FILE, RUN_MODEL, find_task, released_models
 from elmolite.nn.bilm import BiLM
 from elmolite.nn.config import PRESETS, BiLMConfig
 from elmolite.nn.lstm.cells import describe_cells
 from elmolite.nn.packed_linear import can_pack, has_fast_bfloat16
 from elmolite.nn.recurrent import CELLS
-from elmolite.utils.console import n_of
+from elmolite.tasks.checkpoint import ENCODER_FOLDER, WEIGHTS_FILE, read_description
+from elmolite.utils import files
+from elmolite.utils.console import byte_size, n_of, printable
+from elmolite.utils.serialization import TensorFile
 from elmolite.utils.torch import best_device, without_weights
 
 Description = tuple[str, dict[str, Any]]
 """Text, and values for ``--json``."""
+_MAX_LABELS = 40
+"""Maximum number of labels that a description names."""
 
 
 def catalogue() -> Description:
@@ -36,14 +43,23 @@ def catalogue() -> Description:
             f"{n_filters:>8} {config['n_highway_layers']:>8} {config['n_layers']:>7}"
         )
     lines.append("parameters without the softmax (vocabulary x (projection + 1))")
-    names = {
-        "models": released_models(),
-        "tasks": released_models(TASK_MANIFEST),
-        "pretraining recipes": list(recipes("pretrain")),
-        "fine-tuning recipes": list(recipes("finetune")),
-    }
-    lines += [f"{kind}: {', '.join(of_kind)}" for kind, of_kind in names.items() if of_kind]
-    return "\n".join(lines), {"presets": presets, **{kind.replace(" ", "_"): each for kind, each in names.items()}}
+    known = {kind: of_kind for kind, of_kind in names().items() if kind != "presets"}
+    lines += [f"{kind}: {', '.join(of_kind)}" for kind, of_kind in known.items() if of_kind]
+    return "\n".join(lines), {"presets": presets, **{kind.replace(" ", "_"): each for kind, each in known.items()}}
+
+
+def named(name: str) -> Description:
+    """Describe a task, a model, a preset or a recipe; a recipe of the same name as a model or preset is mentioned."""
+    if (folder := find_task(name)) is not None:
+        return task(folder)
+    recipe = None if Path(name).exists() else {**recipes("pretrain"), **recipes("finetune")}.get(name)
+    if recipe is None:
+        return model(name)
+    values: dict[str, Any] = {"recipe": str(recipe), "settings": read_config(str(recipe))}
+    if name not in (*PRESETS, *released_models()):
+        return f"# {recipe}\n{recipe.read_text(encoding='utf-8').rstrip()}", values
+    text, of_model = model(name)
+    return f"{text}\nrecipe     {recipe}", {**of_model, **values}
 
 
 def model(name: str) -> Description:
@@ -68,6 +84,36 @@ def model(name: str) -> Description:
             lines.append(f"validation perplexity forward {forward:.2f}, backward {backward:.2f} after {step:,} steps")
             values["validation_perplexity"] = {"forward": forward, "backward": backward, "step": step}
     return "\n".join(lines), values
+
+
+def task(folder: Path) -> Description:
+    """Describe a fine-tuned task, with the scores of its run if they are next to it."""
+    description, manifest = read_description(folder)
+    head = None if description.head is None else asdict(description.head)
+    n_parameters = sum(math.prod(shape) for shape in TensorFile(folder / WEIGHTS_FILE).shapes.values())
+    n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    reference = manifest["encoder"] and manifest["encoder"]["folder"]
+    is_copy = reference == ENCODER_FOLDER
+    labels = [*map(printable, description.labels[:_MAX_LABELS]), *["..."] * (len(description.labels) > _MAX_LABELS)]
+    lines = [
+        f"task       {description.task}, {n_of(len(description.labels), 'label')}: {', '.join(labels)}",
+        f"head       {'custom' if head is None else _settings(head)}",
+        f"input      {_settings(asdict(description.inputs))}",
+        f"encoder    {'a copy in the folder' if is_copy else reference or 'none'}",
+        f"parameters {n_parameters:,}, without the encoder",
+        f"size       {byte_size(n_bytes)} on disk",
+    ]
+    values = {**asdict(description), "encoder": reference, "n_parameters": n_parameters, "n_bytes": n_bytes}
+    if folder.name == RUN_MODEL and (path := folder.parent / METRICS_FILE).is_file():
+        metrics = files.read_json(path, kind="run")
+        values["scores"] = {part: metrics[part] for part in ("dev", "test") if metrics.get(part)}
+        shown = [f"{part} {each['name']} {each['value']:.4f}" for part, each in values["scores"].items()]
+        lines.append(f"scores     {', '.join(shown)}, of epoch {metrics.get('best_epoch')}")
+    return "\n".join(lines), values
+
+
+def _settings(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)
 
 
 def _describe_config(config: BiLMConfig, indexer: TokenIndexer) -> str:

@@ -21,6 +21,8 @@ import elmolite
 from elmolite.cli import help  # noqa: A004
 from elmolite.cli.help import flag
 from elmolite.errors import InputError, all_of, closest, nearest, one_of
+from elmolite.hub import TASK_MANIFEST, released_models
+from elmolite.nn.config import PRESETS
 from elmolite.utils.config import AUTO, RENAMED_FLAGS, RENAMED_SETTINGS, renamed_message
 
 logger = logging.getLogger("elmolite")
@@ -373,6 +375,17 @@ def recipes(command: str) -> dict[str, Path]:
     """Return the recipes that come with the package for a command, by name."""
     found = sorted(path for folder in _RECIPES for path in (folder / command).glob("*.yaml"))
     return {path.stem: path for path in found}
+
+
+def names() -> dict[str, list[str]]:
+    """Return the names that come with the package, by kind."""
+    return {
+        "presets": list(PRESETS),
+        "models": released_models(),
+        "tasks": released_models(TASK_MANIFEST),
+        "pretraining recipes": list(recipes("pretrain")),
+        "fine-tuning recipes": list(recipes("finetune")),
+    }
 
 
 _RECIPES = (

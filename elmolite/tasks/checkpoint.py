@@ -148,9 +148,8 @@ class TaskCheckpoint:
         :raises InputError: a file is missing or damaged, or the language model is not the one of the training.
         """
         folder = task_folder(folder)
-        content = folders.open_folder(folder, MANIFEST, kind="task", version=FORMAT_VERSION)
         path = folder / MANIFEST
-        description = _description(content, path)
+        description, content = read_description(folder)
         match content:
             case {
                 "columns": dict(fields),
@@ -198,11 +197,12 @@ def _task_weights(model: TaskModel, dtype: torch.dtype) -> dict[str, Tensor]:
     return {name: (each.to(dtype) if each.is_floating_point() else each).contiguous() for name, each in weights.items()}
 
 
-def _description(content: dict[str, Any], path: Path) -> TaskDescription:
-    """Read the configuration from a manifest."""
+def read_description(folder: Path) -> tuple[TaskDescription, dict[str, Any]]:
+    """Return the configuration of the task in a folder and its manifest; all files are verified, no weights loaded."""
+    path, content = folder / MANIFEST, folders.open_folder(folder, MANIFEST, kind="task", version=FORMAT_VERSION)
     match content:
         case {"task": str(task), "labels": [str(), *_] as labels, "inputs": inputs, "head": head} if task in TASKS:
-            return TaskDescription(
+            description = TaskDescription(
                 task=task,
                 labels=tuple(map(str, labels)),
                 inputs=read_fields(InputConfig, inputs, where=f"{path}, 'inputs'"),
@@ -210,6 +210,7 @@ def _description(content: dict[str, Any], path: Path) -> TaskDescription:
                 is_multi_label=bool(content.get("is_multi_label")),
                 scheme=content.get("scheme"),
             )
+            return description, content
     raise InputError(f"{path}: 'task' must be one of {', '.join(TASKS)}, and 'labels' a list of names")
 
 

@@ -24,7 +24,12 @@ from elmolite.embedding.batching import batches_by_length
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError, Terminated
 from elmolite.formats.loading import refuse_earlier_model
-from elmolite.hub import RUN_MODEL as MODEL_FOLDER, TASK_MANIFEST as MANIFEST, model_folder
+from elmolite.hub import (
+    METRICS_FILE as METRICS_FILE,
+    RUN_MODEL as MODEL_FOLDER,
+    TASK_MANIFEST as MANIFEST,
+    model_folder,
+)
 from elmolite.nn.bilm import BiLM
 from elmolite.reports import plots
 from elmolite.tasks.checkpoint import ENCODER_FOLDER, TaskCheckpoint
@@ -51,7 +56,6 @@ from elmolite.utils.config import accepts_renamed_arguments
 from elmolite.utils.console import ProgressBar, html_table
 from elmolite.utils.torch import best_device, quiet_lightning, trainer_devices
 
-METRICS_FILE = "metrics.json"
 STANDARDIZATION_BATCHES = 100
 """Maximum number of training batches over which the layers are standardized."""
 

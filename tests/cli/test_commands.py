@@ -172,6 +172,7 @@ BAD = {
     "an empty value": (["embed", "mini-en", "--input", "", "--output", "v.npz"], "--input must not be empty"),
     "text as a model": (["info", "good.txt"], "good.txt: not a model, or its weights are missing from its folder"),
     "vectors among other files": (["embed", "mini-en", "--input=good.txt", "--output=."], "has no vectors to resume"),
+    "unknown name": (["info", "trecc"], "trecc: no such folder or name; did you mean 'trec'?"),
     "unknown recipe": (["pretrain", "--config", "minni"], "minni: no such file or recipe; did you mean 'mini'"),
     "unknown shell": (["completion", "tcsh"], "SHELL must be bash, zsh or fish, got 'tcsh'"),
     "unknown cell": (
@@ -277,6 +278,14 @@ def test_info(output_of):
     said = output_of("info", "mini", "--runtime")
     assert all(part in said for part in ("2,996,448", " thread", "products   without gradients: float32 "))
     assert json.loads(output_of("info", "mini", "--json"))["n_parameters"] == 2_996_448
+    assert f"recipe     {RECIPES / 'pretrain' / 'mini.yaml'}\n" in output_of("info", "mini")
+    recipe = RECIPES / "finetune" / "trec.yaml"
+    assert output_of("info", "trec") == f"# {recipe}\n{recipe.read_text()}"
+    assert json.loads(output_of("info", "trec", "--json"))["settings"]["patience"] == "6"
+    said = output_of("info", "mini-en-upos")
+    assert all(
+        part in said for part in ("tag, 17 labels: ADJ, ADP,", "hidden_size 100", "encoder    mini-en\n", "590kB")
+    )
 
 
 def test_recipes_by_name():
@@ -313,6 +322,8 @@ def test_from_examples_to_predictions(tmp_path, model_folder, files, output_of):
     assert all(is_png(path) for path in out.glob("*.png"))
     test_value = json.loads((out / "metrics.json").read_text())["test"]["value"]
     assert output_of("test", out, tmp_path / "test.txt").count(f"accuracy {test_value:.4f}") == 1
+    assert f"test accuracy {test_value:.4f}, of epoch " in (described := output_of("info", out))
+    assert output_of("info", out / "model") == described
     assert json.loads(output_of("test", out / "model", tmp_path / "test.txt", "--json"))["value"] == test_value
 
     (tmp_path / "new.txt").write_text("ban bast\nkin\nnaïve\n", encoding="utf-8")
