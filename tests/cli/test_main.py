@@ -275,22 +275,6 @@ def test_a_deprecation_is_one_line(monkeypatch, capsys):
     assert capsys.readouterr().err == "a is deprecated; use b\n"
 
 
-@pytest.mark.multiprocess
-def test_interrupted_while_modules_are_imported():
-    code = """
-import builtins, os, signal, elmolite.__main__
-original = builtins.__import__
-def interrupted(name, *rest):
-    if name == "elmolite.cli.main":
-        os.kill(os.getpid(), signal.SIGINT)
-    return original(name, *rest)
-builtins.__import__ = interrupted
-raise SystemExit(elmolite.__main__.run())
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (130, "elmolite: interrupted\n")
-
-
 def test_the_program_shows_no_traceback(tmp_path):
     command = [sys.executable, "-m", "elmolite", "prepare", "nowhere", "--out", tmp_path / "c"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
