@@ -8,6 +8,7 @@ torch is checked before it is imported.
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shlex
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from elmolite.embedding.batching import LayerSelection
 
 DEFAULT_PRESET = "mini"
-_RUN_ARGUMENTS = ("corpus", "out", "init_from", "resume", "keep_last", "dry_run", "plan")
 
 
 class Result(NamedTuple):
@@ -314,7 +314,7 @@ def load_recipe(path: str | Path) -> tuple[BiLMConfig, PretrainingConfig]:
     from elmolite.cli.options import read_config, recipe_path
 
     for name in read_config(recipe_path(str(path), "pretrain")):
-        if name in _RUN_ARGUMENTS:
+        if name in inspect.signature(pretrain).parameters.keys() - {"config", "model", "preset", "quiet"}:
             raise InputError(f"{path}: {name!r} is not a setting of a recipe; give it to pretrain()")
     _, found = _pretrain_invocation(["--config", str(path)])
     return found.arguments["model"], found.arguments["config"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from argparse import RawDescriptionHelpFormatter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -54,14 +54,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 REQUIRED: dict[str, tuple[str, ...]] = {"pretrain": ("corpus", "out"), "finetune": ("train",)}
 """Options that the usage marks as required, although a recipe, ``--resume`` or ``--dataset`` may replace them."""
 
+_COLUMNS = ("Columns of labelled files", "columns.text columns.second_text columns.label columns.format | columns.*")
 GROUPS: dict[str, tuple[tuple[str, str], ...]] = {
     "prepare": (
         ("Input and output", "text out valid pretokenized workers overwrite"),
         ("Vocabulary", "vocab_size min_count vocab characters min_character_count"),
-        (
-            "Hugging Face datasets",
-            "dataset dataset_config dataset_split dataset_column streaming valid_split",
-        ),
+        ("Hugging Face datasets", "dataset dataset_config dataset_split dataset_column streaming valid_split"),
     ),
     "pretrain": (
         ("Input and output", "corpus out init_from resume keep_last dry_run"),
@@ -78,13 +76,10 @@ GROUPS: dict[str, tuple[tuple[str, str], ...]] = {
         ("Model", "preset model.n_layers model.cell_size model.projection_size model.cell model.input | model.*"),
         ("System", "device precision n_devices n_nodes | log_every_steps"),
     ),
-    "evaluate": (("Input", "model text"),),
     "embed": (
         ("Input and output", "model input output pretokenized"),
         ("Vectors", "layers dtype precision batch_tokens"),
     ),
-    "neighbours": (("Input", "model text query max_sentences"), ("Neighbours", "layers n")),
-    "convert": (("Input and output", "src dst weights tokenizer overwrite"),),
     "finetune": (
         ("Input and output", "encoder train dev test out overwrite pretokenized dataset dataset_config | "
             "refer_to_encoder"),
@@ -96,20 +91,11 @@ GROUPS: dict[str, tuple[tuple[str, str], ...]] = {
         ),
         ("Input features", "input.layers input.static input.dropout | input.*"),
         ("Head", "head.kind head.hidden_size head.dropout head.n_layers head.pooling head.crf custom_head | head.*"),
-        ("Columns of labelled files", "columns.text columns.second_text columns.label columns.format | columns.*"),
+        _COLUMNS,
         ("System", "device | precision"),
     ),
-    "predict": (
-        ("Input and output", "model input output pretokenized custom_head encoder"),
-        ("Columns of labelled files", "columns.text columns.second_text columns.label columns.format | columns.*"),
-    ),
-    "test": (
-        ("Input", "model file custom_head encoder"),
-        ("Columns of labelled files", "columns.text columns.second_text columns.label columns.format | columns.*"),
-    ),
-    "info": (("Input", "name verify runtime"),),
-    "demo": (("Demonstration", "size out overwrite"),),
-    "completion": (("Input", "shell"),),
+    "predict": (("Input and output", "model input output pretokenized custom_head encoder"), _COLUMNS),
+    "test": (("Input", "model file custom_head encoder"), _COLUMNS),
 }  # fmt: skip
 """Groups of a command's options; those after ``|`` are for experts and shown by ``--help-all``."""
 
@@ -213,14 +199,14 @@ class Formatter(RawDescriptionHelpFormatter):
         super().__init__(prog, **{**settings, "max_help_position": 32})
 
 
-def groups(command: str, names: Iterable[str], common: Iterable[str]) -> Iterator[tuple[str, dict[str, bool]]]:
+def groups(command: str, names: Sequence[str], common: Iterable[str]) -> Iterator[tuple[str, dict[str, bool]]]:
     """Yield the title of each group of a command's help, and its options: whether they are for experts, by name.
 
     :param names: the arguments and options of the command.
     :param common: the options of every command.
     """
-    left = [*names, *common]
-    for title, spec in (*GROUPS.get(command, ()), ("Other options", "*")):
+    own, left = GROUPS.get(command, (("Arguments and options", " ".join(names)),)), [*names, *common]
+    for title, spec in (*own, ("Other options", "*")):
         found: dict[str, bool] = {}
         for for_experts, patterns in enumerate(spec.split("|")):
             for pattern in patterns.split():
