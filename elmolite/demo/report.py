@@ -79,7 +79,7 @@ def _task(result: Mapping[str, Any]) -> list[str]:
             "A tagger on the layers of the pretrained model, and on those of the same model with random weights; "
             f"{counts} sentences."
         ),
-        html.table(result["table"][0], result["table"][1:]),
+        html.code(result["scores"]),
         html.paragraph("Test sentences, with what the pretrained model and the author put between back-ticks:"),
         html.table(["model", "author"], differences, n_text=2),
     ]

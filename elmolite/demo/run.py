@@ -11,9 +11,8 @@ import json
 import math
 import shlex
 import shutil
-import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from importlib.metadata import version
@@ -35,9 +34,10 @@ from elmolite.pretraining.config import PretrainingConfig
 from elmolite.pretraining.evaluation import unigram_perplexity
 from elmolite.pretraining.trainer import pretrain
 from elmolite.tasks.checkpoint import TaskCheckpoint
+from elmolite.tasks.compare import compare
 from elmolite.tasks.config import FinetuningConfig, InputConfig, TagConfig
 from elmolite.tasks.examples.sources import TaskExamples
-from elmolite.tasks.finetune import FinetuningRun, fit
+from elmolite.tasks.finetune import FinetuningRun
 from elmolite.utils import files
 from elmolite.utils.console import ProgressBar, table
 
@@ -59,7 +59,6 @@ COMPARED = (
     "We talked about the [play] on the way home.",
 )
 """A word in two senses, each in two sentences in turn."""
-MODELS = ("untrained", "pretrained")
 
 _RESULTS = "demonstration.json"
 _N_SHOWN, _MAX_SHOWN_TOKENS = 5, 16
@@ -100,8 +99,6 @@ class Demonstration:
     name: Literal["full", "smoke"]
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Results of the finished steps."""
-    scores: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Precision, recall and F1 of each finished run of the task."""
 
     @property
     def size(self) -> Size:
@@ -121,7 +118,7 @@ class Demonstration:
 
     def save(self) -> None:
         """Write what is finished."""
-        content = {"version": version("elmolite"), "size": self.name, "results": self.results, "scores": self.scores}
+        content = {"version": version("elmolite"), "size": self.name, "results": self.results}
         files.write_bytes(self.out / _RESULTS, files.json_bytes(content))
 
 
@@ -164,7 +161,7 @@ def _open(out: Path, size: Literal["full", "smoke"], *, overwrite: bool) -> Demo
                 f"{out}: contains a demonstration of --size {content.get('size')} and elmolite "
                 f"{content.get('version')}: pass another --out, or --overwrite to replace it"
             )
-        return Demonstration(out, size, content["results"], content["scores"])
+        return Demonstration(out, size, content["results"])
     _clear(out)
     demo = Demonstration(out, size)
     demo.save()
@@ -362,37 +359,33 @@ def _train_task(demo: Demonstration) -> dict[str, Any]:
     paths = {split: folder / f"{split}.jsonl" for split in ("train", "dev", "test")}
     examples = TaskExamples.read("tag", train=paths["train"], dev=paths["dev"], test=paths["test"])
     inputs, head = InputConfig(dropout=0.1), TagConfig(hidden_size=32, dropout=0.2)
+    run = FinetuningRun.build(examples, encoder=demo.model, inputs=inputs, head=head)
+    runs = {"untrained": replace(run, random_init=True), "pretrained": run}
     config = FinetuningConfig(n_epochs=size.n_epochs, patience=size.n_epochs, learning_rate=0.01)
-    names = [(seed, model) for seed in range(size.n_seeds) for model in MODELS]
-    with ProgressBar("training taggers", unit="runs", total=len(names), show=True) as bar:
-        for seed, model in names:
-            if (name := f"{model}-{seed}") not in demo.scores:
-                run = FinetuningRun.build(
-                    examples, encoder=demo.model, inputs=inputs, head=head, random_init=model == "untrained"
-                )
-                result = fit(
-                    run,
-                    replace(config, seed=seed),
-                    folder / name,
-                    cache=folder / "layers",
-                    overwrite=True,
-                    show_progress=False,
-                    draws_plots=False,
-                )
-                assert result.test is not None
-                assert result.test.spans is not None
-                demo.scores[name] = asdict(result.test.spans.micro)
-                demo.save()
-            bar.update(1, f"{model}, seed {seed}: F1 {demo.scores[name]['f1']:.3f}")
-    shutil.rmtree(folder / "layers", ignore_errors=True)
+    with ProgressBar("training taggers", unit="runs", total=len(runs) * size.n_seeds, show=True) as bar:
+        comparison = compare(
+            runs,
+            config,
+            out=folder,
+            n_seeds=size.n_seeds,
+            cache=folder / "layers",
+            overwrite=True,
+            show_progress=False,
+            on_result=lambda name, result: bar.update(1, f"{name}: dev F1 {result.dev.value:.3f}"),
+        )
+    shutil.rmtree(folder / "layers")
+    f1 = {name: [each.test.value for each in results if each.test] for name, results in comparison.results.items()}
+    scores = comparison.describe()
+    if size.n_seeds > 1:
+        n_better = sum(b > a for a, b in zip(f1["untrained"], f1["pretrained"], strict=True))
+        scores += f"\n\nThe pretrained model is better with {n_better} of {size.n_seeds} seeds."
     short = [each for each in examples.test or () if len(each.sentences[0]) <= _MAX_SHOWN_TOKENS]
     short = short[:: max(1, len(short) // _N_SHOWN)][:_N_SHOWN]  # of several modules
-    trained = TaskCheckpoint.from_pretrained(folder / "pretrained-0")
+    trained = TaskCheckpoint.from_pretrained(comparison.results["pretrained"][0].folder, encoder=demo.model)
     predictions = trained.predict([each.sentences[0] for each in short])
-    f1 = {model: [demo.scores[f"{model}-{seed}"]["f1"] for seed in range(size.n_seeds)] for model in MODELS}
     return {
         "f1": f1,
-        "table": score_table(f1),
+        "scores": scores,
         "n_examples": demo.results["text"]["n_examples"],
         "predictions": [
             {"model": mark(each.sentences[0], predicted.labels), "author": mark(each.sentences[0], each.labels)}
@@ -403,26 +396,13 @@ def _train_task(demo: Demonstration) -> dict[str, Any]:
 
 def _describe_task(demo: Demonstration) -> str:
     result = demo.results["task"]
-    lines = [table(result["table"])]
-    if (n_seeds := demo.size.task.n_seeds) > 1:
-        n_better = sum(b > a for a, b in zip(*(result["f1"][model] for model in MODELS), strict=True))
-        lines += ["", f"The pretrained model is better with {n_better} of {n_seeds} seeds."]
-    lines += ["", "Test sentences (`back-ticks`: what the pretrained model marks; author: where they differ):"]
+    lines = [result["scores"], ""]
+    lines.append("Test sentences (`back-ticks`: what the pretrained model marks; author: where they differ):")
     for each in result["predictions"]:
         lines.append(f"  {each['model']}")
         if each["author"] != each["model"]:
             lines.append(f"    author: {each['author']}")
     return "\n".join(lines)
-
-
-def score_table(f1: Mapping[str, Sequence[float]]) -> list[list[str]]:
-    """Return the rows of a table: the F1 of each model with each seed, and of several their mean and deviation."""
-    n_seeds = len(next(iter(f1.values())))
-    rows = [["F1 on test", *(f"seed {seed}" for seed in range(n_seeds)), *(["mean ± deviation"] * (n_seeds > 1))]]
-    for model, values in f1.items():
-        mean = [f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"] if n_seeds > 1 else []
-        rows.append([model, *(f"{value:.3f}" for value in values), *mean])
-    return rows
 
 
 def _explain_task(demo: Demonstration) -> str:

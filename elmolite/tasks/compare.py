@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -132,11 +132,13 @@ def compare(
     cache: CacheFolder = None,
     overwrite: bool = False,
     show_progress: bool = True,
+    on_result: Callable[[str, FinetuningResult], object] | None = None,
 ) -> Comparison:
     """Train every run with ``n_seeds`` seeds, starting at ``config.seed``.
 
     :param runs: those of :func:`baselines` or :func:`probes`, or any others, by name.
     :param out: gets a folder for each run and seed, and all scores in ``comparison.json``.
+    :param on_result: called after each run and seed, with the name of the run and its result.
     """
     config, out = config or FinetuningConfig(), Path(out)
     if (out / COMPARISON_FILE).exists() and not overwrite:
@@ -145,18 +147,19 @@ def compare(
     for name, run in runs.items():
         for seed in range(config.seed, config.seed + n_seeds):
             logger.log(logging.INFO if show_progress else logging.DEBUG, f"{name}, seed {seed}")
-            results.setdefault(name, []).append(
-                fit(
-                    run,
-                    replace(config, seed=seed),
-                    out / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}",
-                    cache=cache,
-                    refers_to_encoder=True,
-                    overwrite=True,
-                    show_progress=show_progress,
-                )
+            result = fit(
+                run,
+                replace(config, seed=seed),
+                out / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}",
+                cache=cache,
+                refers_to_encoder=True,
+                overwrite=True,
+                show_progress=show_progress,
             )
+            results.setdefault(name, []).append(result)
             files.write_bytes(out / COMPARISON_FILE, files.json_bytes(Comparison(results).as_dict()))
+            if on_result is not None:
+                on_result(name, result)
     return Comparison(results)
 
 

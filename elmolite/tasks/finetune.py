@@ -271,14 +271,12 @@ def fit(
     refers_to_encoder: bool = False,
     overwrite: bool = False,
     show_progress: bool = True,
-    draws_plots: bool = True,
     callbacks: Sequence[Callback] = (),
     loggers: Sequence[Logger] = (),
 ) -> FinetuningResult:
     """Train a run, restore its best epoch, score the test examples, and write everything to ``out``.
 
     :param refers_to_encoder: store the name of the language model, not a copy, if it was not trained.
-    :param draws_plots: write plots of the epochs, the confusions and the layer weights.
     """
     folders.check_replaceable(out / MODEL_FOLDER, MANIFEST, overwrite=overwrite, folders=(ENCODER_FOLDER,))
     is_frozen = config.encoder_training == "frozen"
@@ -332,8 +330,7 @@ def fit(
     checkpoint = TaskCheckpoint(description, model, run.tokenizer, run.examples.columns)
     checkpoint.save_pretrained(result.folder, encoder=encoder, overwrite=True)
     _write(result, run, config, out)
-    if draws_plots:
-        _draw(result, run.examples.task, out)
+    _draw(result, run.examples.task, out)
     if interruption is not None:
         raise interruption(f"interrupted; the model of epoch {best.epoch}, the best so far, is in {result.folder}")
     return result

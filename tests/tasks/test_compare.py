@@ -13,9 +13,9 @@ pytestmark = pytest.mark.usefixtures("no_pictures", "own_cache")
 LAYERS = ["token layer", "LSTM layer 1", "LSTM layer 2"]
 
 
-def compared(runs, out, *, n_seeds=1, overwrite=False, **changes):
-    settings = config(**{"n_epochs": 1, **changes})
-    return compare(runs, settings, out=out, n_seeds=n_seeds, cache=out.parent / "cache", overwrite=overwrite)
+def compared(runs, out, *, n_seeds=1, overwrite=False, on_result=None, **changes):
+    options = {"n_seeds": n_seeds, "overwrite": overwrite, "on_result": on_result, "cache": out.parent / "cache"}
+    return compare(runs, config(**{"n_epochs": 1, **changes}), out=out, **options)
 
 
 @pytest.fixture
@@ -64,8 +64,12 @@ def test_probes_are_linear_on_each_layer_and_the_mix(tmp_path, model_folder, tas
 
 def test_a_table_of_means_and_deviations(tmp_path, run, caplog):
     caplog.set_level("INFO", logger="elmolite")
-    comparison = compared({"as it is": run}, tmp_path / "out", n_seeds=2, seed=4)
+    reported = []
+    comparison = compared(
+        {"as it is": run}, tmp_path / "out", n_seeds=2, seed=4, on_result=lambda *each: reported.append(each)
+    )
     results = comparison.results["as it is"]
+    assert reported == [("as it is", result) for result in results]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["as-it-is-4", "as-it-is-5", "comparison.json"]
     assert len({weights_of(result) for result in results}) == 2
     assert not (results[0].folder / "encoder").exists()
