@@ -91,7 +91,16 @@ class ProgressBar:
         from tqdm.contrib.logging import logging_redirect_tqdm
 
         scales = self.total is None or self.total >= 100_000
-        bar = tqdm(desc=self.desc, total=self.total, initial=self.n, unit=f" {self.unit}", unit_scale=scales)
+        layout = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
+        bar = tqdm(
+            desc=self.desc,
+            total=self.total,
+            initial=self.n,
+            unit=f" {self.unit}",
+            unit_scale=scales,
+            bar_format=None if self.total is None else layout,
+            nrows=20,  # also on terminals that have no size, where tqdm draws nothing
+        )
         self._bar = self._close.enter_context(bar)
         self._close.enter_context(logging_redirect_tqdm([logger]))
 

@@ -1,5 +1,6 @@
 import logging
 import sys
+from itertools import count
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 
@@ -61,6 +62,15 @@ def test_the_bar_follows_a_total_that_becomes_known(monkeypatch, capsys):
         bar.update(100_000, "loss 2.0")
     assert "embedding:  50%" in (err := capsys.readouterr().err)
     assert "100k/200k" in err
+
+
+def test_a_slow_rate_has_the_unit_of_a_fast_one(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    now = count(step=5)
+    monkeypatch.setattr("tqdm.std.time", lambda: next(now))
+    with ProgressBar("training", unit="runs", total=4, show=True) as bar:
+        bar.update(1)
+    assert "  0.20 runs/s]" in capsys.readouterr().err
 
 
 def test_columns_are_aligned_in_every_script():
