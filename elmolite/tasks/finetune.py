@@ -284,13 +284,7 @@ def fit(
         run = replace(run, elmo=deepcopy(run.elmo))
     device = best_device()
     description, model = run.description, run.make_model(config.seed).to(device)
-    parts = {"train": run.examples.train, "dev": run.examples.dev, "test": run.examples.test}
-    data = {name: TaskData(part, model, run.tokenizer) for name, part in parts.items() if part is not None}
-    if is_frozen and cache is not False and config.cache_limit != 0:
-        for part in data.values():
-            part.cache_layers(
-                None if cache is None else Path(cache), dtype=config.cache_dtype, show_progress=show_progress
-            )
+    data = _task_data(run, model, config, cache, show_progress=show_progress)
     _standardize(model, data["train"], config, show=None if show_progress else False)
     if callable(run.head):
         first = data["train"].sentences(range(min(config.batch_size, len(data["train"]))))
@@ -300,20 +294,7 @@ def fit(
     module = FinetuningModule(model, description, config, dev_labels)
     best = BestEpoch(patience=config.patience, show=show_progress)
     with quiet_lightning():
-        trainer = Trainer(
-            accelerator=device.type,
-            devices=trainer_devices(device),
-            precision=config.precision,
-            max_epochs=config.n_epochs,
-            gradient_clip_val=config.max_grad_norm,
-            num_sanity_val_steps=0,
-            logger=list(loggers) or False,
-            log_every_n_steps=1,
-            callbacks=[best, *callbacks],
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
+        trainer = _trainer(config, device, loggers=[*loggers], callbacks=[best, *callbacks])
         interruption = _train(trainer, module, data["train"], data["dev"], dev_batches)
     if best.scores is None:
         raise (interruption or KeyboardInterrupt)("interrupted in the first epoch; nothing was written")
@@ -334,6 +315,39 @@ def fit(
     if interruption is not None:
         raise interruption(f"interrupted; the model of epoch {best.epoch}, the best so far, is in {result.folder}")
     return result
+
+
+def _task_data(
+    run: FinetuningRun, model: TaskModel, config: FinetuningConfig, cache: CacheFolder, *, show_progress: bool
+) -> dict[str, TaskData]:
+    """Return the examples of each part, with the layers of a frozen language model unless ``cache`` is false."""
+    parts = {"train": run.examples.train, "dev": run.examples.dev, "test": run.examples.test}
+    data = {name: TaskData(part, model, run.tokenizer) for name, part in parts.items() if part is not None}
+    if config.encoder_training == "frozen" and cache is not False and config.cache_limit != 0:
+        folder = None if cache is None else Path(cache)
+        for part in data.values():
+            part.cache_layers(folder, dtype=config.cache_dtype, show_progress=show_progress)
+    return data
+
+
+def _trainer(
+    config: FinetuningConfig, device: torch.device, *, loggers: list[Logger], callbacks: list[Callback]
+) -> Trainer:
+    """Return a Lightning trainer that leaves checkpoints and progress to this package."""
+    return Trainer(
+        accelerator=device.type,
+        devices=trainer_devices(device),
+        precision=config.precision,
+        max_epochs=config.n_epochs,
+        gradient_clip_val=config.max_grad_norm,
+        num_sanity_val_steps=0,
+        logger=loggers or False,
+        log_every_n_steps=1,
+        callbacks=callbacks,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
 
 
 def _standardize(model: TaskModel, train: TaskData, config: FinetuningConfig, *, show: bool | None) -> None:
