@@ -28,7 +28,7 @@ from elmolite.data.tokenization import FILE_NAME as TOKENIZER_FILE, SentenceToke
 from elmolite.data.vocab import VOCAB_FILE, Vocabulary
 from elmolite.errors import InputError, error_prefix
 from elmolite.formats import allennlp, loading
-from elmolite.hub import model_folder, upload
+from elmolite.hub import MODEL_MANIFEST, model_folder, upload
 from elmolite.nn.bilm import BiLM
 from elmolite.nn.config import BiLMConfig
 from elmolite.nn.softmax import Softmax, make_softmax
@@ -38,7 +38,6 @@ from elmolite.utils.serialization import TensorFile
 from elmolite.utils.torch import without_weights
 
 FORMAT_VERSION = 2
-CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 SOFTMAX_FILE = "softmax.safetensors"
 
@@ -87,7 +86,7 @@ class Checkpoint:
         :param overwrite: replace an earlier model folder, which stays as it was if this fails.
         """
         dtype = dtype or self.storage_dtype
-        with folders.writing_folder(Path(folder), manifest=CONFIG_FILE, overwrite=overwrite) as new:
+        with folders.writing_folder(Path(folder), manifest=MODEL_MANIFEST, overwrite=overwrite) as new:
             files.write_bytes(new / WEIGHTS_FILE, save(_tensors(self.bilm, dtype)))
             files.write_bytes(new / TOKENIZER_FILE, self.tokenizer.to_bytes())
             if self.vocabulary is not None:
@@ -103,7 +102,7 @@ class Checkpoint:
                 "training": dict(self.training or {}),
                 "files": folders.file_entries(new),
             }
-            files.write_manifest(new / CONFIG_FILE, config)
+            files.write_manifest(new / MODEL_MANIFEST, config)
 
     def save_hdf5(self, folder: str | Path) -> None:
         """Write ``options.json`` and ``weights.hdf5`` for AllenNLP, simple_elmo and bilm-tf into a new folder."""
@@ -179,8 +178,8 @@ def _resolve(source: str | Path, weights: str | Path | None) -> tuple[Path, bool
 
 def _load(folder: Path, *, with_softmax: bool) -> Checkpoint:
     """Load a model folder; every file is verified and read once."""
-    path = folder / CONFIG_FILE
-    config = folders.open_folder(folder, CONFIG_FILE, kind="model", version=FORMAT_VERSION, skip=(SOFTMAX_FILE,))
+    path = folder / MODEL_MANIFEST
+    config = folders.open_folder(folder, MODEL_MANIFEST, kind="model", version=FORMAT_VERSION, skip=(SOFTMAX_FILE,))
     entries = config["files"]
     model_config = _model_config(config, path)
     vocabulary = Vocabulary.load(folder / VOCAB_FILE) if VOCAB_FILE in entries else None
@@ -249,7 +248,7 @@ def read_config(folder: str | Path) -> BiLMConfig:
     path, is_earlier = _resolve(folder, None)
     if is_earlier:
         loading.refuse_earlier_model(path)
-    path = path / CONFIG_FILE
+    path = path / MODEL_MANIFEST
     return _model_config(files.read_manifest(path, kind="model", version=FORMAT_VERSION), path)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from elmolite.data import SUMMARY_FILE as CORPUS_MANIFEST
 from elmolite.errors import InputError, nearest
 from elmolite.utils import folders
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-MODEL_MANIFEST, TASK_MANIFEST = "config.json", "task.json"
-"""Files that tell the folder of a language model from that of a fine-tuned task."""
+MODEL_MANIFEST, TASK_MANIFEST, EMBEDDING_MANIFEST = "config.json", "task.json", "embedding.json"
+"""Files that tell the kind of a folder, with that of a corpus."""
 RUN_FILE, RUN_MODEL = "pretraining.json", "model"
 """Settings of a pretraining run, and the folder of the model, in the folder of a run."""
 METRICS_FILE = "metrics.json"
@@ -18,31 +19,26 @@ METRICS_FILE = "metrics.json"
 _KINDS = {
     TASK_MANIFEST: ("a fine-tuned task", "use elmolite predict or test, or TaskCheckpoint"),
     MODEL_MANIFEST: ("a language model", "train a task on it with elmolite finetune"),
-    "corpus.json": ("a corpus", "train a language model on it with elmolite pretrain"),
-    "embedding.json": ("vectors", "read them with EmbeddingFolder"),
+    CORPUS_MANIFEST: ("a corpus", "train a language model on it with elmolite pretrain"),
+    EMBEDDING_MANIFEST: ("vectors", "read them with EmbeddingFolder"),
 }
 """Manifest of a folder -> its kind, and what to do with it."""
-_RELEASED = (
-    Path(__file__).parent / "checkpoints",  # as installed
-    Path(__file__).parents[1] / "checkpoints",  # in a clone
-)
+_ROOTS = (Path(__file__).parents[1], Path(__file__).parent)
+"""Folders of ``checkpoints`` and ``recipes`` in a clone, and as installed."""
 
 
-def released_models(manifest: str = MODEL_MANIFEST) -> list[str]:
-    """Return the names of the language models, or of the fine-tuned tasks, that come with the package.
-
-    :param manifest: as for :func:`released_folder`.
-    """
-    return sorted({path.parent.name for folder in _RELEASED for path in folder.glob(f"*/{manifest}")})
+def released_models(manifest: str = MODEL_MANIFEST) -> dict[str, Path]:
+    """Return the folders of the language models, or of the fine-tuned tasks, that come with the package, by name."""
+    return {path.parent.name: path.parent for path in _bundled(f"checkpoints/*/{manifest}")}
 
 
-def released_folder(name: str | Path, manifest: str) -> Path | None:
-    """Return the folder of a model that comes with the package, or ``None``.
+def recipes(command: str) -> dict[str, Path]:
+    """Return the recipes that come with the package for a command, by name."""
+    return {path.stem: path for path in _bundled(f"recipes/{command}/*.yaml")}
 
-    :param manifest: file that tells a language model from a trained task.
-    """
-    found = (folder / name for folder in _RELEASED if Path(name).name == str(name))
-    return next((path for path in found if (path / manifest).is_file()), None)
+
+def _bundled(pattern: str) -> list[Path]:
+    return [path for root in _ROOTS for path in sorted(root.glob(pattern))]
 
 
 def model_folder(name: str | Path) -> Path:
@@ -56,9 +52,9 @@ def model_folder(name: str | Path) -> Path:
         if not (path / MODEL_MANIFEST).exists():
             _refuse_other_kind(path, expected="a language model", but=MODEL_MANIFEST)
         return path
-    if (released := released_folder(name, MODEL_MANIFEST)) is not None:
+    if (released := released_models().get(str(name))) is not None:
         return released
-    if released_folder(name, TASK_MANIFEST) is not None:
+    if str(name) in released_models(TASK_MANIFEST):
         raise InputError(f"{name}: a fine-tuned task, not a language model: {_KINDS[TASK_MANIFEST][1]}")
     if HUB_NAME.fullmatch(str(name)) and not path.parent.is_dir():
         return download(str(name))
@@ -71,7 +67,7 @@ def find_task(name: str | Path) -> Path | None:
     for folder in (path, folders.resolve_committed(path / RUN_MODEL)):
         if (folder / TASK_MANIFEST).exists():
             return folder
-    return None if path.is_dir() else released_folder(name, TASK_MANIFEST)
+    return None if path.is_dir() else released_models(TASK_MANIFEST).get(str(name))
 
 
 def task_folder(name: str | Path) -> Path:
@@ -86,7 +82,7 @@ def task_folder(name: str | Path) -> Path:
     if path.is_dir():
         _refuse_other_kind(path, expected="a fine-tuned task", but=TASK_MANIFEST)
         return path
-    if released_folder(name, MODEL_MANIFEST) is not None:
+    if str(name) in released_models():
         raise InputError(f"{name}: a language model, not a fine-tuned task: {_KINDS[MODEL_MANIFEST][1]}")
     raise InputError(f"{name}: no such task folder{nearest(str(name), released_models(TASK_MANIFEST))}")
 

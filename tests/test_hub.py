@@ -51,14 +51,14 @@ def test_mini_en_upos_tags_a_word_by_its_context():
 
 @pytest.fixture
 def released(tmp_path, monkeypatch, model_folder):
-    shutil.copytree(model_folder, tmp_path / "released" / "mini-xx")
-    monkeypatch.setattr(hub_module, "_RELEASED", (tmp_path / "released",))
+    shutil.copytree(model_folder, tmp_path / "checkpoints" / "mini-xx")
+    monkeypatch.setattr(hub_module, "_ROOTS", (tmp_path,))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def test_a_released_model_is_found_by_name_after_a_folder(released):
-    assert find_model("mini-xx") == released / "released" / "mini-xx"
+    assert find_model("mini-xx") == released / "checkpoints" / "mini-xx"
     assert Checkpoint.from_pretrained("mini-xx").bilm.n_parameters > 0
     (released / "mini-xx").mkdir()
     assert find_model("mini-xx").resolve() == released / "mini-xx"

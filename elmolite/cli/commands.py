@@ -195,6 +195,7 @@ def pretrain(
         found = estimate(config, model=model, corpus=corpus, init_from=init_from)
         return Result(found.describe(), found.as_dict()) if is_rank_zero() else None
 
+    from elmolite.hub import MODEL_MANIFEST
     from elmolite.pretraining.checkpointing import TrainingCheckpoints, step_of
     from elmolite.pretraining.distributed import is_rank_zero
     from elmolite.pretraining.trainer import pretrain as train
@@ -219,7 +220,7 @@ def pretrain(
         raise SystemExit(exit_code(error)) from None
     if not is_rank_zero():
         return None
-    best = files.read_json(folder / "config.json", kind="model")["training"]
+    best = files.read_json(folder / MODEL_MANIFEST, kind="model")["training"]
     values = {
         "model": str(folder),
         "n_steps": step_of(TrainingCheckpoints(out).paths()[0]),

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from elmolite.checkpoint import SOFTMAX_FILE, Checkpoint
-from elmolite.cli.options import names, read_config, recipes
+from elmolite.cli.options import names, read_config
 from elmolite.data.indexers import ByteIndexer, TokenIndexer
-from elmolite.hub import METRICS_FILE, RUN_MODEL, find_task, released_models
+from elmolite.hub import METRICS_FILE, RUN_MODEL, find_task, recipes, released_models
 from elmolite.nn.bilm import BiLM
 from elmolite.nn.config import PRESETS, BiLMConfig
 from elmolite.nn.lstm.cells import describe_cells

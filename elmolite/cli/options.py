@@ -21,7 +21,7 @@ import elmolite
 from elmolite.cli import help  # noqa: A004
 from elmolite.cli.help import flag
 from elmolite.errors import InputError, all_of, closest, nearest, one_of
-from elmolite.hub import TASK_MANIFEST, released_models
+from elmolite.hub import TASK_MANIFEST, recipes, released_models
 from elmolite.nn.config import PRESETS
 from elmolite.utils.config import AUTO, RENAMED_FLAGS, RENAMED_SETTINGS, renamed_message
 
@@ -371,27 +371,15 @@ class CommandParser:
         return f"{needed}: {self.usage}; see elmolite {self.command} --help"
 
 
-def recipes(command: str) -> dict[str, Path]:
-    """Return the recipes that come with the package for a command, by name."""
-    found = sorted(path for folder in _RECIPES for path in (folder / command).glob("*.yaml"))
-    return {path.stem: path for path in found}
-
-
 def names() -> dict[str, list[str]]:
     """Return the names that come with the package, by kind."""
     return {
         "presets": list(PRESETS),
-        "models": released_models(),
-        "tasks": released_models(TASK_MANIFEST),
+        "models": list(released_models()),
+        "tasks": list(released_models(TASK_MANIFEST)),
         "pretraining recipes": list(recipes("pretrain")),
         "fine-tuning recipes": list(recipes("finetune")),
     }
-
-
-_RECIPES = (
-    Path(__file__).parents[1] / "recipes",  # as installed
-    Path(__file__).parents[2] / "recipes",  # in a clone
-)
 
 
 def recipe_path(name: str, command: str) -> str:

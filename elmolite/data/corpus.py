@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from elmolite.data import SUMMARY_FILE as SUMMARY_FILE
 from elmolite.data.indexers import CharacterIndexer, TokenIndexer, WordIndexer, load_indexer
 from elmolite.data.tokenization import FILE_NAME as TOKENIZER_FILE, SentenceTokenizer
 from elmolite.data.vocab import SPECIALS, VOCAB_FILE, Vocabulary
@@ -36,7 +37,6 @@ from elmolite.utils.console import ProgressBar, html_table, n_of
 
 FORMAT_VERSION = 3
 """Version 0.1 of elmolite also wrote checksums of the blocks of arrays, which are ignored."""
-SUMMARY_FILE = "corpus.json"
 WORDS_FILE = "words.txt"
 
 

@@ -36,6 +36,7 @@ from elmolite.embedding import BATCH_TOKENS
 from elmolite.embedding.batching import LayerSelection
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError, check_choice
+from elmolite.hub import EMBEDDING_MANIFEST as MANIFEST
 from elmolite.utils import files, folders
 from elmolite.utils.config import Precision
 from elmolite.utils.console import ProgressBar, n_of
@@ -43,7 +44,6 @@ from elmolite.utils.serialization import TensorFile
 from elmolite.utils.torch import best_device
 
 FORMAT_VERSION = 2
-MANIFEST = "embedding.json"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 PART_BYTES = 64 << 20
 """Size of the vectors at which a shard is complete: what an interrupted run loses at most."""

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from elmolite.checkpoint import CONFIG_FILE, Checkpoint
+from elmolite.checkpoint import Checkpoint
 from elmolite.data.bptt import BPTTBatches
 from elmolite.data.corpus import Corpus
 from elmolite.data.vocab import UNKNOWN_ID
 from elmolite.errors import InputError
-from elmolite.hub import model_folder
+from elmolite.hub import MODEL_MANIFEST, model_folder
 from elmolite.nn.bilm import BiLM
 from elmolite.nn.config import DROPOUT_FIELDS, BiLMConfig
 from elmolite.nn.softmax import Softmax, make_softmax
@@ -123,7 +123,7 @@ class PretrainingRun:
             "corpus": {"tokens": self.corpus.train.n_tokens, "sha256": self.corpus.fingerprint()},
         }
         if init_from is not None:
-            config["init_from"] = {"sha256": files.file_entry(model_folder(init_from) / CONFIG_FILE)["sha256"]}
+            config["init_from"] = {"sha256": files.file_entry(model_folder(init_from) / MODEL_MANIFEST)["sha256"]}
         return json.loads(json.dumps(config))  # type: ignore[no-any-return]
 
 

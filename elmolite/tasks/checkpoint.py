@@ -23,11 +23,17 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from elmolite.checkpoint import CONFIG_FILE as ENCODER_MANIFEST, fill
+from elmolite.checkpoint import fill
 from elmolite.data.tokenization import FILE_NAME as TOKENIZER_FILE, SentenceTokenizer
 from elmolite.embedding.elmo import ELMo, Sentence
 from elmolite.errors import InputError, error_prefix, nearest
-from elmolite.hub import TASK_MANIFEST as MANIFEST, model_folder, released_models, task_folder
+from elmolite.hub import (
+    MODEL_MANIFEST as ENCODER_MANIFEST,
+    TASK_MANIFEST as MANIFEST,
+    model_folder,
+    released_models,
+    task_folder,
+)
 from elmolite.tasks.config import DEFAULT_COLUMNS, HEAD_CONFIGS, ExampleColumns, InputConfig
 from elmolite.tasks.data import TaskData, predict
 from elmolite.tasks.examples.records import Example

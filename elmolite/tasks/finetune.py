@@ -17,7 +17,6 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 from torch.utils.data import DataLoader
 
-from elmolite.checkpoint import CONFIG_FILE as ENCODER_MANIFEST
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.embedding import BATCH_TOKENS
 from elmolite.embedding.batching import batches_by_length
@@ -26,6 +25,7 @@ from elmolite.errors import InputError, Terminated
 from elmolite.formats.loading import refuse_earlier_model
 from elmolite.hub import (
     METRICS_FILE as METRICS_FILE,
+    MODEL_MANIFEST as ENCODER_MANIFEST,
     RUN_MODEL as MODEL_FOLDER,
     TASK_MANIFEST as MANIFEST,
     model_folder,
