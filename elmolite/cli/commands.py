@@ -502,8 +502,8 @@ def finetune(
     :param refer_to_encoder: Do not copy the language model into --out; predict and test then need --encoder.
     :param overwrite: Replace the results of an earlier run in --out.
     """
-    if seeds < 1:
-        raise InputError(f"--seeds must be positive, got {seeds}")
+    if cache is not None and no_cache:
+        raise InputError("--cache and --no-cache exclude each other")
     if probe and (baselines or custom_head is not None):
         raise InputError(f"--probe and {'--baselines' if baselines else '--custom-head'} exclude each other")
     if probe and config.encoder_training != "frozen":
@@ -536,7 +536,7 @@ def finetune(
         pretokenized=pretokenized,
         random_init=untrained,
     )
-    if not (baselines or probe or seeds > 1):
+    if not (baselines or probe) and seeds == 1:
         result = fit(
             run,
             config,

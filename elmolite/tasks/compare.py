@@ -141,6 +141,8 @@ def compare(
     :param on_result: called after each run and seed, with the name of the run and its result.
     """
     config, out = config or FinetuningConfig(), Path(out)
+    if n_seeds < 1:
+        raise InputError(f"n_seeds must be positive, got {n_seeds}")
     if (out / COMPARISON_FILE).exists() and not overwrite:
         raise InputError(f"{out} contains an earlier comparison: choose another folder, or pass `overwrite=True`")
     results: dict[str, list[FinetuningResult]] = {}

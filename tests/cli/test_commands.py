@@ -189,6 +189,7 @@ BAD = {
     "no task": (["finetune", "--train", "good.txt"], "the task must come first: classify"),
     "unknown task": (["finetune", "clasify"], "unknown task 'clasify'; did you mean 'classify'"),
     "no training examples": (["finetune", "tag", "--encoder", "m", "--out", "o"], "--train is required"),
+    "two caches": (["finetune", "tag", *FINETUNE, "--cache=c", "--no-cache"], "--cache and --no-cache exclude"),
     "two comparisons": (["finetune", "tag", *FINETUNE, "--baselines", "--probe"], "--probe and --baselines exclude"),
     "a trained probe": (["finetune", "tag", *FINETUNE, "--probe", "--encoder-training=all"], "encoder-training frozen"),
     "output is input": (["predict", "m", "--input=good.txt", "--output=good.txt"], "must not be the input"),

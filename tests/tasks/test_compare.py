@@ -87,6 +87,8 @@ def test_a_table_of_means_and_deviations(tmp_path, run, caplog):
 
 def test_an_earlier_comparison_is_replaced_only_when_asked(tmp_path, run):
     compared({"a": run}, tmp_path / "out")
+    with pytest.raises(InputError, match="n_seeds must be positive, got 0"):
+        compared({"a": run}, tmp_path / "none", n_seeds=0)
     with pytest.raises(InputError, match=r"contains an earlier comparison: .*`overwrite=True`"):
         compared({"b": run}, tmp_path / "out")
     assert not (tmp_path / "out" / "b-0").exists()
