@@ -36,9 +36,10 @@ def script(shell: str) -> str:
             target = commands.add_parser(name, help=summary, add_help=False)
             _add_options(target, CommandParser(name, function), shtab.FILE)
     commands.add_parser("help", help="Show the help of a command.", add_help=False).add_argument(
-        "name", choices=list(COMMANDS)
+        "name", help="Command.", choices=list(COMMANDS)
     )
-    return str(shtab.complete(root, shell))
+    text = str(shtab.complete(root, shell))
+    return text.replace('"(*)::', '"*:') if shell == "zsh" else text  # shtab's form completes one argument of several
 
 
 def _add_options(target: ArgumentParser, parser: CommandParser, file: Any) -> None:
