@@ -17,6 +17,9 @@ from elmolite.data.indexers import INDEXERS, ByteIndexer
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.formats import loading
 from elmolite.formats.source import EarlierModel
+from elmolite.nn.bilm import TOKEN_ENCODERS
+from elmolite.nn.char_cnn import ACTIVATIONS
+from elmolite.nn.config import KINDS
 from elmolite.nn.recurrent import CELLS, RNNLayer
 from elmolite.nn.softmax import SOFTMAXES, FullSoftmax
 from elmolite.tasks.config import HEAD_CONFIGS, ClassifyConfig, HeadConfig
@@ -30,6 +33,12 @@ SIZES = ["--preset=tiny", "--max-steps=2", "--n-validations=1", "--model.cell-si
 
 def run(*words):
     assert main([str(word) for word in words]) == 0
+
+
+def test_the_names_that_are_checked_without_torch_are_those_of_the_tables():
+    tables = {"input": TOKEN_ENCODERS, "activation": ACTIVATIONS, "cell": CELLS}
+    assert {name: tuple(table) for name, table in tables.items()} == KINDS
+    assert tuple(SOFTMAXES) == ("full", "adaptive")  # as in PretrainingConfig
 
 
 def test_a_cell(tmp_path, corpus, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -14,6 +15,8 @@ MAX_LAYERS = 100
 """Maximum number of recurrent layers, highway layers or convolutions in a configuration file."""
 MAX_SIZE = 1 << 24
 """Maximum size of a layer in a configuration file."""
+KINDS = {"input": ("characters", "words"), "activation": ("relu", "tanh"), "cell": ("lstm", "gru", "rnn")}
+"""Names in the tables of :mod:`elmolite.nn`, to which entries can be added once torch is imported."""
 ORIGINAL_FILTERS = ((1, 32), (2, 32), (3, 64), (4, 128), (5, 256), (6, 512), (7, 1024))
 
 
@@ -95,10 +98,12 @@ class BiLMConfig:
             )
 
     def _check_kinds(self) -> None:
-        """Check choices against the tables of :mod:`elmolite.nn`, which need torch, unless they are the defaults."""
-        default = (BiLMConfig.input, BiLMConfig.activation, BiLMConfig.cell, BiLMConfig.recurrent_dropout)
-        if (self.input, self.activation, self.cell, self.recurrent_dropout) == default:
-            return
+        """Check choices, against the tables of :mod:`elmolite.nn` if that is needed and torch is imported."""
+        if "torch" not in sys.modules or all(getattr(self, name) in kinds for name, kinds in KINDS.items()):
+            for name, kinds in KINDS.items():
+                check_choice(f"model.{name}", getattr(self, name), kinds)
+            if self.cell == BiLMConfig.cell or not self.recurrent_dropout:
+                return
         from elmolite.nn.bilm import TOKEN_ENCODERS
         from elmolite.nn.char_cnn import ACTIVATIONS
         from elmolite.nn.recurrent import CELLS

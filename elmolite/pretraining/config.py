@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -93,10 +94,12 @@ class PretrainingConfig:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        if self.softmax != "auto":
-            from elmolite.nn.softmax import SOFTMAXES  # imports torch
+        kinds: tuple[str, ...] = ("full", "adaptive")
+        if "torch" in sys.modules and self.softmax not in ("auto", SAMPLED, *kinds):
+            from elmolite.nn.softmax import SOFTMAXES  # to which a kind may have been added
 
-            check_choice("softmax", self.softmax, ("auto", SAMPLED, *SOFTMAXES))
+            kinds = tuple(SOFTMAXES)
+        check_choice("softmax", self.softmax, ("auto", SAMPLED, *kinds))
         positive = ["n_epochs", "batch_size", "bptt_length", "accumulate_steps", "learning_rate", "max_grad_norm"]
         positive += ["n_negatives", "n_validations", "valid_tokens", "n_devices", "n_nodes", "log_every_steps"]
         for name in positive if self.max_steps is None else [*positive, "max_steps"]:

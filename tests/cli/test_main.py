@@ -19,6 +19,7 @@ from elmolite.cli.main import main
 from elmolite.cli.options import CommandParser
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError, Preempted
+from elmolite.nn.config import KINDS
 from elmolite.tasks.config import HEAD_CONFIGS, ExampleColumns, FinetuningConfig
 from elmolite.utils.config import default_device
 from elmolite.utils.torch import best_device, trainer_devices
@@ -30,6 +31,10 @@ WITHOUT_TORCH = {
     "evaluate mini-en nosuch": 2, "neighbours nosuch good.txt --query a": 2, "convert nosuch out": 2,
     "pretrain --corpus nosuch --out r": 2, "pretrain --corpus nosuch --out r --preset nosuch": 2,
     "pretrain --config nosuch": 2,
+    **{f"pretrain --corpus nosuch --out r --{option} {value}": 2
+       for option, values in {"softmax": ("adaptive", "ful"), **{f"model.{name}": (*kinds, "nosuch")
+                              for name, kinds in KINDS.items()}}.items()
+       for value in values},
     "pretrain --device gpu": 2, "finetune tag --encoder mini-en --train nosuch --out r": 2,
     "finetune tag --encoder mini-en --train good.txt --out .": 2, "finetune nosuch": 2, "prepare good.txt --out .": 2,
     "predict nosuch --input good.txt": 2, "test mini-en good.txt": 2, "info nosuch": 2, "demo --lr 3": 2,
