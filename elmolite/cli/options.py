@@ -27,19 +27,6 @@ from elmolite.utils.config import AUTO, RENAMED_FLAGS, RENAMED_SETTINGS, renamed
 
 logger = logging.getLogger("elmolite")
 
-_OR_RECIPE = ", or the name of a recipe (elmolite info lists them)"
-COMMON = {
-    "device": "Device: auto (a CUDA GPU if there is one, else the CPU), cpu, cuda, cuda:N or mps.",
-    "config": f"YAML file with any of the options{_OR_RECIPE}.",
-    "print_config": "Print the settings as a YAML file for --config, and exit.",
-    "json": "Print the result as one JSON object.",
-    "quiet": "Show warnings and errors only, and no progress bars.",
-    "verbose": "Show debug messages too, with times.",
-    "help": "Show this help, and exit.",
-    "help_all": "Show all options, and exit.",
-}
-"""Options of every command; a function that needs the value of one has a parameter of that name."""
-_TEXT_OPTIONS = ("device", "config")
 _BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _HELP_FLAGS = ("-h", "--help", "--help-all")
 _MAX_NAMED = 4
@@ -67,6 +54,19 @@ class Option(NamedTuple):
         if get_origin(self.hint) is Literal:
             return get_args(self.hint)
         return ("true", "false") if self.hint is bool else ()
+
+
+COMMON = {
+    "device": Option(str, AUTO, "Device: auto (a CUDA GPU if there is one, else the CPU), cpu, cuda, cuda:N or mps."),
+    "config": Option(str, None, "YAML file with any of the options."),
+    "print_config": Option(bool, False, "Print the settings as a YAML file for --config, and exit."),
+    "json": Option(bool, False, "Print the result as one JSON object."),
+    "quiet": Option(bool, False, "Show warnings and errors only, and no progress bars."),
+    "verbose": Option(bool, False, "Show debug messages too, with times."),
+    "help": Option(bool, False, "Show this help, and exit."),
+    "help_all": Option(bool, False, "Show all options, and exit."),
+}
+"""Options of every command; a function that needs the value of one has a parameter of that name."""
 
 
 class Invocation(NamedTuple):
@@ -121,15 +121,13 @@ class CommandParser:
         for group, kind in self._groups.items():
             self._add_fields(_prefix(group), kind)
         own = list(self.options)
-        for name, text in COMMON.items():
-            if name == "config" and not recipes(self.name):
-                text = text.replace(_OR_RECIPE, "")
-            is_text = name in _TEXT_OPTIONS
-            default = AUTO if name == "device" else None if is_text else False
-            self.options[name] = Option(str if is_text else bool, default, text)
+        self.options |= COMMON
+        if recipes(self.name):
+            text = "YAML file with any of the options, or the name of a recipe (elmolite info lists them)."
+            self.options["config"] = Option(str, None, text)
         self._shown = {name: name.upper() if each.is_argument else flag(name) for name, each in self.options.items()}
         self._flags = [name for name, option in self.options.items() if not option.is_argument]
-        self._experts: list[Any] = []
+        self._experts: list[tuple[Any, str]] = []
         self.parser = ArgumentParser(
             prog=f"elmolite {command}",
             usage=self.usage,
@@ -144,7 +142,7 @@ class CommandParser:
             for name, for_experts in shown.items():
                 action = self._add(section, name, self.options[name])
                 if for_experts and action.help != SUPPRESS:
-                    self._experts.append(action)
+                    self._experts.append((action, action.help))
         self.parser.epilog = help.epilog(command, has_more=bool(self._experts))
 
     @property
@@ -211,13 +209,9 @@ class CommandParser:
 
         :param with_all: with the options for experts.
         """
-        texts = [action.help for action in self._experts]
-        for action in self._experts:
-            action.help = action.help if with_all else SUPPRESS
-        text: str = self.parser.format_help()
-        for action, shown in zip(self._experts, texts, strict=True):
-            action.help = shown
-        return text
+        for action, text in self._experts:
+            action.help = text if with_all else SUPPRESS
+        return str(self.parser.format_help())
 
     def parse(self, words: Sequence[str]) -> Namespace:
         """Return the values of all options.
@@ -245,8 +239,7 @@ class CommandParser:
         except ArgumentError as error:
             raise InputError(self._explain(str(error))) from None
         if empty := [name for name in self.options if values[name] == ""]:
-            shown = empty[0].upper() if self.options[empty[0]].is_argument else flag(empty[0])
-            raise InputError(f"{shown} must not be empty")
+            raise InputError(f"{self._shown[empty[0]]} must not be empty")
         return values
 
     def invocation(self, values: Namespace) -> Invocation:
