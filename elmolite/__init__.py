@@ -114,3 +114,7 @@ def __dir__() -> list[str]:
     """List the public names, also those that have not been imported yet."""
     imported = {"Any", "TYPE_CHECKING", "os", "sys"}
     return sorted({*globals(), *__all__, "__version__"} - imported)
+
+
+if os.environ.get("EAGER_IMPORT"):  # for tools that read __dict__, such as pdoc; the variable of lazy_loader
+    globals().update({name: __getattr__(name) for name in __all__})

@@ -69,6 +69,15 @@ def test_the_public_names_are_listed():
     assert elmolite.__version__ == version("elmolite")
 
 
+@pytest.mark.parametrize("eager", ["", "1"])
+def test_tools_that_read_the_namespace_find_the_public_names_if_asked(monkeypatch, eager):
+    monkeypatch.setenv("EAGER_IMPORT", eager)
+    found = runpy.run_path(elmolite.__file__)
+    assert {name: found[name] for name in elmolite.__all__ if name in found} == (
+        {name: getattr(elmolite, name) for name in elmolite.__all__} if eager else {}
+    )
+
+
 @pytest.mark.parametrize(
     ("before", "after"), [({}, "4000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "active"}, None)]
 )
