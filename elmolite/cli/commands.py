@@ -238,7 +238,7 @@ def _check_run_folders(corpus: Path, out: Path | None, *, resume: bool) -> None:
 
     if not (folders.resolve_committed(corpus) / SUMMARY_FILE).exists():
         problem = "not a corpus: make one with elmolite prepare" if corpus.exists() else "no such corpus folder"
-        raise InputError(f"{corpus}: {problem} (--corpus)")
+        raise InputError(f"{corpus}: {problem}")
     if out is not None:
         folders.check_writable(out)
         if not resume and any(out.glob("*/step-*.ckpt")):
