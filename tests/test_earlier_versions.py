@@ -87,6 +87,7 @@ def test_an_embedding_folder_is_continued(tmp_path, capsys, expected):
     np.testing.assert_allclose(found, expected["embeddings"], rtol=0, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:The loaded checkpoint was produced with Lightning")  # 2.6.6
 def test_a_run_is_resumed(tmp_path, expected):
     shutil.copytree(FIXTURES / "run", tmp_path / "run")
     elmolite("pretrain", "--out", tmp_path / "run", "--corpus", FIXTURES / "corpus", "--resume")
