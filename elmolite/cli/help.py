@@ -110,10 +110,10 @@ METAVARS = {
 """Placeholder of values -> options; other options have ``N`` or ``X`` for numbers, else their name."""
 
 SYNONYMS = {
-    "batch_tokens": "batch batch_size",
+    "batch_tokens": "batch_size",
     "patience": "early_stopping",
-    "precision": "bf16 fp16",
     "dtype": "fp16",
+    "precision": "bf16 fp16",
     "n_devices": "gpus",
     "device": "cuda gpu gpus",
     "accumulate_steps": "gradient_accumulation_steps",
@@ -128,10 +128,10 @@ SYNONYMS = {
     "overwrite": "force",
     "resume": "continue restart",
     "quiet": "silent",
-    "workers": "num_workers processes",
+    "workers": "processes",
     "init_from": "checkpoint pretrained",
+    "model": "checkpoint encoder model_name pretrained",
     "encoder": "checkpoint model model_name pretrained",
-    "model": "checkpoint encoder model_name",
     "preset": "model model_name",
     "src": "input model",
     "dev": "eval eval_file valid validation validation_file",
@@ -142,11 +142,10 @@ SYNONYMS = {
     "text": "data file input input_file train",
     "file": "data input input_file",
     "out": "output output_dir save",
-    "output": "out output_dir output_file save",
+    "output": "out output_file save",
     "dst": "out output output_dir",
 }
 """Option -> its names in other tools and commands; of several options with a name, the first one is meant."""
-
 
 COMMAND_SYNONYMS = {
     "classify": "finetune classify",

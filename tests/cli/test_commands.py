@@ -193,6 +193,7 @@ BAD = {
     "two comparisons": (["finetune", "tag", *FINETUNE, "--baselines", "--probe"], "--probe and --baselines exclude"),
     "a trained probe": (["finetune", "tag", *FINETUNE, "--probe", "--encoder-training=all"], "encoder-training frozen"),
     "output is input": (["predict", "m", "--input=good.txt", "--output=good.txt"], "must not be the input"),
+    "a checkpoint": (["predict", "--checkpoint", "m", "--input=good.txt"], "MODEL is an argument"),
     "no task folder": (["predict", "nowhere", "--input", "good.txt"], "nowhere: no such task folder"),
 }
 
