@@ -42,6 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except BrokenPipeError:  # the reader of the output has exited, as with `| head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
+        except OSError as error:
+            if error.filename is None:  # not about a file of the user
+                raise
+            print(f"elmolite: {error.filename}: {error.strerror}", file=sys.stderr)
+            return INPUT_ERROR_EXIT_CODE
         except KeyboardInterrupt as error:
             print(f"elmolite: {str(error) or 'interrupted'}", file=sys.stderr)
             return exit_code(error)

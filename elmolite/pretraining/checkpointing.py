@@ -104,7 +104,12 @@ def step_of(path: Path) -> int:
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint atomically."""
     with files.writing(path) as file:
-        torch.save({"format_version": FORMAT_VERSION, **content}, file)
+        try:
+            torch.save({"format_version": FORMAT_VERSION, **content}, file)
+        except RuntimeError as error:  # of torch's zip writer, after a write that failed
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -1,3 +1,4 @@
+import errno
 import json
 import logging
 import math
@@ -196,6 +197,7 @@ def test_version_and_no_command(capsys):
         (KeyboardInterrupt(), 130, "elmolite: interrupted\n"),
         (Preempted("continue with --resume"), 75, "elmolite: continue with --resume\n"),
         (InputError("a.txt: bad"), 2, "elmolite: a.txt: bad\n"),
+        (PermissionError(errno.EACCES, "Permission denied", "a.txt"), 2, "elmolite: a.txt: Permission denied\n"),
     ],
 )
 def test_exit_codes(monkeypatch, capsys, raised, code, shown):

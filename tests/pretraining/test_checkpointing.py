@@ -53,6 +53,19 @@ def test_checkpoints_of_version_0_1_are_found_and_pruned(checkpoints, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
 
 
+def test_a_checkpoint_that_does_not_fit_is_an_input_error(checkpoints):
+    """A limit on the size of files stands for a full disk."""
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"step-000000200\.ckpt: cannot be written: File too large"):
+            save_checkpoint(checkpoints.path_at(200), {"weights": torch.zeros(50_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert steps(checkpoints) == [100, 20, 3]
+
+
 @pytest.mark.parametrize("is_cut", [True, False])
 def test_damaged_checkpoints_are_skipped_with_a_warning(checkpoints, caplog, is_cut):
     content, weights = checkpoints.path_at(100).read_bytes(), torch.arange(100).numpy().tobytes()
