@@ -28,6 +28,7 @@ from elmolite.demo.report import REPORT, write_report
 from elmolite.embedding.elmo import ELMo
 from elmolite.embedding.neighbours import NeighbourIndex, Occurrence, parse_query, unit
 from elmolite.errors import InputError, Preempted
+from elmolite.hub import RUN_MODEL
 from elmolite.nn.config import BiLMConfig, tiny
 from elmolite.pretraining.checkpointing import TrainingCheckpoints
 from elmolite.pretraining.config import PretrainingConfig
@@ -38,7 +39,7 @@ from elmolite.tasks.compare import compare
 from elmolite.tasks.config import FinetuningConfig, InputConfig, TagConfig
 from elmolite.tasks.examples.sources import TaskExamples
 from elmolite.tasks.finetune import FinetuningRun
-from elmolite.utils import files
+from elmolite.utils import files, folders
 from elmolite.utils.console import ProgressBar, table
 
 RELEASED, TAGGER = "mini-en", "mini-en-upos"
@@ -106,9 +107,14 @@ class Demonstration:
         return _size(self.name)
 
     @property
+    def run(self) -> Path:
+        """Folder of the pretraining run."""
+        return self.out / "run"
+
+    @property
     def model(self) -> Path:
         """Folder of the pretrained model."""
-        return self.out / "model"
+        return self.run / RUN_MODEL
 
     @property
     def command(self) -> str:
@@ -171,16 +177,14 @@ def _open(out: Path, size: Literal["full", "smoke"], *, overwrite: bool) -> Demo
 def _clear(out: Path) -> None:
     """Remove an earlier demonstration.
 
-    :raises InputError: the folder contains other files.
+    :raises InputError: the folder has files, but no demonstration.
     """
-    of_pretraining = {"pretraining.json", "log.csv", "points", "checkpoints", "tensorboard", "model"}
-    ours = {_RESULTS, REPORT, "text.txt", "valid.txt", "corpus", *of_pretraining, "task", "tasks", "loss.png"}
-    found = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    if others := {name for name in found - ours if not (name.startswith(".") and name.endswith((".partial", ".old")))}:
-        raise InputError(f"{out}: contains other files ({min(others)}); pass another --out for the demonstration")
-    for name in found:
-        path = out / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    folders.check_writable(out)
+    found = [path.name for path in out.iterdir() if path.name[0] != "."] if out.is_dir() else []
+    if found and _RESULTS not in found:
+        raise InputError(f"{out}: contains other files ({min(found)}); pass another --out for the demonstration")
+    for path in (out / name for name in ("corpus", "run", "task", "text.txt", "valid.txt", REPORT, _RESULTS)):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _settings(demo: Demonstration) -> dict[str, str]:
@@ -326,9 +330,9 @@ def _explain_perplexity(demo: Demonstration) -> str:
 
 def _pretrain(demo: Demonstration) -> dict[str, Any]:
     size = demo.size
-    is_begun = bool(TrainingCheckpoints(demo.out).paths())
-    pretrain(size.training, model=size.model, corpus=demo.out / "corpus", out=demo.out, resume=is_begun, loggers=[])
-    log = _read_log(demo.out / "log.csv")
+    is_begun = bool(TrainingCheckpoints(demo.run).paths())
+    pretrain(size.training, model=size.model, corpus=demo.out / "corpus", out=demo.run, resume=is_begun, loggers=[])
+    log = _read_log(demo.run / "log.csv")
     training = [[row["step"], math.exp(row["loss"])] for row in log if "loss" in row]
     validation = [[row["step"], row["valid_average"]] for row in log if "valid_average" in row]
     return {"training": training, "validation": validation}

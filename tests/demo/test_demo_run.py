@@ -30,7 +30,7 @@ def test_smoke_size(tmp_path, capsys, monkeypatch):
     report = (out / "report.html").read_text()
     assert f"unigram {unigram:.4g}" in report
     assert not any(word in report for word in ("<script", "src=", "href=", "http"))
-    assert ELMo.from_pretrained(out / "model").embed(["It works."])[0].shape[0] == 3
+    assert ELMo.from_pretrained(out / "run" / "model").embed(["It works."])[0].shape[0] == 3
 
     def fail(*_):
         raise AssertionError("a finished step was repeated")
