@@ -13,21 +13,29 @@ REPORT = "report.html"
 
 
 def write_report(
-    path: Path, results: Mapping[str, dict[str, Any]], *, settings: Mapping[str, str], commands: Sequence[str]
+    path: Path, results: Mapping[str, dict[str, Any]], *, texts: Mapping[str, tuple[str, str]], commands: Sequence[str]
 ) -> None:
-    """Write the results of all steps as one page."""
-    released, text, pretraining, task = (results[name] for name in ("released", "text", "pretraining", "task"))
+    """Write the results of all steps as one page.
+
+    :param texts: introduction and result of each step, as printed.
+    """
     seconds = [[name, f"{result['seconds']:.0f} s"] for name, result in results.items()]
+    chart = html.line_chart(
+        {name: results["pretraining"][name] for name in ("training", "validation")},
+        x_label="step",
+        y_label="Perplexity",
+        levels={"unigram": results["text"]["unigram"]},
+    )
+    explanations = {name: html.paragraph(explanation) for name, (explanation, _) in texts.items()}
+    described = {name: html.code(text.strip("\n")) for name, (_, text) in texts.items()}
     sections = [
-        (
-            "",
-            [html.paragraph("What elmolite demo did: a released model at work, and a small one trained from scratch.")],
-        ),
-        ("One word, several senses", _senses(released)),
-        ("Pretraining", _pretraining(text, pretraining)),
-        ("A task: which words are code?", _task(task)),
+        ("", [html.paragraph("What elmolite demo did: a released model at work, a small one trained from scratch.")]),
+        ("One word, several senses", _senses(results["released"])),
+        ("Text", [described["text"]]),
+        ("Pretraining", [explanations["pretraining"], chart, described["pretraining"]]),
+        ("A task: which words are code?", [explanations["task"], described["task"]]),
         ("Next", [html.code("\n".join(commands))]),
-        ("Settings", [html.table(["", "wall time"], seconds), html.table(["", ""], settings.items(), n_text=2)]),
+        ("Wall time", [html.table(["", ""], seconds)]),
     ]
     files.write_bytes(path, html.page("elmolite: demonstration", sections).encode())
 
@@ -52,34 +60,3 @@ def _senses(result: Mapping[str, Any]) -> list[str]:
     for each in result["tagged"]:
         parts.append(html.table(each["tokens"], [each["tags"]], n_text=len(each["tokens"])))
     return parts
-
-
-def _pretraining(text: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
-    first, last = result["validation"][0][1], result["validation"][-1][1]
-    chart = html.line_chart(
-        {"training": result["training"], "validation": result["validation"]},
-        x_label="step",
-        y_label="Perplexity",
-        levels={"unigram": text["unigram"]},
-    )
-    words = f"{text['n_words']:,} words of docstrings from {', '.join(text['packages'])}."
-    explanation = (
-        "Perplexity is the number of equally likely words between which the model would be as uncertain. On the "
-        f"validation text it fell from {first:.1f} to {last:.1f}; the word frequencies alone (unigram) reach "
-        f"{text['unigram']:.1f}. Training starts near there, because the output biases are initialised with them."
-    )
-    return [html.paragraph(words), html.paragraph(explanation), chart, html.code(text["corpus"])]
-
-
-def _task(result: Mapping[str, Any]) -> list[str]:
-    counts = ", ".join(f"{n:,} {name}" for name, n in result["n_examples"].items())
-    differences = [[each["model"], each["author"]] for each in result["predictions"]]
-    return [
-        html.paragraph(
-            "A tagger on the layers of the pretrained model, and on those of the same model with random weights; "
-            f"{counts} sentences."
-        ),
-        html.code(result["scores"]),
-        html.paragraph("Test sentences, with what the pretrained model and the author put between back-ticks:"),
-        html.table(["model", "author"], differences, n_text=2),
-    ]

@@ -13,7 +13,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
@@ -139,22 +139,26 @@ def run(out: Path, *, size: Literal["full", "smoke"] = "full", overwrite: bool =
     """
     started = time.perf_counter()
     demo = _open(out, size, overwrite=overwrite)
+    texts = {}
     try:
         for number, (name, step) in enumerate(STEPS.items(), start=1):
             is_done = name in demo.results
             print(f"\n== {number}. {step.heading}{' (finished before)' if is_done else ''}", flush=True)
-            print(step.introduction(demo), flush=True)
+            introduction = step.introduction(demo)
+            print(introduction, flush=True)
             if not is_done:
                 step_started = time.perf_counter()
                 result = step.compute(demo)
                 demo.results[name] = {**result, "seconds": time.perf_counter() - step_started}
                 demo.save()
-            print(step.describe(demo), flush=True)
+            texts[name] = introduction, step.describe(demo)
+            print(texts[name][1], flush=True)
     except KeyboardInterrupt:  # and SIGTERM, which the command line handles as such
         raise Preempted(f"interrupted; the same command continues: {demo.command}") from None
-    write_report(demo.out / REPORT, demo.results, settings=_settings(demo), commands=_next_commands(demo))
+    commands = _next_commands(demo)
+    write_report(demo.out / REPORT, demo.results, texts=texts, commands=commands)
     print(f"\n== Done in {time.perf_counter() - started:.0f} s\n")
-    print("Next      " + "\n          ".join(_next_commands(demo)))
+    print("Next      " + "\n          ".join(commands))
     return {**demo.results, "report": (demo.out / REPORT).resolve().as_uri()}
 
 
@@ -185,17 +189,6 @@ def _clear(out: Path) -> None:
         raise InputError(f"{out}: contains other files ({min(found)}); pass another --out for the demonstration")
     for path in (out / name for name in ("corpus", "run", "task", "text.txt", "valid.txt", REPORT, _RESULTS)):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-def _settings(demo: Demonstration) -> dict[str, str]:
-    size = demo.size
-    return {
-        "elmolite": version("elmolite"),
-        "vocabulary": f"{size.vocab_size:,} words",
-        "model": json.dumps(asdict(size.model)),
-        "pretraining": json.dumps(asdict(size.training)),
-        "task": json.dumps(asdict(size.task)),
-    }
 
 
 def _next_commands(demo: Demonstration) -> list[str]:
@@ -390,7 +383,6 @@ def _train_task(demo: Demonstration) -> dict[str, Any]:
     return {
         "f1": f1,
         "scores": scores,
-        "n_examples": demo.results["text"]["n_examples"],
         "predictions": [
             {"model": mark(each.sentences[0], predicted.labels), "author": mark(each.sentences[0], each.labels)}
             for each, predicted in zip(short, predictions, strict=True)
