@@ -14,13 +14,14 @@ MODEL_MANIFEST, TASK_MANIFEST, EMBEDDING_MANIFEST = "config.json", "task.json", 
 """Files that tell the kind of a folder, with that of a corpus."""
 RUN_FILE, RUN_MODEL = "pretraining.json", "model"
 """Settings of a pretraining run, and the folder of the model, in the folder of a run."""
-METRICS_FILE = "metrics.json"
-"""Settings and scores in the folder of a fine-tuning run."""
+METRICS_FILE, COMPARISON_FILE = "metrics.json", "comparison.json"
+"""Settings and scores in the folder of a fine-tuning run, and in that of several runs."""
 _KINDS = {
     TASK_MANIFEST: ("a fine-tuned task", "use elmolite predict or test, or TaskCheckpoint"),
     MODEL_MANIFEST: ("a language model", "train a task on it with elmolite finetune"),
     CORPUS_MANIFEST: ("a corpus", "train a language model on it with elmolite pretrain"),
     EMBEDDING_MANIFEST: ("vectors", "read them with EmbeddingFolder"),
+    COMPARISON_FILE: ("a comparison of runs", "choose one of the runs in it"),
 }
 """Manifest of a folder -> its kind, and what to do with it."""
 _ROOTS = (Path(__file__).parents[1], Path(__file__).parent)

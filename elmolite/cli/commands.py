@@ -613,6 +613,8 @@ def predict(
     :param custom_head: The model's custom head.
     :param encoder: Language model, if it is not in the folder.
     """
+    if output == Path("-"):
+        output = None
     if output is not None and output.resolve() == Path(input_).resolve():
         raise InputError(f"--output {output}: must not be the input")
     _check_inputs(input_, task=model)

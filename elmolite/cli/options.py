@@ -400,7 +400,9 @@ def read_config(path: str) -> dict[str, Any]:
     """
     try:
         settings = yaml.load(Path(path).read_bytes().decode(), _Loader)
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
     except (yaml.YAMLError, RecursionError) as error:
         raise InputError(f"{path}: invalid YAML: {' '.join(str(error).split())}") from None

@@ -116,6 +116,8 @@ def embed_file(
     :param show_progress: show a progress bar.
     """
     output = Path(output)
+    if output == Path("-"):
+        raise InputError("output must be a file or folder, not standard output (-)")
     open_file = FILE_WRITERS.get(output.suffix)
     if open_file is None and output.suffix[1:].isalpha():
         raise InputError(f"{output}: unknown suffix; expected {', '.join(FILE_WRITERS)}, or none for a folder")

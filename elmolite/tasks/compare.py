@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from elmolite.errors import InputError
+from elmolite.hub import COMPARISON_FILE
 from elmolite.reports import plots
 from elmolite.tasks.config import FinetuningConfig
 from elmolite.tasks.finetune import CacheFolder, FinetuningResult, FinetuningRun, fit, layer_names
@@ -24,7 +25,6 @@ from elmolite.utils.console import html_table, table
 
 logger = logging.getLogger("elmolite")
 
-COMPARISON_FILE = "comparison.json"
 UNTRAINED = "untrained, "
 
 

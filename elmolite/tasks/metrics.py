@@ -296,8 +296,8 @@ def warn_unknown_labels(known: Collection[str], examples: Sequence[Example], par
     unknown = [example for example in examples if not set(known).issuperset(example.labels)]
     if unknown:
         label = next(label for label in unknown[0].labels if label not in known)
-        name = f"{part} examples" if part else "examples"
+        name = f"{part} example" if part else "example"
         logger.warning(
             f"{unknown[0].location}: label {label!r} is not among the {len(known)} labels of the training examples; "
-            f"{len(unknown)} {name} have unseen labels, which count as errors"
+            f"{n_of(len(unknown), name)} with unseen labels, which count as errors"
         )

@@ -193,7 +193,8 @@ def read_json(path: Path, *, kind: str) -> dict[str, Any]:
 
 def json_bytes(content: dict[str, Any]) -> bytes:
     """Serialise as indented JSON."""
-    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    return text.encode(errors="backslashreplace")  # file names may have surrogates, which JSON escapes so
 
 
 def json_line(content: Any) -> bytes:

@@ -194,6 +194,10 @@ BAD = {
     "a trained probe": (["finetune", "tag", *FINETUNE, "--probe", "--encoder-training=all"], "encoder-training frozen"),
     "output is input": (["predict", "m", "--input=good.txt", "--output=good.txt"], "must not be the input"),
     "a checkpoint": (["predict", "--checkpoint", "m", "--input=good.txt"], "MODEL is an argument"),
+    "vectors to standard output": (
+        ["embed", "mini-en", "--input=good.txt", "--output=-"],
+        "--output must be a file or",
+    ),
     "no task folder": (["predict", "nowhere", "--input", "good.txt"], "nowhere: no such task folder"),
 }
 
@@ -329,7 +333,7 @@ def test_from_examples_to_predictions(tmp_path, model_folder, files, output_of):
     assert json.loads(output_of("test", out / "model", tmp_path / "test.txt", "--json"))["value"] == test_value
 
     (tmp_path / "new.txt").write_text("ban bast\nkin\nnaïve\n", encoding="utf-8")
-    lines = output_of("predict", out, "--input", tmp_path / "new.txt").splitlines()
+    lines = output_of("predict", out, "--input", tmp_path / "new.txt", "--output", "-").splitlines()
     found = [json.loads(line) for line in lines]
     assert json.loads(output_of("predict", out, "--input", tmp_path / "new.txt", "--json")) == {"predictions": found}
     assert [record["text"] for record in found] == ["ban bast", "kin", "naïve"]
@@ -383,13 +387,15 @@ def test_plots_are_of_what_there_is(tmp_path, model_folder):
                        for each in ("token layer", "LSTM layer 1", "LSTM layer 2", "mix")]),
     ],
 )  # fmt: skip
-def test_comparisons(tmp_path, model_folder, files, output_of, options, rows):
+def test_comparisons(tmp_path, model_folder, files, output_of, capsys, options, rows):
     out = tmp_path / "out"
     said = output_of("finetune", "classify", "--encoder", model_folder, *files, "--out", out, *QUICK, *options)
     assert [row.split("  ")[0] for row in said.splitlines()[1 : len(rows) + 1]] == rows
     if "--seeds" in options:
         assert "mean ± standard deviation of 2 seeds" in said
         assert names(out) == ["classify-3", "classify-4", "comparison.json"]
+        assert run("info", out) == 2
+        assert "out: a comparison of runs, not a language model: choose one of the runs" in capsys.readouterr().err
         predict = ["predict", out / "classify-4", "--input", tmp_path / "test.txt"]
         assert run(*predict) == 2  # the language model is not in it
         assert run(*predict, "--encoder", model_folder) == 0

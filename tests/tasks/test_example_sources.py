@@ -116,13 +116,19 @@ def test_labels_unseen_in_training_and_pairs_without_a_label_are_logged(tmp_path
     examples = TaskExamples.read("entail", train=train, dev=dev)
     assert (examples.labels, examples.is_multi_label, examples.test) == (["no", "yes"], False, None)
     assert len(examples.train) == 2
-    assert f"{dev}, line 3: label 'maybe' is not among the 2 labels" in caplog.text
+    message = (
+        "label 'maybe' is not among the 2 labels of the training examples; 1 dev example with unseen labels, which"
+    )
+    assert f"{dev}, line 3: {message}" in caplog.text
 
 
 def test_training_on_running_text_is_warned_of(tmp_path, caplog):
     path = write_lines(tmp_path / "a.txt", *(f"{chr(97 + i)} ban" for i in range(26)))
     TaskExamples.read("classify", train=path)
     assert f"{path}: 24 of 24 labels occur once, such as 'a'" in caplog.text
+    path = write_lines(tmp_path / "same.txt", *["the ban"] * 20)
+    TaskExamples.read("classify", train=path)
+    assert f"{path}: all labels are 'the', so that there is nothing to learn" in caplog.text
 
 
 def test_examples_without_any_label_teach_nothing(tmp_path):

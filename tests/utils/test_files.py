@@ -56,7 +56,7 @@ def read_manifest(path):
 
 def test_a_manifest_is_json_and_every_change_is_found(tmp_path):
     path = tmp_path / "m.json"
-    content = {"format_version": 1, "name": "é", "nested": {"sha256": "x"}}
+    content = {"format_version": 1, "name": "é", "file": "\udcff", "nested": {"sha256": "x"}}
     files.write_manifest(path, content)
     assert read_manifest(path) == content
     assert list(json.loads(path.read_text(encoding="utf-8"))) == [*content, "sha256"]

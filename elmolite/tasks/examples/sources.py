@@ -257,6 +257,11 @@ class TaskExamples:
         examples = cls(task, **parts, sources=names, columns=columns)
         if not examples.labels:
             raise InputError(f"{train}: none of the {len(examples.train)} training examples has a label")
+        if len(examples.labels) == 1 and not examples.is_multi_label:
+            logger.warning(
+                f"{train}: all labels are {excerpt(examples.labels[0])}, so that there is nothing to learn: if this is "
+                "not the label, pass `columns.format` or `columns.label`"
+            )
         if not examples.spec.has_token_labels:
             _warn_if_texts(str(train), examples.train)
         for name in ("dev", "test"):
