@@ -39,8 +39,10 @@ class Batch(NamedTuple):
     n_targets_of_all_rows: int
 
     def to(self, device: torch.device) -> Batch:
-        """Copy the tensors to a device."""
-        moved: dict[str, Any] = {k: part.to(device) for k, part in self._asdict().items() if isinstance(part, Tensor)}
+        """Copy the tensors to a device; from pinned memory to a GPU without waiting."""
+        tensors = {name: part for name, part in self._asdict().items() if isinstance(part, Tensor)}
+        is_gpu = device.type == "cuda"
+        moved: dict[str, Any] = {name: part.to(device, non_blocking=is_gpu) for name, part in tensors.items()}
         return self._replace(**moved)
 
 

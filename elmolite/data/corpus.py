@@ -47,6 +47,21 @@ class Split:
     tokens: NDArray[np.uint32]  # (number of positions): word types
     sentences: NDArray[np.int64]  # (n_sentences + 1): offsets in tokens
     documents: NDArray[np.int64]  # (n_documents + 1): offsets in sentences
+    source: tuple[Path, str] | None = None  # the corpus folder and the name, of a whole split
+
+    @classmethod
+    def open(cls, folder: Path, name: str) -> Split:
+        """Map the arrays of a split."""
+        tokens, sentences, documents = (
+            files.map_array(folder / f"{name}.{part}.npy") for part in ("tokens", "sentences", "documents")
+        )
+        return cls(tokens, sentences, documents, (folder, name))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle a whole split without its arrays, which another process maps again."""
+        if self.source is not None:
+            return Split.open, self.source
+        return Split, (self.tokens, self.sentences, self.documents)
 
     @property
     def n_sentences(self) -> int:
@@ -91,8 +106,11 @@ class Corpus:
         self.characters = characters
         self._character_rows = files.map_array(folder / "characters.npy")
         self.vocab_ids = files.map_array(folder / "vocab_ids.npy")
-        self.train = self._split("train")
-        self.valid = self._split("valid")
+        self.train = Split.open(folder, "train")
+        self.valid = Split.open(folder, "valid")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Corpus.open, (self.folder,)
 
     def __repr__(self) -> str:
         counts = f"{self.train.n_tokens:,} training and {self.valid.n_tokens:,} validation tokens"
@@ -182,10 +200,6 @@ class Corpus:
         if summary["vocabulary_size"] == len(SPECIALS):
             lines.append("warning     no word is frequent enough for the vocabulary: lower its minimum count")
         return "\n".join(lines)
-
-    def _split(self, name: str) -> Split:
-        parts = ("tokens", "sentences", "documents")
-        return Split(*(files.map_array(self.folder / f"{name}.{part}.npy") for part in parts))
 
 
 def _counts(part: dict[str, Any]) -> str:

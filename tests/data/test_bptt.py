@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -119,3 +121,14 @@ def test_where_the_state_is_reset(corpus):
 def test_too_little_text_is_said(corpus):
     with pytest.raises(InputError, match=r"sentences are too few for batch_size 5000"):
         BPTTBatches(corpus, corpus.train, 5000, 20)
+
+
+def test_the_text_is_not_pickled(corpus):
+    """Another process maps it again; the validation text, a part of a split, is copied."""
+    streams = BPTTBatches(corpus, corpus.train, 4, 10, seed=0)
+    pickled = pickle.dumps(streams)
+    assert len(pickled) < corpus.train.tokens.nbytes
+    for before, after in zip(streams.batch(3), pickle.loads(pickled).batch(3), strict=True):
+        assert before == after if isinstance(before, int | None) else torch.equal(before, after)
+    valid = BPTTBatches(corpus, corpus.valid.first_sentences(20), 1, 10)
+    assert torch.equal(pickle.loads(pickle.dumps(valid)).batch(0).forward_targets, valid.batch(0).forward_targets)
