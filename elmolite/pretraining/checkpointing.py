@@ -212,6 +212,8 @@ class CheckpointCallback(Callback):
 
     def save_before_validation(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save a checkpoint without export."""
+        assert isinstance(pl_module, PretrainingModule)
+        pl_module.guard.check(pl_module)
         check_finite_weights(pl_module, trainer.global_step)
         self._save_checkpoint(trainer)
 
@@ -220,6 +222,7 @@ class CheckpointCallback(Callback):
         assert isinstance(pl_module, PretrainingModule)
         result = pl_module.last_perplexity
         self.done_step = trainer.global_step
+        pl_module.guard.check(pl_module)
         check_finite_weights(pl_module, trainer.global_step)
         if result is not None and math.isnan(result.average):
             raise distributed.shared_error(

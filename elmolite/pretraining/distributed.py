@@ -147,14 +147,6 @@ def all_reduce_mean_(part: Tensor) -> None:
         part /= distributed.get_world_size()
 
 
-def all_true(flag: Tensor) -> bool:
-    """Return whether a boolean scalar is true on all ranks."""
-    if is_distributed():
-        flag = flag.int()
-        distributed.all_reduce(flag, distributed.ReduceOp.MIN)
-    return bool(flag)
-
-
 def barrier() -> None:
     """Wait for all ranks."""
     if is_distributed():

@@ -38,24 +38,29 @@ class EMA:
         index_of = {weight: index for index, weight in enumerate(self._weights)}
         self._tables = [index_of[table] for table in tables]
         self._average: list[Tensor] = []  # empty before the first step
-        self._log_kept = 0.0  # sum of the logarithms of all decays
+        self._log_kept = torch.zeros((), dtype=torch.float64)  # sum of the logarithms of all decays
         self._log_kept_then: dict[int, Tensor] = {}  # table -> _log_kept at the last update of each row, (V)
 
     @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Average the weights after a step, counted from 0."""
+    def update(self, step: int, is_taken: Tensor) -> None:
+        """Average the weights after a step.
+
+        :param step: counted from 0.
+        :param is_taken: boolean scalar on the device; false leaves the average as it is.
+        """
+        device = is_taken.device
+        self._log_kept = self._log_kept.to(device, torch.float32 if device.type == "mps" else torch.float64)
         if not self._average:
             self._average = [weight.detach().clone() for weight in self._weights]
             for index in self._tables:
-                device = self._weights[index].device
-                dtype = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
-                self._log_kept_then[index] = torch.zeros(len(self._weights[index]), dtype=dtype, device=device)
+                self._log_kept_then[index] = self._log_kept.new_zeros(len(self._weights[index]))
         decay = min(self.decay, (1 + step) / (10 + step))
-        self._log_kept += math.log(decay)
+        self._log_kept = self._log_kept.add(math.log(decay)).where(is_taken, self._log_kept)
+        share = torch.where(is_taken, self._average[0].new_full((), 1 - decay), 0)
         for index in range(len(self._weights)):
             if index not in self._log_kept_then:
                 average, weight = self._pair(index)
-                average.lerp_(weight, 1 - decay)
+                average.lerp_(weight, share)
 
     def update_rows(self, gradients: Iterable[RowGradient]) -> None:
         """Average the rows of the tables that the next optimizer step changes."""
@@ -97,13 +102,14 @@ class EMA:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for a training checkpoint."""
-        return {"weights": self._average, "log_kept": self._log_kept, "log_kept_then": self._log_kept_then}
+        return {"weights": self._average, "log_kept": float(self._log_kept), "log_kept_then": self._log_kept_then}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a copy of the state of :meth:`state_dict`."""
         state = copy.deepcopy(state)
         self._average = state["weights"]
-        self._log_kept, self._log_kept_then = state["log_kept"], state["log_kept_then"]
+        self._log_kept = torch.tensor(state["log_kept"], dtype=torch.float64)
+        self._log_kept_then = state["log_kept_then"]
 
     def _pair(self, index: int) -> tuple[Tensor, nn.Parameter]:
         """Return an average and its weight; moves a restored average to the device of the weight."""

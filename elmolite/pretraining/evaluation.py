@@ -21,6 +21,7 @@ from elmolite.data.vocab import BEGIN_SENTENCE_ID, END_SENTENCE_ID, UNKNOWN_ID
 from elmolite.errors import InputError
 from elmolite.nn.bilm import BiLM, BiLMState
 from elmolite.nn.softmax import Softmax
+from elmolite.pretraining import distributed
 from elmolite.utils.console import ProgressBar, html_table
 from elmolite.utils.torch import best_device, evaluating
 
@@ -102,9 +103,8 @@ class PerplexityMeter:
         self.bilm = bilm
         self.softmax = softmax
         self._state: BiLMState | None = None
-        self._losses = [0.0, 0.0]
+        self._sums: list[Tensor] = []  # of each batch, on the device: the loss of each direction, the unknown words
         self._n_targets = 0
-        self._n_unknown = 0
 
     @torch.no_grad()
     def update(self, batch: Batch) -> None:
@@ -113,20 +113,27 @@ class PerplexityMeter:
             self._state = self.bilm.zero_state(len(batch.forward_inputs))
         with torch.autocast(self.bilm.device.type, enabled=False):
             forward, backward, self._state = run_batch(self.bilm, batch, self._state)
-            for direction, (hidden, targets) in enumerate(
-                [(forward, batch.forward_targets), (backward, batch.backward_targets)]
-            ):
-                self._losses[direction] += self.softmax.full_loss(hidden, time_major(targets)).item()
+            losses = [
+                self.softmax.full_loss(hidden, time_major(targets))
+                for hidden, targets in ((forward, batch.forward_targets), (backward, batch.backward_targets))
+            ]
+        self._sums.append(torch.stack([*losses, (batch.forward_targets == UNKNOWN_ID).sum()]))
         self._n_targets += batch.n_targets
-        self._n_unknown += int((batch.forward_targets == UNKNOWN_ID).sum())
+
+    def totals(self) -> tuple[float, float, float, int]:
+        """Return the sums over the batches so far: loss of each direction, unknown words, targets per direction."""
+        sums = torch.stack(self._sums).cpu().double().sum(dim=0) if self._sums else torch.zeros(3)
+        forward, backward, n_unknown = sums.tolist()
+        return forward, backward, n_unknown, self._n_targets
 
     def result(self) -> Perplexity:
-        """Return the perplexity over the batches so far."""
-        n_targets = max(1, self._n_targets)
-        forward, backward = (loss / n_targets for loss in self._losses)
-        return Perplexity(
-            _exp(forward), _exp(backward), _exp((forward + backward) / 2), self._n_unknown / n_targets, self._n_targets
+        """Return the perplexity over the batches so far, of all ranks together; a collective."""
+        forward, backward, n_unknown, n_targets = map(
+            sum, zip(*distributed.all_gather_object(self.totals()), strict=True)
         )
+        n = max(1, n_targets)
+        average = (forward + backward) / 2
+        return Perplexity(_exp(forward / n), _exp(backward / n), _exp(average / n), n_unknown / n, n_targets)
 
 
 def _exp(x: float) -> float:

@@ -105,12 +105,12 @@ class TrainingLog(Callback):
         self.show = show
         self._bar = ProgressBar("", unit="steps", show=False)
         self._loss_sum: torch.Tensor | float = 0.0
-        self._n_targets = 0
+        self._n_targets: torch.Tensor | int = 0
         self._since = time.monotonic()
 
     def _totals(self) -> tuple[float, int]:
         """Return the loss and the number of targets since the last line, over all ranks; a collective."""
-        totals = distributed.all_gather_object((float(self._loss_sum), self._n_targets))
+        totals = distributed.all_gather_object((float(self._loss_sum), int(self._n_targets)))
         return sum(loss_sum for loss_sum, _ in totals), sum(n_targets for _, n_targets in totals)
 
     def state_dict(self) -> dict[str, Any]:
@@ -141,6 +141,7 @@ class TrainingLog(Callback):
         step = trainer.global_step
         if step % self.every and step != self.n_steps:
             return
+        pl_module.guard.check(pl_module)
         now = time.monotonic()
         loss_sum, n_targets = self._totals()
         loss = loss_sum / (2 * n_targets) if n_targets else math.nan  # NaN: all steps were skipped

@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
+import os
+import signal
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from elmolite.data.bptt import Batch
+from elmolite.data.bptt import Batch, BPTTBatches
 from elmolite.nn.bilm import BiLM, BiLMState
 from elmolite.nn.lstm.reference import State
 from elmolite.nn.softmax import Softmax
@@ -29,13 +34,14 @@ from elmolite.pretraining.setup import PretrainingRun
 from elmolite.pretraining.sparse_rows import row_sparse_update, take_row_gradient
 
 MAX_SKIPPED_IN_A_ROW = 10
+MAX_BATCH_WORKERS = 4
 _DROPOUT, _NEGATIVES = 0, 1  # purposes of random numbers, so that no two streams are equal
 
 
 def rows_of_rank(trainer: Trainer, batch_size: int) -> slice:
-    """Return the rows of the whole batch that this rank trains."""
-    n_own = batch_size // trainer.world_size
-    return slice(trainer.global_rank * n_own, (trainer.global_rank + 1) * n_own)
+    """Return the rows of the whole batch that this rank trains or evaluates; none if there are more ranks than rows."""
+    rank, n_ranks = trainer.global_rank, trainer.world_size
+    return slice(rank * batch_size // n_ranks, (rank + 1) * batch_size // n_ranks)
 
 
 class _ResumingSampler(Sampler[int]):
@@ -51,6 +57,35 @@ class _ResumingSampler(Sampler[int]):
         return iter(range(self.first, self.n_steps))
 
 
+class _BatchesOfSteps(Dataset[list[Batch]]):
+    """Batches of an optimizer step, of some rows, by step."""
+
+    def __init__(self, streams: BPTTBatches, rows: slice, n_batches: int) -> None:
+        self.streams, self.rows, self.n_batches = streams, rows, n_batches
+
+    def __getitem__(self, step: int) -> list[Batch]:
+        first = step * self.n_batches
+        return [self.streams.batch(number, rows=self.rows) for number in range(first, first + self.n_batches)]
+
+
+def n_batch_workers(device: torch.device) -> int:
+    """Return the number of processes that make batches ahead.
+
+    A GPU waits while the main process makes a batch, half of the time of a step. On a CPU a batch takes a
+    fiftieth of a step, and another process would take a core from training.
+    """
+    if device.type != "cuda":
+        return 0
+    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(MAX_BATCH_WORKERS, n_cores // max(1, torch.cuda.device_count()) - 1))
+
+
+def _ignore_signals(_: int) -> None:
+    """Leave SIGTERM and SIGINT, sent to all processes of a group, to the main process, which ends its workers."""
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, signal.SIG_IGN)
+
+
 class PretrainingData(LightningDataModule):
     """Training batches of this rank's rows, and the validation text."""
 
@@ -61,21 +96,27 @@ class PretrainingData(LightningDataModule):
     def train_dataloader(self) -> DataLoader[list[Batch]]:
         """Return the steps that remain: lists of batches, several with gradient accumulation."""
         assert self.trainer is not None
-        train, n_batches = self.run.train, self.run.config.accumulate_steps
-        rows = rows_of_rank(self.trainer, train.batch_size)
-
-        def batches(step: int) -> list[Batch]:
-            return [train.batch(step * n_batches + i, rows=rows) for i in range(n_batches)]
-
-        sampler = _ResumingSampler(self.trainer.global_step, self.run.n_steps)
-        return DataLoader(range(self.run.n_steps), batch_size=None, sampler=sampler, collate_fn=batches)  # type: ignore[arg-type]
+        device = self.trainer.strategy.root_device
+        n_workers = n_batch_workers(device)
+        rows = rows_of_rank(self.trainer, self.run.train.batch_size)
+        return DataLoader(
+            _BatchesOfSteps(self.run.train, rows, self.run.config.accumulate_steps),
+            batch_size=None,
+            sampler=_ResumingSampler(self.trainer.global_step, self.run.n_steps),
+            num_workers=n_workers,
+            worker_init_fn=_ignore_signals,
+            persistent_workers=n_workers > 0,
+            pin_memory=device.type == "cuda",
+        )
 
     def val_dataloader(self) -> DataLoader[list[Batch]] | list[Any]:
-        """Return the batches of the validation text."""
+        """Return the batches of this rank's rows of the validation text."""
         if (valid := self.run.valid) is None:
             return []
-        steps = range(valid.epoch_steps(0))
-        return DataLoader(steps, batch_size=None, collate_fn=lambda step: [valid.batch(step)])  # type: ignore[arg-type]
+        assert self.trainer is not None
+        rows = rows_of_rank(self.trainer, valid.batch_size)
+        n_batches = int(rows.start < rows.stop)
+        return DataLoader(_BatchesOfSteps(valid, rows, n_batches), batch_size=None, sampler=range(valid.epoch_steps(0)))
 
 
 class PretrainingModule(LightningModule):
@@ -150,19 +191,30 @@ class PretrainingModule(LightningModule):
         n_of_all_ranks = max(1, sum(batch.n_targets_of_all_rows for batch in batches))
         scale = self.trainer.world_size / (2 * n_of_all_ranks)  # DDP divides by the world size
         total = torch.zeros((), device=self.device)
-        for number, batch in enumerate(batches, step * len(batches)):
+        for index, batch in enumerate(batches):
+            number = step * len(batches) + index
             torch.manual_seed(_seed(_DROPOUT, self.config.seed, number, self.global_rank))
             loss, penalty = self._loss(batch, number)
-            self.manual_backward(loss * scale + penalty / len(batches))
+            assert self._state is not None
+            is_finite, self._state = reset_nonfinite_rows(self._state)
+            valid = torch.where(is_finite & loss.isfinite(), 1.0, math.nan)  # NaN spreads to the gradients of all ranks
+            with self._gradients_kept_local(index < len(batches) - 1):
+                self.manual_backward((loss * scale + penalty / len(batches)) * valid)
             total += loss.detach()
         learning_rate = self.config.learning_rate_at(step, self.n_steps)
-        is_taken, norm = self._optimize(step, total, learning_rate)
+        is_taken, norm = self._optimize(step, learning_rate)
+        self.guard.record(step, is_taken, loss=total, gradient_norm=norm)
         return {
-            "loss_sum": total if is_taken else 0.0,
-            "n_targets": n_targets if is_taken else 0,
+            "loss_sum": total.where(is_taken, 0),
+            "n_targets": n_targets * is_taken,
             "learning_rate": learning_rate,
             "gradient_norm": norm,
         }
+
+    def _gradients_kept_local(self, is_local: bool) -> AbstractContextManager[Any]:
+        """Leave the gradients of a backward pass that others follow to the reduction of the last one."""
+        strategy = self.trainer.strategy
+        return strategy.block_backward_sync() if is_local and isinstance(strategy, DDPStrategy) else nullcontext()
 
     def _loss(self, batch: Batch, number: int) -> tuple[Tensor, Tensor | float]:
         """Return the loss of both directions summed over this rank's targets, and the activation penalty."""
@@ -187,9 +239,11 @@ class PretrainingModule(LightningModule):
             penalty = penalty + self.config.temporal_activation_regularization * raw.diff(dim=1).pow(2).mean()
         return penalty
 
-    def _optimize(self, step: int, loss: Tensor, learning_rate: float) -> tuple[bool, Tensor]:
-        """Clip and apply the gradients if they are finite on all ranks; return whether they were, and their norm."""
-        assert self._state is not None
+    def _optimize(self, step: int, learning_rate: float) -> tuple[Tensor, Tensor]:
+        """Clip and apply the gradients if they are finite, without a wait for the device.
+
+        :returns: whether they were, a boolean scalar on the device that is equal on all ranks, and their norm.
+        """
         row_gradients = [take_row_gradient(table) for table in self.tables]
         if self.ema is not None:
             self.ema.update_rows(row_gradients)
@@ -197,21 +251,21 @@ class PretrainingModule(LightningModule):
         assert isinstance(optimizer, LightningOptimizer)  # there is one
         with row_sparse_update(optimizer.optimizer, row_gradients) as parameters:
             norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
-            is_taken = distributed.all_true(loss.isfinite() & norm.isfinite() & state_is_finite(self._state))
+            is_taken = norm.isfinite()
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate
-            if not is_taken:
-                optimizer.zero_grad()  # without gradients, step() only counts
+            if isinstance(optimizer.optimizer, torch.optim.Adam):
+                # As GradScaler does: the fused step reads it on the device, and then does nothing.
+                optimizer.optimizer.found_inf = (~is_taken).float()  # type: ignore[attr-defined]
+            else:
+                for parameter in parameters:  # a zero gradient changes nothing without momentum
+                    if parameter.grad is not None:
+                        parameter.grad.masked_fill_(~is_taken, 0)
             optimizer.step()
             optimizer.zero_grad()
-        if not is_taken:
-            self._state = reset_nonfinite_rows(self._state)
-            self.guard.step_skipped(self, step, loss=float(loss), gradient_norm=float(norm))
-            return False, norm
-        self.guard.step_taken()
         if self.ema is not None:
-            self.ema.update(step)
-        return True, norm
+            self.ema.update(step, is_taken)
+        return is_taken, norm
 
     def on_validation_epoch_start(self) -> None:
         """Start a perplexity, of the averaged weights if there is an average."""
@@ -220,7 +274,7 @@ class PretrainingModule(LightningModule):
         self._meter = PerplexityMeter(self.bilm, self.softmax)
 
     def validation_step(self, batches: list[Batch], step: int) -> None:  # noqa: ARG002
-        """Add a batch; every rank evaluates the whole validation text."""
+        """Add a batch."""
         assert self._meter is not None
         for batch in batches:
             self._meter.update(batch)
@@ -275,44 +329,62 @@ def _seed(*numbers: int) -> int:
 
 
 class NonFiniteGuard:
-    """Count of optimizer steps skipped for a non-finite loss, gradient or LSTM state; aborts after ten in a row."""
+    """Counts optimizer steps skipped for a non-finite loss, gradient or LSTM state, and ends a run of ten in a row.
+
+    The counts stay on the device, so that no step waits for it; :meth:`check` reads them.
+    """
 
     def __init__(self) -> None:
         self.n_skipped = 0
-        self._n_in_a_row = 0
+        """Skipped steps up to the last :meth:`check`."""
+        self._counts = torch.zeros(4, dtype=torch.int64)  # skipped, in a row, most in a row, step of the last
+        self._seen = torch.zeros(2)  # loss of this rank and gradient norm at the last skipped step
+
+    def record(self, step: int, is_taken: Tensor, *, loss: Tensor, gradient_norm: Tensor) -> None:
+        """Record a step, on the device.
+
+        :param step: counted from 0.
+        :param is_taken: boolean scalar.
+        :param loss: of this rank.
+        """
+        n_skipped, in_a_row, most, last = self._counts.to(is_taken.device)
+        in_a_row = (in_a_row + 1) * ~is_taken
+        counts = (n_skipped + ~is_taken, in_a_row, most.maximum(in_a_row), last.where(is_taken, step))
+        self._counts = torch.stack(counts)
+        self._seen = self._seen.to(loss.device).where(is_taken, torch.stack([loss, gradient_norm]))
+
+    def check(self, module: nn.Module) -> None:
+        """Log the steps skipped since the last call.
+
+        :raises InputError: too many in a row were skipped, or a weight is not finite.
+        """
+        n_skipped, _, most, last = self._counts.tolist()
+        if n_skipped == self.n_skipped:
+            return
+        loss, gradient_norm = self._seen.tolist()
+        seen = f"loss {loss:.4g}, gradient norm {gradient_norm:.4g}"
+        n_new = n_skipped - self.n_skipped
+        steps = f"step {last + 1:,}" if n_new == 1 else f"{n_new:,} steps up to step {last + 1:,}"
+        distributed.log_once(
+            f"skipped {steps} ({n_skipped:,} skipped so far): non-finite values, {seen}", level=logging.WARNING
+        )
+        self.n_skipped = n_skipped
+        check_finite_weights(module, last)
+        if most >= MAX_SKIPPED_IN_A_ROW:
+            raise distributed.shared_error(
+                f"training diverged: non-finite loss, gradient or state in {most} consecutive steps (last: "
+                f"{last + 1:,}; {seen}); the last checkpoint is intact; try a lower `learning_rate`"
+            )
 
     def state_dict(self) -> dict[str, int]:
         """Return the counts."""
-        return {"n": self.n_skipped, "in_a_row": self._n_in_a_row}
+        n_skipped, in_a_row, *_ = self._counts.tolist()
+        return {"n": n_skipped, "in_a_row": in_a_row}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Restore the counts."""
-        self.n_skipped, self._n_in_a_row = state["n"], state["in_a_row"]
-
-    def step_taken(self) -> None:
-        """Record a step."""
-        self._n_in_a_row = 0
-
-    def step_skipped(self, module: nn.Module, step: int, *, loss: float, gradient_norm: float) -> None:
-        """Record and log a skipped step.
-
-        :param step: counted from 0.
-        :param loss: of this rank.
-        :raises InputError: a weight is not finite, or too many steps in a row were skipped.
-        """
-        self.n_skipped += 1
-        self._n_in_a_row += 1
-        seen = f"loss {loss:.4g}, gradient norm {gradient_norm:.4g}"
-        distributed.log_once(
-            f"skipped step {step + 1:,} ({self.n_skipped:,} skipped so far): non-finite values, {seen}",
-            level=logging.WARNING,
-        )
-        check_finite_weights(module, step)
-        if self._n_in_a_row >= MAX_SKIPPED_IN_A_ROW:
-            raise distributed.shared_error(
-                f"training diverged: non-finite loss, gradient or state in {self._n_in_a_row} consecutive steps (last: "
-                f"{step + 1:,}; {seen}); the last checkpoint is intact; try a lower `learning_rate`"
-            )
+        self.n_skipped = state["n"]
+        self._counts = torch.tensor([state["n"], state["in_a_row"], state["in_a_row"], 0])
 
 
 def check_finite_weights(module: nn.Module, step: int) -> None:
@@ -325,19 +397,16 @@ def check_finite_weights(module: nn.Module, step: int) -> None:
         )
 
 
-def state_is_finite(state: BiLMState) -> Tensor:
-    """Return whether all values of an LSTM state are finite, as a boolean scalar on its device."""
-    return nn.utils.get_total_norm([part for direction in state for part in direction]).isfinite()
+def reset_nonfinite_rows(state: BiLMState) -> tuple[Tensor, BiLMState]:
+    """Set each layer of a row that has a non-finite value to zero.
 
-
-def reset_nonfinite_rows(state: BiLMState) -> BiLMState:
-    """Return an LSTM state, (L, B, size), with zeros for each layer of a row that has a non-finite value."""
-    return BiLMState(
-        *(
-            State(*(torch.where(part.isfinite().all(dim=2, keepdim=True), part, 0.0) for part in direction))
-            for direction in state
-        )
-    )
+    :param state: (L, B, size).
+    :returns: whether all values were finite, a boolean scalar on the device, and the new state.
+    """
+    parts = [part for direction in state for part in direction]
+    rows = [part.isfinite().all(dim=2, keepdim=True) for part in parts]
+    kept = iter(torch.where(of_part, part, 0.0) for of_part, part in zip(rows, parts, strict=True))
+    return torch.stack(rows).all(), BiLMState(*(State(*(next(kept) for _ in direction)) for direction in state))
 
 
 def _loops_at(trainer: Trainer, step: int) -> dict[str, Any]:

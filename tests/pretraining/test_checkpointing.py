@@ -1,4 +1,5 @@
 import math
+import multiprocessing
 import os
 import shutil
 import signal
@@ -17,7 +18,7 @@ from helpers.pretraining import (
     weights_of,
 )
 
-from elmolite.errors import InputError
+from elmolite.errors import InputError, Preempted
 from elmolite.pretraining import checkpointing, module
 from elmolite.pretraining.checkpointing import TrainingCheckpoints, load_checkpoint, save_checkpoint
 
@@ -128,6 +129,22 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, corpus, monkeypatch
     with pytest.raises(DiedError), before_step(7, die):
         train(corpus, tmp_path / "parts", **changes)
     train(corpus, tmp_path / "parts", resume=True, **changes)
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def terminate_with_children(_):
+    for pid in (os.getpid(), *(child.pid for child in multiprocessing.active_children())):
+        os.kill(pid, signal.SIGTERM)
+
+
+@pytest.mark.multiprocess
+def test_batches_of_other_processes_are_the_same(tmp_path, corpus, monkeypatch):
+    train(corpus, tmp_path / "whole", accumulate_steps=2)
+    monkeypatch.setattr(module, "n_batch_workers", lambda _: 2)
+    with pytest.raises(Preempted), before_step(7, terminate_with_children):
+        train(corpus, tmp_path / "parts", accumulate_steps=2)
+    assert multiprocessing.active_children() == []
+    train(corpus, tmp_path / "parts", resume=True, accumulate_steps=2)
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 

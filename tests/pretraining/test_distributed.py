@@ -50,7 +50,7 @@ RECIPES = Path(__file__).parents[2] / "recipes" / "distributed"
 def train(corpus, out, optimizer, softmax, model_input, *, n_nodes, resume=False):
     model = small_config(dropout=0.0, input=model_input)
     changes = {"optimizer": optimizer, "learning_rate": RATES[optimizer], "softmax": softmax, "n_nodes": n_nodes}
-    config = PretrainingConfig(**{**SETTINGS, **changes})
+    config = PretrainingConfig(**{**SETTINGS, **changes}, accumulate_steps=2 if softmax == "full" else 1)
     with mock.patch.object(softmax_module, "CUTOFFS", (10, 20)), mock.patch.object(module, "LARGE_VOCABULARY", 10):
         pretrain(config, model=model, corpus=corpus, out=out, resume=resume, show_progress=False)
 

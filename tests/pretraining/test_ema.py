@@ -15,7 +15,7 @@ def test_the_average_follows_its_definition():
         assert module.weight.item() == expected  # the weights, before the first step
     for step, value in enumerate([1.0, 5.0, 2.0, 8.0, 8.0, 3.0, 4.0, 4.0, 4.0, 1.0, 9.0]):
         nn.init.constant_(module.weight, value)
-        average.update(step)
+        average.update(step, torch.tensor(True))
         decay = min(0.5, (1 + step) / (10 + step))
         expected = value if step == 0 else decay * expected + (1 - decay) * value
     with average.swapped():
@@ -37,7 +37,7 @@ def test_lazy_updates_of_tables_give_the_same_average():
             for table in tables:
                 table[rows] = torch.randn_like(table[rows])
         for average in (whole, by_rows):
-            average.update(step)
+            average.update(step, torch.tensor(True))
         if step in (0, 12):
             state = copy.deepcopy(by_rows.state_dict())
             by_rows = EMA(module, 0.8, tables)

@@ -37,9 +37,13 @@ def spoil(place, value, steps):
         return loss, penalty
 
     def spoiled_backward(self, loss):
+        handle = None
+        if at["step"] in steps and place == "gradient":  # before the gradients of the ranks are averaged
+            weight = self.get_parameter("bilm.token_encoder.projection.bias")
+            handle = weight.register_hook(lambda gradient: gradient.index_fill(0, torch.tensor(3), value))
         backward(self, loss)
-        if at["step"] in steps and place == "gradient":
-            self.get_parameter("bilm.token_encoder.projection.bias").grad[3] = value
+        if handle is not None:
+            handle.remove()
 
     def checked_optimize(self, step, *arguments):
         before = [weight.detach().clone() for weight in self.parameters()]
