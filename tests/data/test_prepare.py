@@ -115,7 +115,7 @@ def test_unicode_characters_come_from_the_training_text_or_a_model(tmp_path):
     ("options", "message"),
     [
         ({"min_character_count": 3}, "min_character_count requires `characters='unicode'`"),
-        ({"characters": "utf-16"}, "characters must be one of bytes, unicode, got 'utf-16'"),
+        ({"characters": "utf-16"}, "characters must be bytes or unicode, got 'utf-16'"),
         ({"vocab_size": 3}, "vocab_size must be at least 4, got 3"),
         ({"n_workers": 0}, "n_workers must be positive, got 0"),
         ({"min_count": 0}, "min_count must be positive, got 0"),

@@ -25,6 +25,7 @@ from elmolite.data.text import (
     read_lines,
 )
 from elmolite.errors import InputError
+from elmolite.utils.console import n_of
 
 BLOCK = 8192
 GZIPPED = gzip.compress(b"good text\n" * 1000)
@@ -158,7 +159,7 @@ def test_unusual_text_is_read_without_loss(tmp_path, model_folder, capsys, caplo
     path.write_bytes(content.encode())
     assert main(["prepare", str(path), "--out", str(tmp_path / "corpus"), "--workers", "1"]) == 0
     said = capsys.readouterr()
-    assert f"read {n_lines:,} lines ({n_blank:,} blank)" in said.err
+    assert f"read {n_of(n_lines, 'line')} ({n_blank:,} blank)" in said.err
     assert re.search(report, said.err + caplog.text)
     assert letters_of(Corpus.open(tmp_path / "corpus")) == letters(content)
     assert main(["embed", str(model_folder), "--input", str(path), "--output", str(output)]) == 0
@@ -268,7 +269,7 @@ def test_invalid_sources_are_refused(tmp_path, capsys, name):
 def test_every_file_is_read_once(capsys, name):
     arguments, n_lines = READ_SOURCES[name]
     assert main(["prepare", *arguments, "--pretokenized", "--out", "corpus"]) == 0
-    assert f"read {n_lines} lines (0 blank)" in capsys.readouterr().err
+    assert f"read {n_of(n_lines, 'line')} (0 blank)" in capsys.readouterr().err
     corpus = Corpus.open("corpus")
     assert corpus.train.n_tokens + corpus.valid.n_tokens == n_lines * len(SENTENCE.split())
 
