@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ class TurnTaking(Callback):
         self.turns.begin({"torch": torch.__version__})
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.turns.step_is_done(float(outputs["loss_sum"]) / (2 * outputs["n_targets"]))
+        self.turns.step_is_done(float(outputs["loss_sum"] / (2 * outputs["n_targets"])))
 
 
 def main() -> None:
@@ -54,7 +53,7 @@ def main() -> None:
         show_progress=False,
     )
     config = PretrainingConfig(
-        n_epochs=math.inf,
+        n_epochs=settings["steps_in_all"],  # an epoch has at least one step
         max_steps=settings["steps_in_all"],
         batch_size=settings["n_rows"],
         bptt_length=settings["window"],
