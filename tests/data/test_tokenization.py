@@ -1,14 +1,19 @@
 import copy
 import gzip
 import pickle
+from itertools import islice
 
 import pytest
 from helpers.data import SHARED, needs_shared
+from hypothesis import example, given, settings, strategies as st
 from tokenizers import Tokenizer
 
+from elmolite.data.prepare import tokenize_documents
 from elmolite.data.tokenization import SentenceTokenizer
 
 ENGLISH = SentenceTokenizer.english()
+UNCACHED = SentenceTokenizer.english()
+UNCACHED._rules = None
 
 
 @pytest.mark.parametrize(
@@ -43,6 +48,36 @@ def test_tokens(text, tokens):
 )
 def test_sentences(text, n_sentences):
     assert len(ENGLISH.sentences(text)) == n_sentences
+
+
+WORDS = (
+    "Smith I can't cannot gonna Dr. U.S. J. No. (J. É. etc. dept. cent. word words. ok. 5 5. ½ Ⅷ 3.5 8-) www.a.b a@b.c "
+    "http://x.y/z. A ß ü Ünder 東京 。 ǅ ... ?! . ! … \" ' “ ” ’ « » ( ) [ ] , ; : = - — _ n't 's \u0301"
+)
+SPACES = " \n\t\r\f\v\x1c\x1d\x1e\x1f\x85\xa0\u1680\u180e\u2003\u200b\u2028\u2029\u3000\ufeff\0\ud800"
+
+
+@settings(max_examples=1000)
+@given(st.lists(st.sampled_from([*WORDS.split(), *SPACES, *" " * 25]) | st.characters(), max_size=14).map("".join))
+@example("See No. 5, No.  5 and No.\u2003\n5. No. He")
+@example('J. Smith (J. Él J. "X J. 5 J.')
+@example('Words. “‘5 words.” ‘He said.)” he words.")) He cent. he dept. he')
+def test_text_cut_piece_by_piece_has_the_tokens_of_the_rules(text):
+    assert ENGLISH.tokens(text) == UNCACHED.tokens(text)
+    assert ENGLISH.sentences(text) == UNCACHED.sentences(text)
+
+
+@needs_shared
+@pytest.mark.parametrize("name", ["books", "speeches", "wikipedia", "wikitext2"])
+def test_documents_cut_piece_by_piece_have_the_tokens_of_the_rules(name, monkeypatch):
+    monkeypatch.setattr("elmolite.data.tokenization._MAX_CACHED", 1000)
+    with gzip.open(SHARED / "lm" / f"{name}.valid.txt.gz", "rt", encoding="utf-8") as file:
+        lines = [line.rstrip("\n") for line in islice(file, 300)]
+    for documents in ([lines[:100], [], lines[100:200]], [lines[200:]]):
+        expected, found = (tokenize_documents(each, documents) for each in (UNCACHED, ENGLISH))
+        assert found.words == expected.words
+        assert found.ids.tolist() == expected.ids.tolist()
+        assert found.document_lengths.tolist() == expected.document_lengths.tolist()
 
 
 def test_no_character_is_lost():
