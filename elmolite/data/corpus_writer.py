@@ -245,8 +245,9 @@ def _cut_shares(words: Sequence[str], counts: NDArray[np.int64]) -> dict[str, fl
     """Return the share of tokens that are cut when read as bytes, and as Unicode characters."""
     counts = counts[_N_RESERVED:]
     n_tokens = max(1, int(counts.sum()))
+    chunks = list(zip(_chunks(words, _CHUNK_WORDS), _chunks(counts, _CHUNK_WORDS), strict=True))
     return {
-        indexer.kind: int(counts[np.fromiter(map(indexer.is_cut, words), bool)].sum()) / n_tokens
+        indexer.kind: int(sum(part[indexer.are_cut(chunk)].sum() for chunk, part in chunks)) / n_tokens
         for indexer in (ByteIndexer(), UnicodeIndexer([]))
     }
 

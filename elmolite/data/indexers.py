@@ -114,8 +114,8 @@ class CharacterIndexer(TokenIndexer):
         return cls()
 
     @abstractmethod
-    def symbols(self, token: str) -> NDArray[np.int32]:
-        """Return the ids of all symbols of a token, without marks."""
+    def symbols(self, tokens: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Return the ids of all symbols of all tokens, without marks, and their number in each token."""
 
     def for_corpus(self) -> CharacterIndexer:
         """Return the indexer itself."""
@@ -125,10 +125,11 @@ class CharacterIndexer(TokenIndexer):
         """Encode the first 48 symbols of each token between the marks."""
         rows = np.full((len(tokens), MAX_CHARACTERS), PADDING, dtype=np.int32)
         rows[:, 0] = _BEGIN_WORD
-        for row, token in zip(rows, tokens, strict=True):
-            symbols = self.symbols(token)[: MAX_CHARACTERS - 2]
-            row[1 : len(symbols) + 1] = symbols
-            row[len(symbols) + 1] = _END_WORD
+        symbols, lengths = self.symbols(tokens)
+        columns = np.arange(len(symbols)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        is_read = columns < MAX_CHARACTERS - 2
+        rows[np.repeat(np.arange(len(tokens)), lengths)[is_read], columns[is_read] + 1] = symbols[is_read]
+        rows[np.arange(len(tokens)), np.minimum(lengths, MAX_CHARACTERS - 2) + 1] = _END_WORD
         return rows
 
     def sentence_marks(self) -> NDArray[np.int32]:
@@ -139,9 +140,9 @@ class CharacterIndexer(TokenIndexer):
         rows[:, 2] = _END_WORD
         return rows
 
-    def is_cut(self, token: str) -> bool:
-        """Tell whether a token has more symbols than are encoded."""
-        return len(self.symbols(token)) > MAX_CHARACTERS - 2
+    def are_cut(self, tokens: Sequence[str]) -> NDArray[np.bool_]:
+        """Tell of each token whether it has more symbols than are encoded."""
+        return self.symbols(tokens)[1] > MAX_CHARACTERS - 2
 
 
 class ByteIndexer(CharacterIndexer):
@@ -156,9 +157,11 @@ class ByteIndexer(CharacterIndexer):
         """Return names of the ids."""
         return [f"id {i}" for i in range(self.n_ids)]
 
-    def symbols(self, token: str) -> NDArray[np.int32]:
+    def symbols(self, tokens: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Return the bytes plus 1."""
-        return np.frombuffer(token.encode("utf-8", "ignore"), dtype=np.uint8).astype(np.int32) + 1
+        encoded = [token.encode("utf-8", "ignore") for token in tokens]
+        ids = np.frombuffer(b"".join(encoded), dtype=np.uint8).astype(np.int32) + 1
+        return ids, np.fromiter(map(len, encoded), np.int64)
 
 
 class UnicodeIndexer(CharacterIndexer):
@@ -203,9 +206,10 @@ class UnicodeIndexer(CharacterIndexer):
         """Return names of the marks, then the characters."""
         return [*(f"id {i}" for i in range(_UNKNOWN_CHARACTER + 1)), *self.characters]
 
-    def symbols(self, token: str) -> NDArray[np.int32]:
+    def symbols(self, tokens: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Return the id of each character."""
-        return np.array([self._ids.get(character, _UNKNOWN_CHARACTER) for character in token], np.int32)
+        ids = [self._ids.get(character, _UNKNOWN_CHARACTER) for character in "".join(tokens)]
+        return np.array(ids, np.int32), np.fromiter(map(len, tokens), np.int64)
 
 
 class WordIndexer(TokenIndexer):
