@@ -4,6 +4,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
+from elmolite.utils.cpu import set_openmp_defaults
+
 if TYPE_CHECKING:
     __version__: str
 
@@ -35,10 +37,8 @@ if TYPE_CHECKING:
     from elmolite.tasks.finetune import finetune
     from elmolite.tasks.heads import TokenFeatures
 
-# OpenMP's threads wait for each other by spinning for milliseconds, which makes torch several times slower beside other
-# busy processes. The setting is read when torch is imported; that of the user takes precedence.
-if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "4000")
+if "torch" not in sys.modules:
+    set_openmp_defaults(os.environ)
 
 # Modules of the public names, imported above for type checkers.
 _HOMES = {
@@ -112,7 +112,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """List the public names, also those that have not been imported yet."""
-    imported = {"Any", "TYPE_CHECKING", "os", "sys"}
+    imported = {"Any", "TYPE_CHECKING", "os", "set_openmp_defaults", "sys"}
     return sorted({*globals(), *__all__, "__version__"} - imported)
 
 

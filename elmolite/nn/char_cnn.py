@@ -26,6 +26,7 @@ from elmolite.nn.packed_linear import (
     min_reproducible_rows,
     needs_grad,
 )
+from elmolite.nn.threads import in_threads
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu, "tanh": torch.tanh}
 WORDS_AT_ONCE = 128
@@ -141,10 +142,12 @@ class CharacterCNN(nn.Module):
         lengths = characters.shape[1] - (characters != self.padding).int().flip(1).argmax(dim=1)
         order = lengths.argsort(stable=True)
         groups = [
-            self._encode_group(characters[rows, : int(lengths[rows[-1]])], ops)
+            partial(self._encode_group, characters[rows, : int(lengths[rows[-1]])], ops)
             for rows in order.split(WORDS_AT_ONCE)  # type: ignore[no-untyped-call]
         ]
-        return torch.cat(groups).index_select(0, order.argsort().to(self.table.device))
+        has_threads = self.table.device.type == "cpu" and not needs_grad(*weights)
+        encoded = in_threads(groups) if has_threads else [encode() for encode in groups]
+        return torch.cat(encoded).index_select(0, order.argsort().to(self.table.device))
 
     def _encode_group(self, characters: Tensor, ops: _Ops) -> Tensor:
         """Encode words, repeating one if there are few, so that a vector does not depend on the number of words."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from functools import partial
 from itertools import accumulate, pairwise
 from typing import ClassVar, Self, cast
 
@@ -16,9 +18,10 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
 from elmolite.nn.lstm.autograd import lstm
-from elmolite.nn.lstm.inference import IndexedInputs, PackedLSTM, runs_jointly
+from elmolite.nn.lstm.inference import IndexedInputs, PackedLSTM, is_small, runs_jointly
 from elmolite.nn.lstm.reference import Constants, State, Weights
 from elmolite.nn.packed_linear import WeightCache, compute_dtype, needs_grad
+from elmolite.nn.threads import in_threads, one_thread
 
 
 class RecurrentLayer(nn.Module, ABC):
@@ -137,15 +140,18 @@ class LSTMLayer(RecurrentLayer):
             of_each = zip(*(layer._weights() for layer in layers), strict=True)
             weights = Weights(*(torch.stack(parts) for parts in of_each))
             return lstm(x, batch_sizes, state, weights, layers[0].constants, reset_mask)
-        if runs_jointly(batch_sizes[0], layers[0]._weights()):
-            return layers[0]._packed_lstm(layers[1:])(x, batch_sizes, state, reset_mask, inputs)
-        results = []
-        for g, layer in enumerate(layers):
+        if runs_jointly(batch_sizes[0], layers[0].projection_weight):
+            joint = layers[0]._packed_lstm(layers[1:])
+            with one_thread() if is_small(batch_sizes[0], layers[0].projection_weight) else nullcontext():
+                return joint(x, batch_sizes, state, reset_mask, inputs)
+
+        def run(g: int) -> tuple[Tensor, State]:
             one = slice(g, g + 1)
             inputs_of_one = None if inputs is None else inputs._replace(indices=inputs.indices[one])
             before = State(state.hidden[one], state.cell[one])
-            results.append(layer._packed_lstm()(x[one], batch_sizes, before, reset_mask, inputs_of_one))
-        outputs, states = zip(*results, strict=True)
+            return layers[g]._packed_lstm()(x[one], batch_sizes, before, reset_mask, inputs_of_one)
+
+        outputs, states = zip(*in_threads([partial(run, g) for g in range(len(layers))]), strict=True)
         return torch.cat(outputs), State(*(torch.cat(parts) for parts in zip(*states, strict=True)))
 
     def _is_training(self, x: Tensor, state: State) -> bool:

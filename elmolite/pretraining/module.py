@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import logging
 import math
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -32,6 +31,7 @@ from elmolite.pretraining.ema import EMA
 from elmolite.pretraining.evaluation import Perplexity, PerplexityMeter, run_batch, time_major
 from elmolite.pretraining.setup import PretrainingRun
 from elmolite.pretraining.sparse_rows import row_sparse_update, take_row_gradient
+from elmolite.utils.cpu import n_cores
 
 MAX_SKIPPED_IN_A_ROW = 10
 MAX_BATCH_WORKERS = 4
@@ -76,8 +76,7 @@ def n_batch_workers(device: torch.device) -> int:
     """
     if device.type != "cuda":
         return 0
-    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(MAX_BATCH_WORKERS, n_cores // max(1, torch.cuda.device_count()) - 1))
+    return max(1, min(MAX_BATCH_WORKERS, n_cores() // max(1, torch.cuda.device_count()) - 1))
 
 
 def _ignore_signals(_: int) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -22,7 +23,10 @@ from torch.autograd.function import once_differentiable
 from elmolite.nn.lstm.cells import Buffers, Cells, Step, cells_on, double_candidate
 from elmolite.nn.lstm.reference import Constants, State, Weights
 from elmolite.nn.packed_linear import compute_dtype
+from elmolite.nn.threads import in_threads
 
+JOINT_DIRECTIONS_SIZE = 1 << 20
+"""Rows times weights of a projection below which both directions are computed by the same operations on a CPU."""
 GROUP_POSITIONS = 160
 """Positions whose derivatives are in memory at once, whatever the length of the window."""
 
@@ -74,7 +78,22 @@ class _LSTM(torch.autograd.Function):
             weights = Weights(input_weight.to(dtype), recurrent_weight.to(dtype), bias, projection_weight.to(dtype))
             keep = None if reset_mask is None else (~reset_mask).unsqueeze(1)
             loop = _Loop(batch_sizes, constants, keep, cells_on(x.device))
-            final, buffers = loop.forward(x.to(dtype), State(hidden, cell), weights)
+            buffers = Buffers.empty(x, State(hidden, cell))
+            parts = _parts(batch_sizes[0], weights)
+            x_low = x.to(dtype)
+            finals = in_threads(
+                [
+                    partial(
+                        loop.forward,
+                        x_low[part],
+                        State(hidden[part], cell[part]),
+                        Weights(*(each[part] for each in weights)),
+                        Buffers(*(each[part] for each in buffers)),
+                    )
+                    for part in parts
+                ]
+            )
+            final = State(*map(torch.cat, zip(*finals, strict=True)))
         # Saved here and not in the loop object: otherwise an output would be part of a reference cycle.
         ctx.save_for_backward(x, hidden, cell, *weights, *buffers)
         ctx.loop = loop
@@ -86,10 +105,29 @@ class _LSTM(torch.autograd.Function):
         x, hidden, cell, *saved = ctx.saved_tensors
         weights, buffers = Weights(*saved[:4]), Buffers(*saved[4:])
         with _no_autocast(x.device.type):
-            grads_of_weights, grad_x, grad_state = ctx.loop.backward(
-                x, State(hidden, cell), weights, buffers, grads[0], State(grads[1], grads[2])
+            of_parts = in_threads(
+                [
+                    partial(
+                        ctx.loop.backward,
+                        x[part],
+                        State(hidden[part], cell[part]),
+                        Weights(*(each[part] for each in weights)),
+                        Buffers(*(each[part] for each in buffers)),
+                        grads[0][part],
+                        State(grads[1][part], grads[2][part]),
+                    )
+                    for part in _parts(ctx.loop.batch_sizes[0], weights)
+                ]
             )
-        return grad_x, *grad_state, *grads_of_weights, None, None, None, None
+        return *(torch.cat(each) if len(each) > 1 else each[0] for each in zip(*of_parts, strict=True)), *[None] * 4
+
+
+def _parts(n_rows: int, weights: Weights) -> list[slice]:
+    """Return the directions that are computed together: all, or each in a thread of its own."""
+    n_directions, projection = weights.projection.shape[0], weights.projection[0]
+    if projection.device.type != "cpu" or n_rows * projection.numel() < JOINT_DIRECTIONS_SIZE:
+        return [slice(0, n_directions)]
+    return [slice(g, g + 1) for g in range(n_directions)]
 
 
 def _no_autocast(device: str) -> AbstractContextManager[Any]:
@@ -109,13 +147,13 @@ class _Loop:
         self.cells = cells
         self.offsets = [0, *accumulate(batch_sizes)]
 
-    def forward(self, x: Tensor, state: State, weights: Weights) -> tuple[State, Buffers]:
-        """Run all steps; return the last state of each sequence and the activations for the backward pass."""
+    def forward(self, x: Tensor, state: State, weights: Weights, buffers: Buffers) -> State:
+        """Run all steps; write the activations into the buffers and return the last state of each sequence."""
         doubled = double_candidate(weights, self.constants.forget_bias)
-        gates = torch.baddbmm(doubled.bias.unsqueeze(1).to(x.dtype), x, doubled.input.mT).to(state.cell.dtype)
-        cells = state.cell.new_empty(*x.shape[:2], state.cell.shape[2])
-        outputs = state.hidden.new_empty(*x.shape[:2], state.hidden.shape[2])
-        buffers = Buffers(gates, cells, torch.empty_like(cells), outputs)
+        out = buffers.gates if buffers.gates.dtype == x.dtype else None
+        gates = torch.baddbmm(doubled.bias.unsqueeze(1).to(x.dtype), x, doubled.input.mT, out=out)
+        if out is None:
+            buffers.gates.copy_(gates)
         hidden, cell = state.hidden.to(x.dtype), 2 * state.cell
         ended: list[State] = []
         for offset, n_rows in zip(self.offsets, self.batch_sizes, strict=False):
@@ -127,7 +165,7 @@ class _Loop:
             hidden, cell = self._step(State(hidden, cell), keep, buffers.at(rows), doubled)
         ended.append(State(hidden, cell))
         hidden, cell = (torch.cat(parts[::-1], dim=1) for parts in zip(*ended, strict=True))
-        return State(hidden.to(state.hidden.dtype), cell / 2), buffers
+        return State(hidden.to(state.hidden.dtype), cell / 2)
 
     def _step(self, state: State, keep: Tensor | None, at: Buffers, doubled: Weights) -> State:
         """Compute one step into the buffers; on entry their gates hold the product of the inputs."""
@@ -148,8 +186,8 @@ class _Loop:
 
     def backward(
         self, x: Tensor, state: State, weights: Weights, buffers: Buffers, grad_outputs: Tensor, grad_final: State
-    ) -> tuple[Weights, Tensor, State]:
-        """Return the gradients of the weights, the input and the initial state."""
+    ) -> tuple[Tensor, ...]:
+        """Return the gradients of the input, the initial state and the weights."""
         dtype, n_cells = weights.recurrent.dtype, state.cell.shape[2]
         before = self._states_before(state, buffers)
         grad_projected = torch.empty_like(buffers.outputs, dtype=dtype)
@@ -177,7 +215,7 @@ class _Loop:
             grad_projected.mT @ gated.to(dtype),
         )
         grads_of_weights = Weights(*(grad.to(buffers.gates.dtype) for grad in grads))
-        return grads_of_weights, (grad_gates @ weights.input).to(x.dtype), State(grad_hidden, grad_cell)
+        return (grad_gates @ weights.input).to(x.dtype), grad_hidden, grad_cell, *grads_of_weights
 
     def _groups_of_steps(self) -> Iterator[tuple[int, int]]:
         """Yield the first step and the end of each group, last group first."""

@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from elmolite.nn.lstm.reference import Weights
+from elmolite.nn.lstm.reference import State, Weights
 
 
 def double_candidate(weights: Weights, forget_bias: float) -> Weights:
@@ -42,6 +42,13 @@ class Buffers(NamedTuple):
     doubled_cells: Tensor  # (G, N, H): 2 c
     cell_sigmoids: Tensor  # (G, N, H): (1 + tanh(c)) / 2
     outputs: Tensor  # (G, N, P)
+
+    @classmethod
+    def empty(cls, x: Tensor, state: State) -> Buffers:
+        """Allocate the buffers for inputs (G, N, D) and states (G, B, P) and (G, B, H)."""
+        n_cells, projection_size = state.cell.shape[2], state.hidden.shape[2]
+        gates, cells, sigmoids = (state.cell.new_empty(*x.shape[:2], n * n_cells) for n in (4, 1, 1))
+        return cls(gates, cells, sigmoids, state.hidden.new_empty(*x.shape[:2], projection_size))
 
     def at(self, rows: slice) -> Buffers:
         """Return the views of some positions."""

@@ -27,15 +27,28 @@ weights dominates, and one product for the inputs of many steps reads the input 
 JOINT_DIRECTIONS_SIZE = 1 << 19
 """Rows times weights of a projection below which all directions run at once on a CPU: one call for both saves more than
 packed weights do."""
+ONE_THREAD_SIZE = 1 << 17
+"""Rows times weights of a projection below which one thread is as fast as two."""
 WINDOW_POSITIONS = 256
 """Positions whose inputs are multiplied at once, so that memory does not grow with the text."""
 MAX_INDEXED_GATES = 1 << 24
 """Maximum size of the input products of the distinct inputs of a batch, in numbers (64 MiB)."""
 
 
-def runs_jointly(n_rows: int, weights: Weights) -> bool:
-    """Tell whether all directions run at once; on a GPU always, because the number of calls dominates."""
-    return n_rows * weights.projection.numel() < JOINT_DIRECTIONS_SIZE or weights.projection.device.type != "cpu"
+def runs_jointly(n_rows: int, projection: Tensor) -> bool:
+    """Tell whether all directions run at once; on a GPU always, because the number of calls dominates.
+
+    :param projection: weights of one direction.
+    """
+    return n_rows * projection.numel() < JOINT_DIRECTIONS_SIZE or projection.device.type != "cpu"
+
+
+def is_small(n_rows: int, projection: Tensor) -> bool:
+    """Tell whether the operations of a step are so small that a second thread brings nothing, on a CPU.
+
+    :param projection: weights of one direction.
+    """
+    return n_rows * projection.numel() < ONE_THREAD_SIZE and projection.device.type == "cpu"
 
 
 class IndexedInputs(NamedTuple):
