@@ -71,8 +71,8 @@ class _BatchesOfSteps(Dataset[list[Batch]]):
 def n_batch_workers(device: torch.device) -> int:
     """Return the number of processes that make batches ahead.
 
-    A GPU waits while the main process makes a batch, half of the time of a step. On a CPU a batch takes a
-    fiftieth of a step, and another process would take a core from training.
+    A GPU would wait while the main process makes a batch: at 512 x 20 for 7 ms, where it computes for 14. On a CPU a
+    batch takes a fiftieth of a step or less, and another process would take a core from training.
     """
     if device.type != "cuda":
         return 0
