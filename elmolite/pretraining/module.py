@@ -131,6 +131,8 @@ class PretrainingModule(LightningModule):
         self.n_negatives = config.negatives_of(softmax)
         self.last_perplexity: Perplexity | None = None
         self.tables = self._sparse_tables()
+        dense = (each for each in self.parameters() if all(each is not table for table in self.tables))
+        self._smallest = min(dense, key=torch.Tensor.numel)
         self.ema = EMA(self, config.ema_decay, self.tables) if config.ema_decay else None
         self.guard = NonFiniteGuard()
         self._restored_step = 0
@@ -196,9 +198,10 @@ class PretrainingModule(LightningModule):
             loss, penalty = self._loss(batch, number)
             assert self._state is not None
             is_finite, self._state = reset_nonfinite_rows(self._state)
-            valid = torch.where(is_finite & loss.isfinite(), 1.0, math.nan)  # NaN spreads to the gradients of all ranks
+            # NaN in a gradient spreads to all ranks, also from a rank without targets.
+            poison = torch.where(is_finite & loss.isfinite(), 0.0, math.nan) * self._smallest.sum()
             with self._gradients_kept_local(index < len(batches) - 1):
-                self.manual_backward((loss * scale + penalty / len(batches)) * valid)
+                self.manual_backward(loss * scale + penalty / len(batches) + poison)
             total += loss.detach()
         learning_rate = self.config.learning_rate_at(step, self.n_steps)
         is_taken, norm = self._optimize(step, learning_rate)

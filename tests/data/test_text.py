@@ -185,7 +185,7 @@ def test_long_sentences_are_embedded_and_evaluated(tmp_path, model_folder, capsy
     path = tmp_path / "text.txt"
     path.write_text(content)
     assert main(["embed", str(model_folder), "--input", str(path), "--output", str(tmp_path / "vectors")]) == 0
-    assert f"1 sentence, {len(content.split()):,} tokens" in capsys.readouterr().out
+    assert f"1 sentence, {n_of(len(content.split()), 'token')}" in capsys.readouterr().out
     assert main(["evaluate", str(model_folder), str(path)]) == 0
 
 
