@@ -62,6 +62,8 @@ TOKEN = "|".join(
 )
 
 
+TOKEN_0_1 = TOKEN.replace("{1,64}@", "+@")
+"""The rules of version 0.1, which mini-en has: the local part of an e-mail address may have any length."""
 _NO_WHITE_SPACE = re.compile(r"\S+")
 
 _TERMINATORS = frozenset(".!?…。！？")
@@ -82,15 +84,15 @@ class _EnglishRules:
     depends on the amount of white space: such a line is one piece, with its line end.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, token: str = TOKEN) -> None:
         self.normalizer = normalizers.Replace(Regex(SENTENCE_BOUNDARY), "\n")
-        self.pre_tokenizer = pre_tokenizers.Split(Regex(TOKEN), behavior="removed", invert=True)
+        self.pre_tokenizer = pre_tokenizers.Split(Regex(token), behavior="removed", invert=True)
         self._state = self.normalizer.__getstate__(), self.pre_tokenizer.__getstate__()
         self._recent: dict[str, tuple[str, ...]] = {}
         self._older: dict[str, tuple[str, ...]] = {}
 
     def are_of(self, tokenizer: Tokenizer) -> bool:
-        """Tell whether a tokenizer has these rules, not those of a downloaded model or an earlier version."""
+        """Tell whether a tokenizer has these rules, not those of a downloaded model."""
         parts = tokenizer.normalizer, tokenizer.pre_tokenizer
         return None not in parts and self._state == tuple(part.__getstate__() for part in parts)
 
@@ -157,13 +159,15 @@ class SentenceTokenizer:
         self._tokenizer = tokenizer
         self._normalizer = tokenizer.normalizer
         self._pre_tokenizer = tokenizer.pre_tokenizer
-        self._rules = _english_rules() if _english_rules().are_of(tokenizer) else None
+        known = (_english_rules(token) for token in (TOKEN, TOKEN_0_1))
+        self._rules = next((rules for rules in known if rules.are_of(tokenizer)), None)
 
     @classmethod
     def english(cls) -> SentenceTokenizer:
         """Return a rule-based tokenizer in the style of the Penn Treebank (``do n't``, ``'s``)."""
         tokenizer = _empty_tokenizer()
-        tokenizer.normalizer, tokenizer.pre_tokenizer = _english_rules().normalizer, _english_rules().pre_tokenizer
+        rules = _english_rules(TOKEN)
+        tokenizer.normalizer, tokenizer.pre_tokenizer = rules.normalizer, rules.pre_tokenizer
         return cls(tokenizer)
 
     @classmethod

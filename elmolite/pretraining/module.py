@@ -131,8 +131,9 @@ class PretrainingModule(LightningModule):
         self.n_negatives = config.negatives_of(softmax)
         self.last_perplexity: Perplexity | None = None
         self.tables = self._sparse_tables()
-        dense = (each for each in self.parameters() if all(each is not table for table in self.tables))
-        self._smallest = min(dense, key=torch.Tensor.numel)
+        is_table = set(self.tables)
+        dense = {name: part.numel() for name, part in self.named_parameters() if part not in is_table}
+        self._smallest = min(dense, key=dense.__getitem__)  # name of a parameter that DDP reduces
         self.ema = EMA(self, config.ema_decay, self.tables) if config.ema_decay else None
         self.guard = NonFiniteGuard()
         self._restored_step = 0
@@ -199,7 +200,7 @@ class PretrainingModule(LightningModule):
             assert self._state is not None
             is_finite, self._state = reset_nonfinite_rows(self._state)
             # NaN in a gradient spreads to all ranks, also from a rank without targets.
-            poison = torch.where(is_finite & loss.isfinite(), 0.0, math.nan) * self._smallest.sum()
+            poison = torch.where(is_finite & loss.isfinite(), 0.0, math.nan) * self.get_parameter(self._smallest).sum()
             with self._gradients_kept_local(index < len(batches) - 1):
                 self.manual_backward(loss * scale + penalty / len(batches) + poison)
             total += loss.detach()

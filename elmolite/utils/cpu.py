@@ -14,13 +14,13 @@ with the default of 300,000, computing beside a busy process is several times sl
 
 
 def n_cores() -> int:
-    """Return the number of cores that this process may use: of its affinity, and of the quota of its container."""
+    """Return the number of cores that this process may use, by its CPU affinity and the CPU limit of its container."""
     n_of_affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(n_of_affinity, _quota() or n_of_affinity)
 
 
 def _quota() -> int | None:
-    """Return the cores of the quota of the control group (version 2, else 1), or ``None`` if there is none."""
+    """Return the number of cores that the control group allows (cgroup v2, else v1), or ``None`` without a limit."""
     try:
         if (path := CGROUP / "cpu.max").is_file():
             quota, period = path.read_text().split()
@@ -42,5 +42,5 @@ def set_openmp_defaults(environment: MutableMapping[str, str]) -> None:
     if environment.keys().isdisjoint(("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")):
         environment["OMP_WAIT_POLICY"] = "passive"  # of LLVM and Intel
         environment["GOMP_SPINCOUNT"] = str(SPIN_COUNT)  # of GCC, precedes the policy
-    if n_cores() < (os.cpu_count() or 1):
-        environment.setdefault("OMP_NUM_THREADS", str(n_cores()))
+    if (n := n_cores()) < (os.cpu_count() or 1):
+        environment.setdefault("OMP_NUM_THREADS", str(n))

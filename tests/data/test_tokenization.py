@@ -10,10 +10,12 @@ from tokenizers import Tokenizer
 
 from elmolite.data.prepare import tokenize_documents
 from elmolite.data.tokenization import SentenceTokenizer
+from elmolite.hub import released_models
 
 ENGLISH = SentenceTokenizer.english()
-UNCACHED = SentenceTokenizer.english()
-UNCACHED._rules = None
+V0_1 = SentenceTokenizer.load(released_models()["mini-en"] / "tokenizer.json")
+UNCACHED, UNCACHED_0_1 = copy.copy(ENGLISH), copy.copy(V0_1)
+UNCACHED._rules = UNCACHED_0_1._rules = None
 
 
 @pytest.mark.parametrize(
@@ -63,8 +65,10 @@ SPACES = " \n\t\r\f\v\x1c\x1d\x1e\x1f\x85\xa0\u1680\u180e\u2003\u200b\u2028\u202
 @example('J. Smith (J. Él J. "X J. 5 J.')
 @example('Words. “‘5 words.” ‘He said.)” he words.")) He cent. he dept. he')
 def test_text_cut_piece_by_piece_has_the_tokens_of_the_rules(text):
-    assert ENGLISH.tokens(text) == UNCACHED.tokens(text)
-    assert ENGLISH.sentences(text) == UNCACHED.sentences(text)
+    for cached, uncached in ((ENGLISH, UNCACHED), (V0_1, UNCACHED_0_1)):
+        assert cached._rules is not None
+        assert cached.tokens(text) == uncached.tokens(text)
+        assert cached.sentences(text) == uncached.sentences(text)
 
 
 @needs_shared
