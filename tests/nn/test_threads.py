@@ -69,9 +69,9 @@ def test_directions_in_threads_compute_the_same(four_threads, monkeypatch, is_tr
     torch.manual_seed(0)
     words, tokens = torch.randint(0, 256, (7, 9)), torch.randint(0, 7, (12,))
     found = []
-    for size in (0, 1 << 30):  # apart, jointly
+    for size in (1, 1 << 30):  # apart, jointly
         monkeypatch.setattr(inference, "JOINT_DIRECTIONS_SIZE", size)
-        monkeypatch.setattr(autograd, "JOINT_DIRECTIONS_SIZE", size)
+        monkeypatch.setattr(autograd, "JOINT_TRAINING_SIZE", size)
         bilm = make_bilm(small_config(), seed=1).eval().requires_grad_(is_trained)
         forward, backward, state = bilm(words, tokens, tokens.flip(0), [5, 5, 2], bilm.zero_state(5))
         found.append([*forward, *backward, *state.forward, *state.backward])

@@ -21,12 +21,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from elmolite.nn.lstm.cells import Buffers, Cells, Step, cells_on, double_candidate
+from elmolite.nn.lstm.inference import runs_jointly
 from elmolite.nn.lstm.reference import Constants, State, Weights
 from elmolite.nn.packed_linear import compute_dtype
 from elmolite.nn.threads import in_threads
 
-JOINT_DIRECTIONS_SIZE = 1 << 20
-"""Rows times weights of a projection below which both directions are computed by the same operations on a CPU."""
+JOINT_TRAINING_SIZE = 1 << 20
+"""As :data:`elmolite.nn.lstm.inference.JOINT_DIRECTIONS_SIZE`, for training: below it, threads are slower."""
 GROUP_POSITIONS = 160
 """Positions whose derivatives are in memory at once, whatever the length of the window."""
 
@@ -124,8 +125,8 @@ class _LSTM(torch.autograd.Function):
 
 def _parts(n_rows: int, weights: Weights) -> list[slice]:
     """Return the directions that are computed together: all, or each in a thread of its own."""
-    n_directions, projection = weights.projection.shape[0], weights.projection[0]
-    if projection.device.type != "cpu" or n_rows * projection.numel() < JOINT_DIRECTIONS_SIZE:
+    n_directions = len(weights.projection)
+    if runs_jointly(n_rows, weights.projection[0], size=JOINT_TRAINING_SIZE):
         return [slice(0, n_directions)]
     return [slice(g, g + 1) for g in range(n_directions)]
 

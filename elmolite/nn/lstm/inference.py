@@ -28,23 +28,25 @@ JOINT_DIRECTIONS_SIZE = 1 << 19
 """Rows times weights of a projection below which all directions run at once on a CPU: one call for both saves more than
 packed weights do."""
 ONE_THREAD_SIZE = 1 << 17
-"""Rows times weights of a projection below which one thread is as fast as two."""
+"""Rows times weights of a projection below which one thread is used: a second one brings a sixth when the machine is
+idle, and costs more than half of the speed beside a busy process."""
 WINDOW_POSITIONS = 256
 """Positions whose inputs are multiplied at once, so that memory does not grow with the text."""
 MAX_INDEXED_GATES = 1 << 24
 """Maximum size of the input products of the distinct inputs of a batch, in numbers (64 MiB)."""
 
 
-def runs_jointly(n_rows: int, projection: Tensor) -> bool:
+def runs_jointly(n_rows: int, projection: Tensor, *, size: int | None = None) -> bool:
     """Tell whether all directions run at once; on a GPU always, because the number of calls dominates.
 
     :param projection: weights of one direction.
+    :param size: rows times weights below which they do on a CPU; by default :data:`JOINT_DIRECTIONS_SIZE`.
     """
-    return n_rows * projection.numel() < JOINT_DIRECTIONS_SIZE or projection.device.type != "cpu"
+    return n_rows * projection.numel() < (size or JOINT_DIRECTIONS_SIZE) or projection.device.type != "cpu"
 
 
 def is_small(n_rows: int, projection: Tensor) -> bool:
-    """Tell whether the operations of a step are so small that a second thread brings nothing, on a CPU.
+    """Tell whether the operations of a step are so small that a second thread brings little, on a CPU.
 
     :param projection: weights of one direction.
     """
