@@ -146,10 +146,15 @@ class BiLM(nn.Module):
         :param reset_mask: (N), true where both states are set to zero before the step.
         :returns: L + 1 layers (N, P) of each direction, the token vectors first, and the state after the last step.
         """
-        words = self.token_encoder(unique_words)  # (U, P)
+        words = self.encode(unique_words)
+        return self.run(words, forward_inputs, backward_inputs, batch_sizes, state, reset_mask)
+
+    def encode(self, unique_words: Tensor) -> Tensor:
+        """Return the vectors (U, P) of distinct words (U, C), in training with the embedding dropout."""
+        words: Tensor = self.token_encoder(unique_words)
         if self.training and self.config.embedding_dropout:
             words = words * F.dropout(words.new_ones(len(words), 1), self.config.embedding_dropout)
-        return self.run(words, forward_inputs, backward_inputs, batch_sizes, state, reset_mask)
+        return words
 
     def run(
         self,

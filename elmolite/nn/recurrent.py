@@ -32,12 +32,17 @@ class RecurrentLayer(nn.Module, ABC):
 
     options: ClassVar[tuple[str, ...]] = ()
     """Fields of :class:`elmolite.nn.bilm.BiLMConfig` that the layer takes as keyword arguments besides the sizes."""
+    is_capturable: ClassVar[bool] = False
+    """Whether training can be captured as a CUDA graph: its shapes and calls do not depend on values."""
 
     @abstractmethod
     def forward(
         self, x: Tensor, batch_sizes: Sequence[int], state: State, reset_mask: Tensor | None = None
     ) -> tuple[Tensor, State]:
         """Run over packed sequences; arguments and result as in :func:`elmolite.nn.lstm.reference.lstm_reference`."""
+
+    def clear_packed(self) -> None:
+        """Drop what is derived from the weights, because they are about to change."""
 
     @classmethod
     def run_directions(
@@ -69,6 +74,7 @@ class LSTMLayer(RecurrentLayer):
     """LSTM layer with projection and clipping; :mod:`elmolite.nn.lstm.reference` has its equations."""
 
     options = ("cell_clip", "projection_clip", "forget_bias", "use_projection", "recurrent_dropout")
+    is_capturable = True
 
     def __init__(
         self,
@@ -135,8 +141,7 @@ class LSTMLayer(RecurrentLayer):
         """Run all directions at once with gradients, or with packed weights; see the base class."""
         if any(layer._is_training(x, state) for layer in layers):
             for layer in layers:
-                layer._packed.clear()
-                layer._packed_jointly.clear()
+                layer.clear_packed()
             of_each = zip(*(layer._weights() for layer in layers), strict=True)
             weights = Weights(*(torch.stack(parts) for parts in of_each))
             return lstm(x, batch_sizes, state, weights, layers[0].constants, reset_mask)
@@ -153,6 +158,11 @@ class LSTMLayer(RecurrentLayer):
 
         outputs, states = zip(*in_threads([partial(run, g) for g in range(len(layers))]), strict=True)
         return torch.cat(outputs), State(*(torch.cat(parts) for parts in zip(*states, strict=True)))
+
+    def clear_packed(self) -> None:
+        """Drop the packed weights."""
+        self._packed.clear()
+        self._packed_jointly.clear()
 
     def _is_training(self, x: Tensor, state: State) -> bool:
         """Tell whether gradients are needed or weights are dropped, so that packed weights cannot be used."""

@@ -19,6 +19,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from elmolite.data.bptt import Batch, BPTTBatches
@@ -27,8 +28,9 @@ from elmolite.nn.lstm.reference import State
 from elmolite.nn.softmax import Softmax
 from elmolite.pretraining import distributed
 from elmolite.pretraining.config import LARGE_VOCABULARY, PretrainingConfig
+from elmolite.pretraining.cuda_graph import TrainingWindow
 from elmolite.pretraining.ema import EMA
-from elmolite.pretraining.evaluation import Perplexity, PerplexityMeter, run_batch, time_major
+from elmolite.pretraining.evaluation import Perplexity, PerplexityMeter, time_major
 from elmolite.pretraining.setup import PretrainingRun
 from elmolite.pretraining.sparse_rows import row_sparse_update, take_row_gradient
 from elmolite.utils.cpu import n_cores
@@ -137,6 +139,7 @@ class PretrainingModule(LightningModule):
         self.ema = EMA(self, config.ema_decay, self.tables) if config.ema_decay else None
         self.guard = NonFiniteGuard()
         self._restored_step = 0
+        self._window = TrainingWindow(bilm)
         self._state: BiLMState | None = None
         self._meter: PerplexityMeter | None = None
 
@@ -223,11 +226,12 @@ class PretrainingModule(LightningModule):
         """Return the loss of both directions summed over this rank's targets, and the activation penalty."""
         if self._state is None:
             self._state = self.bilm.zero_state(len(batch.forward_inputs))
-        forward, backward, state = run_batch(self.bilm, batch, self._state)
-        self._state = state.detach()
         n_rows, n_steps = batch.forward_inputs.shape
-        raw = torch.cat([forward, backward])
-        hidden = torch.cat([self.bilm.dropout(part, [n_rows] * n_steps) for part in (forward, backward)])
+        words = self.bilm.encode(batch.unique_words)
+        tokens = torch.stack([time_major(batch.forward_inputs), time_major(batch.backward_inputs)])
+        reset_mask = None if batch.reset_mask is None else time_major(batch.reset_mask)
+        raw, self._state = self._window(F.embedding(tokens, words), self._state, reset_mask)  # (2, N, P)
+        hidden = torch.cat([self.bilm.dropout(part, [n_rows] * n_steps) for part in raw])
         targets = torch.cat([time_major(batch.forward_targets), time_major(batch.backward_targets)])
         seed = _seed(_NEGATIVES, self.config.seed, number)  # the same on all ranks
         loss = self.softmax.training_loss(hidden, targets, n_negatives=self.n_negatives, seed=seed)
