@@ -20,7 +20,7 @@ from torch import Tensor
 from elmolite.data.corpus import Corpus, Split
 from elmolite.data.indexers import TokenIndexer
 from elmolite.errors import InputError
-from elmolite.nn.softmax import IGNORE_INDEX
+from elmolite.nn.softmax import IGNORE_INDEX, TargetGroups
 
 _BEGIN_SENTENCE, _END_SENTENCE = 0, 1  # word types
 _ORDER, _RESETS = 0, 1  # first part of the seed, so that the two random streams differ
@@ -37,12 +37,16 @@ class Batch(NamedTuple):
     reset_mask: Tensor | None  # (B, T): whether the state is set to zero before a position; None: nowhere
     n_targets: int  # of one direction, in these rows
     n_targets_of_all_rows: int
+    groups: TargetGroups | None = None  # of the targets of both directions, for the training loss
 
     def to(self, device: torch.device) -> Batch:
         """Copy the tensors to a device; from pinned memory to a GPU without waiting."""
-        tensors = {name: part for name, part in self._asdict().items() if isinstance(part, Tensor)}
         is_gpu = device.type == "cuda"
-        moved: dict[str, Any] = {name: part.to(device, non_blocking=is_gpu) for name, part in tensors.items()}
+        moved: dict[str, Any] = {
+            name: part.to(device, non_blocking=is_gpu)
+            for name, part in self._asdict().items()
+            if isinstance(part, Tensor | TargetGroups)
+        }
         return self._replace(**moved)
 
 

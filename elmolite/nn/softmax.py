@@ -9,7 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,39 @@ ROWS_MULTIPLE = 64
 """The rows of a cluster are padded to a multiple of this: oneDNN compiles its kernels for each new shape."""
 
 
+class TargetGroups(NamedTuple):
+    """Targets of an adaptive softmax by cluster.
+
+    Made where the targets are known on the CPU: counting them on a GPU makes the host wait for it.
+    """
+
+    head: Tensor  # (N): rows of the head, each a word or a cluster, or IGNORE_INDEX
+    positions: Tensor  # (M): of the words of each cluster in turn; for each, padded to a multiple of ROWS_MULTIPLE
+    words: Tensor  # (M): relative to the first word of the cluster, or IGNORE_INDEX for padding
+    sizes: list[int]  # positions of each cluster
+
+    @classmethod
+    def of(cls, targets: Tensor, bounds: Sequence[int]) -> TargetGroups:
+        """Group targets, (N).
+
+        :param bounds: as :attr:`Softmax.bounds`.
+        """
+        head, positions, words = targets, [targets.new_empty(0)], [targets.new_empty(0)]
+        for row, (begin, end) in enumerate(pairwise(bounds), start=bounds[0]):
+            inside = (targets >= begin) & (targets < end)
+            head = head.masked_fill(inside, row)
+            at = inside.nonzero().squeeze(1)
+            padding = 0, -len(at) % ROWS_MULTIPLE
+            positions.append(F.pad(at, padding))
+            words.append(F.pad(targets.index_select(0, at) - begin, padding, value=IGNORE_INDEX))
+        return cls(head, torch.cat(positions), torch.cat(words), [len(part) for part in words[1:]])
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> TargetGroups:
+        """Copy the tensors to a device."""
+        head, positions, words = (part.to(device, non_blocking=non_blocking) for part in self[:3])
+        return TargetGroups(head, positions, words, self.sizes)
+
+
 class Softmax(nn.Module, ABC):
     """Interface of the output softmaxes; :data:`SOFTMAXES` lists them."""
 
@@ -49,6 +82,8 @@ class Softmax(nn.Module, ABC):
     """V."""
     head_size: int
     """Number of words, the first of the vocabulary, that have a row of their own in ``weight``."""
+    bounds: Sequence[int] = ()
+    """First id of each cluster, and V; empty for a softmax without clusters."""
     weight: nn.Parameter
     bias: nn.Parameter
 
@@ -65,23 +100,33 @@ class Softmax(nn.Module, ABC):
         return {"kind": self.kind}
 
     @abstractmethod
-    def full_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+    def full_loss(self, hidden: Tensor, targets: Tensor, groups: TargetGroups | None = None) -> Tensor:
         """Return the summed negative log-likelihood of the targets over the whole vocabulary.
 
         :param hidden: (N, P).
         :param targets: ids, (N); positions with :data:`IGNORE_INDEX` are not counted.
+        :param groups: of the targets, if the softmax has clusters and they are known.
         """
 
-    def training_loss(self, hidden: Tensor, targets: Tensor, *, n_negatives: int | None, seed: int) -> Tensor:  # noqa: ARG002
+    def training_loss(
+        self,
+        hidden: Tensor,
+        targets: Tensor,
+        *,
+        n_negatives: int | None,
+        seed: int,  # noqa: ARG002
+        groups: TargetGroups | None = None,
+    ) -> Tensor:
         """Return the summed loss to train on.
 
         :param hidden: (N, P).
         :param targets: ids, (N); positions with :data:`IGNORE_INDEX` are not counted.
         :param n_negatives: draws of a sampled softmax; ``None`` for the full loss.
         :param seed: of the draws.
+        :param groups: as in :meth:`full_loss`.
         """
         assert n_negatives is None, f"the {self.kind} softmax does not sample"
-        return self.full_loss(hidden, targets)
+        return self.full_loss(hidden, targets, groups)
 
     def use_sparse_gradients(self) -> list[str]:
         """Give sparse gradients to the tables of which a training step reads few rows; return their names."""
@@ -149,14 +194,22 @@ class FullSoftmax(Softmax):
             raise InputError(f"softmax: unknown key {next(iter(options))!r} of kind 'full'")
         return cls(vocabulary_size=vocabulary_size, projection_size=projection_size)
 
-    def full_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+    def full_loss(self, hidden: Tensor, targets: Tensor, groups: TargetGroups | None = None) -> Tensor:  # noqa: ARG002
         """Return the exact loss, see :meth:`Softmax.full_loss`."""
         return cross_entropy_sum(hidden, self.weight, self.bias, targets)
 
-    def training_loss(self, hidden: Tensor, targets: Tensor, *, n_negatives: int | None, seed: int) -> Tensor:
+    def training_loss(
+        self,
+        hidden: Tensor,
+        targets: Tensor,
+        *,
+        n_negatives: int | None,
+        seed: int,
+        groups: TargetGroups | None = None,
+    ) -> Tensor:
         """Return the full or the sampled loss, see :meth:`Softmax.training_loss`."""
         if n_negatives is None:
-            return self.full_loss(hidden, targets)
+            return self.full_loss(hidden, targets, groups)
         return self.sampled_loss(hidden, targets, n_negatives=n_negatives, seed=seed)
 
     def use_sparse_gradients(self) -> list[str]:
@@ -307,18 +360,16 @@ class AdaptiveSoftmax(Softmax):
     def _typed_clusters(self) -> list[Cluster]:
         return [cast("Cluster", cluster) for cluster in self.clusters]
 
-    def full_loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """Return the exact loss, see :meth:`Softmax.full_loss`."""
-        head_targets = targets
+    def full_loss(self, hidden: Tensor, targets: Tensor, groups: TargetGroups | None = None) -> Tensor:
+        """Return the exact loss, see :meth:`Softmax.full_loss`; without ``groups`` waits for a GPU."""
+        if groups is None:
+            groups = TargetGroups.of(targets, self.bounds)
         loss = self.bias.new_zeros(())
-        for number, ((begin, end), cluster) in enumerate(zip(pairwise(self.bounds), self.clusters, strict=True)):
-            inside = (targets >= begin) & (targets < end)
-            head_targets = head_targets.masked_fill(inside, self.head_size + number)
-            rows = inside.nonzero().squeeze(1)
-            n_padding = -len(rows) % ROWS_MULTIPLE
-            in_cluster = F.pad(targets.index_select(0, rows) - begin, (0, n_padding), value=IGNORE_INDEX)
-            loss = loss + cluster(hidden.index_select(0, F.pad(rows, (0, n_padding))), in_cluster)
-        return loss + cross_entropy_sum(hidden, self.weight, self.bias, head_targets)
+        parts = hidden.index_select(0, groups.positions).split_with_sizes(groups.sizes)
+        words_of_parts = groups.words.split_with_sizes(groups.sizes)
+        for cluster, part, words in zip(self.clusters, parts, words_of_parts, strict=True):
+            loss = loss + cluster(part, words)
+        return loss + cross_entropy_sum(hidden, self.weight, self.bias, groups.head)
 
     def rows(self) -> tuple[Tensor, Tensor]:
         """Return weights (V, P) and biases (V) as if there were no clusters, at the mean normaliser of each cluster."""

@@ -9,7 +9,7 @@ import copy
 import logging
 import math
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from elmolite.data.bptt import Batch, BPTTBatches
 from elmolite.nn.bilm import BiLM, BiLMState
 from elmolite.nn.lstm.reference import State
-from elmolite.nn.softmax import Softmax
+from elmolite.nn.softmax import Softmax, TargetGroups
 from elmolite.pretraining import distributed
 from elmolite.pretraining.config import LARGE_VOCABULARY, PretrainingConfig
 from elmolite.pretraining.cuda_graph import TrainingWindow
@@ -60,14 +60,26 @@ class _ResumingSampler(Sampler[int]):
 
 
 class _BatchesOfSteps(Dataset[list[Batch]]):
-    """Batches of an optimizer step, of some rows, by step."""
+    """Batches of an optimizer step, of some rows, by step.
 
-    def __init__(self, streams: BPTTBatches, rows: slice, n_batches: int) -> None:
-        self.streams, self.rows, self.n_batches = streams, rows, n_batches
+    :param bounds: of the clusters by which the targets are grouped, as :attr:`Softmax.bounds`.
+    """
+
+    def __init__(self, streams: BPTTBatches, rows: slice, n_batches: int, bounds: Sequence[int] = ()) -> None:
+        self.streams, self.rows, self.n_batches, self.bounds = streams, rows, n_batches, bounds
 
     def __getitem__(self, step: int) -> list[Batch]:
         first = step * self.n_batches
-        return [self.streams.batch(number, rows=self.rows) for number in range(first, first + self.n_batches)]
+        return [self._batch(number) for number in range(first, first + self.n_batches)]
+
+    def _batch(self, number: int) -> Batch:
+        batch = self.streams.batch(number, rows=self.rows)
+        return batch._replace(groups=TargetGroups.of(_targets(batch), self.bounds)) if self.bounds else batch
+
+
+def _targets(batch: Batch) -> Tensor:
+    """Return the targets of both directions, (2 * T * B), in the order of the training loss."""
+    return torch.cat([time_major(batch.forward_targets), time_major(batch.backward_targets)])
 
 
 def n_batch_workers(device: torch.device) -> int:
@@ -101,7 +113,7 @@ class PretrainingData(LightningDataModule):
         n_workers = n_batch_workers(device)
         rows = rows_of_rank(self.trainer, self.run.train.batch_size)
         return DataLoader(
-            _BatchesOfSteps(self.run.train, rows, self.run.config.accumulate_steps),
+            _BatchesOfSteps(self.run.train, rows, self.run.config.accumulate_steps, self.run.softmax.bounds),
             batch_size=None,
             sampler=_ResumingSampler(self.trainer.global_step, self.run.n_steps),
             num_workers=n_workers,
@@ -232,9 +244,10 @@ class PretrainingModule(LightningModule):
         reset_mask = None if batch.reset_mask is None else time_major(batch.reset_mask)
         raw, self._state = self._window(F.embedding(tokens, words), self._state, reset_mask)  # (2, N, P)
         hidden = torch.cat([self.bilm.dropout(part, [n_rows] * n_steps) for part in raw])
-        targets = torch.cat([time_major(batch.forward_targets), time_major(batch.backward_targets)])
         seed = _seed(_NEGATIVES, self.config.seed, number)  # the same on all ranks
-        loss = self.softmax.training_loss(hidden, targets, n_negatives=self.n_negatives, seed=seed)
+        loss = self.softmax.training_loss(
+            hidden, _targets(batch), n_negatives=self.n_negatives, seed=seed, groups=batch.groups
+        )
         return loss, self._penalty(raw.view(2, n_steps, n_rows, -1), hidden)
 
     def _penalty(self, raw: Tensor, dropped: Tensor) -> Tensor | float:

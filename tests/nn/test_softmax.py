@@ -1,5 +1,8 @@
+import copy
+
 import pytest
 import torch
+from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
 from torch.nn import functional as F
 
 from elmolite.errors import InputError
@@ -8,6 +11,7 @@ from elmolite.nn.softmax import (
     IGNORE_INDEX,
     AdaptiveSoftmax,
     FullSoftmax,
+    TargetGroups,
     log_uniform_sample,
     make_softmax,
 )
@@ -67,6 +71,23 @@ def test_full_loss_is_cross_entropy(any_softmax, data, monkeypatch, chunk_rows):
     torch.testing.assert_close(loss, expected)
     assert torch.equal(any_softmax.training_loss(hidden, targets, n_negatives=None, seed=0), loss)
     torch.testing.assert_close(gradients(3 * loss, hidden, any_softmax), gradients(3 * expected, hidden, any_softmax))
+
+
+@pytest.mark.parametrize(("kind", "n_negatives"), [("full", None), ("full", 8), ("adaptive", None)])
+def test_training_loss_needs_no_value_on_the_host(data, kind, n_negatives):
+    """Fake tensors have no values: an operation for which the host would wait for a GPU raises."""
+    softmax, options = make(kind), {"n_negatives": n_negatives, "seed": 0}
+    *tensors, sizes = groups = TargetGroups.of(data[1], softmax.bounds or [VOCABULARY])
+    ours, theirs = (softmax.training_loss(*data, **options, groups=given) for given in (groups, None))
+    assert all(map(torch.equal, *([loss, *gradients(loss, data[0], softmax)] for loss in (ours, theirs))))
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake:
+        softmax, (hidden, targets) = copy.deepcopy(softmax), map(fake.from_tensor, data)
+        if softmax.bounds:
+            with pytest.raises(DynamicOutputShapeException):
+                softmax.training_loss(hidden, targets, **options)
+        groups = TargetGroups(*map(fake.from_tensor, tensors), sizes)
+        softmax.training_loss(hidden, targets, **options, groups=groups).backward()
+        assert all(part.grad.shape == part.shape for part in [hidden, *softmax.parameters()])
 
 
 def test_full_loss_without_gradients_is_the_same_and_keeps_none(any_softmax, data):

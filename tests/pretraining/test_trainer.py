@@ -183,19 +183,21 @@ def test_a_corpus_smaller_than_a_batch_is_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_gradient_accumulation(tmp_path, corpus):
+@pytest.mark.parametrize("softmax", ["full", "adaptive"])
+def test_gradient_accumulation(tmp_path, corpus, monkeypatch, softmax):
     """A step of SGD follows the gradient of the mean loss over both batches, with the state carried."""
+    monkeypatch.setattr(softmax_module, "CUTOFFS", (9, 20))
     changes = {"optimizer": "sgd", "learning_rate": 0.5, "warmup_steps": 0, "max_grad_norm": 1e9}
     changes |= {"schedule": "constant", "accumulate_steps": 2, "max_steps": 1, "n_validations": 1}
-    changes |= {"softmax": "full", "reset_probability": 0.0}
+    changes |= {"softmax": softmax, "reset_probability": 0.0}
     run = PretrainingRun.build(make_config(**changes), model=small_config(dropout=0.0), corpus=corpus.folder)
-    bilm, softmax, state, loss, n_targets = run.model.bilm, run.softmax, None, 0.0, 0
+    bilm, state, loss, n_targets = run.model.bilm, None, 0.0, 0
     for number in range(2):
         batch = run.train.batch(number)
         forward, backward, state = run_batch(bilm, batch, state or bilm.zero_state(4))
         state = state.detach()
         for hidden, targets in ((forward, batch.forward_targets), (backward, batch.backward_targets)):
-            loss = loss + softmax.full_loss(hidden, time_major(targets))
+            loss = loss + run.softmax.full_loss(hidden, time_major(targets))
         n_targets += batch.n_targets
     (loss / (2 * n_targets)).backward()
     expected = {f"bilm.{name}": weight - 0.5 * weight.grad for name, weight in bilm.named_parameters()}
