@@ -129,7 +129,7 @@ class Softmax(nn.Module, ABC):
         return self.full_loss(hidden, targets, groups)
 
     def use_sparse_gradients(self) -> list[str]:
-        """Give sparse gradients to the tables of which a training step reads few rows; return their names."""
+        """Give sparse gradients to tables of which a training step reads the same few rows; return their names."""
         return []
 
     @abstractmethod

@@ -6,6 +6,7 @@ The mathematics is in :mod:`elmolite.nn.bilm` and the softmaxes, the batches com
 from __future__ import annotations
 
 import copy
+import itertools
 import logging
 import math
 import signal
@@ -24,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from elmolite.data.bptt import Batch, BPTTBatches
 from elmolite.nn.bilm import BiLM, BiLMState
+from elmolite.nn.char_cnn import CharacterCNN, WordEncoder
 from elmolite.nn.lstm.reference import State
 from elmolite.nn.softmax import Softmax, TargetGroups
 from elmolite.pretraining import distributed
@@ -32,7 +34,7 @@ from elmolite.pretraining.cuda_graph import TrainingWindow
 from elmolite.pretraining.ema import EMA
 from elmolite.pretraining.evaluation import Perplexity, PerplexityMeter, time_major
 from elmolite.pretraining.setup import PretrainingRun
-from elmolite.pretraining.sparse_rows import row_sparse_update, take_row_gradient
+from elmolite.pretraining.sparse_rows import row_sparse_update, take_row_gradients
 from elmolite.utils.cpu import n_cores
 
 MAX_SKIPPED_IN_A_ROW = 10
@@ -144,7 +146,8 @@ class PretrainingModule(LightningModule):
         self.n_steps = n_steps
         self.n_negatives = config.negatives_of(softmax)
         self.last_perplexity: Perplexity | None = None
-        self.tables = self._sparse_tables()
+        self.tables_of = self._sparse_tables()
+        self.tables = list(itertools.chain(*self.tables_of.values()))
         is_table = set(self.tables)
         dense = {name: part.numel() for name, part in self.named_parameters() if part not in is_table}
         self._smallest = min(dense, key=dense.__getitem__)  # name of a parameter that DDP reduces
@@ -155,22 +158,24 @@ class PretrainingModule(LightningModule):
         self._state: BiLMState | None = None
         self._meter: PerplexityMeter | None = None
 
-    def _sparse_tables(self) -> list[nn.Parameter]:
-        """Return the parameters with row-sparse updates, hidden from DDP.
+    def _sparse_tables(self) -> dict[nn.Module, list[nn.Parameter]]:
+        """Return the parameters with row-sparse updates, hidden from DDP, by the layer that looks up their rows.
 
         DDP reduces the gradients of the parameters that require one when it is constructed, and refuses sparse ones;
         :meth:`on_train_start`, after the construction, lets the tables have gradients.
         """
-        names = []
+        owners: list[Softmax | CharacterCNN | WordEncoder] = []
         if self.n_negatives is not None and self.softmax.vocabulary_size >= LARGE_VOCABULARY:
-            names += [f"softmax.{name}" for name in self.softmax.use_sparse_gradients()]
-        encoder = self.bilm.token_encoder
-        if len(encoder.table) >= LARGE_VOCABULARY:
-            names += [f"bilm.token_encoder.{name}" for name in encoder.use_sparse_gradients()]
-        tables = [self.get_parameter(name) for name in names]
-        for table in tables:
+            owners.append(self.softmax)
+        if len(self.bilm.token_encoder.table) >= LARGE_VOCABULARY:
+            owners.append(self.bilm.token_encoder)
+        tables_of: dict[nn.Module, list[nn.Parameter]] = {}
+        for owner in owners:
+            if names := owner.use_sparse_gradients():
+                tables_of[owner] = [owner.get_parameter(name) for name in names]
+        for table in itertools.chain(*tables_of.values()):
             table.requires_grad_(False)
-        return tables
+        return tables_of
 
     @property
     def step(self) -> int:
@@ -264,7 +269,7 @@ class PretrainingModule(LightningModule):
 
         :returns: whether they were, a boolean scalar on the device that is equal on all ranks, and their norm.
         """
-        row_gradients = [take_row_gradient(table) for table in self.tables]
+        row_gradients = [each for tables in self.tables_of.values() for each in take_row_gradients(tables)]
         if self.ema is not None:
             self.ema.update_rows(row_gradients)
         optimizer = self.optimizers()

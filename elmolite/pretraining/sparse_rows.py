@@ -1,6 +1,6 @@
 """Row-sparse updates: optimizer steps on the rows of a large table that a step's gradient touches.
 
-Lookups with ``sparse=True`` give the table a sparse gradient. :func:`take_row_gradient` turns it into a dense
+Lookups with ``sparse=True`` give the table a sparse gradient. :func:`take_row_gradients` turns it into a dense
 gradient of the rows that any rank touched, and :func:`row_sparse_update` puts these rows into the optimizer as a
 proxy parameter, so that clipping and the update are those of other parameters at a cost independent of the table's
 size. Adagrad and plain SGD give exactly the update of the whole table, because they leave rows with a zero gradient
@@ -32,22 +32,24 @@ class RowGradient(NamedTuple):
     gradient: Tensor  # (R, ...): the mean over the ranks, as under DDP
 
 
-def take_row_gradient(table: nn.Parameter) -> RowGradient:
-    """Remove the sparse gradient from a table and return it dense; a collective.
+def take_row_gradients(tables: Sequence[nn.Parameter]) -> list[RowGradient]:
+    """Remove the sparse gradients from tables whose rows were looked up together, and return them dense; a collective.
 
     Synchronizes with the GPU, because the number of rows becomes a shape.
     """
-    assert table.grad is not None
-    own = table.grad.coalesce()
-    table.grad = None
-    own_rows = own.indices().squeeze(0)
+    own = [table.grad.coalesce() for table in tables if table.grad is not None]
+    own_rows = own[0].indices().squeeze(0)
     rows = distributed.all_gather_unique(own_rows)
-    gradient = own.values()
-    if len(rows) > len(own_rows):
-        gradient = gradient.new_zeros(len(rows), *gradient.shape[1:])
-        gradient.index_copy_(0, torch.searchsorted(rows, own_rows), own.values())
-    distributed.all_reduce_mean_(gradient)
-    return RowGradient(table, rows, gradient)
+    row_gradients = []
+    for table, of_table in zip(tables, own, strict=True):
+        table.grad = None
+        gradient = of_table.values()
+        if len(rows) > len(own_rows):
+            gradient = gradient.new_zeros(len(rows), *gradient.shape[1:])
+            gradient.index_copy_(0, torch.searchsorted(rows, own_rows), of_table.values())
+        distributed.all_reduce_mean_(gradient)
+        row_gradients.append(RowGradient(table, rows, gradient))
+    return row_gradients
 
 
 @contextmanager

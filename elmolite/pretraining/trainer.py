@@ -164,7 +164,7 @@ def make_trainer(
     """Return a Lightning trainer that leaves checkpoints, logging intervals and progress to this package."""
     config = run.config
     is_distributed, device = config.n_devices * config.n_nodes > 1, best_device()
-    return Trainer(
+    trainer = Trainer(
         accelerator=device.type,
         devices=trainer_devices(device, config.n_devices),
         num_nodes=config.n_nodes,
@@ -184,3 +184,7 @@ def make_trainer(
         use_distributed_sampler=False,
         default_root_dir=checkpoints.run,
     )
+    # Each step would broadcast whether Lightning's signal handler, which is replaced, was called, and wait for the
+    # device; no public option prevents it (Lightning-AI/pytorch-lightning#21487).
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+    return trainer

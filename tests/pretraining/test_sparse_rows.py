@@ -12,7 +12,7 @@ from elmolite.pretraining.checkpointing import TrainingCheckpoints
 from elmolite.pretraining.config import PretrainingConfig
 from elmolite.pretraining.module import PretrainingData, PretrainingModule
 from elmolite.pretraining.setup import PretrainingRun
-from elmolite.pretraining.sparse_rows import row_sparse_update, take_row_gradient
+from elmolite.pretraining.sparse_rows import row_sparse_update, take_row_gradients
 from elmolite.pretraining.trainer import make_trainer
 from elmolite.utils.torch import quiet_lightning
 
@@ -44,7 +44,7 @@ def test_adam_is_that_of_sparse_gradients():
     for step in range(50):
         ids = torch.randint(0, N_ROWS - 1, (8,), generator=torch.Generator().manual_seed(step))
         ours.loss(ids).backward()
-        touched = [take_row_gradient(ours.table), take_row_gradient(ours.bias)]
+        touched = take_row_gradients([ours.table, ours.bias])
         assert touched[0].rows.tolist() == sorted(set(ids.tolist()))
         with row_sparse_update(optimizer, touched):
             optimizer.step()
