@@ -1,4 +1,4 @@
-"""Estimate of a run (``--dry-run``): time and memory, from a few measured steps."""
+"""Estimate of a run (``--dry-run``): time and memory, from a few measured steps, and bytes sent between processes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback
+from torch import Tensor
 
 from elmolite.nn.config import BiLMConfig
+from elmolite.nn.softmax import log_uniform_sample
 from elmolite.pretraining.checkpointing import TrainingCheckpoints
 from elmolite.pretraining.config import PretrainingConfig
 from elmolite.pretraining.evaluation import PerplexityMeter
@@ -26,6 +29,8 @@ from elmolite.utils.torch import best_device, quiet_lightning
 
 WARM_UP_STEPS, MEASURED_STEPS = 10, 30
 MEASURED_VALIDATION_BATCHES = 4
+NETWORK = 100e9 / 8
+"""Bytes per second of the network that the estimate compares with, 100 Gb/s."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class RunEstimate:
     validation_seconds: float
     peak_bytes: int | None
     """Peak memory of one process; ``None`` if the system does not report it."""
+    sent_bytes: int
+    """Bytes that each process sends in a step, see :func:`sent_bytes`; 0 if there is one process."""
 
     @property
     def n_validations(self) -> int:
@@ -59,6 +66,7 @@ class RunEstimate:
             "validation_seconds": self.validation_seconds,
             "seconds": self.seconds,
             "peak_bytes": self.peak_bytes,
+            "sent_bytes": self.sent_bytes,
         }
 
     def describe(self) -> str:
@@ -69,6 +77,8 @@ class RunEstimate:
         memory = "not measurable on this system" if self.peak_bytes is None else f"{self.peak_bytes / 2**30:.2f} GiB"
         n_processes = config.n_devices * config.n_nodes
         shared = f" of {n_processes}, with its rows of the batch" if n_processes > 1 else ""
+        network = f"network     {self.sent_bytes / 1e6:,.1f} MB per step sent by each process: "
+        network += f"{1e3 * self.sent_bytes / NETWORK:.1f} ms at 100 Gb/s, not in the time"
         return "\n".join(
             [
                 run.describe(),
@@ -76,6 +86,7 @@ class RunEstimate:
                 f"steps       {run.n_steps:,}, and {self.n_validations:,} validations",
                 f"parameters  {run.model.bilm.n_parameters:,}, and {n_softmax_parameters:,} of the softmax",
                 f"memory      {memory} (peak of one process{shared})",
+                *([network] if n_processes > 1 else []),
                 f"time        {_hours(self.seconds)}: {1e3 * self.step_seconds:.0f} ms per step (median of "
                 f"{MEASURED_STEPS} measured), {self.validation_seconds:.0f} s per validation",
             ]
@@ -90,10 +101,45 @@ def estimate(
     The arguments are those of :func:`elmolite.pretraining.trainer.pretrain`.
     """
     whole = PretrainingRun.build(config, model=model, corpus=corpus, init_from=init_from)
-    batch_size = config.batch_size // (config.n_devices * config.n_nodes)
+    n_processes = config.n_devices * config.n_nodes
+    batch_size = config.batch_size // n_processes
     alone = replace(config, batch_size=batch_size, n_devices=1, n_nodes=1)
     run = replace(whole, config=alone, train=replace(whole.train, batch_size=batch_size))
-    return RunEstimate(whole, _measure_steps(run), _measure_validation(run), _peak_bytes())
+    counts = np.array(whole.corpus.vocabulary.counts, dtype=np.float64)
+    module = PretrainingModule(whole.model.bilm, whole.softmax, config, whole.n_steps)
+    sent = sent_bytes(
+        module, torch.from_numpy(counts / counts.sum()), n_processes=n_processes, batch_size=config.batch_size
+    )
+    return RunEstimate(whole, _measure_steps(run), _measure_validation(run), _peak_bytes(), sent)
+
+
+def sent_bytes(module: PretrainingModule, frequencies: Tensor, *, n_processes: int, batch_size: int) -> int:
+    """Return the bytes that each process sends in an optimizer step, over a ring of N processes.
+
+    An all-reduce of the gradients, b bytes, sends 2 (N - 1) / N b from each process. Of a table with row-sparse updates
+    it has the rows that any process reads, whose ids are gathered before: of its own, c bytes, a process sends
+    (N - 1) c. Nothing else is sent, except in steps that log, validate or save a checkpoint.
+
+    :param frequencies: of the words of the vocabulary in the text, (V); they give the expected number of rows.
+    :param batch_size: of all processes together.
+    """
+    tables = set(module.tables)
+    reduced = float(sum(weight.nbytes for weight in module.parameters() if weight not in tables))
+    gathered = 0.0
+    n_words = 2 * module.config.accumulate_steps * batch_size * module.config.bptt_length  # of both directions
+    for owner, parts in module.tables_of.items():
+        n_negatives = module.config.accumulate_steps * (module.n_negatives or 0) if owner is module.softmax else 0
+        n_rows, n_own = (_n_rows(frequencies, n, n_negatives) for n in (n_words, n_words // n_processes))
+        reduced += n_rows * sum(part[0].nbytes for part in parts)
+        gathered += torch.int64.itemsize * (1 + n_own)
+    return round((n_processes - 1) * (2 * reduced / n_processes + gathered))
+
+
+def _n_rows(frequencies: Tensor, n_words: int, n_negatives: int) -> float:
+    """Return the expected number of distinct rows that words of a text and negative samples read."""
+    is_read = -torch.expm1(n_words * torch.log1p(-frequencies))
+    is_read[log_uniform_sample(len(is_read), n_negatives, seed=0, device=is_read.device)] = 1
+    return float(is_read.sum())
 
 
 class StepClock(Callback):

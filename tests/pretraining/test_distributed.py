@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from statistics import mean
 from unittest import mock
 
 import pytest
@@ -20,14 +21,19 @@ import torch
 from helpers.data import make_corpus, random_sentences
 from helpers.models import small_config
 from helpers.pretraining import assert_same_run, before_step, read_log, training_checkpoint, weights_of
+from lightning.pytorch.callbacks import LambdaCallback
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from elmolite.cli.main import main
 from elmolite.data.bptt import BPTTBatches
+from elmolite.data.corpus import Corpus
 from elmolite.errors import InputError
 from elmolite.nn import softmax as softmax_module
 from elmolite.pretraining import distributed, module
 from elmolite.pretraining.checkpointing import TrainingCheckpoints
 from elmolite.pretraining.config import PretrainingConfig
+from elmolite.pretraining.estimate import sent_bytes
 from elmolite.pretraining.module import PretrainingModule
 from elmolite.pretraining.trainer import pretrain
 
@@ -47,12 +53,18 @@ SMALL_RUN += ["--batch-size", "4", "--max-steps", "4", "--n-validations", "1"]
 RECIPES = Path(__file__).parents[2] / "recipes" / "distributed"
 
 
-def train(corpus, out, optimizer, softmax, model_input, *, n_nodes, resume=False):
+def train(corpus, out, optimizer, softmax, model_input, *, n_nodes, resume=False, callbacks=()):
+    """Two processes load batches in worker processes, except with the sampled softmax."""
     model = small_config(dropout=0.0, input=model_input)
     changes = {"optimizer": optimizer, "learning_rate": RATES[optimizer], "softmax": softmax, "n_nodes": n_nodes}
     config = PretrainingConfig(**{**SETTINGS, **changes}, accumulate_steps=2 if softmax == "full" else 1)
-    with mock.patch.object(softmax_module, "CUTOFFS", (10, 20)), mock.patch.object(module, "LARGE_VOCABULARY", 10):
-        pretrain(config, model=model, corpus=corpus, out=out, resume=resume, show_progress=False)
+    n_workers = 2 if n_nodes == 2 and softmax != "sampled" else 0
+    with (
+        mock.patch.object(softmax_module, "CUTOFFS", (10, 20)),
+        mock.patch.object(module, "LARGE_VOCABULARY", 10),
+        mock.patch.object(module, "n_batch_workers", return_value=n_workers),
+    ):
+        pretrain(config, model=model, corpus=corpus, out=out, resume=resume, show_progress=False, callbacks=callbacks)
 
 
 def name_of(run):
@@ -127,6 +139,18 @@ def test_two_processes_equal_one(one, two, run):
             assert found == pytest.approx(expected, rel=2e-5), name
     states = [training_checkpoint(out)["lstm_state"] for out in outs]
     torch.testing.assert_close(states[1], states[0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("run", RUNS, ids=name_of)
+def test_the_bytes_sent_are_those_of_the_estimate(two, run):
+    for rank in range(2):
+        estimated, of_dense, sent = report_of(two, rank)["bytes"][name_of(run)]
+        quiet = [n for step, n in enumerate(sent) if step > 1 and step % SETTINGS["log_every_steps"] > 0]
+        if run[1] == "sampled":  # the number of rows differs by step
+            assert mean(quiet) - of_dense == pytest.approx(estimated - of_dense, rel=0.1)
+        else:
+            assert estimated == of_dense
+            assert set(quiet) == {of_dense}
 
 
 def report_of(two, rank):
@@ -224,6 +248,40 @@ class OtherTables(PretrainingModule):
             torch.nn.init.zeros_(table)
 
 
+class BytesSent(TorchDispatchMode):
+    """Bytes of all collectives by step; two processes send a ring's collectives once."""
+
+    def __init__(self):
+        super().__init__()
+        self.by_step, self.n_bytes = [], 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        if function.namespace == "c10d":
+            gathers = function is torch.ops.c10d.allgather_.default
+            self.n_bytes += sum(part.nbytes for part in tree_leaves(arguments[1 if gathers else 0]))
+        return function(*arguments, **(keywords or {}))
+
+    def end_step(self, *_):
+        self.by_step.append(self.n_bytes)
+        self.n_bytes = 0
+
+
+def train_and_count_bytes(corpus, out, run):
+    """Return the estimated bytes of a step, those of the gradients without sparse tables, and the sent ones by step."""
+    estimates = []
+
+    def estimate(trainer, module):
+        counts = torch.tensor(Corpus.open(corpus).vocabulary.counts, dtype=torch.float64)
+        estimates.append(sent_bytes(module, counts / counts.sum(), n_processes=2, batch_size=SETTINGS["batch_size"]))
+        tables = {id(table) for table in module.tables}
+        estimates.append(sum(weight.nbytes for weight in module.parameters() if id(weight) not in tables))
+
+    with BytesSent() as sent:
+        callback = LambdaCallback(on_train_start=estimate, on_train_batch_end=sent.end_step)
+        train(corpus, out, *run, n_nodes=2, callbacks=[callback])
+    return *estimates, sent.by_step
+
+
 def end_and_resume(corpus, out, run):
     """Train until rank 1 receives SIGTERM at step 27, then resume; return the message of the interruption."""
 
@@ -282,8 +340,7 @@ if __name__ == "__main__":
     corpus_folder, out_folder = sys.argv[1], Path(sys.argv[2])
     if not distributed.is_rank_zero():
         mock.patch("elmolite.pretraining.trainer.PretrainingModule", OtherTables).start()
-    for each in RUNS:
-        train(corpus_folder, out_folder / name_of(each), *each, n_nodes=2)
-    report = {"SIGTERM": end_and_resume(corpus_folder, out_folder / "resumed", RUNS[-1])}
+    traffic = {name_of(run): train_and_count_bytes(corpus_folder, out_folder / name_of(run), run) for run in RUNS}
+    report = {"bytes": traffic, "SIGTERM": end_and_resume(corpus_folder, out_folder / "resumed", RUNS[-1])}
     report |= mistakes(corpus_folder, out_folder)
     (out_folder / f"report.{os.environ['RANK']}.json").write_text(json.dumps(report))

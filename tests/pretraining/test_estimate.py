@@ -24,7 +24,7 @@ def test_an_estimate_counts_and_measures_and_writes_nothing(tmp_path, monkeypatc
     assert float(re.search(r"per epoch, ([\d.]+) epochs", text)[1]) == pytest.approx(1000, rel=0.05)
     assert f"{n_steps:,}, and {result.n_validations} validations" in text
     assert f"and {len(corpus.vocabulary) * 13:,} of the softmax" in text
-    assert ("of one process of 2," in text) == (n_devices == 2)
+    assert ("of one process of 2," in text) == ("MB per step sent by each process" in text) == (n_devices == 2)
 
 
 @pytest.mark.parametrize(("n_steps", "n_validations"), [(13, 3), (5, 9)])
