@@ -88,7 +88,12 @@ def options(tmp_path):
     [
         ("embed_new_words.py", "--sentences 3 --repeats 2", ["elmolite"], {"sentences": 3, "repeats": 2, "threads": 1}),
         ("embed_seen_words.py", "--sentences 3", ["elmolite"], {"sentences": 3}),
-        ("embed_one.py", "--sentences 2 --length 17", ["elmolite", "elmolite, words seen before"], {"words": 34}),
+        (
+            "embed_one.py",
+            "--sentences 2 --length 17",
+            [f"elmolite{name}{seen}" for seen in ("", ", words seen before") for name in ("", ", int8")],
+            {"words": 34},
+        ),
         ("embed_text.py", "--text text.txt --words 50", ["elmolite"], {"words": 50}),
         ("embed_memory.py", "--words 30 --keep", ["elmolite"], {"comparison": "peak memory, vectors kept"}),
     ],
@@ -174,7 +179,7 @@ def test_the_floor_of_each_stage(bench, monkeypatch, capsys):
     floor.main()
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     stages = [(line["stage"], line["precision"]) for line in lines if "stage" in line]
-    assert stages == [(s, p) for p in ("32-true", "bf16-mixed") for s in ("characters", "LSTMs", "all")]
+    assert stages == [(s, p) for p in ("32-true", "bf16-mixed", "int8") for s in ("characters", "LSTMs", "all")]
     assert all(line["measured_us"] > 0 for line in lines if "stage" in line)
     lstms = 2 * 2 * 2 * (4 * 256 * 128 + 256 * 64)  # layers, directions, multiply and add
     assert next(line["MFLOP"] for line in lines if line.get("stage") == "LSTMs") == pytest.approx(lstms / 1e6, abs=0.06)

@@ -342,7 +342,7 @@ def embed(
     layers: str = "all",
     batch_tokens: int = BATCH_TOKENS,
     dtype: Literal["float32", "float16", "bfloat16"] = "float32",
-    precision: Literal["32-true", "bf16-mixed"] = "32-true",
+    precision: Literal["32-true", "bf16-mixed", "int8"] = "32-true",
     pretokenized: bool = False,
     quiet: bool = False,
 ) -> Result:
@@ -354,7 +354,8 @@ def embed(
     :param layers: Layers: all, top, average, or the number of one.
     :param batch_tokens: Maximum number of tokens per batch.
     :param dtype: Type on disk; bfloat16 in a folder only.
-    :param precision: Precision of matrix products; bf16-mixed is faster where the processor has bfloat16.
+    :param precision: Precision of matrix products; bf16-mixed is faster where the processor has bfloat16, int8 on any
+        CPU with a large model.
     :param pretokenized: Split lines at white space instead of using the model's tokenizer.
     """
     _check_inputs(input_, model=model)

@@ -113,7 +113,7 @@ SYNONYMS = {
     "batch_tokens": "batch_size",
     "patience": "early_stopping",
     "dtype": "fp16",
-    "precision": "bf16 fp16",
+    "precision": "bf16 fp16 int8 quantize",
     "n_devices": "gpus",
     "device": "cuda gpu gpus",
     "accumulate_steps": "gradient_accumulation_steps",

@@ -43,15 +43,17 @@ from elmolite.errors import InputError, check_choice
 from elmolite.hub import model_folder
 from elmolite.nn.bilm import BiLM
 from elmolite.nn.config import BiLMConfig
-from elmolite.utils.config import Precision, check_precision
+from elmolite.nn.packed_linear import int8_engine, products_in
+from elmolite.utils.config import EmbeddingPrecision
 from elmolite.utils.console import ProgressBar
 from elmolite.utils.files import json_line
-from elmolite.utils.torch import available_device, evaluating, products_in
+from elmolite.utils.torch import available_device, evaluating
 
 logger = logging.getLogger("elmolite")
 
 READ_AHEAD = 8
 """Batches that :meth:`ELMo.embed_iter` reads ahead: more need more memory and are hardly faster."""
+PRODUCT_DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "int8": torch.int8}
 Sentence = str | Sequence[str]
 """A string, which the model's tokenizer splits, or a sequence of tokens."""
 
@@ -87,7 +89,7 @@ class ELMo(nn.Module):
         tokenizer: SentenceTokenizer | None = None,
         indexer: TokenIndexer | None = None,
         vocabulary: Vocabulary | None = None,
-        precision: Precision = "32-true",
+        precision: EmbeddingPrecision = "32-true",
     ) -> None:
         """Initialise from the parts of a model; :meth:`from_pretrained` loads one by its name.
 
@@ -111,11 +113,11 @@ class ELMo(nn.Module):
                 f"{self.indexer.n_ids}"
             )
         self.word_cache = WordCache()
-        self.precision = precision
         self._source: str | Path | None = None  # where from_pretrained found the model
         self._states = StateCache()
         self._is_frozen = False
         self.freeze()
+        self.precision = precision
 
     @classmethod
     def from_pretrained(
@@ -123,7 +125,7 @@ class ELMo(nn.Module):
         source: str | Path,
         weights: str | Path | None = None,
         *,
-        precision: Precision = "32-true",
+        precision: EmbeddingPrecision = "32-true",
         device: str | torch.device | None = None,
     ) -> Self:
         """Load a model of elmolite or of an earlier system.
@@ -228,16 +230,24 @@ class ELMo(nn.Module):
         return 2 * self.bilm.config.projection_size
 
     @property
-    def precision(self) -> Precision:
-        """Precision of the matrix products: ``32-true``, or ``bf16-mixed``, up to twice as fast with native bfloat16.
+    def precision(self) -> EmbeddingPrecision:
+        """Precision of the matrix products: ``32-true``, ``bf16-mixed`` or ``int8``.
 
-        A vector in ``bf16-mixed`` has a cosine above 0.9995 with that in ``32-true``.
+        ``bf16-mixed`` is up to twice as fast with native bfloat16. A vector has a cosine above 0.9995 with that in
+        ``32-true``.
+
+        ``int8`` is for a frozen model on a CPU. Large weights of the highway layers and of the gates are in int8 with a
+        scale for each output, inputs with a range for each row; all other products are in float32. A vector has a
+        cosine above 0.999 with that in ``32-true``, and with that of the sentence in another batch. Of the other
+        sentences only their number and that of their distinct words matter, which select the products.
         """
         return self._precision
 
     @precision.setter
-    def precision(self, precision: Precision) -> None:
-        check_precision(precision)
+    def precision(self, precision: EmbeddingPrecision) -> None:
+        check_choice("precision", precision, get_args(EmbeddingPrecision))
+        if precision == "int8":
+            self._check_int8()
         self._precision = precision
         self.word_cache.clear()
 
@@ -261,6 +271,8 @@ class ELMo(nn.Module):
         n_layers = self.n_layers if n_layers is None else n_layers
         if not 0 <= n_layers <= self.n_layers:
             raise InputError(f"n_layers must be in [0, {self.n_layers}], got {n_layers}")
+        if n_layers and self.precision == "int8":
+            raise InputError("a model in precision int8 has no gradients: set precision to 32-true or bf16-mixed first")
         self.freeze()
         if n_layers == 0:
             return self
@@ -317,9 +329,24 @@ class ELMo(nn.Module):
         """Reset the states that calls with ``carry_state`` left."""
         self._states.reset()
 
+    def _check_int8(self) -> None:
+        """Refuse int8 where it cannot be computed."""
+        if not self._is_frozen:
+            raise InputError("precision int8 has no gradients: choose 32-true or bf16-mixed, or freeze() the model")
+        if self.bilm.device.type != "cpu":
+            raise InputError(f"precision int8 is for a CPU, got a model on {self.bilm.device}: choose bf16-mixed there")
+        if int8_engine() is None:
+            raise InputError("precision int8 needs fbgemm or QNNPACK, of which this build of torch has none")
+
     def _autocast(self) -> AbstractContextManager[Any]:
         """Compute products in the module's precision; an outer autocast may ask for a lower one."""
-        return nullcontext() if self.precision == "32-true" else products_in(self.precision, self.bilm.device)
+        if self.precision == "int8":
+            self._check_int8()
+        return nullcontext() if self.precision == "32-true" else self._products()
+
+    def _products(self) -> AbstractContextManager[None]:
+        """Compute products in the module's precision, whatever an outer autocast asks for."""
+        return products_in(PRODUCT_DTYPES[self.precision], self.bilm.device)
 
     def _layers(
         self, ids: TokenIds, *, carry_state: bool = False, n_recurrent: int | None = None
@@ -353,7 +380,7 @@ class ELMo(nn.Module):
         if not uses_cache:
             encoded: Tensor = self.bilm.token_encoder(unique_words)
             return encoded
-        with products_in(self.precision, self.bilm.device):  # not in the precision of an outer autocast
+        with self._products():
             return self.word_cache.encode(unique_words.cpu(), self.bilm.token_encoder, padding=self.indexer.padding)
 
     def _encode_tokens(self, tokens: Sequence[str]) -> tuple[Tensor, Tensor]:

@@ -38,7 +38,7 @@ from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError, check_choice
 from elmolite.hub import EMBEDDING_MANIFEST as MANIFEST
 from elmolite.utils import files, folders
-from elmolite.utils.config import Precision
+from elmolite.utils.config import EmbeddingPrecision
 from elmolite.utils.console import ProgressBar, n_of
 from elmolite.utils.serialization import TensorFile
 from elmolite.utils.torch import best_device
@@ -60,7 +60,7 @@ class EmbeddingSettings:
     batch_tokens: int
     dtype: str
     pretokenized: bool
-    precision: Precision
+    precision: EmbeddingPrecision
 
     def convert(self, vectors: NDArray[np.float32]) -> Tensor:
         """Return vectors in the output dtype."""
@@ -97,7 +97,7 @@ def embed_file(
     batch_tokens: int = BATCH_TOKENS,
     dtype: str = "float32",
     pretokenized: bool = False,
-    precision: Precision = "32-true",
+    precision: EmbeddingPrecision = "32-true",
     show_progress: bool = True,
 ) -> EmbeddingSummary:
     """Embed a text file with one sentence per line.

@@ -25,6 +25,7 @@ from elmolite.nn.packed_linear import (
     linear_op,
     min_reproducible_rows,
     needs_grad,
+    vector_dtype,
 )
 from elmolite.nn.threads import in_threads
 
@@ -132,11 +133,12 @@ class CharacterCNN(nn.Module):
         weights = list(self.parameters())
         if needs_grad(*weights):
             self._packed.clear()
-            ops = self._ops(TorchLinear, dtype=None)
+            ops = self._ops(TorchLinear, TorchLinear, dtype=None)
         else:
             dtype = compute_dtype(self.table)
-            make = partial(linear_op, dtype=dtype)
-            ops = self._packed.get(weights, dtype, lambda: self._ops(make, dtype))
+            # In int8 the filters and the projection lose accuracy, and are a small part of the products.
+            make, make_highway = (partial(linear_op, dtype=each) for each in (vector_dtype(dtype), dtype))
+            ops = self._packed.get(weights, dtype, lambda: self._ops(make, make_highway, vector_dtype(dtype)))
         if characters.device.type != "cpu" or not len(characters):
             return self._encode(characters, ops)
         lengths = characters.shape[1] - (characters != self.padding).int().flip(1).argmax(dim=1)
@@ -156,7 +158,7 @@ class CharacterCNN(nn.Module):
             characters = torch.cat([characters, characters[:1].expand(n_min - n_words, -1)])
         return self._encode(characters.to(self.table.device), ops)[:n_words]
 
-    def _ops(self, make: MakeLinear, dtype: torch.dtype | None) -> _Ops:
+    def _ops(self, make: MakeLinear, make_highway: MakeLinear, dtype: torch.dtype | None) -> _Ops:
         """Make the linear operations; convert the tables to ``dtype`` unless it is ``None``."""
         highways = [cast("Highway", highway) for highway in self.highways]
         projection = self.projection
@@ -166,7 +168,10 @@ class CharacterCNN(nn.Module):
             words,
             make(*self._widest_convolution()),
             [
-                (make(each.transform.weight, each.transform.bias), make(each.gate.weight, each.gate.bias))
+                (
+                    make_highway(each.transform.weight, each.transform.bias),
+                    make_highway(each.gate.weight, each.gate.bias),
+                )
                 for each in highways
             ],
             make(projection.weight, projection.bias) if isinstance(projection, nn.Linear) else None,

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from contextvars import copy_context
 from functools import cache
 from itertools import count
 from typing import Any, TypeVar
@@ -43,7 +44,8 @@ def one_thread() -> Iterator[None]:
 def in_threads(functions: Sequence[Callable[[], T]]) -> list[T]:
     """Call functions at the same time, each with its share of torch's threads, and return their results.
 
-    They have the modes of the caller (gradients, inference, autocast). With one thread they are called in order.
+    They have the modes of the caller (gradients, inference, autocast) and its context variables. With one thread they
+    are called in order.
     """
     n_threads = torch.get_num_threads()
     n_workers = min(n_threads, len(functions))
@@ -64,7 +66,7 @@ def in_threads(functions: Sequence[Callable[[], T]]) -> list[T]:
             while (index := next(turns)) < len(functions):
                 results[index] = functions[index]()
 
-    others = [_pool().submit(work) for _ in range(n_workers - 1)]
+    others = [_pool().submit(copy_context().run, work) for _ in range(n_workers - 1)]
     try:
         work()
     finally:

@@ -11,12 +11,15 @@ from contextvars import ContextVar
 from types import NoneType, UnionType
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 
-from elmolite.errors import InputError, check_choice, nearest, types_of
+from elmolite.errors import InputError, nearest, types_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Precision = Literal["32-true", "bf16-mixed"]
 """Lightning's names: all in float32; or matrix products in bfloat16, and states, sums and weights in float32."""
+
+EmbeddingPrecision = Literal[Precision, "int8"]
+"""Or matrix products in int8, on a CPU and without gradients."""
 
 AUTO = "auto"
 _device: ContextVar[str] = ContextVar("device", default=AUTO)
@@ -42,11 +45,6 @@ def default_device(name: str) -> Iterator[None]:
 def device_name() -> str:
     """Return the name of the device that :func:`default_device` chose."""
     return _device.get()
-
-
-def check_precision(precision: str) -> None:
-    """Refuse an unknown precision."""
-    check_choice("precision", precision, get_args(Precision))
 
 
 def read_fields(kind: type[T], fields: Any, *, where: str) -> T:

@@ -1,6 +1,6 @@
 """Helpers for torch and Lightning.
 
-Evaluation mode, modules without weights, default device, autocast, memory allocator, quiet trainers.
+Evaluation mode, modules without weights, default device, memory allocator, quiet trainers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import platform
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from elmolite.errors import InputError
-from elmolite.utils.config import AUTO, Precision, device_name
+from elmolite.utils.config import AUTO, device_name
 from elmolite.utils.console import log_level
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
@@ -100,11 +100,6 @@ def trainer_devices(device: torch.device, n_devices: int = 1) -> int | list[int]
     if n_devices > 1:
         raise InputError(f"device must be {device.type} for {n_devices} devices, got {device}")
     return [device.index]
-
-
-def products_in(precision: Precision, device: torch.device) -> AbstractContextManager[Any]:
-    """Autocast the matrix products of a block."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed")
 
 
 def keep_freed_memory() -> None:

@@ -22,7 +22,7 @@ def main() -> None:
     seen = replace(ELMOLITE_BF16, name="elmolite, bf16, words seen before", new_words=False)
     with running([ELMOLITE_BF16, seen, ELMOLITE, MINILM], sentences(options.sentences), options) as comparison:
         speeds = comparison.words_per_second()
-        cosine = least_cosine(comparison.workers)
+        cosine = least_cosine(comparison.workers, ELMOLITE_BF16)
         comparison.report("against MiniLM", "words_per_second", speeds, least_cosine_to_fp32=cosine)
 
 

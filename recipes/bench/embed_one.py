@@ -1,4 +1,4 @@
-"""Milliseconds of embedding one sentence of 20 words: elmolite, its words new or seen before, and AllenNLP.
+"""Milliseconds of embedding one sentence of 20 words: elmolite in fp32 and int8, words new or seen, and AllenNLP.
 
     python recipes/bench/embed_one.py
 
@@ -9,7 +9,7 @@ import statistics
 from dataclasses import replace
 
 from comparison import argument_parser, running
-from peers import ALLENNLP, ELMOLITE
+from peers import ALLENNLP, ELMOLITE, ELMOLITE_INT8
 from texts import beginnings
 
 
@@ -19,8 +19,9 @@ def main() -> None:
     parser.add_argument("--sentences", type=int, default=100)
     parser.add_argument("--length", type=int, default=20)
     options = parser.parse_args()
-    seen = replace(ELMOLITE, name="elmolite, words seen before", new_words=False)
-    systems = [ELMOLITE, seen, replace(ALLENNLP, batch_sizes=(1,))]
+    new = [ELMOLITE, ELMOLITE_INT8]
+    seen = [replace(system, name=f"{system.name}, words seen before", new_words=False) for system in new]
+    systems = [*new, *seen, replace(ALLENNLP, batch_sizes=(1,))]
     with running(systems, beginnings(options.sentences, options.length), options) as comparison:
         times = comparison.take_turns(
             lambda worker: 1e3 * statistics.median(worker.ask("time", one_by_one=True)["seconds"])

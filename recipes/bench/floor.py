@@ -3,9 +3,10 @@
     python recipes/bench/floor.py small [--sentences 200]
 
 Prints how fast memory is read, in GB/s, by what is read again and again: as the weights of a sentence alone, step after
-step. Then the rates of one large matrix product, in GFLOP/s: torch's own, which is MKL's, and oneDNN's with packed
-weights, which elmolite takes; and a JSON line a stage and precision, in microseconds: of a new word for the characters,
-of a position for the LSTMs and for all of it. The floor is the stage's products at the best of these rates.
+step. Then the rates of one large matrix product, in GFLOP/s: torch's own, in float32 or bf16 that of MKL, and that of
+elmolite with packed weights, which in int8 are fbgemm's; and a JSON line a stage and precision, in microseconds: of a
+new word for the characters, of a position for the LSTMs and for all of it. The floor is the stage's products at the
+best of these rates.
 """
 
 from __future__ import annotations
@@ -26,9 +27,8 @@ from elmolite.embedding.batching import pack
 from elmolite.embedding.elmo import ELMo
 from elmolite.nn.bilm import BiLM
 from elmolite.nn.config import PRESETS, BiLMConfig
-from elmolite.nn.packed_linear import linear_op
-from elmolite.utils.config import Precision
-from elmolite.utils.torch import products_in
+from elmolite.nn.packed_linear import linear_op, products_in, vector_dtype
+from elmolite.utils.config import EmbeddingPrecision
 
 CPU = torch.device("cpu")
 SHAPE = (256, 2048, 4096)
@@ -49,7 +49,7 @@ def seconds(function: Callable[[], object], repeats: int = 9) -> float:
 def rates(dtype: torch.dtype) -> dict[str, float]:
     """Measure a product in two ways, in operations per second."""
     n_rows, n_in, n_out = SHAPE
-    x, weight = torch.randn(n_rows, n_in).to(dtype), torch.randn(n_out, n_in).to(dtype)
+    x, weight = (torch.randn(rows, n_in).to(vector_dtype(dtype)) for rows in (n_rows, n_out))
     packed = linear_op(weight, dtype=dtype)
     n_operations = 2 * n_rows * n_in * n_out
     return {
@@ -85,7 +85,7 @@ def operations(config: BiLMConfig, *, n_symbols: float) -> dict[str, float]:
     }
 
 
-def measure(elmo: ELMo, text: list[list[str]]) -> dict[str, float]:
+def measure(elmo: ELMo, dtype: torch.dtype, text: list[list[str]]) -> dict[str, float]:
     """Measure each stage, in seconds of a new word or of a position."""
     ids = elmo.to_ids(text)
     packed = pack(ids)
@@ -96,7 +96,7 @@ def measure(elmo: ELMo, text: list[list[str]]) -> dict[str, float]:
         elmo.word_cache.clear()
         elmo.embed(text)
 
-    with torch.no_grad(), products_in(elmo.precision, CPU):
+    with torch.no_grad(), products_in(dtype, CPU):
         words, state = encode(ids.unique_words), elmo.bilm.zero_state(len(packed.order))
         inputs = (packed.forward_inputs, packed.backward_inputs, packed.batch_sizes, state)
         return {
@@ -122,12 +122,16 @@ def main() -> None:
     counts["all"] = counts["LSTMs"] + counts["characters"] * len(unique_words) / sum(map(len, text))
     read = {f"{size} MiB": round(reading_rate(size) / 1e9) for size in (2, 4, 8, 16, 64)}
     print(json.dumps({"reading_GB_per_s": read, "weights_of_a_step_MB": round(step_bytes(config) / 1e6, 1)}))
-    dtypes: dict[Precision, torch.dtype] = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
+    dtypes: dict[EmbeddingPrecision, torch.dtype] = {
+        "32-true": torch.float32,
+        "bf16-mixed": torch.bfloat16,
+        "int8": torch.int8,
+    }
     for precision, dtype in dtypes.items():
         elmo.precision = precision
         found = rates(dtype)
         print(json.dumps({"precision": precision} | {name: round(rate / 1e9) for name, rate in found.items()}))
-        for stage, took in measure(elmo, text).items():
+        for stage, took in measure(elmo, dtype, text).items():
             floor = counts[stage] / max(found.values())
             line = {"stage": stage, "precision": precision, "MFLOP": round(counts[stage] / 1e6, 1)}
             print(json.dumps(line | {"floor_us": round(1e6 * floor, 1), "measured_us": round(1e6 * took, 1)}))

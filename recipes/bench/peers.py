@@ -44,6 +44,7 @@ class System:
 
 ELMOLITE = System("elmolite", WORKERS / "elmolite_worker.py", batch_sizes=(None,))
 ELMOLITE_BF16 = replace(ELMOLITE, name="elmolite, bf16", settings={"precision": "bf16-mixed"})
+ELMOLITE_INT8 = replace(ELMOLITE, name="elmolite, int8", settings={"precision": "int8"})
 ALLENNLP = System("AllenNLP", WORKERS / "allennlp_worker.py", "allennlp")
 SIMPLE_ELMO = System("simple_elmo", WORKERS / "simple_elmo_worker.py", "simple_elmo")
 BILM_TF = System("bilm-tf", WORKERS / "bilm_tf_worker.py", "bilm_tf")

@@ -1,4 +1,4 @@
-"""How far vectors in bf16 are from those in fp32."""
+"""How far vectors in bf16 or int8 are from those in fp32."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
-from peers import ELMOLITE, ELMOLITE_BF16, Worker
+from peers import ELMOLITE, System, Worker
 
 
-def least_cosine(workers: Sequence[Worker]) -> float:
-    """Return the least cosine of a vector in bf16 and in fp32, of all tokens and layers."""
+def least_cosine(workers: Sequence[Worker], low: System) -> float:
+    """Return the least cosine of a vector of a system and one in fp32, of all tokens and layers."""
     with TemporaryDirectory() as folder:
         found = []
-        for system in (ELMOLITE, ELMOLITE_BF16):
+        for system in (ELMOLITE, low):
             worker = next(worker for worker in workers if worker.system == system)
             path = Path(folder) / f"{system.name}.npz"
             worker.ask("save", path=str(path))

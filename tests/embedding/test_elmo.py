@@ -158,12 +158,22 @@ def test_no_sentences_and_empty_sentences(elmo):
         (lambda e: e.embed([["a"]], output="list"), "got 'list'"),
         (lambda e: e.unfreeze(n_layers=4), r"n_layers must be in \[0, 3\], got 4"),
         (lambda e: ELMo(e.bilm, e.tokenizer, precision="bf16-mix"), "did you mean 'bf16-mixed'"),
+        (lambda e: ELMo(e.bilm, precision="int8").unfreeze(), "a model in precision int8 has no gradients"),
+        (lambda e: setattr(e.unfreeze(), "precision", "int8"), "int8 has no gradients: choose 32-true"),
+        (lambda e: ELMo(e.bilm, precision="int8").to("meta").embed([["a"]]), "int8 is for a CPU, got a model on meta"),
         (lambda e: ELMo(e.bilm, e.tokenizer, READERS["words"][0]), "262 ids, the indexer 6"),
     ],
 )
 def test_invalid_arguments_are_refused(elmo, call, message):
     with pytest.raises(InputError, match=message):
         call(elmo)
+
+
+def test_int8_without_a_quantized_engine_is_refused(monkeypatch, elmo):
+    monkeypatch.setattr("elmolite.embedding.elmo.int8_engine", lambda: None)
+    with pytest.raises(InputError, match="needs fbgemm or QNNPACK"):
+        elmo.precision = "int8"
+    assert elmo.precision == "32-true"
 
 
 def test_forward_is_embed_with_padding_and_a_mask(elmo):
@@ -393,15 +403,23 @@ def test_a_model_that_is_used_in_inference_mode(model_folder):
     np.testing.assert_allclose(elmo.embed(["a b"])[0], expected, atol=2e-6)
 
 
-def test_products_in_bfloat16_give_nearly_the_same_vectors(elmo):
-    exact, fingerprint = elmo.embed(SENTENCES), elmo.fingerprint()
-    elmo.precision = "bf16-mixed"
+@pytest.mark.parametrize(("precision", "least"), [("bf16-mixed", 0.9995), ("int8", 0.999)])
+def test_lower_precisions_give_nearly_the_same_vectors(precision, least):
+    elmo = ELMo.from_pretrained("mini-en")
+    elmo.tokenizer = SentenceTokenizer.whitespace()
+    (words,) = elmo.tokenize(["The old king who had two sons gave them a ship , and both of them sailed away ."])
+    sentences = [words[i:] + words[:i] for i in range(len(words))]  # so many that all products are in the precision
+    exact, fingerprint = elmo.embed(sentences), elmo.fingerprint()
+    elmo.precision = precision
     assert len(elmo.word_cache) == 0  # its vectors were those of the other precision
     assert elmo.fingerprint() != fingerprint
-    for ours, theirs in zip(elmo.embed(SENTENCES), exact, strict=True):
+    found = elmo.embed(sentences)
+    for ours, theirs in zip(found, exact, strict=True):
         assert ours.dtype == np.float32
-        assert ours.size == 0 or not np.array_equal(ours, theirs)
+        assert not np.array_equal(ours, theirs)
         cosines = (ours * theirs).sum(-1) / np.linalg.norm(ours, axis=-1) / np.linalg.norm(theirs, axis=-1)
-        assert (cosines > 0.9995).all()
+        assert (cosines > least).all()
+    other = elmo.embed([*sentences[:-1], ["!"] * len(words)])
+    assert precision != "int8" or all(map(np.array_equal, found[:-1], other[:-1]))
     elmo.precision = "32-true"
-    assert_close(elmo.embed(SENTENCES), exact, rtol=0, atol=0)
+    assert_close(elmo.embed(sentences), exact, rtol=0, atol=0)

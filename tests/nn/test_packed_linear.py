@@ -7,11 +7,13 @@ from helpers.models import make_bilm
 from torch import nn
 from torch.nn import functional as F
 
+from elmolite.nn import packed_linear
 from elmolite.nn.config import tiny
 from elmolite.nn.lstm.reference import State
 from elmolite.nn.packed_linear import (
     BatchedLinear,
     PackedLinear,
+    QuantizedLinear,
     WeightCache,
     WeightVersions,
     can_pack,
@@ -39,6 +41,39 @@ def test_a_packed_product_is_that_of_torch(dtype, has_bias):
     exact = x.double() @ weight.to(dtype).double().T + (0 if bias is None else bias.to(dtype).double())
     torch.testing.assert_close(packed(x).double(), exact, rtol=0, atol=2e-5 if dtype == torch.float32 else 0.15)
     assert packed(x[:0]).shape == (0, 70)
+
+
+@pytest.mark.parametrize("engine", torch.backends.quantized.supported_engines)
+@pytest.mark.parametrize("n_rows", [1, 2, 33])
+def test_an_int8_product_is_exact_up_to_the_rounding_of_its_operands(monkeypatch, engine, n_rows):
+    if engine not in ("fbgemm", "qnnpack"):
+        pytest.skip("not used")
+    monkeypatch.setattr(packed_linear, "int8_engine", lambda: engine)
+    generator = torch.Generator().manual_seed(0)
+    weight, bias = torch.randn(2048, 257, generator=generator), torch.randn(2048, generator=generator)
+    weight[:2] = torch.tensor([[1.0], [-1.0]])  # sums of two products are the largest possible
+    before = torch.backends.quantized.engine
+    product = linear_op(weight, bias, dtype=torch.int8)
+    assert isinstance(product, QuantizedLinear)
+    assert torch.backends.quantized.engine == before
+    x = torch.randn(n_rows, 300, generator=generator)[:, 3:260].contiguous()
+    x[0] = 3.0
+    weight, x = weight.double(), x.double()
+    step_of_weight = 2 * weight.abs().amax(1) / 127  # that of two adjacent weights of one sign
+    step_of_x = x.abs().amax(1, keepdim=True) / 127
+    bound = x.abs().sum(1, keepdim=True) * step_of_weight / 2 + weight.abs().sum(1) * step_of_x / 2
+    error = product(x.float()).double() - (x @ weight.T + bias.double())
+    assert (error.abs() <= 1.02 * bound).all()
+    assert error.norm() < 0.02 * (x @ weight.T).norm()
+    assert product(torch.zeros(n_rows, 257)).sub(bias).abs().max() < 1e-6
+    assert product(x[:0].float()).shape == (0, 2048)
+    if engine == "fbgemm":
+        assert torch.equal(product(x[-1:].float()), product(x.float())[-1:])  # whatever the other rows are
+
+
+def test_a_small_weight_is_not_in_int8():
+    weight, x = torch.randn(128, 256), torch.randn(3, 256)
+    assert torch.equal(linear_op(weight, dtype=torch.int8)(x), linear_op(weight, dtype=torch.float32)(x))
 
 
 @pytest.mark.parametrize("few_rows", [False, True])

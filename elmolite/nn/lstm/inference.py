@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from elmolite.nn.lstm.cells import Step, cells_on, double_candidate
 from elmolite.nn.lstm.reference import Constants, State, Weights
-from elmolite.nn.packed_linear import LinearOp, grouped_linear_op
+from elmolite.nn.packed_linear import LinearOp, grouped_linear_op, vector_dtype
 
 JOINT_ROWS = 12
 """Minimum rows of a step for which input and hidden state are multiplied in one product. With fewer rows, reading the
@@ -67,27 +67,33 @@ class PackedLSTM:
         """Pack the weights.
 
         :param weights: of each direction, all of the same sizes.
-        :param dtype: of the products; gates and cells are float32 at least.
+        :param dtype: of the products; gates and cells are float32 at least. With int8 the projection is float32.
         """
         self._weights = [Weights(*(weight.detach() for weight in each)) for each in weights]
         self._constants = constants
-        self._dtype = dtype
-        self._projection = grouped_linear_op([-each.projection for each in self._weights], dtype=dtype, few_rows=True)
+        self._product_dtype = dtype
+        self._dtype = vector_dtype(dtype)
+        # Not in int8: it would cost more accuracy than all other products together.
+        self._projection = grouped_linear_op(
+            [-each.projection for each in self._weights], dtype=self._dtype, few_rows=True
+        )
 
     @cached_property
     def _joint_op(self) -> LinearOp:
         doubled = self._doubled()
         weights = [torch.cat([each.input, each.recurrent], dim=1) for each in doubled]
-        return grouped_linear_op(weights, [each.bias for each in doubled], dtype=self._dtype)
+        return grouped_linear_op(weights, [each.bias for each in doubled], dtype=self._product_dtype)
 
     @cached_property
     def _input_op(self) -> LinearOp:
         doubled = self._doubled()
-        return grouped_linear_op([each.input for each in doubled], [each.bias for each in doubled], dtype=self._dtype)
+        biases = [each.bias for each in doubled]
+        return grouped_linear_op([each.input for each in doubled], biases, dtype=self._product_dtype)
 
     @cached_property
     def _recurrent_op(self) -> LinearOp:
-        return grouped_linear_op([each.recurrent for each in self._doubled()], dtype=self._dtype, few_rows=True)
+        weights = [each.recurrent for each in self._doubled()]
+        return grouped_linear_op(weights, dtype=self._product_dtype, few_rows=True)
 
     def _doubled(self) -> list[Weights]:
         with torch.no_grad():
