@@ -17,7 +17,7 @@ from elmolite.data.indexers import ByteIndexer, TokenIndexer
 from elmolite.hub import METRICS_FILE, RUN_MODEL, find_task, recipes, released_models
 from elmolite.nn.bilm import BiLM
 from elmolite.nn.config import PRESETS, BiLMConfig
-from elmolite.nn.lstm.cells import describe_cells
+from elmolite.nn.kernels import describe_kernels
 from elmolite.nn.packed_linear import can_pack, has_fast_bfloat16, int8_engine
 from elmolite.nn.recurrent import CELLS
 from elmolite.tasks.checkpoint import ENCODER_FOLDER, WEIGHTS_FILE, read_description
@@ -154,7 +154,7 @@ def runtime() -> Description:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {platform.machine()}",
         "capability": f"{torch.backends.cpu.get_cpu_capability()}, {n_of(n_threads, 'thread')}",
         "products": f"without gradients: {products}, int8 {int8_engine() or 'not available'}{bfloat16}",
-        "LSTM": f"operations besides products: {describe_cells(device)}",
+        "LSTM": f"operations besides products: {describe_kernels(device)}",
         "torch": f"{torch.__version__}, Python {platform.python_version()}",
     }
     return "\n".join(f"{name:<10} {value}" for name, value in values.items()), {"runtime": values}

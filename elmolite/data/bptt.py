@@ -20,7 +20,8 @@ from torch import Tensor
 from elmolite.data.corpus import Corpus, Split
 from elmolite.data.indexers import TokenIndexer
 from elmolite.errors import InputError
-from elmolite.nn.softmax import IGNORE_INDEX, TargetGroups
+from elmolite.nn.cross_entropy import IGNORE_INDEX
+from elmolite.nn.softmax import TargetGroups
 
 _BEGIN_SENTENCE, _END_SENTENCE = 0, 1  # word types
 _ORDER, _RESETS = 0, 1  # first part of the seed, so that the two random streams differ

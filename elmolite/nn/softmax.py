@@ -13,20 +13,11 @@ from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from elmolite.errors import InputError, nearest
-from elmolite.nn.packed_linear import compute_dtype, needs_grad
+from elmolite.nn.cross_entropy import EXCLUDED, IGNORE_INDEX, cross_entropy_sum, logsumexp
 
-IGNORE_INDEX = -100
-"""Target id that no loss counts: padding at the end of a row, or an unknown label."""
-CPU_CHUNK_LOGITS, GPU_CHUNK_LOGITS = 1 << 20, 1 << 25
-"""Logits in memory at once: the size of a CPU's cache, and enough to fill a GPU."""
-MIN_CHUNK_ROWS = 64
-"""Minimum rows of a chunk: with fewer, reading the weights for each chunk costs more than the product."""
-EXCLUDED = -1e30
-"""Logit of an excluded word; not -inf, because a softmax over nothing else would be NaN."""
 CUTOFFS = (2_000, 10_000, 50_000, 250_000)
 """First id of each cluster of the adaptive softmax; each cluster covers about the same share of a text."""
 DIVISOR = 2
@@ -244,9 +235,7 @@ class FullSoftmax(Softmax):
         biases = (biases - self._log_expected(negatives, n_negatives)).masked_fill(repeated, EXCLUDED)
         index = torch.searchsorted(negatives, targets).clamp_(max=n_negatives - 1)
         excluded = index.where(negatives.index_select(0, index) == targets, -1)
-        of_negatives: Tensor = _LogSumExp.apply(  # type: ignore[no-untyped-call]
-            hidden, weights, biases, excluded, compute_dtype(self.weight)
-        )
+        of_negatives = logsumexp(hidden, weights, biases, excluded)
         true_weights, true_biases = self._rows(targets)
         true_logits = (
             (hidden * true_weights).sum(dim=1).float() + true_biases - self._log_expected(targets, n_negatives)
@@ -431,101 +420,3 @@ def log_uniform_sample(vocabulary_size: int, n_samples: int, *, seed: int, devic
     uniform = torch.rand(n_samples, generator=generator, device=device)
     ids = torch.exp(uniform * math.log(vocabulary_size + 1)).long() - 1
     return ids.clamp_(0, vocabulary_size - 1).sort().values
-
-
-def cross_entropy_sum(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
-    """Return the summed negative log-likelihood under a softmax over the rows of ``weight``.
-
-    Computed in chunks that never hold all logits; under autocast the products run in its dtype.
-
-    :param hidden: (N, P).
-    :param weight: (V, P); ``bias`` (V).
-    :param targets: rows of ``weight``, (N); positions with :data:`IGNORE_INDEX` are not counted.
-    """
-    loss: Tensor = _CrossEntropySum.apply(  # type: ignore[no-untyped-call]
-        hidden, weight, bias, targets, compute_dtype(weight), needs_grad(hidden, weight)
-    )
-    return loss
-
-
-def _rows_of_a_chunk(vocabulary_size: int, device: torch.device) -> int:
-    n_logits = CPU_CHUNK_LOGITS if device.type == "cpu" else GPU_CHUNK_LOGITS
-    return max(MIN_CHUNK_ROWS, n_logits // vocabulary_size)
-
-
-class _CrossEntropySum(torch.autograd.Function):
-    """Cross entropy in chunks; the gradients are computed in the forward pass, while the logits exist."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        targets: Tensor,
-        dtype: torch.dtype,
-        needs_gradient: bool,
-    ) -> Tensor:
-        with torch.autocast(hidden.device.type, enabled=False):
-            low_hidden, low_weight = hidden.to(dtype), weight.to(dtype)
-            loss = bias.new_zeros(())
-            if needs_gradient:
-                grad_hidden, grad_weight, grad_bias = map(torch.zeros_like, (hidden, weight, bias))
-            n_rows = _rows_of_a_chunk(len(weight), hidden.device)
-            for start in range(0, len(hidden), n_rows):
-                chunk = slice(start, start + n_rows)
-                logits = torch.addmm(bias.to(dtype), low_hidden[chunk], low_weight.T)
-                counted = (targets[chunk] != IGNORE_INDEX).unsqueeze(1)
-                index = targets[chunk].unsqueeze(1).where(counted, 0)
-                if not needs_gradient:
-                    log_probs = logits.log_softmax(dim=1, dtype=bias.dtype)
-                    loss -= log_probs.gather(1, index).where(counted, 0).sum()
-                    continue
-                probs = logits.softmax(dim=1, dtype=bias.dtype)
-                of_targets = probs.gather(1, index)
-                loss -= of_targets.clamp_min(torch.finfo(bias.dtype).tiny).log().where(counted, 0).sum()
-                grad = probs.scatter_(1, index, of_targets - 1).to(dtype)
-                low_counted = counted.to(dtype)
-                grad_hidden[chunk] = (grad @ low_weight).mul_(low_counted)
-                grad_weight += grad.T @ (low_hidden[chunk] * low_counted)
-                grad_bias += (low_counted.T @ grad).squeeze(0)
-            if needs_gradient:
-                ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
-        return loss
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return *(grads[0] * saved for saved in ctx.saved_tensors), None, None, None
-
-
-class _LogSumExp(torch.autograd.Function):
-    """Log-sum-exp of logits, (N), with one logit excluded from each row."""
-
-    @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, excluded: Tensor, dtype: torch.dtype) -> Tensor:
-        """Compute the logits and their log-sum-exp.
-
-        :param weight: (S, P); ``bias`` (S), in which :data:`EXCLUDED` excludes a logit from all rows.
-        :param excluded: index of the logit to exclude from each row, (N); -1 for none.
-        """
-        with torch.autocast(hidden.device.type, enabled=False):
-            low_hidden, low_weight = hidden.to(dtype), weight.to(dtype)
-            logits = low_hidden @ low_weight.T + bias  # (N, S) in the dtype of the bias
-            column = excluded.clamp(min=0).unsqueeze(1)
-            logits.scatter_(1, column, logits.gather(1, column).masked_fill(excluded.unsqueeze(1) >= 0, EXCLUDED))
-            largest = logits.amax(dim=1)
-            shares = logits.softmax(dim=1)
-            ctx.save_for_backward(low_hidden, low_weight, shares.to(dtype))
-            return largest - shares.amax(dim=1).log()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, shares = ctx.saved_tensors
-        exact = grads[0].dtype
-        with torch.autocast(hidden.device.type, enabled=False):
-            grad = shares * grads[0].unsqueeze(1).to(shares.dtype)
-            ones = grad.new_ones(1, len(grad))
-            parts = (grad @ weight, grad.T @ hidden, (ones @ grad).squeeze(0))
-            return *(part.to(exact) for part in parts), None, None

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from elmolite.nn.softmax import IGNORE_INDEX
+from elmolite.nn.cross_entropy import IGNORE_INDEX
 from elmolite.tasks.crf import LinearChainCRF
 from elmolite.tasks.spans import Scheme, allowed_transitions
 

@@ -7,7 +7,7 @@ import torch
 from elmolite.data.bptt import BPTTBatches
 from elmolite.data.vocab import BEGIN_SENTENCE_ID, END_SENTENCE_ID
 from elmolite.errors import InputError
-from elmolite.nn.softmax import IGNORE_INDEX
+from elmolite.nn.cross_entropy import IGNORE_INDEX
 
 DIRECTIONS = ("forward", "backward")
 

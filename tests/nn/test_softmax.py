@@ -6,9 +6,9 @@ from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTenso
 from torch.nn import functional as F
 
 from elmolite.errors import InputError
-from elmolite.nn import softmax as module
+from elmolite.nn import cross_entropy as module
+from elmolite.nn.cross_entropy import IGNORE_INDEX
 from elmolite.nn.softmax import (
-    IGNORE_INDEX,
     AdaptiveSoftmax,
     FullSoftmax,
     TargetGroups,

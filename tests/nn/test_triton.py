@@ -16,9 +16,13 @@ from helpers.lstm import (
     run_training,
     with_gradients,
 )
+from torch.nn import functional as F
 
-from elmolite.nn.lstm import autograd, cells, inference
-from elmolite.nn.lstm.cells import TorchCells, cells_on, describe_cells
+from elmolite.nn import cross_entropy
+from elmolite.nn.kernels import describe_kernels, triton_failure
+from elmolite.nn.lstm import autograd, inference
+from elmolite.nn.lstm.cells import TorchCells, cells_on
+from elmolite.nn.softmax import FullSoftmax
 
 CELLS, TIGHT = SIZES[2], CONSTANTS["tight clips"]
 
@@ -30,11 +34,14 @@ def device(request):
     return torch.device(request.param)
 
 
-def kernels_module(monkeypatch, *, is_interpreted):
-    """Import the module anew: a kernel is defined for the interpreter or for a GPU."""
+LSTM, CROSS_ENTROPY = "elmolite.nn.lstm.triton", "elmolite.nn.cross_entropy_triton"
+
+
+def kernels_module(monkeypatch, name, *, is_interpreted):
+    """Import a module anew: a kernel is defined for the interpreter or for a GPU."""
     pytest.importorskip("triton", reason="Triton is not installed")
     monkeypatch.setenv("TRITON_INTERPRET", "1" if is_interpreted else "0")
-    found = importlib.util.find_spec("elmolite.nn.lstm.triton")
+    found = importlib.util.find_spec(name)
     module = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
     return module
@@ -43,13 +50,22 @@ def kernels_module(monkeypatch, *, is_interpreted):
 @pytest.fixture
 def kernels(device, monkeypatch):
     """Replace torch's operations by the kernels, interpreted on the CPU."""
-    module = kernels_module(monkeypatch, is_interpreted=device.type == "cpu")
+    module = kernels_module(monkeypatch, LSTM, is_interpreted=device.type == "cpu")
     monkeypatch.setattr(module, "MAX_BLOCK", 8)  # two programs a row
     cells = Mock(wraps=module.TritonCells())
     for user in (autograd, inference):
         monkeypatch.setattr(user, "cells_on", lambda device: cells)
     yield cells
     assert cells.mock_calls, "they did not run"
+
+
+def compile_kernel(kernel, signature, constexprs, capability):
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    source = ASTSource(kernel, {name: signature[name] for name in kernel.arg_names}, constexprs)
+    assert triton.compile(source, GPUTarget("cuda", capability, 32), {"enable_fp_fusion": True}).asm["cubin"]
 
 
 @pytest.mark.parametrize("capability", [75, 90])
@@ -60,11 +76,7 @@ def test_compile_for_a_gpu_on_a_machine_without(monkeypatch, tmp_path, capabilit
 
     Must run before the other tests: the interpreter of Triton 3.8 and earlier patches ``triton.language``.
     """
-    module = kernels_module(monkeypatch, is_interpreted=False)
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
+    module = kernels_module(monkeypatch, LSTM, is_interpreted=False)
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     in_dtype_of_products = {"product", "gated", "grad_gated", "grad_gates"}
     of_cells = {"gates", "cell", "doubled_cells", "cell_sigmoids", "cells_before", "grad_cell"}
@@ -78,9 +90,13 @@ def test_compile_for_a_gpu_on_a_machine_without(monkeypatch, tmp_path, capabilit
             name: value for name, value in constants.items() if name in kernel.arg_names and name not in needs
         }
         signature |= dict.fromkeys(constexprs, "constexpr")
-        source = ASTSource(kernel, {name: signature[name] for name in kernel.arg_names}, constexprs)
-        compiled = triton.compile(source, GPUTarget("cuda", capability, 32), {"enable_fp_fusion": True})
-        assert compiled.asm["cubin"]
+        compile_kernel(kernel, signature, constexprs, capability)
+    module = kernels_module(monkeypatch, CROSS_ENTROPY, is_interpreted=False)
+    signature = {"logits": f"*{low}", "columns": "*i64", "losses": "*fp64" if low == "fp64" else "*fp32"}
+    signature |= {"bias": f"*{wide}", "n_columns": "i32"}
+    constexprs = {"HAS_GRADIENT": True, "BLOCK": 64} | ({"bias": None} if is_plain else {})
+    signature |= dict.fromkeys(constexprs, "constexpr")
+    compile_kernel(module._kernel, signature, constexprs, capability)
 
 
 @in_every_case([[3, 2, 1], [2, 0]], directions=[2])
@@ -131,30 +147,87 @@ def test_a_clip_lets_nan_through(kernels, device):
 
 
 @pytest.fixture
+def losses(device, monkeypatch):
+    """Replace torch's cross entropy by the kernel, interpreted on the CPU, in blocks of 8 columns."""
+    module = kernels_module(monkeypatch, CROSS_ENTROPY, is_interpreted=device.type == "cpu")
+    monkeypatch.setattr(module, "MAX_BLOCK", 8)
+    monkeypatch.setattr(module, "_launch", launch := Mock(wraps=module._launch))
+    monkeypatch.setitem(sys.modules, CROSS_ENTROPY, module)
+    monkeypatch.setattr(cross_entropy, "triton_failure", lambda device: None)
+    yield module
+    assert launch.mock_calls, "they did not run"
+
+
+@pytest.mark.filterwarnings("ignore:.* encountered in:RuntimeWarning")  # of the interpreter, which computes in numpy
+@pytest.mark.parametrize("n_columns", [1, 8, 21])
+@pytest.mark.parametrize(
+    ("dtype", "rounding"),
+    [(torch.float64, 1e-12), (torch.float32, 1e-6), (torch.float16, 1e-3), (torch.bfloat16, 8e-3)],
+)
+def test_cross_entropy_is_torchs(losses, device, dtype, rounding, n_columns):
+    torch.manual_seed(0)
+    logits = (3 * torch.randn(12, n_columns, device=device)).to(dtype)
+    logits[0, 0], logits[1, -1], logits[2, 0], logits[3, -1] = torch.nan, torch.inf, -torch.inf, 1e4
+    logits[4] = -torch.inf
+    targets = torch.randint(n_columns, (12,), device=device)
+    exact = logits.double().requires_grad_()
+    expected = F.cross_entropy(exact, targets, reduction="none")
+    expected.sum().backward()
+    evaluated = losses.cross_entropy_(logits, targets, needs_gradient=False)
+    found = losses.cross_entropy_(logits, targets, needs_gradient=True)
+    assert torch.equal(evaluated.nan_to_num(), found.nan_to_num())
+    is_close = {"rtol": rounding, "atol": rounding, "equal_nan": True}
+    torch.testing.assert_close(found.double(), expected.detach(), **{**is_close, "rtol": 1e-6, "atol": 1e-6})
+    torch.testing.assert_close(logits.double(), exact.grad, **is_close)
+
+
+@pytest.mark.parametrize("low", [None, torch.bfloat16])
+def test_softmax_losses_are_those_of_torchs_operations(losses, device, monkeypatch, low):
+    """All positions in chunks, some of them not counted, and with negatives that repeat or are the target."""
+    monkeypatch.setattr(cross_entropy, "MIN_CHUNK_ROWS", 5)
+    for name in ("CPU_CHUNK_LOGITS", "FUSED_CHUNK_LOGITS"):
+        monkeypatch.setattr(cross_entropy, name, 1)
+    torch.manual_seed(0)
+    softmax = FullSoftmax(vocabulary_size=21, projection_size=6).to(device)
+    hidden = torch.randn(23, 6, device=device, requires_grad=True)
+    targets = torch.randint(21, (23,), device=device)
+    targets[::5] = cross_entropy.IGNORE_INDEX
+
+    def compute():
+        results = []
+        for n_negatives in (None, 11):
+            with torch.autocast(device.type, low or torch.float32, enabled=low is not None):
+                loss = softmax.training_loss(hidden, targets, n_negatives=n_negatives, seed=0)
+            results += [loss.detach(), *torch.autograd.grad(loss, [hidden, *softmax.parameters()])]
+        return [*results, softmax.full_loss(hidden.detach(), targets).detach()]
+
+    ours = compute()
+    monkeypatch.setattr(cross_entropy, "triton_failure", lambda device: "not now")
+    rounding = 1e-5 if low is None else 0.05
+    torch.testing.assert_close(ours, compute(), rtol=rounding, atol=rounding)
+
+
+@pytest.fixture
 def asked_afresh():
     """Clear the cached choice of implementation before and after."""
-    cells._triton_cells.cache_clear()
+    triton_failure.cache_clear()
     yield
-    cells._triton_cells.cache_clear()
+    triton_failure.cache_clear()
 
 
 def test_are_chosen_on_a_gpu_and_nowhere_else(device, asked_afresh):
     if device.type == "cpu":
         assert isinstance(cells_on(device), TorchCells)
-        assert describe_cells(device) == "torch"
+        assert describe_kernels(device) == "torch"
     else:
         pytest.importorskip("triton", reason="Triton is not installed")
         assert type(cells_on(device)).__name__ == "TritonCells"
-        assert describe_cells(device) == "one Triton kernel"
+        assert describe_kernels(device) == "Triton"
 
 
-def test_torch_computes_on_a_gpu_where_a_first_step_fails(monkeypatch, asked_afresh):
-    class Failing:
-        def step(self, gates, *others):
-            raise RuntimeError("Failed to find C compiler.\nPlease specify one")
-
-    monkeypatch.setitem(sys.modules, "elmolite.nn.lstm.triton", SimpleNamespace(TritonCells=Failing))
-    monkeypatch.setattr(torch, "zeros", lambda *shape, device: torch.empty(shape))
+def test_torch_computes_on_a_gpu_where_a_first_launch_fails(monkeypatch, asked_afresh):
+    failing = SimpleNamespace(try_on=Mock(side_effect=RuntimeError("Failed to find C compiler.\nPlease specify one")))
+    monkeypatch.setattr("elmolite.nn.lstm.triton", failing, raising=False)
     gpu = torch.device("cuda")
     assert isinstance(cells_on(gpu), TorchCells)
-    assert describe_cells(gpu) == "torch, because Triton does not run: RuntimeError: Failed to find C compiler."
+    assert describe_kernels(gpu) == "torch, because Triton does not run: RuntimeError: Failed to find C compiler."

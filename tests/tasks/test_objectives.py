@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from elmolite.nn.softmax import IGNORE_INDEX
+from elmolite.nn.cross_entropy import IGNORE_INDEX
 from elmolite.tasks.objectives import MultiLabel, SequenceLabels, SingleLabel, TokenLabels
 
 LABELS = ("a", "b", "c")

@@ -11,12 +11,12 @@ Shapes: G directions, N positions of all sequences, H cells; the rows are those 
 
 from __future__ import annotations
 
-from functools import cache
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from elmolite.nn.kernels import triton_failure
 from elmolite.nn.lstm.reference import State, Weights
 
 
@@ -154,32 +154,8 @@ _TORCH = TorchCells()
 
 def cells_on(device: torch.device) -> Cells:
     """Return the implementation for a device: Triton on a GPU that can run it, torch everywhere else."""
-    if device.type != "cuda":
+    if triton_failure(device) is not None:
         return _TORCH
-    kernels = _triton_cells(device)
-    return _TORCH if isinstance(kernels, str) else kernels
+    from elmolite.nn.lstm.triton import TritonCells
 
-
-def describe_cells(device: torch.device) -> str:
-    """Return the name of the implementation on a device, and why Triton is not used on a GPU."""
-    if device.type != "cuda":
-        return "torch"
-    kernels = _triton_cells(device)
-    return f"torch, because Triton does not run: {kernels}" if isinstance(kernels, str) else "one Triton kernel"
-
-
-@cache
-def _triton_cells(device: torch.device) -> Cells | str:
-    """Return the kernels, or the reason why they do not run on a device.
-
-    Triton needs a compiler, the headers of Python, a writable cache folder and a recent GPU, so a step is tried.
-    """
-    try:
-        from elmolite.nn.lstm.triton import TritonCells
-
-        kernels = TritonCells()
-        cell = torch.zeros(1, 1, 1, device=device)
-        kernels.step(Step(torch.zeros(1, 1, 4, device=device), cell, cell), None, torch.float32)
-    except Exception as error:  # whatever it is, torch computes the same
-        return f"{type(error).__name__}: {error}".splitlines()[0]
-    return kernels
+    return TritonCells()

@@ -4,7 +4,7 @@ A program computes ``BLOCK`` cells of one row of one direction, in float64 if th
 otherwise, whatever the dtypes of its inputs and outputs. The kernels call only built-in functions of Triton, so that
 its interpreter can run them.
 
-The only module that imports Triton; it is imported on machines with a GPU only.
+Imported on machines with a GPU only.
 """
 
 from __future__ import annotations
@@ -209,3 +209,9 @@ def _launch(kernel: Any, clip: float | None, of_cells: Tensor, *arguments: Tenso
 def _doubled_clip(clip: float | None, dtype: torch.dtype) -> float | None:
     """Return the clip of doubled cells, rounded to the dtype in which they are stored and compared."""
     return None if clip is None else torch.tensor(2 * clip, dtype=dtype).item()
+
+
+def try_on(device: torch.device) -> None:
+    """Launch the forward kernel once on a device."""
+    cell = torch.zeros(1, 1, 1, device=device)
+    TritonCells().step(Step(torch.zeros(1, 1, 4, device=device), cell, cell), None, torch.float32)
