@@ -19,7 +19,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from elmolite.embedding import BATCH_TOKENS
 from elmolite.errors import InputError, Terminated, exit_code, nearest
 from elmolite.utils.console import n_of
 
@@ -340,7 +339,7 @@ def embed(
     input_: str,
     output: Path,
     layers: str = "all",
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int | None = None,
     dtype: Literal["float32", "float16", "bfloat16"] = "float32",
     precision: Literal["32-true", "bf16-mixed", "int8"] = "32-true",
     pretokenized: bool = False,
@@ -352,7 +351,7 @@ def embed(
     :param input_: Text file with one sentence per line, or - for standard input.
     :param output: FILE.npz, FILE.h5, or a folder, in which an interrupted run can be resumed.
     :param layers: Layers: all, top, average, or the number of one.
-    :param batch_tokens: Maximum number of tokens per batch.
+    :param batch_tokens: Maximum number of tokens per batch; by default 4,096, and 16,384 on a GPU.
     :param dtype: Type on disk; bfloat16 in a folder only.
     :param precision: Precision of matrix products; bf16-mixed is faster where the processor has bfloat16, int8 on any
         CPU with a large model.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -20,16 +20,17 @@ from elmolite.nn.lstm.reference import State
 
 BEGIN_SENTENCE, END_SENTENCE = 0, 1
 """Indices of ``<S>`` and ``</S>`` in :attr:`TokenIds.unique_words`."""
+BATCH_TOKENS, GPU_BATCH_TOKENS = 4096, 16_384
+"""Default number of tokens, padding included, that are embedded at once: on an H200 16,384 are 2.6 times as fast."""
 LayerSelection = Literal["all", "top", "average"] | int
 """All layers, the top one, the average of all, or the index of one; 0 is the token layer."""
 
 
-def select_layers(layers: Tensor, selection: LayerSelection) -> Tensor:
-    """Select from (L, ...): all of it for ``"all"``, otherwise (...)."""
-    if selection == "all":
-        return layers
-    if selection == "average":
-        return layers.mean(dim=0)
+def select_layers(layers: Tensor | Sequence[Tensor], selection: LayerSelection) -> Tensor:
+    """Select from (L, ...), or L times (...): all of it for ``"all"``, otherwise (...)."""
+    if selection in ("all", "average"):
+        stacked = layers if isinstance(layers, Tensor) else torch.stack(list(layers))
+        return stacked if selection == "all" else stacked.mean(dim=0)
     return layers[-1 if selection == "top" else int(selection)]
 
 
@@ -70,19 +71,32 @@ class Packed(NamedTuple):
     mask: Tensor  # (B, T)
     order: Tensor  # (B): index of the sentence in each row; rows are sorted by length, longest first
 
+    def to(self, device: torch.device) -> Packed:
+        """Copy the tensors to a device."""
+        moved: dict[str, Any] = {
+            name: part.to(device) for name, part in self._asdict().items() if name != "batch_sizes"
+        }
+        return self._replace(**moved)
+
+    def unpack(self, forward: Tensor, backward: Tensor) -> Tensor:
+        """Return packed outputs (N, P) of the directions side by side, (B, T, 2 P), with any values at padding."""
+        return torch.cat(
+            [F.embedding(self.forward_positions, forward), F.embedding(self.backward_positions, backward)], dim=-1
+        )
+
 
 def pack(ids: TokenIds, *, reads_both_marks: bool = False) -> Packed:
     """Pack sentences, longest first: ``<S> w1 .. wn`` forward and ``</S> wn .. w1`` backward.
 
     :param reads_both_marks: append ``</S>`` forward and ``<S>`` backward, which affect only the carried state.
     """
-    device = ids.tokens.device
+    ids = TokenIds(*(part.cpu() for part in ids))  # the lengths become shapes
     n_tokens = ids.tokens.shape[1]
     order = ids.lengths.argsort(descending=True, stable=True)
     rank = order.argsort()
 
     n_marks = 1 + reads_both_marks
-    step = torch.arange(n_tokens + n_marks, device=device)
+    step = torch.arange(n_tokens + n_marks)
     index = ids.lengths[order, None] - step  # (B, steps): index of the backward direction's token
     forward = F.pad(ids.tokens[order], (1, n_marks - 1), value=BEGIN_SENTENCE)
     backward = ids.tokens[order].gather(1, index.clamp(0, max(0, n_tokens - 1))) if n_tokens else forward
@@ -94,7 +108,7 @@ def pack(ids: TokenIds, *, reads_both_marks: bool = False) -> Packed:
     batch_sizes = runs.sum(dim=1)
     offsets = batch_sizes.cumsum(0) - batch_sizes
 
-    token = torch.arange(n_tokens, device=device)
+    token = torch.arange(n_tokens)
     mask = token < ids.lengths[:, None]
     backward_step = (ids.lengths[:, None] - token).clamp(min=0)
     return Packed(

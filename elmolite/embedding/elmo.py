@@ -19,14 +19,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from elmolite.checkpoint import SOFTMAX_FILE, Checkpoint
 from elmolite.data.indexers import ByteIndexer, TokenIndexer, WordIndexer
 from elmolite.data.tokenization import SentenceTokenizer
 from elmolite.data.vocab import Vocabulary
-from elmolite.embedding import BATCH_TOKENS
 from elmolite.embedding.batching import (
+    BATCH_TOKENS,
+    GPU_BATCH_TOKENS,
     LayerSelection,
     StateCache,
     TokenIds,
@@ -52,7 +52,7 @@ from elmolite.utils.torch import available_device, evaluating
 logger = logging.getLogger("elmolite")
 
 READ_AHEAD = 8
-"""Batches that :meth:`ELMo.embed_iter` reads ahead: more need more memory and are hardly faster."""
+"""Batches, of at most :data:`BATCH_TOKENS`, that :meth:`ELMo.embed_iter` reads ahead: more are hardly faster."""
 PRODUCT_DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "int8": torch.int8}
 Sentence = str | Sequence[str]
 """A string, which the model's tokenizer splits, or a sequence of tokens."""
@@ -323,7 +323,8 @@ class ELMo(nn.Module):
         """
         if not isinstance(ids, TokenIds):
             raise InputError(f"expected the result of to_ids(), got {type(ids).__name__}; for vectors use embed()")
-        return self._layers(ids, carry_state=carry_state)
+        layers, mask = self._layers(ids, "all", carry_state=carry_state)
+        return layers * mask.unsqueeze(-1), mask
 
     def reset_state(self) -> None:
         """Reset the states that calls with ``carry_state`` left."""
@@ -348,31 +349,27 @@ class ELMo(nn.Module):
         """Compute products in the module's precision, whatever an outer autocast asks for."""
         return products_in(PRODUCT_DTYPES[self.precision], self.bilm.device)
 
-    def _layers(
-        self, ids: TokenIds, *, carry_state: bool = False, n_recurrent: int | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Compute the layers, or only the token layer and the lowest ``n_recurrent`` recurrent ones."""
+    def _layers(self, ids: TokenIds, selection: LayerSelection, *, carry_state: bool = False) -> tuple[Tensor, Tensor]:
+        """Compute the selected layers, with any values at padding, and the mask."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self._is_frozen), self._autocast():
-            return self._packed_layers(ids, carry_state=carry_state, n_recurrent=n_recurrent)
+            return self._packed_layers(ids, selection, carry_state=carry_state)
 
-    def _packed_layers(self, ids: TokenIds, *, carry_state: bool, n_recurrent: int | None) -> tuple[Tensor, Tensor]:
+    def _packed_layers(self, ids: TokenIds, selection: LayerSelection, *, carry_state: bool) -> tuple[Tensor, Tensor]:
         words = self._encode_words(ids.unique_words)
-        ids = TokenIds(*(part.to(self.bilm.device) for part in ids))
-        packed = pack(ids, reads_both_marks=carry_state)
+        packed = pack(ids, reads_both_marks=carry_state).to(self.bilm.device)
         n_rows = len(packed.order)
         state = self._states.get(self.bilm, packed.order) if carry_state else self.bilm.zero_state(n_rows)
-        forward_layers, backward_layers, final = self.bilm.run(
+        n_recurrent = n_recurrent_layers(selection)
+        *directions, final = self.bilm.run(
             words, packed.forward_inputs, packed.backward_inputs, packed.batch_sizes, state, n_layers=n_recurrent
         )
         if carry_state:
             self._states.update(final, packed.order)
-        layers = torch.stack(
-            [
-                torch.cat([F.embedding(packed.forward_positions, f), F.embedding(packed.backward_positions, b)], dim=-1)
-                for f, b in zip(forward_layers, backward_layers, strict=True)
-            ]
-        )
-        return layers * packed.mask.unsqueeze(-1), packed.mask
+        if selection == "all":
+            pairs = zip(*directions, strict=True)
+            return torch.stack([packed.unpack(*pair) for pair in pairs]), packed.mask
+        # Selected before they are unpacked, which copies them.
+        return packed.unpack(*(select_layers(layers, selection) for layers in directions)), packed.mask
 
     def _encode_words(self, unique_words: Tensor) -> Tensor:
         """Return the vectors of distinct words, (U, P), from the cache if possible."""
@@ -404,7 +401,7 @@ class ELMo(nn.Module):
             kind = type(sentence).__name__
             raise InputError(f"sentence {number}: expected a string or a list of tokens, got {kind}")
         tokens = list(sentence)
-        if not all(isinstance(token, str) for token in tokens):
+        if not all(issubclass(kind, str) for kind in set(map(type, tokens))):
             raise InputError(f"sentence {number}: tokens must be strings")
         return tokens
 
@@ -414,7 +411,7 @@ class ELMo(nn.Module):
         sentences: Sequence[Sentence],
         *,
         layers: LayerSelection = ...,
-        batch_tokens: int = ...,
+        batch_tokens: int | None = ...,
         output: Literal["numpy"] = ...,
         carry_state: bool = ...,
         show_progress: bool | None = ...,
@@ -426,7 +423,7 @@ class ELMo(nn.Module):
         sentences: Sequence[Sentence],
         *,
         layers: LayerSelection = ...,
-        batch_tokens: int = ...,
+        batch_tokens: int | None = ...,
         output: Literal["torch"],
         carry_state: bool = ...,
         show_progress: bool | None = ...,
@@ -437,7 +434,7 @@ class ELMo(nn.Module):
         sentences: Sequence[Sentence],
         *,
         layers: LayerSelection = "all",
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
         output: Literal["numpy", "torch"] = "numpy",
         carry_state: bool = False,
         show_progress: bool | None = None,
@@ -450,8 +447,9 @@ class ELMo(nn.Module):
 
         :param sentences: strings, which the model's tokenizer splits, or lists of tokens.
         :param layers: ``"all"``, ``"top"``, ``"average"`` or the index of a layer (0 is the token layer).
-        :param batch_tokens: maximum tokens of a batch, padding included. A longer sentence is computed in windows of as
-            many tokens, with carried state. If a GPU runs out of memory, the number is halved.
+        :param batch_tokens: maximum tokens of a batch, padding included; by default 4,096, and 16,384 on a GPU. A
+            longer sentence is computed in windows of as many tokens, with carried state. If a GPU runs out of memory,
+            the number is halved.
         :param output: numpy arrays, or tensors on the model's device.
         :param carry_state: behave as AllenNLP and bilm-tf: the sentences are one batch, whatever ``batch_tokens`` is,
             and each starts from the final state of the sentence with the same index in the previous call; see
@@ -460,7 +458,7 @@ class ELMo(nn.Module):
         :returns: for each sentence, in order, (L, tokens, 2 P) for ``"all"`` and (tokens, 2 P) otherwise, float32.
         """
         tokenized = self.tokenize(sentences)
-        self.check_options(layers, batch_tokens)
+        batch_tokens = self.check_options(layers, batch_tokens)
         if output not in ("numpy", "torch"):
             raise InputError(f"output must be 'numpy' or 'torch', got {output!r}")
         device = torch.device("cpu") if output == "numpy" else self.bilm.device
@@ -473,7 +471,7 @@ class ELMo(nn.Module):
         ):
             if carry_state:
                 vectors, _ = self(encode(tokenized, self.indexer), carry_state=True)
-                results = _rows(vectors, layers, tokenized, range(len(tokenized)), device)
+                results = _rows(select_layers(vectors, layers), tokenized, range(len(tokenized)), device)
             else:
                 for found in self._embed_in_batches(tokenized, layers, batch_tokens, device):
                     results |= found
@@ -513,11 +511,11 @@ class ELMo(nn.Module):
             with self._autocast():
                 found = embed_in_windows(self.bilm, sentences[0], layers, batch_tokens, self._encode_tokens, device)
             return {batch[0]: found}
-        vectors, _ = self._layers(encode(sentences, self.indexer), n_recurrent=n_recurrent_layers(layers))
-        return _rows(vectors, layers, sentences, batch, device)
+        vectors, _ = self._layers(encode(sentences, self.indexer), layers)
+        return _rows(vectors, sentences, batch, device)
 
     def embed_iter(
-        self, sentences: Iterable[Sentence], *, layers: LayerSelection = "all", batch_tokens: int = BATCH_TOKENS
+        self, sentences: Iterable[Sentence], *, layers: LayerSelection = "all", batch_tokens: int | None = None
     ) -> Iterator[NDArray[np.float32]]:
         """Yield the word vectors of a stream of sentences, in the memory of a few batches.
 
@@ -527,15 +525,16 @@ class ELMo(nn.Module):
 
         :param sentences: any iterable of strings or lists of tokens, for instance a generator.
         :param layers: as in :meth:`embed`.
-        :param batch_tokens: as in :meth:`embed`; eight times as many tokens are read ahead, to batch by length.
+        :param batch_tokens: as in :meth:`embed`; more sentences are read ahead, to batch them by length.
         """
-        self.check_options(layers, batch_tokens)
+        batch_tokens = self.check_options(layers, batch_tokens)
+        n_ahead = max(batch_tokens, READ_AHEAD * min(batch_tokens, BATCH_TOKENS))
         _check_sentences(sentences)
         batch: list[list[str]] = []
         n_tokens = 0
         for number, sentence in enumerate(sentences):
             tokens = self._tokens(sentence, number)
-            if batch and n_tokens + len(tokens) > READ_AHEAD * batch_tokens:
+            if batch and n_tokens + len(tokens) > n_ahead:
                 yield from self.embed(batch, layers=layers, batch_tokens=batch_tokens, show_progress=False)
                 batch, n_tokens = [], 0
             batch.append(tokens)
@@ -568,7 +567,7 @@ class ELMo(nn.Module):
         layers: LayerSelection = "average",
         a: float = 1e-3,
         common: CommonComponent | None = None,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
         show_progress: bool | None = None,
     ) -> NDArray[np.float32]:
         """Return one vector for each sentence, pooled from those of its tokens.
@@ -623,13 +622,16 @@ class ELMo(nn.Module):
         """
         return cosine(*self.embed_sentences([first, second], **options))
 
-    def check_options(self, layers: LayerSelection, batch_tokens: int) -> None:
-        """Refuse options that :meth:`embed` does not accept."""
+    def check_options(self, layers: LayerSelection, batch_tokens: int | None) -> int:
+        """Refuse options that :meth:`embed` does not accept; return the number of tokens of a batch."""
         is_index = isinstance(layers, Integral) and 0 <= layers < self.n_layers
         if not (is_index or layers in ("all", "top", "average")):
             raise InputError(f"layers must be 'all', 'top', 'average' or 0 to {self.n_layers - 1}, got {layers!r}")
+        if batch_tokens is None:
+            return BATCH_TOKENS if self.device.type == "cpu" else GPU_BATCH_TOKENS
         if batch_tokens < 1:
             raise InputError(f"batch_tokens must be positive, got {batch_tokens}")
+        return batch_tokens
 
 
 def _check_sentences(sentences: Iterable[Sentence]) -> None:
@@ -646,13 +648,9 @@ def _is_list(value: Any) -> bool:
 
 
 def _rows(
-    vectors: Tensor,
-    selection: LayerSelection,
-    sentences: Sequence[Sequence[str]],
-    indices: Sequence[int],
-    device: torch.device,
+    vectors: Tensor, sentences: Sequence[Sequence[str]], indices: Sequence[int], device: torch.device
 ) -> dict[int, Tensor]:
     """Return copies of the vectors of sentences by index; a view would keep the whole batch in memory."""
-    selected = select_layers(vectors, selection).float().to(device)
+    vectors = vectors.float().to(device)
     rows = zip(indices, sentences, strict=True)
-    return {i: selected[..., row, : len(tokens), :].clone() for row, (i, tokens) in enumerate(rows)}
+    return {i: vectors[..., row, : len(tokens), :].clone() for row, (i, tokens) in enumerate(rows)}

@@ -32,7 +32,6 @@ from torch import Tensor
 
 from elmolite.data.text import Progress, check_file, read_lines
 from elmolite.data.tokenization import SentenceTokenizer
-from elmolite.embedding import BATCH_TOKENS
 from elmolite.embedding.batching import LayerSelection
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError, check_choice
@@ -94,7 +93,7 @@ def embed_file(
     output: str | Path,
     *,
     layers: LayerSelection = "all",
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int | None = None,
     dtype: str = "float32",
     pretokenized: bool = False,
     precision: EmbeddingPrecision = "32-true",
@@ -127,7 +126,7 @@ def embed_file(
     check_file(text)
     path = None if text == "-" else Path(text)
     elmo = ELMo.from_pretrained(model, precision=precision).to(best_device())
-    elmo.check_options(layers, batch_tokens)
+    batch_tokens = elmo.check_options(layers, batch_tokens)
     settings = EmbeddingSettings(layers, batch_tokens, dtype, pretokenized, precision)
     tokenizer = SentenceTokenizer.whitespace() if pretokenized else elmo.tokenizer
     progress = Progress(0 if path is None else path.stat().st_size)

@@ -112,12 +112,12 @@ class BatchedLinear:
     """Linear operations with G weights (G, N, K) in one call: (G, M, K) -> (G, M, N)."""
 
     def __init__(self, weights: Tensor, biases: Tensor | None) -> None:
-        self._weights = weights.transpose(1, 2).contiguous()
+        self.weights = weights.transpose(1, 2).contiguous()
         self._biases = None if biases is None else biases.unsqueeze(1)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Multiply."""
-        return torch.bmm(x, self._weights) if self._biases is None else torch.baddbmm(self._biases, x, self._weights)
+        return torch.bmm(x, self.weights) if self._biases is None else torch.baddbmm(self._biases, x, self.weights)
 
 
 class LoopedLinear:

@@ -16,8 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from elmolite.data.tokenization import SentenceTokenizer
-from elmolite.embedding import BATCH_TOKENS
-from elmolite.embedding.batching import batches_by_length
+from elmolite.embedding.batching import BATCH_TOKENS, batches_by_length
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.tasks.config import CacheDtype

@@ -18,8 +18,7 @@ from lightning.pytorch.loggers import Logger
 from torch.utils.data import DataLoader
 
 from elmolite.data.tokenization import SentenceTokenizer
-from elmolite.embedding import BATCH_TOKENS
-from elmolite.embedding.batching import batches_by_length
+from elmolite.embedding.batching import BATCH_TOKENS, batches_by_length
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError, Terminated
 from elmolite.formats.loading import refuse_earlier_model

@@ -31,8 +31,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 from torch import Tensor
 
-from elmolite.embedding import BATCH_TOKENS
-from elmolite.embedding.batching import batches_by_length
+from elmolite.embedding.batching import BATCH_TOKENS, batches_by_length
 from elmolite.embedding.elmo import ELMo, Sentence
 from elmolite.errors import InputError
 from elmolite.tasks.config import CacheDtype

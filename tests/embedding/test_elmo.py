@@ -327,10 +327,10 @@ def test_a_model_says_what_it_is(elmo, model_folder):
 def test_out_of_memory_halves_the_batches(elmo, monkeypatch, caplog):
     layers = ELMo._layers
 
-    def small_gpu(self, ids, **options):
+    def small_gpu(self, ids, selection):
         if int(ids.lengths.sum()) > 6:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return layers(self, ids, **options)
+        return layers(self, ids, selection)
 
     sentences = SENTENCES + [["Hi", "The"]] * 99
     expected = elmo.embed(sentences)

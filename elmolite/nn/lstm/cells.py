@@ -98,10 +98,11 @@ class TorchCells:
 
     def step(self, at: Step, clip: float | None, dtype: torch.dtype) -> Tensor:
         """Compute a step, see :meth:`Cells.step`."""
+        gates = at.gates.to(at.cell.dtype)
         if at.product is not None:
-            at.gates.add_(at.product)
+            gates.add_(at.product)
         cell = at.cell if at.keep is None else at.cell * at.keep
-        i, j_sigmoid, f, o = at.gates.sigmoid_().chunk(4, dim=2)
+        i, j_sigmoid, f, o = gates.sigmoid_().chunk(4, dim=2)
         torch.mul(cell, f, out=at.new_cell)
         at.new_cell.addcmul_(i, j_sigmoid, value=4).sub_(i, alpha=2)
         if clip is not None:

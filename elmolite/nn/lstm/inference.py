@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from elmolite.nn.lstm.cells import Step, cells_on, double_candidate
 from elmolite.nn.lstm.reference import Constants, State, Weights
-from elmolite.nn.packed_linear import LinearOp, grouped_linear_op, vector_dtype
+from elmolite.nn.packed_linear import BatchedLinear, LinearOp, grouped_linear_op, vector_dtype
 
 JOINT_ROWS = 12
 """Minimum rows of a step for which input and hidden state are multiplied in one product. With fewer rows, reading the
@@ -32,6 +32,8 @@ ONE_THREAD_SIZE = 1 << 17
 idle, and costs more than half of the speed beside a busy process."""
 WINDOW_POSITIONS = 256
 """Positions whose inputs are multiplied at once, so that memory does not grow with the text."""
+GPU_WINDOW_GATES = 1 << 28
+"""As :data:`WINDOW_POSITIONS` on a GPU, in numbers: most batches have a single product for the inputs of a layer."""
 MAX_INDEXED_GATES = 1 << 24
 """Maximum size of the input products of the distinct inputs of a batch, in numbers (64 MiB)."""
 
@@ -71,6 +73,7 @@ class PackedLSTM:
         """
         self._weights = [Weights(*(weight.detach() for weight in each)) for each in weights]
         self._constants = constants
+        self._n_gates = sum(len(each.bias) for each in weights)  # of all directions
         self._product_dtype = dtype
         self._dtype = vector_dtype(dtype)
         # Not in int8: it would cost more accuracy than all other products together.
@@ -129,7 +132,7 @@ class PackedLSTM:
             if keep is not None:
                 hidden = hidden * keep[offset : offset + n_rows]
                 doubled_cell.mul_(keep[offset : offset + n_rows])
-            hidden = self._step(gates.of(offset, n_rows, hidden).to(doubled_cell.dtype), doubled_cell)
+            hidden = self._step(gates.of(offset, n_rows, hidden), doubled_cell)
             outputs.append(hidden)
         ended.append(State(hidden, doubled_cell))
         hidden, doubled_cell = (torch.cat(parts[::-1], dim=1) for parts in zip(*ended, strict=True))
@@ -141,14 +144,15 @@ class PackedLSTM:
         if inputs is not None and self._is_indexing_faster(inputs):
             inputs = inputs._replace(vectors=inputs.vectors.to(self._dtype))
             return _IndexedGates(inputs, self._input_op, self._recurrent_op)
-        if n_rows < JOINT_ROWS:
-            return _WindowedGates(x.to(self._dtype), self._input_op, self._recurrent_op)
+        if n_rows < JOINT_ROWS or x.is_cuda:
+            window = GPU_WINDOW_GATES // self._n_gates if x.is_cuda else WINDOW_POSITIONS
+            return _WindowedGates(x.to(self._dtype), self._input_op, self._recurrent_op, window)
         n_hidden = self._weights[0].recurrent.shape[1]
         return _JointGates(x.to(self._dtype), self._joint_op, n_hidden=n_hidden)
 
     def _is_indexing_faster(self, inputs: IndexedInputs) -> bool:
-        n_vectors, n_gates = len(inputs.vectors), sum(len(each.bias) for each in self._weights)
-        return 2 * n_vectors <= inputs.indices.shape[1] and n_vectors * n_gates <= MAX_INDEXED_GATES
+        n_vectors = len(inputs.vectors)
+        return 2 * n_vectors <= inputs.indices.shape[1] and n_vectors * self._n_gates <= MAX_INDEXED_GATES
 
     def _step(self, gates: Tensor, doubled_cell: Tensor) -> Tensor:
         """Return the outputs of a step, (G, rows, P), from its gates (G, rows, 4H); change the cells in place."""
@@ -177,7 +181,7 @@ class _IndexedGates:
 
     def of(self, offset: int, n_rows: int, hidden: Tensor) -> Tensor:
         inputs = F.embedding(self._indices[:, offset : offset + n_rows], self._gates)
-        return inputs.add_(self._recurrent_op(hidden))
+        return _add_product(inputs, hidden, self._recurrent_op)
 
 
 class _JointGates:
@@ -196,8 +200,9 @@ class _JointGates:
 class _WindowedGates:
     """Gates from the product of the inputs of many steps, computed before the first of them."""
 
-    def __init__(self, x: Tensor, input_op: LinearOp, recurrent_op: LinearOp) -> None:
+    def __init__(self, x: Tensor, input_op: LinearOp, recurrent_op: LinearOp, n_positions: int) -> None:
         self._x = x
+        self._n_positions = n_positions
         self._input_op = input_op
         self._recurrent_op = recurrent_op
         self._begin = self._end = 0
@@ -205,7 +210,14 @@ class _WindowedGates:
 
     def of(self, offset: int, n_rows: int, hidden: Tensor) -> Tensor:
         if offset + n_rows > self._end:
-            self._begin, self._end = offset, max(offset + n_rows, offset + WINDOW_POSITIONS)
+            self._begin, self._end = offset, offset + max(n_rows, self._n_positions)
             self._gates = self._input_op(self._x[:, self._begin : self._end])
         inputs = self._gates.narrow(1, offset - self._begin, n_rows)
-        return inputs.add_(self._recurrent_op(hidden))
+        return _add_product(inputs, hidden, self._recurrent_op)
+
+
+def _add_product(inputs: Tensor, hidden: Tensor, recurrent_op: LinearOp) -> Tensor:
+    """Add the recurrent product to the input product of a step, in one call if possible."""
+    if isinstance(recurrent_op, BatchedLinear):
+        return inputs.baddbmm_(hidden, recurrent_op.weights)
+    return inputs.add_(recurrent_op(hidden))
