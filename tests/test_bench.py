@@ -123,6 +123,16 @@ def test_pretraining_with_the_vocabulary_of_the_user(run, tmp_path):
     assert "bilm-tf is left out" in errors
 
 
+def test_stages_of_a_training_step(bench, corpus, monkeypatch, capsys):
+    sizes = ["--preset", "tiny", "--rows", "4", "--repeats", "1", "--negatives", "20"]
+    monkeypatch.setattr(sys, "argv", ["stages.py", str(corpus.folder), *sizes])
+    runpy.run_path(str(bench / "stages.py"), run_name="__main__")
+    found = json.loads(capsys.readouterr().out)["ms"]
+    whole = found.pop("whole step")
+    assert set(found) == {"data", "characters", "LSTM", "softmax", "optimizer", "rest"}
+    assert sum(found.values()) == pytest.approx(whole, abs=0.5)  # rounded to a tenth each
+
+
 @pytest.mark.parametrize(("script", "n_systems"), [("embed_bf16.py", 2), ("embed_minilm.py", 3)])
 def test_bf16(run, script, n_systems):
     *systems, result = run(script, "--sentences", "3")[0]
