@@ -53,10 +53,12 @@ def anchors(page):
     return {re.sub(r"[^\w\s-]", "", title).strip().lower().replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "recipes/README.md", "recipes/bench/README.md"])
+@pytest.mark.parametrize(
+    "name", ["CONTRIBUTING.md", "recipes/README.md", "recipes/bench/README.md", "recipes/distributed/README.md"]
+)
 def test_named_files_exist(name):
     text = (ROOT / name).read_text(encoding="utf-8")
-    named = re.findall(r"(?:elmolite|tests|recipes|checkpoints)/[\w./-]+\.(?:py|md|yaml|sh)", text)
+    named = re.findall(r"(?<!-)(?:elmolite|tests|recipes|checkpoints)/[\w./-]+\.(?:py|md|yaml|sh)", text)
     links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
     missing = [path for path in named if "NAME" not in path and not (ROOT / path).exists()]
     missing += [link for link in links if not ((ROOT / name).parent / link).exists()]

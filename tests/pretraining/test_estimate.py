@@ -1,4 +1,6 @@
 import re
+import runpy
+from pathlib import Path
 
 import pytest
 from helpers.models import small_config
@@ -8,6 +10,8 @@ from elmolite.cli.main import main
 from elmolite.pretraining.config import PretrainingConfig
 from elmolite.pretraining.estimate import estimate
 from elmolite.pretraining.trainer import pretrain
+
+DISTRIBUTED = Path(__file__).parents[2] / "recipes" / "distributed"
 
 
 @pytest.mark.parametrize("n_devices", [1, 2])
@@ -41,3 +45,9 @@ def test_the_command_needs_no_folder_to_write(corpus, capsys):
     printed = capsys.readouterr().out
     assert "ms per step" in printed
     assert "0.8 M parameters" in printed
+
+
+@pytest.mark.parametrize("table", ["table_of_bytes", "table_of_gpus"])
+def test_the_tables_of_the_recipe(table):
+    computed = runpy.run_path(str(DISTRIBUTED / "communication.py"))[table]()
+    assert computed in (DISTRIBUTED / "README.md").read_text(encoding="utf-8")
