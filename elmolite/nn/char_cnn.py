@@ -217,8 +217,8 @@ class CharacterCNN(nn.Module):
 
     def _beyond_end(self, n_positions: int, device: torch.device) -> Tensor:
         """Tell for each position and filter, (positions, F), whether its window exceeds a full row of characters."""
-        each = [torch.full((each.out_channels,), each.kernel_size[0]) for each in self._typed_convolutions()]
-        widths = torch.cat(each).to(device)
+        counts = [(each.out_channels, each.kernel_size[0]) for each in self._typed_convolutions()]
+        widths = torch.cat([torch.full((count,), width, device=device) for count, width in counts])  # without a copy
         return torch.arange(n_positions, device=device).unsqueeze(1) + widths > MAX_CHARACTERS
 
 

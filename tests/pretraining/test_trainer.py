@@ -1,9 +1,11 @@
+import copy
 import json
 import logging
 import math
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +15,10 @@ from helpers.models import small_config
 from helpers.pretraining import before_step, make_config, read_log, train, training_checkpoint, validations, weights_of
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.loggers.logger import DummyLogger
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.utils._pytree import tree_map_only
 
 from elmolite.checkpoint import Checkpoint
 from elmolite.cli.main import main
@@ -21,6 +26,8 @@ from elmolite.data.vocab import Vocabulary
 from elmolite.embedding.elmo import ELMo
 from elmolite.errors import InputError
 from elmolite.nn import softmax as softmax_module
+from elmolite.nn.char_cnn import CharacterCNN
+from elmolite.nn.packed_linear import TorchLinear
 from elmolite.pretraining import module
 from elmolite.pretraining.evaluation import evaluate, run_batch, time_major
 from elmolite.pretraining.setup import PretrainingRun
@@ -205,6 +212,34 @@ def test_gradient_accumulation(tmp_path, corpus, monkeypatch, softmax):
     found = weights_of(tmp_path / "run")
     for name, weight in expected.items():
         torch.testing.assert_close(found[name], weight.detach(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("softmax", "optimizer", "model_input"),
+    [("full", "adam", "words"), ("sampled", "sgd", "characters"), ("adaptive", "adagrad", "characters")],
+)
+def test_a_step_needs_no_value_on_the_host(corpus, monkeypatch, softmax, optimizer, model_input):
+    """Fake tensors have no values: an operation for which the host would wait for a GPU raises."""
+    monkeypatch.setattr(softmax_module, "CUTOFFS", (9, 20))
+    # As on a GPU: on a CPU the words are grouped by length.
+    monkeypatch.setattr(
+        CharacterCNN, "forward", lambda self, ids: self._encode(ids, self._ops(TorchLinear, TorchLinear, None))
+    )
+    config = make_config(softmax=softmax, optimizer=optimizer, accumulate_steps=2, ema_decay=0.9)
+    run = PretrainingRun.build(config, model=small_config(dropout=0.1, input=model_input), corpus=corpus.folder)
+    dataset = module._BatchesOfSteps(run.train, slice(1, 3), 2, run.softmax.bounds)
+    batches = dataset[0], dataset[1]
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake:
+        training = module.PretrainingModule(*map(copy.deepcopy, (run.model.bilm, run.softmax)), config, n_steps=10)
+        training.trainer = SimpleNamespace(world_size=1, global_rank=0, strategy=None)
+        training.manual_backward = torch.Tensor.backward
+        wrapped = LightningOptimizer(training.configure_optimizers())
+        wrapped.step = wrapped.optimizer.step
+        training.optimizers = lambda: wrapped
+        for step, of_step in enumerate(batches):
+            training.training_step(tree_map_only(torch.Tensor, fake.from_tensor, of_step), step)
+        with pytest.raises(DataDependentOutputException):
+            training.guard.check(training)
 
 
 def test_early_stopping(tmp_path, corpus, caplog):
