@@ -237,9 +237,9 @@ class ELMo(nn.Module):
         ``32-true``.
 
         ``int8`` is for a frozen model on a CPU. Large weights of the highway layers and of the gates are in int8 with a
-        scale for each output, inputs with a range for each row; all other products are in float32. A vector has a
-        cosine above 0.999 with that in ``32-true``, and with that of the sentence in another batch. Of the other
-        sentences only their number and that of their distinct words matter, which select the products.
+        scale for each output, inputs with a range for each row, so that other sentences have no part in it. Other
+        weights are in float32 or, if they are large, in float16. A vector has a cosine above 0.999 with that in
+        ``32-true``, and with that of its sentence alone: the number of sentences selects the products.
         """
         return self._precision
 

@@ -136,8 +136,8 @@ class CharacterCNN(nn.Module):
             ops = self._ops(TorchLinear, TorchLinear, dtype=None)
         else:
             dtype = compute_dtype(self.table)
-            # In int8 the filters and the projection lose accuracy, and are a small part of the products.
-            make, make_highway = (partial(linear_op, dtype=each) for each in (vector_dtype(dtype), dtype))
+            make_highway = partial(linear_op, dtype=dtype)
+            make = partial(make_highway, is_sensitive=True)
             ops = self._packed.get(weights, dtype, lambda: self._ops(make, make_highway, vector_dtype(dtype)))
         if characters.device.type != "cpu" or not len(characters):
             return self._encode(characters, ops)

@@ -22,10 +22,11 @@ T = TypeVar("T")
 
 INT8_SIZE = 1 << 19
 """Minimum size of a weight in int8: of 2,048 by 128, products are as fast in float32; of 2,048 by 256, they are not."""
+FBGEMM = "fbgemm"
 LEVELS = 127
 """Maximum of a quantized input, and of the sum of two adjacent weights of one sign: processors without VNNI add two
 products in 16 bits, in which 255 times 128 fits, and an input is stored with 128 added."""
-MIN_RANGE = torch.finfo(torch.float32).tiny
+MIN_RANGE = 1e-30
 _is_int8: ContextVar[bool] = ContextVar("is_int8", default=False)
 _packing = threading.Lock()
 
@@ -71,21 +72,22 @@ class QuantizedLinear:
     on the other rows.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, engine: str) -> None:
         pairs = F.pad(weight, (0, weight.shape[1] % 2)).view(len(weight), -1, 2)
         sums = torch.maximum(pairs.clamp_min(0).sum(2), -pairs.clamp_max(0).sum(2))
         scales = sums.amax(dim=1).clamp_min(MIN_RANGE) / LEVELS
-        engine = int8_engine()
-        assert engine is not None
-        self._engine = engine
-        self._weight = _pack_int8(weight, scales, self._engine)
+        zeros = torch.zeros(len(weight), dtype=torch.int64)
+        with _packing_for(engine):
+            quantized = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
+            self._weight = torch.ops.quantized.linear_prepack.default(quantized, None)
         self._bias = bias
+        self._engine = engine
 
     def __call__(self, x: Tensor) -> Tensor:
         """Multiply."""
         ranges = torch.linalg.vector_norm(x, torch.inf, dim=1, keepdim=True).clamp_min_(MIN_RANGE)
         operators = torch.ops.quantized
-        if self._engine == "fbgemm":  # the only engine with an operator for a given range of the input
+        if self._engine == FBGEMM:  # the only engine with an operator for a given range of the input
             fixed = operators.linear_with_input_q_dq_qweight_dq_output_fp32.default
             y = fixed(x / ranges, 1 / LEVELS, LEVELS + 1, self._weight)
         else:
@@ -93,17 +95,29 @@ class QuantizedLinear:
         return y.mul_(ranges) if self._bias is None else torch.addcmul(self._bias, y, ranges, out=y)
 
 
-def _pack_int8(weight: Tensor, scales: Tensor, engine: str) -> Any:
-    """Quantize a weight with a scale for each output, and pack it for an engine."""
+class HalfLinear:
+    """Linear operation through FBGEMM with a weight in float16: inputs, outputs and sums in float32."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        with _packing_for(FBGEMM):
+            self._weight = torch.ops.quantized.linear_prepack_fp16.default(weight, bias)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Multiply."""
+        y: Tensor = torch.ops.quantized.linear_dynamic_fp16.default(x, self._weight)
+        return y
+
+
+@contextmanager
+def _packing_for(engine: str) -> Iterator[None]:
+    """Choose the quantized engine of the weights that the block packs; the choice is global to the process."""
     quantized = torch.backends.quantized
-    zeros = torch.zeros(len(weight), dtype=torch.int64)
     with _packing, warnings.catch_warnings():
         # torch 2.13 deprecates tensors of quantized dtypes, but its engines take no other weights.
         warnings.filterwarnings("ignore", "torch.quantize_per_tensor", UserWarning)
         before, quantized.engine = quantized.engine, engine
         try:
-            packed = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
-            return torch.ops.quantized.linear_prepack.default(packed, None)
+            yield
         finally:
             quantized.engine = before
 
@@ -168,29 +182,42 @@ def has_fast_bfloat16() -> bool:
 def int8_engine() -> str | None:
     """Return the quantized engine to use, or ``None`` if torch has none for this processor."""
     supported = torch.backends.quantized.supported_engines if hasattr(torch, "quantize_per_channel") else []
-    return next((name for name in ("fbgemm", "qnnpack") if name in supported), None)
+    return next((name for name in (FBGEMM, "qnnpack") if name in supported), None)
 
 
-def linear_op(weight: Tensor, bias: Tensor | None = None, *, dtype: torch.dtype) -> LinearOp:
+def linear_op(
+    weight: Tensor, bias: Tensor | None = None, *, dtype: torch.dtype, is_sensitive: bool = False
+) -> LinearOp:
     """Make the fastest linear operation for a weight (N, K) and a bias (N), computed in ``dtype``.
 
-    A weight that is too small to gain from int8 is multiplied in float32 instead.
+    In place of int8, a weight that is too small to gain from it is in float32.
+
+    :param is_sensitive: int8 would cost too much accuracy; the weight is in float16 or float32 instead.
     """
     low = vector_dtype(dtype)
     weight = weight.detach().to(low)
     bias = None if bias is None else bias.detach().to(low)
-    if dtype == torch.int8 and weight.numel() >= INT8_SIZE:
-        return QuantizedLinear(weight, bias)
+    if dtype == torch.int8 and weight.numel() >= INT8_SIZE and (engine := int8_engine()) is not None:
+        if not is_sensitive:
+            return QuantizedLinear(weight, bias, engine)
+        if engine == FBGEMM:
+            return HalfLinear(weight, bias)
     return (PackedLinear if can_pack(weight.device, low) else TorchLinear)(weight, bias)
 
 
 def grouped_linear_op(
-    weights: Sequence[Tensor], biases: Sequence[Tensor] | None = None, *, dtype: torch.dtype, few_rows: bool = False
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor] | None = None,
+    *,
+    dtype: torch.dtype,
+    few_rows: bool = False,
+    is_sensitive: bool = False,
 ) -> LinearOp:
     """Make the linear operation for G weights (N, K) and biases (N): (G, M, K) -> (G, M, N).
 
     :param few_rows: M is so small that one batched call, in float32 instead of int8, is faster than a packed operation
         for each weight.
+    :param is_sensitive: as in :func:`linear_op`.
     """
     low = vector_dtype(dtype)
     if len(weights) > 1 and (few_rows or not can_pack(weights[0].device, low)):
@@ -199,7 +226,8 @@ def grouped_linear_op(
             None if biases is None else torch.stack([bias.detach().to(low) for bias in biases]),
         )
     of_each = [None] * len(weights) if biases is None else biases
-    return LoopedLinear([linear_op(*each, dtype=dtype) for each in zip(weights, of_each, strict=True)])
+    pairs = zip(weights, of_each, strict=True)
+    return LoopedLinear([linear_op(*each, dtype=dtype, is_sensitive=is_sensitive) for each in pairs])
 
 
 def min_reproducible_rows(device: torch.device, dtype: torch.dtype) -> int:

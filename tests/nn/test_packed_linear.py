@@ -12,6 +12,7 @@ from elmolite.nn.config import tiny
 from elmolite.nn.lstm.reference import State
 from elmolite.nn.packed_linear import (
     BatchedLinear,
+    HalfLinear,
     PackedLinear,
     QuantizedLinear,
     WeightCache,
@@ -51,7 +52,7 @@ def test_an_int8_product_is_exact_up_to_the_rounding_of_its_operands(monkeypatch
     monkeypatch.setattr(packed_linear, "int8_engine", lambda: engine)
     generator = torch.Generator().manual_seed(0)
     weight, bias = torch.randn(2048, 257, generator=generator), torch.randn(2048, generator=generator)
-    weight[:2] = torch.tensor([[1.0], [-1.0]])  # sums of two products are the largest possible
+    weight[:3] = torch.tensor([[0.0], [1.0], [-1.0]])  # with 1, sums of two products are the largest possible
     before = torch.backends.quantized.engine
     product = linear_op(weight, bias, dtype=torch.int8)
     assert isinstance(product, QuantizedLinear)
@@ -71,9 +72,15 @@ def test_an_int8_product_is_exact_up_to_the_rounding_of_its_operands(monkeypatch
         assert torch.equal(product(x[-1:].float()), product(x.float())[-1:])  # whatever the other rows are
 
 
-def test_a_small_weight_is_not_in_int8():
-    weight, x = torch.randn(128, 256), torch.randn(3, 256)
-    assert torch.equal(linear_op(weight, dtype=torch.int8)(x), linear_op(weight, dtype=torch.float32)(x))
+def test_weights_that_are_not_in_int8():
+    weight, bias, x = torch.randn(2048, 256), torch.randn(2048), torch.randn(33, 256)
+    for is_sensitive, rows in ((False, 1000), (True, 1000), (True, 2048)):
+        product = linear_op(weight[:rows], bias[:rows], dtype=torch.int8, is_sensitive=is_sensitive)
+        is_half = rows == 2048 and packed_linear.int8_engine() == packed_linear.FBGEMM
+        assert isinstance(product, HalfLinear) == is_half
+        exact = F.linear(x, weight[:rows].half().float() if is_half else weight[:rows], bias[:rows])
+        torch.testing.assert_close(product(x), exact, rtol=0, atol=1e-4)
+        assert product(x[:0]).shape == (0, rows)
 
 
 @pytest.mark.parametrize("few_rows", [False, True])

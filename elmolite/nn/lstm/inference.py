@@ -69,17 +69,15 @@ class PackedLSTM:
         """Pack the weights.
 
         :param weights: of each direction, all of the same sizes.
-        :param dtype: of the products; gates and cells are float32 at least. With int8 the projection is float32.
+        :param dtype: of the products; gates and cells are float32 at least.
         """
         self._weights = [Weights(*(weight.detach() for weight in each)) for each in weights]
         self._constants = constants
         self._n_gates = sum(len(each.bias) for each in weights)  # of all directions
         self._product_dtype = dtype
         self._dtype = vector_dtype(dtype)
-        # Not in int8: it would cost more accuracy than all other products together.
-        self._projection = grouped_linear_op(
-            [-each.projection for each in self._weights], dtype=self._dtype, few_rows=True
-        )
+        projections = [-each.projection for each in self._weights]
+        self._projection = grouped_linear_op(projections, dtype=dtype, few_rows=True, is_sensitive=True)
 
     @cached_property
     def _joint_op(self) -> LinearOp:
