@@ -25,7 +25,7 @@ IGNORE_INDEX = -100
 CPU_CHUNK_LOGITS, GPU_CHUNK_LOGITS = 1 << 20, 1 << 25
 """Logits in memory at once: the size of a CPU's cache, and enough to fill a GPU."""
 FUSED_CHUNK_LOGITS = 4 * GPU_CHUNK_LOGITS
-"""The same memory without the copies of the logits that torch's operations need."""
+"""With the kernel: in bfloat16 the memory of a chunk without it, whose softmax is float32."""
 COLUMNS_MULTIPLE = 16
 """Logits of a row are padded to a multiple of this on a GPU, whose rows are otherwise not aligned."""
 MIN_CHUNK_ROWS = 64
@@ -94,7 +94,7 @@ class _CrossEntropySum(torch.autograd.Function):
                     exact.new_zeros(low.shape)
                     for exact, low in ((hidden, low_hidden), (weight, low_weight), (bias, low_bias))
                 )
-                low_counted = column.T.to(dtype)
+                low_counted, product = column.T.to(dtype), torch.empty_like(low_weight)
             n_rows = _rows_of_a_chunk(len(low_weight), hidden.device)
             for start in range(0, len(hidden), n_rows):
                 chunk = slice(start, start + n_rows)
@@ -103,7 +103,7 @@ class _CrossEntropySum(torch.autograd.Function):
                 loss += losses.where(counted[chunk], 0).sum()
                 if needs_gradient:
                     grad_hidden[chunk] = grad @ low_weight
-                    grad_weight += grad.T @ low_hidden[chunk]
+                    grad_weight += torch.mm(grad.T, low_hidden[chunk], out=product)
                     grad_bias += (low_counted[:, chunk] @ grad).squeeze(0)
             if needs_gradient:
                 ctx.save_for_backward(grad_hidden.mul_(column), grad_weight[: len(weight)], grad_bias[: len(bias)])
@@ -112,7 +112,8 @@ class _CrossEntropySum(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return *(grads[0] * saved for saved in ctx.saved_tensors), None, None, None
+        # In place, because the gradient of the weight is large; torch refuses a second backward pass then.
+        return *(saved.mul_(grads[0]) for saved in ctx.saved_tensors), None, None, None
 
 
 def _cross_entropy_(logits: Tensor, targets: Tensor, exact: torch.dtype, needs_gradient: bool) -> tuple[Tensor, Tensor]:
