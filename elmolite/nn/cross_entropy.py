@@ -113,7 +113,7 @@ class _CrossEntropySum(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         # In place, because the gradient of the weight is large; torch refuses a second backward pass then.
-        return *(saved.mul_(grads[0]) for saved in ctx.saved_tensors), None, None, None
+        return *(torch.mul(grads[0], saved, out=saved) for saved in ctx.saved_tensors), None, None, None
 
 
 def _cross_entropy_(logits: Tensor, targets: Tensor, exact: torch.dtype, needs_gradient: bool) -> tuple[Tensor, Tensor]:
