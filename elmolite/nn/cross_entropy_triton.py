@@ -34,7 +34,7 @@ def _maximum(x: tl.tensor, y: tl.tensor) -> tl.tensor:
 
 @_jit
 def _load(
-    row: tl.tensor, bias: tl.tensor, column: tl.tensor, marked: tl.tensor, n_columns: tl.tensor, dtype: tl.constexpr
+    row: tl.tensor, bias: tl.tensor, column: tl.tensor, marked: tl.tensor, n_columns: tl.constexpr, dtype: tl.constexpr
 ) -> tl.tensor:
     """Load logits of a row; with a bias, add it and exclude the marked column."""
     x = tl.load(row + column, column < n_columns, float("-inf")).to(dtype)
@@ -49,20 +49,20 @@ def _kernel(
     bias: tl.tensor,
     columns: tl.tensor,
     losses: tl.tensor,
-    n_columns: tl.tensor,
+    N_COLUMNS: tl.constexpr,  # noqa: N803
     HAS_GRADIENT: tl.constexpr,  # noqa: N803
     BLOCK: tl.constexpr,  # noqa: N803
 ) -> None:
     """Compute a row; each lane has its own maximum and sum, so that one reduction at the end is enough."""
     dtype: tl.constexpr = tl.float64 if logits.dtype.element_ty == tl.float64 else tl.float32
     number = tl.program_id(0).to(tl.int64)
-    row, marked = logits + number * n_columns, tl.load(columns + number)
+    row, marked = logits + number * N_COLUMNS, tl.load(columns + number)
     largest = tl.full((BLOCK,), -3e38, dtype)  # finite: -inf - -inf is NaN
     total = tl.full((BLOCK,), 0, dtype)
     of_marked = tl.full((BLOCK,), 0, dtype)
-    for start in range(0, n_columns, BLOCK):
+    for start in range(0, N_COLUMNS, BLOCK):
         column = start + tl.arange(0, BLOCK)
-        x = _load(row, bias, column, marked, n_columns, dtype)
+        x = _load(row, bias, column, marked, N_COLUMNS, dtype)
         if bias is None:
             of_marked = tl.where(column == marked, x, of_marked)
         ratio = tl.exp(-tl.abs(x - largest))
@@ -72,12 +72,12 @@ def _kernel(
     total_of_row = tl.reduce(total * tl.exp(largest - of_row), 0, _sum)
     tl.store(losses + number, of_row + tl.log(total_of_row) - tl.reduce(of_marked, 0, _sum))
     if HAS_GRADIENT:
-        for start in range(0, n_columns, BLOCK):
+        for start in range(0, N_COLUMNS, BLOCK):
             column = start + tl.arange(0, BLOCK)
-            x = tl.exp(_load(row, bias, column, marked, n_columns, dtype) - of_row) / total_of_row
+            x = tl.exp(_load(row, bias, column, marked, N_COLUMNS, dtype) - of_row) / total_of_row
             if bias is None:
                 x = tl.where(column == marked, x - 1, x)
-            tl.store(row + column, x, column < n_columns)
+            tl.store(row + column, x, column < N_COLUMNS)
 
 
 def cross_entropy_(logits: Tensor, targets: Tensor, *, needs_gradient: bool) -> Tensor:
@@ -110,7 +110,7 @@ def _launch(logits: Tensor, bias: Tensor | None, columns: Tensor, has_gradient: 
             bias,
             columns,
             losses,
-            n_columns,
+            N_COLUMNS=n_columns,
             HAS_GRADIENT=has_gradient,
             BLOCK=block,
             num_warps=max(1, block // 256),

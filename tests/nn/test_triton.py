@@ -93,8 +93,8 @@ def test_compile_for_a_gpu_on_a_machine_without(monkeypatch, tmp_path, capabilit
         compile_kernel(kernel, signature, constexprs, capability)
     module = kernels_module(monkeypatch, CROSS_ENTROPY, is_interpreted=False)
     signature = {"logits": f"*{low}", "columns": "*i64", "losses": "*fp64" if low == "fp64" else "*fp32"}
-    signature |= {"bias": f"*{wide}", "n_columns": "i32"}
-    constexprs = {"HAS_GRADIENT": True, "BLOCK": 64} | ({"bias": None} if is_plain else {})
+    signature["bias"] = f"*{wide}"
+    constexprs = {"N_COLUMNS": 100, "HAS_GRADIENT": True, "BLOCK": 64} | ({"bias": None} if is_plain else {})
     signature |= dict.fromkeys(constexprs, "constexpr")
     compile_kernel(module._kernel, signature, constexprs, capability)
 
