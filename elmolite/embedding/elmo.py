@@ -335,7 +335,8 @@ class ELMo(nn.Module):
         if not self._is_frozen:
             raise InputError("precision int8 has no gradients: choose 32-true or bf16-mixed, or freeze() the model")
         if self.bilm.device.type != "cpu":
-            raise InputError(f"precision int8 is for a CPU, got a model on {self.bilm.device}: choose bf16-mixed there")
+            advice = "choose bf16-mixed, or the CPU as device"
+            raise InputError(f"precision int8 is for a CPU, got a model on {self.bilm.device}: {advice}")
         if int8_engine() is None:
             raise InputError("precision int8 needs fbgemm or QNNPACK, of which this build of torch has none")
 

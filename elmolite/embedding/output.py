@@ -125,7 +125,8 @@ def embed_file(
         raise InputError("bfloat16 does not exist in numpy and HDF5: write a folder, or use float16")
     check_file(text)
     path = None if text == "-" else Path(text)
-    elmo = ELMo.from_pretrained(model, precision=precision).to(best_device())
+    elmo = ELMo.from_pretrained(model).to(best_device())
+    elmo.precision = precision  # on the device, which is refused before anything is written
     batch_tokens = elmo.check_options(layers, batch_tokens)
     settings = EmbeddingSettings(layers, batch_tokens, dtype, pretokenized, precision)
     tokenizer = SentenceTokenizer.whitespace() if pretokenized else elmo.tokenizer

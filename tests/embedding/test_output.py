@@ -233,6 +233,13 @@ def test_vectors_too_large_for_float16_are_refused():
         settings.convert(np.array([70000.0], np.float32))
 
 
+def test_int8_on_another_device_writes_nothing(monkeypatch, tmp_path, model_folder, text):
+    monkeypatch.setattr("elmolite.embedding.output.best_device", lambda: torch.device("meta"))
+    with pytest.raises(InputError, match="int8 is for a CPU, got a model on meta: choose bf16-mixed, or the CPU"):
+        embed(model_folder, text, tmp_path / "v", precision="int8")
+    assert not (tmp_path / "v").exists()
+
+
 def test_an_empty_file_writes_nothing(tmp_path, model_folder):
     (tmp_path / "empty.txt").touch()
     for output in ("v.npz", "v.h5", "v"):
