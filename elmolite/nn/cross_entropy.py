@@ -148,7 +148,7 @@ class _LogSumExp(torch.autograd.Function):
         hidden, weight, shares = ctx.saved_tensors
         exact = grads[0].dtype
         with torch.autocast(hidden.device.type, enabled=False):
-            grad = shares * grads[0].unsqueeze(1).to(shares.dtype)
+            grad = shares.mul_(grads[0].unsqueeze(1).to(shares.dtype))  # in place, as above
             ones = grad.new_ones(1, len(grad))
             parts = (grad @ weight, grad.T @ hidden, (ones @ grad).squeeze(0))
             return *(part.to(exact) for part in parts), None, None
@@ -161,7 +161,7 @@ def _logsumexp_(logits: Tensor, bias: Tensor, excluded: Tensor) -> tuple[Tensor,
 
         return logsumexp_(logits, bias, excluded), logits
     low, column = logits.dtype, excluded.clamp(min=0).unsqueeze(1)
-    logits = logits + bias  # in the dtype of the bias
+    logits = logits.to(bias.dtype).add_(bias)
     logits.scatter_(1, column, logits.gather(1, column).masked_fill(excluded.unsqueeze(1) >= 0, EXCLUDED))
     largest = logits.amax(dim=1)
     shares = logits.softmax(dim=1)
