@@ -164,11 +164,12 @@ def make_trainer(
     """Return a Lightning trainer that leaves checkpoints, logging intervals and progress to this package."""
     config = run.config
     is_distributed, device = config.n_devices * config.n_nodes > 1, best_device()
+    ddp = DDPStrategy(timeout=distributed.PROCESS_GROUP_TIMEOUT, gradient_as_bucket_view=True)
     trainer = Trainer(
         accelerator=device.type,
         devices=trainer_devices(device, config.n_devices),
         num_nodes=config.n_nodes,
-        strategy=DDPStrategy(timeout=distributed.PROCESS_GROUP_TIMEOUT) if is_distributed else "auto",
+        strategy=ddp if is_distributed else "auto",
         precision=config.precision,
         max_steps=run.n_steps,
         val_check_interval=run.validation_interval,

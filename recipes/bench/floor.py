@@ -11,6 +11,8 @@ best of these rates.
 
 from __future__ import annotations
 
+import elmolite  # isort: skip  # noqa: F401  before torch, for the settings of OpenMP
+
 import argparse
 import json
 import statistics

@@ -9,6 +9,8 @@ JSON line with medians and ratios for each precision.
 
 from __future__ import annotations
 
+import elmolite  # isort: skip  # noqa: F401  before torch, for the settings of OpenMP
+
 import argparse
 import json
 import statistics

@@ -11,6 +11,8 @@ step. Prints one JSON line of medians.
 
 from __future__ import annotations
 
+import elmolite  # isort: skip  # noqa: F401  before torch, for the settings of OpenMP
+
 import argparse
 import json
 import statistics
