@@ -2,8 +2,8 @@
 
 A program reads a row of logits twice, for the running maximum and sum and for the softmax (Milakov and Gimelshein
 2018), and overwrites them by their gradient, as Liger Kernel does (Hsu et al. 2024). It computes in float64 if the
-logits are float64 and in float32 otherwise. The kernel calls only built-in functions of Triton, so that its
-interpreter can run it; ``tl.sum`` is none.
+logits are float64 and in float32 otherwise. The kernel calls only built-in functions of Triton, because its
+interpreter runs no others; ``tl.sum`` is not built in.
 """
 
 from __future__ import annotations

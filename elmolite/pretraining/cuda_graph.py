@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,9 @@ from elmolite.nn.lstm.reference import State
 from elmolite.nn.recurrent import RecurrentLayer, RecurrentStack, run_stacks
 from elmolite.pretraining import distributed
 
-TOLERANCE = 0.01
-"""Largest difference of a replay from the layers themselves: rounding is far smaller, another dropout far larger."""
+TOLERANCE = 0.05
+"""Maximum difference of a replay from the layers themselves, as a share of the largest value; with other random numbers
+for the dropout, it is of the order of 1."""
 
 
 class TrainingWindow:
@@ -37,6 +38,7 @@ class TrainingWindow:
 
     def __init__(self, bilm: BiLM) -> None:
         self._direct = _Layers([bilm.forward_stack, bilm.backward_stack])
+        self._cells = [module for module in self._direct.modules() if isinstance(module, RecurrentLayer)]
         self._chosen: Callable[..., tuple[Tensor, ...]] | None = None  # at the first window
 
     def __call__(self, x: Tensor, state: BiLMState, reset_mask: Tensor | None = None) -> tuple[Tensor, BiLMState]:
@@ -47,17 +49,14 @@ class TrainingWindow:
         :param reset_mask: (N), true where the state is set to zero before the step.
         :returns: the outputs of the top layer, (2, N, P), and the state after the last step, without gradients.
         """
-        layers = self._direct.cells()
-        if not can_capture(x.device, layers):
-            outputs, *after = self._direct(x, reset_mask, *state.forward, *state.backward)
-            return outputs, _state(after)
-        if reset_mask is None:
+        has_graphs = can_capture(x.device, self._cells)
+        if has_graphs and reset_mask is None:
             reset_mask = x.new_zeros(x.shape[1], dtype=torch.bool)  # a graph always reads one
         inputs = (x, reset_mask, *state.forward, *state.backward)
         if self._chosen is None:
-            self._chosen = _capture(self._direct, inputs)
-        for layer in layers:
-            layer.clear_packed()  # a replay does not call them
+            self._chosen = _capture(self._direct, inputs) if has_graphs else self._direct
+        for cell in self._cells:
+            cell.clear_packed()  # a replay does not call them
         outputs, *after = self._chosen(*inputs)
         return outputs, _state(after)
 
@@ -74,10 +73,6 @@ class _Layers(nn.Module):
         super().__init__()
         self.stacks = nn.ModuleList(stacks)
 
-    def cells(self) -> list[RecurrentLayer]:
-        """Return the layers of both directions."""
-        return [module for module in self.modules() if isinstance(module, RecurrentLayer)]
-
     def forward(self, x: Tensor, reset_mask: Tensor | None, *state: Tensor) -> tuple[Tensor, ...]:
         """Run the layers; the state is (L, B, P) and (L, B, H) of the forward, then of the backward direction."""
         n_rows = state[0].shape[1]
@@ -90,10 +85,10 @@ def _state(parts: list[Tensor] | tuple[Tensor, ...]) -> BiLMState:
     return BiLMState(State(*parts[:2]), State(*parts[2:]))
 
 
-def _capture(direct: _Layers, inputs: tuple[Tensor, ...]) -> Callable[..., tuple[Tensor, ...]]:
+def _capture(direct: _Layers, inputs: tuple[Any, ...]) -> Callable[..., tuple[Tensor, ...]]:
     """Return the layers as CUDA graphs, or themselves if that does not work.
 
-    :param inputs: of the first window.
+    :param inputs: of the first window, all tensors.
     """
     graphed = _Layers(direct.stacks)  # a capture replaces the method forward() of its module
     device = inputs[0].device.type
@@ -122,7 +117,7 @@ def _same_random_numbers(x: Tensor) -> AbstractContextManager[None]:
 
 
 def _largest_difference(direct: _Layers, graphed: _Layers, inputs: tuple[Tensor, ...]) -> float:
-    """Return the largest difference of two implementations in outputs, states and the gradient of the input."""
+    """Compare two implementations in outputs, states and the gradient of the input, as :data:`TOLERANCE` says."""
     results = []
     for layers in (direct, graphed):
         x = inputs[0].detach().requires_grad_()
@@ -130,4 +125,5 @@ def _largest_difference(direct: _Layers, graphed: _Layers, inputs: tuple[Tensor,
             outputs = layers(x, *inputs[1:])
             (gradient,) = torch.autograd.grad(outputs[0].sum(), x)
         results.append([*(part.detach() for part in outputs), gradient])
-    return max(float((one - other).abs().max()) for one, other in zip(*results, strict=True))
+    pairs = zip(*results, strict=True)
+    return max(float((one - other).abs().max() / one.abs().max().clamp_min(1e-6)) for one, other in pairs)
